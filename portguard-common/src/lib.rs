@@ -1,0 +1,2 @@
+//! portguard-common
+#![no_std]

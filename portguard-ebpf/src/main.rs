@@ -1,0 +1,2 @@
+//! portguard-ebpf
+fn main() {}

@@ -1,0 +1,1 @@
+//! YAML -> validated prefixes, with spans; pure.

@@ -1,0 +1,150 @@
+//! The command line, as types: no logic here.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Where the allowlist is when nobody says otherwise.
+pub const DEFAULT_ALLOWLIST: &str = "/etc/portguard/allowlist.yaml";
+
+/// Guards port 111 (rpcbind) with XDP: only the sources on your allowlist get through.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Put the guard on interfaces; it stays until `detach`
+    Attach(Attach),
+    /// Take the guard off interfaces
+    Detach(Detach),
+    /// Put a changed allowlist in force, in one step
+    Reload(Reload),
+    /// Show which guard is on which interface, with which list
+    Status(Status),
+    /// Show what was allowed and dropped, in total and per source
+    Stats(Stats),
+    /// Validate an allowlist without touching the kernel
+    Check(Check),
+}
+
+/// Where the allowlist is.
+#[derive(Debug, Clone, Args)]
+pub struct AllowlistPath {
+    /// The allowlist
+    #[arg(long, value_name = "PATH", env = "PORTGUARD_ALLOWLIST")]
+    pub allowlist: Option<PathBuf>,
+}
+
+/// How the kernel runs the guard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ModeChoice {
+    /// Native, or generic where the driver refuses (and says so)
+    Auto,
+    /// In the driver, before the kernel allocates anything
+    Native,
+    /// In the network stack: on any device, slower
+    Generic,
+    /// On the card
+    Offload,
+}
+
+/// Arguments of `attach`.
+#[derive(Debug, Args)]
+pub struct Attach {
+    /// The interfaces to guard
+    #[arg(value_name = "IFACE", required = true)]
+    pub interfaces: Vec<String>,
+    /// The allowlist, if not the default one
+    #[command(flatten)]
+    pub allowlist: AllowlistPath,
+    /// How the kernel runs the guard
+    #[arg(long, value_enum, default_value_t = ModeChoice::Auto)]
+    pub mode: ModeChoice,
+    /// Let everything through; count what would be dropped
+    #[arg(long)]
+    pub audit: bool,
+}
+
+/// Arguments of `detach`.
+#[derive(Debug, Args)]
+pub struct Detach {
+    /// The interfaces to leave unguarded
+    #[arg(value_name = "IFACE", required_unless_present = "all", conflicts_with = "all")]
+    pub interfaces: Vec<String>,
+    /// Every guarded interface of this network namespace
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// Arguments of `reload`.
+#[derive(Debug, Args)]
+pub struct Reload {
+    /// The guarded interfaces to reload [default: all of this network namespace]
+    #[arg(value_name = "IFACE")]
+    pub interfaces: Vec<String>,
+    /// The allowlist, if not the one the guard was given
+    #[command(flatten)]
+    pub allowlist: AllowlistPath,
+    /// Only show what would change
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Arguments of `status`.
+#[derive(Debug, Args)]
+pub struct Status {
+    /// The interfaces to show [default: all guarded ones of this network namespace]
+    #[arg(value_name = "IFACE")]
+    pub interfaces: Vec<String>,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The order of sources.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SortKey {
+    /// Most packets first
+    Packets,
+    /// Most bytes first
+    Bytes,
+    /// Last seen first
+    Recent,
+}
+
+/// Arguments of `stats`.
+#[derive(Debug, Args)]
+pub struct Stats {
+    /// The interfaces to show [default: all guarded ones of this network namespace]
+    #[arg(value_name = "IFACE")]
+    pub interfaces: Vec<String>,
+    /// Show at most N sources per interface; the rest is summed up [default: 20 as text, else all]
+    #[arg(long, value_name = "N")]
+    pub top: Option<usize>,
+    /// The order of the sources
+    #[arg(long, value_enum, default_value_t = SortKey::Packets)]
+    pub sort: SortKey,
+    /// Print one JSON document
+    #[arg(long, conflicts_with = "csv")]
+    pub json: bool,
+    /// Print the sources as comma-separated values
+    #[arg(long)]
+    pub csv: bool,
+    /// Set the counters back to zero; what is printed is what they held
+    #[arg(long)]
+    pub reset: bool,
+}
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+pub struct Check {
+    /// The allowlist to validate
+    #[arg(value_name = "PATH", env = "PORTGUARD_ALLOWLIST", default_value = DEFAULT_ALLOWLIST)]
+    pub path: PathBuf,
+}

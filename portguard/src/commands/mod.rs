@@ -1,0 +1,3 @@
+//! One verb, one file, one function that takes its arguments and a writer.
+
+pub mod check;

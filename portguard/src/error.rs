@@ -1,0 +1,90 @@
+//! One error type for every command: what failed, why, and what to do next.
+
+use std::fmt;
+
+/// The result of everything that can fail in front of the user.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// The class of a failure; it decides the exit code of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The command could not do what it was asked to do.
+    Failed,
+    /// The command line makes no sense.
+    Usage,
+    /// The allowlist breaks one of its rules.
+    InvalidAllowlist,
+    /// There is no such interface, or no guard on it.
+    NotThere,
+    /// A capability is missing.
+    NotPermitted,
+}
+
+impl Kind {
+    /// The exit code of the process, as documented for users.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::InvalidAllowlist => 3,
+            Self::NotThere => 4,
+            Self::NotPermitted => 5,
+        }
+    }
+}
+
+/// A failure, told in the order a reader needs it.
+#[derive(Debug)]
+pub struct Error {
+    kind: Kind,
+    what: String,
+    why: Option<String>,
+    remedy: Option<String>,
+}
+
+impl Error {
+    /// A failure of the given class; `what` names the object and what could not be done with it.
+    pub fn new(kind: Kind, what: impl Into<String>) -> Self {
+        Self { kind, what: what.into(), why: None, remedy: None }
+    }
+
+    /// Shorthand for a failure with exit code 1.
+    pub fn failed(what: impl Into<String>) -> Self {
+        Self::new(Kind::Failed, what)
+    }
+
+    /// Adds the cause.
+    #[must_use]
+    pub fn because(mut self, why: impl fmt::Display) -> Self {
+        self.why = Some(why.to_string());
+        self
+    }
+
+    /// Adds what the user can do about it: a full sentence.
+    #[must_use]
+    pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.remedy = Some(remedy.into());
+        self
+    }
+
+    /// The class of the failure.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind: _, what, why, remedy } = self;
+        f.write_str(what)?;
+        if let Some(why) = why {
+            write!(f, ": {}", why.trim_end_matches('.'))?;
+        }
+        if let Some(remedy) = remedy {
+            write!(f, ". {remedy}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,12 @@
+//! portguard's user-space half: it reads the allowlist, puts the guard on an interface, and reads its counters.
+//!
+//! Invariants:
+//! - Nothing touches the kernel before the whole allowlist is valid.
+//! - Fill first, attach last; a failed reload leaves the old list in force.
+//! - Counters live in pinned maps of their own and outlive reloads and upgrades.
+//! - No silent fall-back: generic mode, a missing feature, a missing pin: each is said.
+
+pub mod allowlist;
+pub mod cli;
+pub mod commands;
+pub mod error;

@@ -1,0 +1,2 @@
+//! The commands of developers and CI.
+fn main() {}
