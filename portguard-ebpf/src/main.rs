@@ -1,2 +1,108 @@
-//! portguard-ebpf
-fn main() {}
+//! The kernel half of portguard: an XDP program that lets port 111 hear only from the sources on the allowlist.
+//!
+//! No policy is made here: `portguard-common` parses and judges, this crate gives it the packet, the tries and the
+//! counters.
+//!
+//! Invariants:
+//! - One exit: counter first, then action.
+//! - The cells of a CPU are written by that CPU only, without atomics: XDP runs with softirqs off.
+//! - A packet is judged by one list: the slot in force is read once.
+//! - Where a map has no answer (which its loader rules out), the packet is treated as denied: fail closed.
+#![no_std]
+#![no_main]
+
+mod accounting;
+mod lists;
+mod maps;
+
+use core::mem::size_of;
+
+use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
+use aya_ebpf::bindings::xdp_md;
+use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns, bpf_xdp_get_buff_len};
+use aya_ebpf::macros::xdp;
+use aya_ebpf::programs::XdpContext;
+use portguard_common::cursor::Cursor;
+use portguard_common::ipv6::{self, ChainStep, Position};
+use portguard_common::verdict::{self, Verdict};
+
+use crate::accounting::Account;
+use crate::lists::ListInForce;
+
+/// The guard for interfaces whose packets come in one buffer.
+#[xdp]
+pub(crate) fn portguard(ctx: XdpContext) -> u32 {
+    let frame_len = ctx.data_end() - ctx.data();
+    guard(&ctx, frame_len as u64)
+}
+
+/// The same for packets in several buffers (jumbo frames, large receive offload): Linux 5.18 and later.
+#[xdp(frags)]
+pub(crate) fn portguard_frags(ctx: XdpContext) -> u32 {
+    // SAFETY: the helper takes the context that the kernel has handed to the program.
+    let frame_len = unsafe { bpf_xdp_get_buff_len(ctx.ctx) };
+    guard(&ctx, frame_len)
+}
+
+/// Says what time it is on both clocks that the loader needs to make sense of a stamp: writes the jiffies, then the
+/// nanoseconds since boot (`CLOCK_MONOTONIC`), as native 64-bit integers over the first 16 bytes of the packet.
+/// Never attached; the loader calls it with `BPF_PROG_TEST_RUN`.
+#[xdp]
+pub(crate) fn portguard_clock(ctx: XdpContext) -> u32 {
+    let clocks = ctx.data() as *mut [u64; 2];
+    if ctx.data() + size_of::<[u64; 2]>() > ctx.data_end() {
+        return XDP_DROP;
+    }
+    // SAFETY: the packet has 16 bytes, and packet memory is writable.
+    unsafe { clocks.write_unaligned([bpf_jiffies64(), bpf_ktime_get_ns()]) };
+    XDP_PASS
+}
+
+#[inline(always)]
+fn guard(ctx: &XdpContext, frame_len: u64) -> u32 {
+    let frame = frame(ctx);
+    let judgement = verdict::judge(frame, maps::link_type(), &ListInForce, KernelStep(ctx.ctx));
+    if judgement.verdict == Verdict::Pass {
+        return XDP_PASS;
+    }
+    let bytes = frame_len - judgement.link_header_len as u64;
+    Account::open(bytes).settle(judgement.verdict)
+}
+
+#[inline(always)]
+fn frame(ctx: &XdpContext) -> Cursor<'_> {
+    // SAFETY: the kernel keeps this memory readable while the program runs, and nothing here writes to it (the clock
+    // program does, and parses nothing).
+    unsafe { Cursor::from_raw(ctx.data() as *const u8, ctx.data_end() as *const u8) }
+}
+
+/// A step along the extension headers as a call of [`portguard_step`].
+struct KernelStep(*mut xdp_md);
+
+impl ChainStep for KernelStep {
+    #[inline(always)]
+    fn step(&self, position: Position) -> Position {
+        Position(portguard_step(self.0, position.0))
+    }
+}
+
+/// A BPF global function: the verifier checks it once, for any position, and takes nothing for granted about what it
+/// returns. Inlined into the walk instead, the states of sixteen rounds would multiply.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn portguard_step(ctx: *mut xdp_md, position: u64) -> u64 {
+    ipv6::step_over(frame(&XdpContext::new(ctx)), Position(position)).0
+}
+
+#[cfg(target_arch = "bpf")]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    // The verifier refuses a program in which this can be reached.
+    loop {}
+}
+
+/// The kernel lends its GPL helpers to programs with a compatible licence; these words are the ones it knows
+/// (`license_is_gpl_compatible` in `include/linux/license.h`).
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,122 @@
+//! The only raw reads of packet memory.
+//!
+//! A [`Cursor`] moves forward over a frame and hands out references to headers after it has compared them with the end
+//! of the frame: the form of bounds check that the BPF verifier recognises (`data + offset + size > data_end`).
+
+use core::marker::PhantomData;
+use core::mem::size_of;
+
+use crate::layout::Wire;
+
+/// The furthest offset into a frame that a cursor can be set to with [`Cursor::at`]: four VLAN tags, an IPv6 header
+/// and sixteen extension headers of the greatest length (2048 bytes each) end before it. The verifier gives no access
+/// to what lies more than 65,535 bytes behind the start of a packet (`MAX_PACKET_OFF` in `kernel/bpf/verifier.c`).
+pub const MAX_OFFSET: usize = 0x8fff;
+
+/// A position in a frame, and the frame's bounds.
+#[derive(Clone, Copy, Debug)]
+pub struct Cursor<'a> {
+    start: *const u8,
+    position: *const u8,
+    end: *const u8,
+    frame: PhantomData<&'a [u8]>,
+}
+
+impl<'a> Cursor<'a> {
+    /// A cursor at the start of `frame`.
+    #[inline(always)]
+    pub fn new(frame: &'a [u8]) -> Self {
+        let range = frame.as_ptr_range();
+        // SAFETY: the range of a slice is readable for the lifetime of the slice.
+        unsafe { Self::from_raw(range.start, range.end) }
+    }
+
+    /// A cursor over the memory from `start` up to, but not including, `end`.
+    ///
+    /// # Safety
+    ///
+    /// The memory must be readable and must not change for the lifetime `'a`.
+    #[inline(always)]
+    pub unsafe fn from_raw(start: *const u8, end: *const u8) -> Self {
+        Self { start, position: start, end, frame: PhantomData }
+    }
+
+    /// How many bytes lie between the start of the frame and this position.
+    #[inline(always)]
+    pub fn offset(&self) -> usize {
+        self.position.addr().wrapping_sub(self.start.addr())
+    }
+
+    /// How many bytes the frame has; in the kernel, in its first buffer.
+    #[inline(always)]
+    pub fn frame_len(&self) -> usize {
+        self.end.addr().wrapping_sub(self.start.addr())
+    }
+
+    /// The position `offset` bytes behind the start of the frame; `None` beyond [`MAX_OFFSET`].
+    #[inline(always)]
+    pub fn at(&self, offset: usize) -> Option<Self> {
+        if offset > MAX_OFFSET {
+            return None;
+        }
+        Some(Self { position: self.start.wrapping_add(offset), ..*self })
+    }
+
+    /// Reads a header and moves behind it; `None` if the frame ends before the header does.
+    #[inline(always)]
+    pub fn read<T: Wire>(&mut self) -> Option<&'a T> {
+        let header = *self;
+        self.skip(size_of::<T>())?;
+        // SAFETY: `skip` has shown that `size_of::<T>()` bytes from the old position on lie in the frame, which is
+        // readable and constant for `'a`; `Wire` types have alignment 1 and take any bytes.
+        Some(unsafe { &*header.position.cast::<T>() })
+    }
+
+    /// Moves `length` bytes forward; `None` if the frame ends before that.
+    #[inline(always)]
+    pub fn skip(&mut self, length: usize) -> Option<()> {
+        let behind = self.position.wrapping_add(length);
+        if behind > self.end {
+            return None;
+        }
+        self.position = behind;
+        Some(())
+    }
+
+    /// The next byte, without moving.
+    #[inline(always)]
+    pub fn peek(&self) -> Option<u8> {
+        let mut ahead = *self;
+        ahead.read::<[u8; 1]>().map(|&[byte]| byte)
+    }
+}
+
+// SAFETY: an array of bytes has alignment 1, no padding, and takes any bytes.
+unsafe impl<const N: usize> Wire for [u8; N] {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_up_to_the_last_byte_and_no_further() {
+        let frame = [1, 2, 3];
+        let mut cursor = Cursor::new(&frame);
+        assert_eq!(cursor.read::<[u8; 2]>(), Some(&[1, 2]));
+        assert_eq!(cursor.read::<[u8; 2]>(), None);
+        assert_eq!(cursor.offset(), 2, "a failed read does not move");
+        assert_eq!(cursor.peek(), Some(3));
+        assert_eq!(cursor.read::<[u8; 1]>(), Some(&[3]));
+        assert_eq!(cursor.peek(), None);
+    }
+
+    #[test]
+    fn at_counts_from_the_start() {
+        let frame = [1, 2, 3];
+        let mut cursor = Cursor::new(&frame);
+        cursor.skip(3).unwrap();
+        assert_eq!(cursor.at(1).unwrap().peek(), Some(2));
+        assert_eq!(cursor.at(3).unwrap().peek(), None);
+        assert!(cursor.at(MAX_OFFSET + 1).is_none());
+    }
+}

@@ -1,0 +1,126 @@
+//! Link layer: Ethernet II with 802.1Q and 802.1ad tags, and links without a header of their own.
+//!
+//! Frames with a length instead of an ethertype (802.3 with LLC) cannot carry IP to Linux, and pass.
+
+use crate::cursor::Cursor;
+use crate::ipv4;
+use crate::ipv6::{self, ChainStep};
+use crate::layout::Wire;
+use crate::verdict::{Fault, Knock};
+
+/// How many VLAN tags may stand in front of a packet. Linux itself has no limit; two are in use (802.1ad), and each
+/// one more costs the verifier work on every path behind it.
+pub const MAX_VLAN_TAGS: usize = 4;
+
+/// What stands at the start of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum LinkType {
+    /// An Ethernet header (`ARPHRD_ETHER`).
+    Ethernet = 0,
+    /// The IP header: tun, wireguard and the like (`ARPHRD_NONE`, `ARPHRD_RAWIP`).
+    RawIp = 1,
+}
+
+/// An ethertype, in the order of the wire (IEEE 802 numbers).
+type EtherType = [u8; 2];
+
+const IPV4: EtherType = [0x08, 0x00];
+const IPV6: EtherType = [0x86, 0xdd];
+/// 802.1Q.
+const VLAN: EtherType = [0x81, 0x00];
+/// 802.1ad, the outer tag of "QinQ". Linux knows these two only (`eth_type_vlan` in `include/linux/if_vlan.h`).
+const SERVICE_VLAN: EtherType = [0x88, 0xa8];
+
+/// IEEE 802.3, clause 3.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+struct EthernetHeader {
+    _destination: [u8; 6],
+    _source: [u8; 6],
+    ethertype_be: EtherType,
+}
+
+// SAFETY: `repr(C)`, byte arrays only.
+unsafe impl Wire for EthernetHeader {}
+
+/// IEEE 802.1Q, clause 9.6: the tag control information, and the ethertype of what follows.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+struct VlanTag {
+    _control_be: [u8; 2],
+    ethertype_be: EtherType,
+}
+
+// SAFETY: `repr(C)`, byte arrays only.
+unsafe impl Wire for VlanTag {}
+
+/// What the link layer carries.
+#[derive(Clone, Copy, Debug)]
+pub enum Link<'a> {
+    /// An IPv4 packet begins here.
+    Ipv4(Cursor<'a>),
+    /// An IPv6 packet begins here.
+    Ipv6(Cursor<'a>),
+    /// Anything else; also a frame that is too short to say what it carries, which Linux does not take for IP either.
+    Other,
+    /// More than [`MAX_VLAN_TAGS`] tags, up to here.
+    TooManyTags(Cursor<'a>),
+}
+
+/// Finds out what the frame carries.
+#[inline(always)]
+pub fn parse(frame: Cursor<'_>, link_type: LinkType) -> Link<'_> {
+    match link_type {
+        LinkType::Ethernet => ethernet(frame).unwrap_or(Link::Other),
+        LinkType::RawIp => match frame.peek().map(|byte| byte >> 4) {
+            Some(4) => Link::Ipv4(frame),
+            Some(6) => Link::Ipv6(frame),
+            _ => Link::Other,
+        },
+    }
+}
+
+#[inline(always)]
+fn ethernet(mut cursor: Cursor<'_>) -> Option<Link<'_>> {
+    let mut ethertype = cursor.read::<EthernetHeader>()?.ethertype_be;
+    for _ in 0..MAX_VLAN_TAGS {
+        if !is_vlan(ethertype) {
+            break;
+        }
+        ethertype = cursor.read::<VlanTag>()?.ethertype_be;
+    }
+    Some(match ethertype {
+        IPV4 => Link::Ipv4(cursor),
+        IPV6 => Link::Ipv6(cursor),
+        VLAN | SERVICE_VLAN => Link::TooManyTags(cursor),
+        _ => Link::Other,
+    })
+}
+
+#[inline(always)]
+fn is_vlan(ethertype: EtherType) -> bool {
+    ethertype == VLAN || ethertype == SERVICE_VLAN
+}
+
+impl<'a> Link<'a> {
+    /// The segment or datagram for the guarded port in this frame, if that is what it is.
+    #[inline(always)]
+    pub(crate) fn knock(&self, step: impl ChainStep) -> Result<Option<Knock<'a>>, Fault> {
+        match *self {
+            Self::Ipv4(cursor) => ipv4::knock(cursor, step),
+            Self::Ipv6(cursor) => ipv6::knock(cursor, step),
+            Self::Other => Ok(None),
+            Self::TooManyTags(_) => Err(Fault::TooManyHeaders),
+        }
+    }
+
+    /// Length in bytes of the headers in front of the packet; 0 for [`Link::Other`].
+    #[inline(always)]
+    pub(crate) fn header_len(&self) -> usize {
+        match self {
+            Self::Ipv4(cursor) | Self::Ipv6(cursor) | Self::TooManyTags(cursor) => cursor.offset(),
+            Self::Other => 0,
+        }
+    }
+}

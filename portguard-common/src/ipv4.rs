@@ -1,0 +1,65 @@
+//! IPv4 (RFC 791), as far as it decides which port a packet is for.
+//!
+//! The total length and the checksum are not looked at: Linux drops a packet whose length or checksum is wrong whatever
+//! the verdict, and leaves the length at zero in the largest packets that it puts together itself (BIG TCP), which
+//! generic XDP sees.
+
+use crate::cursor::Cursor;
+use crate::ipv6::{self, Chain, ChainStep};
+use crate::layout::Wire;
+use crate::transport::{self, Protocol, Source};
+use crate::verdict::{Fault, Knock};
+
+/// RFC 791, section 3.1.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+struct Header {
+    version_ihl: u8,
+    _dscp_ecn: u8,
+    _total_length_be: [u8; 2],
+    _identification_be: [u8; 2],
+    flags_fragment_offset_be: [u8; 2],
+    _time_to_live: u8,
+    protocol: u8,
+    _checksum_be: [u8; 2],
+    source: [u8; 4],
+    _destination: [u8; 4],
+}
+
+// SAFETY: `repr(C)`, bytes and byte arrays only.
+unsafe impl Wire for Header {}
+
+const HEADER_LEN: usize = 20;
+const _: () = assert!(size_of::<Header>() == HEADER_LEN);
+
+/// The 13 low bits of `flags_fragment_offset_be`.
+const FRAGMENT_OFFSET: [u8; 2] = [0x1f, 0xff];
+
+/// The segment or datagram for the guarded port that the packet at `cursor` is, if it is one.
+#[inline(always)]
+pub(crate) fn knock(mut cursor: Cursor<'_>, step: impl ChainStep) -> Result<Option<Knock<'_>>, Fault> {
+    let header: &Header = cursor.read().ok_or(Fault::Truncated)?;
+    let ihl = usize::from(header.version_ihl & 0xf) * 4;
+    if header.version_ihl >> 4 != 4 || ihl < HEADER_LEN {
+        return Err(Fault::Malformed);
+    }
+    if ihl > HEADER_LEN {
+        cursor.skip(ihl - HEADER_LEN).ok_or(Fault::Truncated)?;
+    }
+    let [offset_high, offset_low] = header.flags_fragment_offset_be;
+    if offset_high & FRAGMENT_OFFSET[0] != 0 || offset_low & FRAGMENT_OFFSET[1] != 0 {
+        // A later fragment: no ports, and no use without the first.
+        return Ok(None);
+    }
+    let (protocol, cursor) = match Protocol::from_number(header.protocol) {
+        Some(protocol) => (protocol, cursor),
+        None => match ipv6::upper_layer(cursor, header.protocol, Chain::Ipv4, step)? {
+            Some(found) => found,
+            None => return Ok(None),
+        },
+    };
+    if transport::is_for_guarded_port(cursor)? {
+        return Ok(Some(Knock { source: Source::V4(&header.source), protocol }));
+    }
+    Ok(None)
+}

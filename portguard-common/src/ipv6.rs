@@ -1,0 +1,201 @@
+//! IPv6 (RFC 8200), as far as it decides which port a packet is for; and the walk along extension headers, of which
+//! IPv4 has one, too (the authentication header).
+//!
+//! The walk is cut into steps: a step is a pure function of the frame and a [`Position`] that fits into 64 bits. The
+//! kernel program calls it as a BPF global function, which the verifier checks once and not once for each of the
+//! [`MAX_EXTENSION_HEADERS`] rounds; the host calls it directly.
+//!
+//! The payload length is not looked at, for the reasons given in [`crate::ipv4`].
+
+use crate::cursor::Cursor;
+use crate::layout::Wire;
+use crate::transport::{self, Protocol, Source};
+use crate::verdict::{Fault, Knock};
+
+/// How many extension headers may stand in front of TCP or UDP. RFC 8200 has seven kinds and asks that each stand
+/// once (destination options twice); Linux walks on without a limit.
+pub const MAX_EXTENSION_HEADERS: usize = 16;
+
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+/// RFC 4302.
+const AUTHENTICATION: u8 = 51;
+const DESTINATION_OPTIONS: u8 = 60;
+/// RFC 6275.
+const MOBILITY: u8 = 135;
+
+/// RFC 8200, section 3.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+struct Header {
+    version_class: u8,
+    _class_flow_be: [u8; 3],
+    _payload_length_be: [u8; 2],
+    next_header: u8,
+    _hop_limit: u8,
+    source: [u8; 16],
+    _destination: [u8; 16],
+}
+
+// SAFETY: `repr(C)`, bytes and byte arrays only.
+unsafe impl Wire for Header {}
+
+const _: () = assert!(size_of::<Header>() == 40);
+
+/// The first eight bytes of an extension header. All have at least eight (RFC 6564; RFC 4302 for authentication, which
+/// has twelve).
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+struct ExtensionHeader {
+    next_header: u8,
+    /// In units and from a base that depend on the header; reserved in a fragment header.
+    length: u8,
+    /// In a fragment header: the offset in units of eight bytes (13 bits), two reserved bits, and the M flag.
+    fragment_offset_be: [u8; 2],
+    _rest: [u8; 4],
+}
+
+// SAFETY: `repr(C)`, bytes and byte arrays only.
+unsafe impl Wire for ExtensionHeader {}
+
+const EXTENSION_HEADER_LEN: usize = size_of::<ExtensionHeader>();
+
+/// Which headers are extension headers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chain {
+    /// The authentication header only.
+    Ipv4,
+    /// All of them.
+    Ipv6,
+}
+
+impl Chain {
+    #[inline(always)]
+    fn has(self, header: u8) -> bool {
+        match header {
+            AUTHENTICATION => true,
+            HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION_OPTIONS | MOBILITY => self == Self::Ipv6,
+            _ => false,
+        }
+    }
+}
+
+/// Where the walk along the extension headers is, packed into 64 bits: from the lowest bit up, 32 bits of offset from
+/// the start of the frame, eight bits of the number of the header there, and [`Position::ENDED`] if the packet has no
+/// ports or [`Position::CUT_SHORT`] if the frame ends before the header does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position(pub u64);
+
+impl Position {
+    const ENDED: Self = Self(1 << 40);
+    const CUT_SHORT: Self = Self(1 << 41);
+
+    #[inline(always)]
+    fn new(offset: usize, header: u8) -> Self {
+        Self(offset as u64 & 0xffff_ffff | u64::from(header) << 32)
+    }
+
+    #[inline(always)]
+    fn offset(self) -> usize {
+        (self.0 & 0xffff_ffff) as usize
+    }
+
+    #[inline(always)]
+    fn header(self) -> u8 {
+        (self.0 >> 32) as u8
+    }
+}
+
+/// One step of the walk: [`step_over`] on a certain frame.
+pub trait ChainStep {
+    /// The position behind the extension header at `position`.
+    fn step(&self, position: Position) -> Position;
+}
+
+/// The step as the host makes it.
+#[derive(Clone, Copy, Debug)]
+pub struct DirectStep<'a>(
+    /// A cursor over the frame.
+    pub Cursor<'a>,
+);
+
+impl ChainStep for DirectStep<'_> {
+    fn step(&self, position: Position) -> Position {
+        step_over(self.0, position)
+    }
+}
+
+/// The position behind the extension header at `position` of the frame that `frame` is a cursor over.
+#[inline(always)]
+pub fn step_over(frame: Cursor<'_>, position: Position) -> Position {
+    let Some(mut cursor) = frame.at(position.offset()) else { return Position::CUT_SHORT };
+    let Some(header) = cursor.read::<ExtensionHeader>() else { return Position::CUT_SHORT };
+    let length = match position.header() {
+        FRAGMENT => {
+            let [high, low] = header.fragment_offset_be;
+            if high != 0 || low & 0xf8 != 0 {
+                // A later fragment: no ports, and no use without the first.
+                return Position::ENDED;
+            }
+            EXTENSION_HEADER_LEN
+        }
+        // In units of four bytes, not counting the first two (RFC 4302, section 2.2).
+        AUTHENTICATION => (usize::from(header.length) + 2) * 4,
+        // In units of eight bytes, not counting the first (RFC 8200, section 4).
+        _ => (usize::from(header.length) + 1) * 8,
+    };
+    Position::new(position.offset() + length, header.next_header)
+}
+
+/// TCP or UDP behind the extension headers that begin at `cursor` with one of number `header`; `None` if the packet
+/// is neither, or a later fragment.
+#[inline(always)]
+pub(crate) fn upper_layer(
+    cursor: Cursor<'_>,
+    header: u8,
+    chain: Chain,
+    step: impl ChainStep,
+) -> Result<Option<(Protocol, Cursor<'_>)>, Fault> {
+    if !chain.has(header) {
+        return Ok(None);
+    }
+    let mut position = Position::new(cursor.offset(), header);
+    for _ in 0..MAX_EXTENSION_HEADERS {
+        position = step.step(position);
+        if position == Position::ENDED {
+            return Ok(None);
+        }
+        if position == Position::CUT_SHORT {
+            return Err(Fault::Truncated);
+        }
+        if let Some(protocol) = Protocol::from_number(position.header()) {
+            let cursor = cursor.at(position.offset()).ok_or(Fault::Truncated)?;
+            return Ok(Some((protocol, cursor)));
+        }
+        if !chain.has(position.header()) {
+            return Ok(None);
+        }
+    }
+    Err(Fault::TooManyHeaders)
+}
+
+/// The segment or datagram for the guarded port that the packet at `cursor` is, if it is one.
+#[inline(always)]
+pub(crate) fn knock(mut cursor: Cursor<'_>, step: impl ChainStep) -> Result<Option<Knock<'_>>, Fault> {
+    let header: &Header = cursor.read().ok_or(Fault::Truncated)?;
+    if header.version_class >> 4 != 6 {
+        return Err(Fault::Malformed);
+    }
+    let (protocol, cursor) = match Protocol::from_number(header.next_header) {
+        Some(protocol) => (protocol, cursor),
+        None => match upper_layer(cursor, header.next_header, Chain::Ipv6, step)? {
+            Some(found) => found,
+            None => return Ok(None),
+        },
+    };
+    if transport::is_for_guarded_port(cursor)? {
+        return Ok(Some(Knock { source: Source::V6(&header.source), protocol }));
+    }
+    Ok(None)
+}

@@ -1,0 +1,15 @@
+//! Marker traits for types whose bytes cross a boundary: from the wire, or through a map.
+
+/// A header as it stands on the wire: any bytes are a valid value, at any address.
+///
+/// # Safety
+///
+/// The type must be `repr(C)`, made of bytes and byte arrays only: alignment 1, no padding, no invalid values.
+pub unsafe trait Wire: Copy {}
+
+/// A record in a map that the kernel program and the loader share.
+///
+/// # Safety
+///
+/// The type must be `repr(C)`, made of integers and arrays of them only, without padding; zeroes must be its empty value.
+pub unsafe trait Shared: Copy {}

@@ -1,0 +1,341 @@
+//! Who was denied, how often: a table of fixed size that every denied packet passes through at the same cost, whether
+//! its source is known or new.
+//!
+//! Each CPU has a slice of its own, and no other CPU writes to it: there are no atomics, no locks, and no allocation.
+//! A slice is an array of buckets; a seeded hash ([`Seed`]) of the source address picks the bucket, and the source is
+//! in one of its [`WAYS`] ways or nowhere. A way is
+//!
+//! - *empty*, or
+//! - *single*: its source has sent one packet, which the bucket itself remembers, or
+//! - *established*: its source has sent more, and the [`Record`] beside the bucket counts them.
+//!
+//! A forged flood, in which every source is new, so touches one bucket a packet and no record. A new source takes an
+//! empty way if there is one, else the place of a single (which one, the hash decides), else that of the established
+//! source with the fewest packets. What the evicted source had goes into the bucket's remainder: **every packet is in
+//! exactly one way or in exactly one remainder**, so nothing is ever lost, and a source that keeps coming is
+//! established before long and stays while singles come and go.
+//!
+//! Times are [`Stamp`]s.
+
+use core::sync::atomic::{Ordering, compiler_fence};
+
+use crate::layout::Shared;
+use crate::totals::Count;
+use crate::transport::Protocol;
+
+/// Sources a bucket can hold.
+pub const WAYS: usize = 4;
+
+/// Time in units of 2^[`STAMP_SHIFT`] jiffies: 64 ms at `HZ=1000`, 640 ms at `HZ=100`; wraps after 8 years or more.
+pub type Stamp = u32;
+
+/// See [`Stamp`].
+pub const STAMP_SHIFT: u32 = 6;
+
+/// A source address as the key of a table: the bytes of the wire, in native integers for fast comparison.
+pub trait Key: Shared + PartialEq {
+    /// Fills the bucket up to a power of two.
+    type Padding: Shared;
+
+    /// A hash of 32 bits that nobody can aim at who does not know the seed.
+    fn hash(self, seed: &Seed) -> u32;
+}
+
+/// An IPv4 source.
+pub type KeyV4 = u32;
+
+/// An IPv6 source.
+pub type KeyV6 = [u64; 2];
+
+// SAFETY: integers without padding; zeroes are a valid value.
+unsafe impl Shared for KeyV4 {}
+// SAFETY: integers without padding; zeroes are a valid value.
+unsafe impl Shared for KeyV6 {}
+// SAFETY: bytes.
+unsafe impl<const N: usize> Shared for [u8; N] {}
+
+/// The random numbers of the hash: one for each half word of the longest key, and one to add.
+pub type Seed = [u64; 5];
+
+/// Vector multiply-shift (Thorup, "High Speed Hashing for Integers and Strings", section 3.5): for two keys and a
+/// random seed, the upper 32 bits collide with probability 2^-32.
+#[inline(always)]
+fn multiply_shift<const N: usize>(words: [u32; N], seed: &Seed) -> u32 {
+    let mut sum = seed[4];
+    for (word, factor) in words.into_iter().zip(seed) {
+        sum = sum.wrapping_add(u64::from(word).wrapping_mul(*factor));
+    }
+    (sum >> 32) as u32
+}
+
+impl Key for KeyV4 {
+    type Padding = [u8; 0];
+
+    #[inline(always)]
+    fn hash(self, seed: &Seed) -> u32 {
+        multiply_shift([self], seed)
+    }
+}
+
+impl Key for KeyV6 {
+    type Padding = [u8; 16];
+
+    #[inline(always)]
+    fn hash(self, seed: &Seed) -> u32 {
+        let [first, second] = self;
+        multiply_shift([first as u32, (first >> 32) as u32, second as u32, (second >> 32) as u32], seed)
+    }
+}
+
+/// What a way holds: one byte in [`Bucket::states`].
+mod state {
+    use crate::transport::Protocol;
+
+    pub(super) const EMPTY: u8 = 0;
+    pub(super) const SINGLE_UDP: u8 = 1;
+    pub(super) const SINGLE_TCP: u8 = 2;
+    pub(super) const ESTABLISHED: u8 = 3;
+
+    #[inline(always)]
+    pub(super) fn single(protocol: Protocol) -> u8 {
+        match protocol {
+            Protocol::Udp => SINGLE_UDP,
+            Protocol::Tcp => SINGLE_TCP,
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn is_single(state: u8) -> bool {
+        state == SINGLE_UDP || state == SINGLE_TCP
+    }
+}
+
+/// The ways that a source can be in, and the remainder. One cache line for IPv4, two for IPv6.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Bucket<K: Key> {
+    keys: [K; WAYS],
+    first_seen: [Stamp; WAYS],
+    /// Of the packet of a single.
+    lengths: [u16; WAYS],
+    states: [u8; WAYS],
+    /// Odd while an eviction moves counts from a way to the remainder: a reader then tries again.
+    sequence: u32,
+    remainder: Count,
+    padding: K::Padding,
+}
+
+/// A bucket of the IPv4 table.
+pub type BucketV4 = Bucket<KeyV4>;
+/// A bucket of the IPv6 table.
+pub type BucketV6 = Bucket<KeyV6>;
+
+// SAFETY: integers and arrays of them, without padding (asserted below); zeroes are an empty bucket.
+unsafe impl Shared for BucketV4 {}
+// SAFETY: as above.
+unsafe impl Shared for BucketV6 {}
+
+const _: () = assert!(size_of::<BucketV4>() == 64 && align_of::<BucketV4>() == 8);
+const _: () = assert!(size_of::<BucketV6>() == 128 && align_of::<BucketV6>() == 8);
+
+/// What an established source has sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Record {
+    /// All packets, and their bytes.
+    pub count: Count,
+    /// The packets that were TCP.
+    pub tcp_packets: u64,
+    /// When the last one came.
+    pub last_seen: Stamp,
+    /// One cache line a record; room for counters to come.
+    pub reserved: [u32; 9],
+}
+
+// SAFETY: integers and an array of them, without padding (asserted below); zeroes are an empty record.
+unsafe impl Shared for Record {}
+
+const _: () = assert!(size_of::<Record>() == 64 && align_of::<Record>() == 8);
+
+/// A denied packet.
+#[derive(Clone, Copy, Debug)]
+pub struct Event<K> {
+    /// Its source.
+    pub source: K,
+    /// The hash of the source, for the choice among equals.
+    pub hash: u32,
+    /// Its length in bytes, see [`Count::bytes`].
+    pub bytes: u64,
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// The time.
+    pub now: Stamp,
+}
+
+/// The records that belong to a bucket.
+pub trait Records {
+    /// The record of a way. `None` never happens where the tables have the right sizes; the packet is then counted in
+    /// the remainder.
+    fn record(&self, way: usize) -> Option<&mut Record>;
+}
+
+impl Record {
+    #[inline(always)]
+    fn of_one<K>(event: &Event<K>) -> Self {
+        let mut record = Self::default();
+        record.add(event);
+        record
+    }
+
+    #[inline(always)]
+    fn add<K>(&mut self, event: &Event<K>) {
+        self.count.add_packet(event.bytes);
+        self.tcp_packets = self.tcp_packets.wrapping_add(u64::from(event.protocol == Protocol::Tcp));
+        self.last_seen = event.now;
+    }
+}
+
+impl<K: Key> Bucket<K> {
+    /// Counts a denied packet whose source has its place in this bucket.
+    #[inline(always)]
+    pub fn count(&mut self, event: &Event<K>, records: &impl Records) {
+        match self.way_of(event.source) {
+            Some(way) => self.count_again(way, event, records),
+            None => self.count_first(event, records),
+        }
+    }
+
+    #[inline(always)]
+    fn way_of(&self, source: K) -> Option<usize> {
+        (0..WAYS).find(|&way| self.keys[way] == source && self.states[way] != state::EMPTY)
+    }
+
+    #[inline(always)]
+    fn count_again(&mut self, way: usize, event: &Event<K>, records: &impl Records) {
+        let way = way % WAYS;
+        let Some(record) = records.record(way) else {
+            self.remainder.add_packet(event.bytes);
+            return;
+        };
+        if self.states[way] == state::ESTABLISHED {
+            record.add(event);
+            return;
+        }
+        let first = self.single(way);
+        *record = Record { count: first.count, tcp_packets: first.tcp_packets, ..Record::default() };
+        record.add(event);
+        // The record is complete before a reader is told to look at it.
+        compiler_fence(Ordering::Release);
+        self.states[way] = state::ESTABLISHED;
+    }
+
+    #[inline(always)]
+    fn count_first(&mut self, event: &Event<K>, records: &impl Records) {
+        if let Some(way) = (0..WAYS).find(|&way| self.states[way] == state::EMPTY) {
+            self.settle(way, event, records);
+            return;
+        }
+        let start = event.hash as usize;
+        let single = (0..WAYS).map(|way| (start + way) % WAYS).find(|&way| state::is_single(self.states[way]));
+        let (way, gone) = match single {
+            Some(way) => (way, self.single(way).count),
+            None => self.least_established(records),
+        };
+        self.sequence = self.sequence.wrapping_add(1);
+        compiler_fence(Ordering::SeqCst);
+        self.remainder.add(gone);
+        self.settle(way, event, records);
+        compiler_fence(Ordering::SeqCst);
+        self.sequence = self.sequence.wrapping_add(1);
+    }
+
+    /// Gives a way to a new source.
+    #[inline(always)]
+    fn settle(&mut self, way: usize, event: &Event<K>, records: &impl Records) {
+        let way = way % WAYS;
+        self.keys[way] = event.source;
+        self.first_seen[way] = event.now;
+        self.states[way] = match u16::try_from(event.bytes) {
+            Ok(length) => {
+                self.lengths[way] = length;
+                state::single(event.protocol)
+            }
+            // Only in a frame of several buffers: too long for the bucket to remember.
+            Err(_) => match records.record(way) {
+                Some(record) => {
+                    *record = Record::of_one(event);
+                    state::ESTABLISHED
+                }
+                None => {
+                    self.remainder.add_packet(event.bytes);
+                    state::EMPTY
+                }
+            },
+        };
+    }
+
+    /// The established source with the fewest packets: its way, and what it has sent. Rare: with an established source
+    /// in each way, the next new source becomes a single, and singles make way first.
+    #[inline(always)]
+    fn least_established(&self, records: &impl Records) -> (usize, Count) {
+        let mut least: Option<(usize, Count)> = None;
+        for way in 0..WAYS {
+            if let Some(record) = records.record(way)
+                && least.is_none_or(|(_, count)| record.count.packets < count.packets)
+            {
+                least = Some((way, record.count));
+            }
+        }
+        least.unwrap_or_default()
+    }
+
+    /// What the single in this way has sent.
+    #[inline(always)]
+    fn single(&self, way: usize) -> Sighting {
+        let way = way % WAYS;
+        Sighting {
+            count: Count { packets: 1, bytes: u64::from(self.lengths[way]) },
+            tcp_packets: u64::from(self.states[way] == state::SINGLE_TCP),
+            first_seen: self.first_seen[way],
+            last_seen: self.first_seen[way],
+        }
+    }
+
+    /// What the source in this way has sent; `None` if the way is empty. `record` gives the record of the way, and is
+    /// asked only about established sources.
+    pub fn sighting(&self, way: usize, record: impl FnOnce() -> Record) -> Option<(K, Sighting)> {
+        let sighting = match self.states[way] {
+            state::EMPTY => return None,
+            state::ESTABLISHED => {
+                let Record { count, tcp_packets, last_seen, reserved: _ } = record();
+                Sighting { count, tcp_packets, first_seen: self.first_seen[way], last_seen }
+            }
+            _ => self.single(way),
+        };
+        Some((self.keys[way], sighting))
+    }
+
+    /// The packets of sources that had to make way for others.
+    pub fn remainder(&self) -> Count {
+        self.remainder
+    }
+
+    /// Changes with each eviction, and is odd while one is under way: a copy of the bucket and its records holds
+    /// together if this was even before the copy and is the same after it.
+    pub fn sequence(&self) -> u32 {
+        self.sequence
+    }
+}
+
+/// What a source has sent, as far as it is remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sighting {
+    /// All packets, and their bytes.
+    pub count: Count,
+    /// The packets that were TCP; the others were UDP.
+    pub tcp_packets: u64,
+    /// When the first one came.
+    pub first_seen: Stamp,
+    /// When the last one came.
+    pub last_seen: Stamp,
+}

@@ -1,0 +1,80 @@
+//! The counters that are not about a source: one [`Totals`] for each CPU, which only that CPU writes.
+
+use crate::layout::Shared;
+use crate::verdict::Fault;
+
+/// Packets, and the bytes they have from the IP header on (link headers do not count, padding does).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Count {
+    /// Number of packets.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+// SAFETY: two integers of the same size; zeroes are the empty count.
+unsafe impl Shared for Count {}
+
+impl Count {
+    /// Counts one packet.
+    #[inline(always)]
+    pub fn add_packet(&mut self, bytes: u64) {
+        self.add(Self { packets: 1, bytes });
+    }
+
+    /// Adds another count. Counters wrap: 2^64 bytes take 46 years at 100 Gbit/s.
+    #[inline(always)]
+    pub fn add(&mut self, other: Self) {
+        self.packets = self.packets.wrapping_add(other.packets);
+        self.bytes = self.bytes.wrapping_add(other.bytes);
+    }
+}
+
+/// What one CPU has counted. Packets that were denied for their source are not here but in the source tables
+/// ([`crate::sources`]), each in exactly one place; their total is the sum over the tables.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C, align(128))]
+pub struct Totals {
+    /// For the guarded port, from a source on the allowlist.
+    pub allowed: Count,
+    /// [`Fault::Truncated`].
+    pub truncated: Count,
+    /// [`Fault::Malformed`].
+    pub malformed: Count,
+    /// [`Fault::TooManyHeaders`].
+    pub too_many_headers: Count,
+    /// What passed, in audit mode, of the faults above and of the denied packets in the source tables.
+    pub would_drop: Count,
+    /// Denied packets that no source table took in; the tables' own remainders come on top.
+    pub unattributed: Count,
+    /// Two cache lines a CPU, so that no two CPUs write to the same pair.
+    pub reserved: [u64; 4],
+}
+
+// SAFETY: integers of the same size that fill the 128 bytes (asserted below); zeroes are the empty value.
+unsafe impl Shared for Totals {}
+
+const _: () = assert!(size_of::<Totals>() == 128 && align_of::<Totals>() == 128);
+
+impl Totals {
+    /// The counter of a fault.
+    #[inline(always)]
+    pub fn fault(&mut self, fault: Fault) -> &mut Count {
+        match fault {
+            Fault::Truncated => &mut self.truncated,
+            Fault::Malformed => &mut self.malformed,
+            Fault::TooManyHeaders => &mut self.too_many_headers,
+        }
+    }
+
+    /// Adds the counters of another CPU.
+    pub fn add(&mut self, other: &Self) {
+        self.allowed.add(other.allowed);
+        self.truncated.add(other.truncated);
+        self.malformed.add(other.malformed);
+        self.too_many_headers.add(other.too_many_headers);
+        self.would_drop.add(other.would_drop);
+        self.unattributed.add(other.unattributed);
+    }
+}

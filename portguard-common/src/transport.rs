@@ -1,0 +1,59 @@
+//! TCP and UDP, as far as the guard looks: the ports, which both have in their first four bytes (RFC 768, RFC 9293).
+
+use crate::PORT;
+use crate::cursor::Cursor;
+use crate::layout::Wire;
+use crate::verdict::Fault;
+
+/// IP protocol number of TCP.
+pub const TCP: u8 = 6;
+/// IP protocol number of UDP.
+pub const UDP: u8 = 17;
+
+/// A transport protocol with ports that rpcbind listens on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// TCP, RFC 9293.
+    Tcp,
+    /// UDP, RFC 768.
+    Udp,
+}
+
+impl Protocol {
+    /// The protocol with this IP protocol number, if it is one of the two.
+    #[inline(always)]
+    pub fn from_number(number: u8) -> Option<Self> {
+        match number {
+            TCP => Some(Self::Tcp),
+            UDP => Some(Self::Udp),
+            _ => None,
+        }
+    }
+}
+
+/// The source address of a packet, in the order of the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source<'a> {
+    /// An IPv4 address.
+    V4(&'a [u8; 4]),
+    /// An IPv6 address.
+    V6(&'a [u8; 16]),
+}
+
+/// The first four bytes of TCP and UDP.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+struct Ports {
+    _source_be: [u8; 2],
+    destination_be: [u8; 2],
+}
+
+// SAFETY: `repr(C)`, two byte arrays.
+unsafe impl Wire for Ports {}
+
+/// Whether the segment or datagram at `cursor` is for [`PORT`].
+#[inline(always)]
+pub fn is_for_guarded_port(mut cursor: Cursor<'_>) -> Result<bool, Fault> {
+    let ports = cursor.read::<Ports>().ok_or(Fault::Truncated)?;
+    Ok(ports.destination_be == PORT.to_be_bytes())
+}
