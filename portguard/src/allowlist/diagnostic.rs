@@ -1,4 +1,7 @@
-//! Problems of an allowlist, and the one renderer that shows them.
+//! Problems of an allowlist, and the one renderer that shows them, as rustc shows its own.
+//!
+//! (annotate-snippets cannot name the column in a line of which it is given only a part, and a list may be one line of
+//! many megabytes.)
 
 use std::collections::BTreeMap;
 use std::env;
@@ -7,8 +10,8 @@ use std::io::IsTerminal;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use annotate_snippets::renderer::DEFAULT_TERM_WIDTH;
-use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
+use anstyle::AnsiColor;
+use unicode_width::UnicodeWidthStr as _;
 
 /// How many problems of a kind are kept and shown: the first ones of the file. All are counted.
 const MAX_SHOWN: usize = 20;
@@ -68,33 +71,59 @@ pub struct Diagnostic {
 }
 
 impl Diagnostic {
-    /// The problem as rustc would show it; ends with a line feed.
+    /// The problem, and an empty line.
     fn render(&self, path: &Path, style: Style) -> String {
-        let level = match self.severity {
-            Severity::Error => Level::ERROR,
-            Severity::Warning => Level::WARNING,
+        let (level, colour) = match self.severity {
+            Severity::Error => ("error", AnsiColor::Red),
+            Severity::Warning => ("warning", AnsiColor::Yellow),
+        };
+        let [title, bold, frame] = match style {
+            Style::Plain => [anstyle::Style::new(); 3],
+            Style::Coloured => [
+                colour.on_default().bold(),
+                anstyle::Style::new().bold(),
+                AnsiColor::Blue.on_default().bold(),
+            ],
         };
         let path = printable(&path.to_string_lossy());
-        let mut group = Group::with_title(level.primary_title(&*self.message));
-        // An origin of its own, since the excerpt does not begin where its line begins.
-        group = match &self.place {
-            None => group.element(Origin::path(path)),
-            Some(place) => group
-                .element(Origin::path(path).line(place.line as usize).char_column(place.column as usize))
-                .element(
-                    Snippet::source(&*place.excerpt)
-                        .line_start(place.line as usize)
-                        .annotation(AnnotationKind::Primary.span(place.marked.clone())),
-                ),
+        let mut text = format!("{title}{level}{title:#}{bold}: {}{bold:#}\n", self.message);
+        let mut draw = |margin: &str, sign: &str, rest: &str| {
+            let blank = if rest.is_empty() { "" } else { " " };
+            text += &format!("{frame}{margin}{sign}{frame:#}{blank}{rest}\n");
+        };
+        let margin = match &self.place {
+            None => {
+                draw(" ", "-->", &path);
+                " ".to_owned()
+            }
+            Some(place) => {
+                let Place { line, column, .. } = place;
+                let number = line.to_string();
+                let margin = " ".repeat(number.len());
+                let (excerpt, marks) = place.draw();
+                draw(&margin, "-->", &format!("{path}:{line}:{column}"));
+                draw(&margin, " |", "");
+                draw(&number, " |", &excerpt);
+                draw(&margin, " |", &format!("{title}{marks}{title:#}"));
+                margin
+            }
         };
         if let Some(help) = &self.help {
-            group = group.element(Level::HELP.message(&**help));
+            draw(&margin, " =", &format!("{bold}help{bold:#}: {help}"));
         }
-        let renderer = match style {
-            Style::Plain => Renderer::plain(),
-            Style::Coloured => Renderer::styled(),
-        };
-        renderer.term_width(DEFAULT_TERM_WIDTH).render(&[group]) + "\n"
+        text + "\n"
+    }
+}
+
+impl Place {
+    /// The excerpt in one line of printable characters, and the marks to go below the offending text.
+    fn draw(&self) -> (String, String) {
+        let shown = |text: &str| printable(&text.replace('\t', "    "));
+        let Range { start, end } = self.marked;
+        let [before, marked, after] =
+            [&self.excerpt[..start], &self.excerpt[start..end], &self.excerpt[end..]].map(shown);
+        let marks = " ".repeat(before.width()) + &"^".repeat(marked.width().max(1));
+        ((before + &marked + &after).trim_end().to_owned(), marks)
     }
 }
 
@@ -166,13 +195,13 @@ impl Diagnostics {
         format!("{count} {more}{what}{}", if count == 1 { "" } else { "s" })
     }
 
-    /// The problems as rustc would show them, and how many more there are; ends with a line feed, unless empty.
+    /// The problems as rustc would show them, an empty line after each, and how many more there are.
     pub fn render(&self, style: Style) -> String {
         let mut text: String = self.iter().map(|diagnostic| diagnostic.render(&self.path, style)).collect();
         let hidden = self.total - self.first.len();
         if hidden > 0 {
             // Writing to a string cannot fail.
-            let _ = writeln!(text, "... and {}", self.counted(hidden, "more "));
+            let _ = writeln!(text, "... and {}\n", self.counted(hidden, "more "));
         }
         text
     }

@@ -128,7 +128,7 @@ fn never_a_source(prefix: IpNet) -> Option<(&'static str, &'static str)> {
     } else if within(IpAddr::is_unspecified) {
         Some((
             "is one address, which no client has",
-            "write the networks of your clients (the prefix for everyone has the length /0)",
+            "it does not stand for everyone: write the networks of your clients",
         ))
     } else if within(|address| matches!(address, IpAddr::V4(address) if address.is_broadcast())) {
         Some(("is the broadcast address: no packet comes from there", "write the addresses of the clients"))

@@ -114,7 +114,8 @@ impl<'s> Reader<'s, '_> {
         match node {
             Node::Null => self.no_list(span),
             Node::Mapping => return self.top(span),
-            Node::Text(_) | Node::List | Node::Alias(_) => {
+            Node::Alias(name) => self.alias(name, span),
+            Node::Text(_) | Node::List => {
                 self.error(
                     span,
                     "the file does not begin with `allow:`",
@@ -128,6 +129,7 @@ impl<'s> Reader<'s, '_> {
 
     fn top(&mut self, start: Span) -> Result {
         let mut allow: Option<Span> = None;
+        let mut unknown = false;
         while let Some((key, span)) = self.key()? {
             match (key.as_deref(), allow) {
                 (Some("allow"), None) => {
@@ -135,10 +137,14 @@ impl<'s> Reader<'s, '_> {
                     self.allow(span)?;
                 }
                 (Some("allow"), Some(first)) => self.repeated_key("allow", span, first)?,
-                (key, _) => self.unknown_key(key, span, TOP_KEYS)?,
+                (key, _) => {
+                    unknown = true;
+                    self.unknown_key(key, span, TOP_KEYS)?;
+                }
             }
         }
-        if allow.is_none() {
+        // It is in all likelihood behind the unknown key.
+        if allow.is_none() && !unknown {
             self.error(start, "`allow` is missing", "write `allow:`, and the prefixes below it");
         }
         Ok(())
@@ -146,10 +152,13 @@ impl<'s> Reader<'s, '_> {
 
     /// The value of `allow`, whose key is at `key`.
     fn allow(&mut self, key: Span) -> Result {
-        let before = (self.entries.len(), self.errors.total());
         let (node, span) = self.node()?;
         match &node {
             Node::List => {}
+            Node::Alias(name) => {
+                self.alias(name, span);
+                return Ok(());
+            }
             Node::Null => {
                 let help = "write `allow: []` to drop everyone, or the prefixes below it, each after `- `";
                 self.error(key, "`allow` has no value", help);
@@ -159,7 +168,7 @@ impl<'s> Reader<'s, '_> {
                 self.error(span, "`allow` is not a list", "a `-` needs a blank after it");
                 return Ok(());
             }
-            Node::Text(_) | Node::Mapping | Node::Alias(_) => {
+            Node::Text(_) | Node::Mapping => {
                 self.error(
                     span,
                     "`allow` is not a list",
@@ -168,10 +177,12 @@ impl<'s> Reader<'s, '_> {
                 return self.skip(&node);
             }
         }
+        let mut empty = true;
         while let Some((node, span)) = self.item()? {
+            empty = false;
             self.entry(node, span)?;
         }
-        if before == (self.entries.len(), self.errors.total()) {
+        if empty {
             self.warnings.push(Diagnostic {
                 severity: Severity::Warning,
                 message: "the list is empty: everyone is dropped".to_owned(),
@@ -344,7 +355,7 @@ impl<'s> Reader<'s, '_> {
     /// A key that means nothing here, and its value.
     fn unknown_key(&mut self, key: Option<&str>, span: Span, known: &[&str]) -> Result {
         let Some(key) = key else {
-            self.error(span, "the key is not text", format!("the keys here are: {}", known.join(", ")));
+            self.error(span, "the key is not text", permitted(known));
             return self.skip_value();
         };
         let shown = printable(&cut(key, MAX_TEXT));
@@ -357,7 +368,7 @@ impl<'s> Reader<'s, '_> {
         } else {
             let help = match closest(key, known) {
                 Some(meant) => format!("did you mean `{meant}`?"),
-                None => format!("the keys here are: {}", known.join(", ")),
+                None => permitted(known),
             };
             self.error(span, format!("unknown key `{shown}`"), help);
         }
@@ -471,6 +482,10 @@ fn between(start: Marker, end: Marker) -> Span {
         line: to_u32(start.line()),
         column: to_u32(start.col() + 1),
     }
+}
+
+fn permitted(keys: &[&str]) -> String {
+    format!("the keys that may be here: `{}`", keys.join("`, `"))
 }
 
 /// The known key that `key` was probably meant to be.

@@ -1,6 +1,6 @@
 //! The text of one prefix -> an address and a length, or what is wrong with it and what was probably meant.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, IpSubnets, Ipv4Subnets, Ipv6Subnets};
 
@@ -9,6 +9,9 @@ use super::source::cut;
 
 /// How much of a prefix a message repeats, in bytes: any real one fits.
 const MAX_TEXT: usize = 64;
+
+/// How long a name in the DNS can be (RFC 1035, 2.3.4, without the dot at its end).
+const MAX_NAME: usize = 253;
 
 /// How many prefixes are named instead of a range of addresses.
 const MAX_COVER: usize = 4;
@@ -24,21 +27,19 @@ pub(super) struct Fault {
 
 /// Takes `text` as a prefix in CIDR notation, or as a single address.
 pub(super) fn parse(text: &str) -> Result<IpNet, Fault> {
+    cidr(text).map_err(|blunder| Fault::of(text, as_a_whole(text).unwrap_or(blunder)))
+}
+
+fn cidr(text: &str) -> Result<IpNet, Blunder> {
     let (address, length) = split(text);
     let Ok(address) = address.parse::<IpAddr>() else {
-        return Err(Fault::of(text, no_address(text, address, length)));
+        return Err(no_address(address, length));
     };
     let host = IpNet::from(address);
-    let length = match length {
-        None => host.max_prefix_len(),
-        Some(length) => match parse_length(length, address) {
-            Ok(length) => length,
-            Err(blunder) => return Err(Fault::of(text, blunder)),
-        },
-    };
+    let length = length.map_or(Ok(host.max_prefix_len()), |length| parse_length(length, address))?;
     let written = net(address, length);
     let net = written.trunc();
-    if net == written { Ok(net) } else { Err(Fault::of(text, Blunder::HostBits { net, host })) }
+    if net == written { Ok(net) } else { Err(Blunder::HostBits { net, host }) }
 }
 
 /// The ways to miss a prefix that people are known to take.
@@ -56,13 +57,13 @@ enum Blunder {
     TooFewOctets { meant: Option<IpNet> },
     Wildcard { meant: IpNet },
     Padded { meant: IpNet },
-    Comment,
     Several,
+    Trailing { prefix: IpNet },
     Brackets { inner: String },
     Port { address: IpAddr },
-    Zone { address: Ipv6Addr },
+    Zone { meant: String },
     Range { cover: Vec<IpNet>, whole: bool },
-    Name,
+    Name { name: String },
     Other,
 }
 
@@ -120,12 +121,13 @@ impl Fault {
             Blunder::Padded { meant } => {
                 (format!("blanks around {meant}"), format!("write {meant} without them"))
             }
-            Blunder::Comment => {
-                (format!("{text} is not a prefix"), "a comment needs a blank before its `#`".to_owned())
-            }
             Blunder::Several => (
                 format!("{text} is not one prefix"),
                 "write each prefix on a line of its own, after `- `".to_owned(),
+            ),
+            Blunder::Trailing { prefix } => (
+                format!("{text} is more than a prefix"),
+                format!("write {prefix} alone; a remark goes after a blank and a `#`, or into a `comment:`"),
             ),
             Blunder::Brackets { inner } => {
                 (format!("{text} has brackets around the address"), format!("did you mean {inner}?"))
@@ -134,18 +136,21 @@ impl Fault {
                 format!("{text} has a port"),
                 format!("every entry is about port 111; did you mean {address}?"),
             ),
-            Blunder::Zone { address } => (
+            Blunder::Zone { meant } => (
                 format!("{text} has a zone id"),
-                format!("an allowlist is for a whole interface; did you mean {address}?"),
+                format!("an allowlist is for a whole interface; did you mean {meant}?"),
             ),
             Blunder::Range { cover, whole } => {
-                let cover = cover.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
                 let more = if whole { "" } else { ", ..." };
-                (format!("{text} is a range, not a prefix"), format!("it takes the prefixes {cover}{more}"))
+                let help = match &*cover.iter().map(ToString::to_string).collect::<Vec<_>>() {
+                    [one] => format!("did you mean {one}?"),
+                    several => format!("the prefixes that cover it are {}{more}", several.join(", ")),
+                };
+                (format!("{text} is a range, not a prefix"), help)
             }
-            Blunder::Name => (
+            Blunder::Name { name } => (
                 format!("{text} is a name, not a prefix"),
-                format!("names are not resolved; put its address (see `getent ahosts {text}`)"),
+                format!("names are not resolved; put its address (see `getent ahosts {name}`)"),
             ),
             Blunder::Other => (
                 format!("{text} is not a prefix"),
@@ -202,37 +207,38 @@ fn parse_length(length: &str, address: IpAddr) -> Result<u8, Blunder> {
     }
 }
 
-/// Why `address`, the part of `text` before its `/`, is no address.
-fn no_address(text: &str, address: &str, length: Option<&str>) -> Blunder {
-    if text.trim().is_empty() {
-        return Blunder::Empty;
+/// What is wrong with `text`, which is no prefix, before its parts are looked at.
+fn as_a_whole(text: &str) -> Option<Blunder> {
+    let trimmed = text.trim();
+    if trimmed.is_empty() {
+        return Some(Blunder::Empty);
     }
-    if let Ok(meant) = parse(text.trim())
-        && text.trim() != text
+    if trimmed != text
+        && let Ok(meant) = cidr(trimmed)
     {
-        return Blunder::Padded { meant };
+        return Some(Blunder::Padded { meant });
     }
-    if text.contains('#') {
-        return Blunder::Comment;
-    }
-    range(text)
-        .or_else(|| brackets(address, length))
-        .or_else(|| zone(address))
-        .or_else(|| port(address))
-        .or_else(|| ipv4(address, length))
-        .unwrap_or_else(|| rest(text, address))
+    let mut parts = text.split([',', ';', '#', ' ', '\t', '\n']).filter(|part| !part.is_empty());
+    let first = cidr(parts.next()?).ok()?;
+    range(text).or_else(|| {
+        let others: Vec<_> = parts.map(cidr).collect();
+        match (others.is_empty(), others.iter().all(Result::is_ok)) {
+            (true, _) => None,
+            (false, true) => Some(Blunder::Several),
+            (false, false) => Some(Blunder::Trailing { prefix: first }),
+        }
+    })
 }
 
-fn rest(text: &str, address: &str) -> Blunder {
-    let mut parts = text.split([',', ';', ' ', '\t', '\n']).filter(|part| !part.is_empty());
-    if parts.next() != Some(text) && parts.next().is_some() {
-        return Blunder::Several;
-    }
-    let name = address.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
-    if name && address.contains(|character: char| character.is_ascii_alphabetic()) {
-        return Blunder::Name;
-    }
-    Blunder::Other
+/// Why `address`, before a `/` and `length` if there is one, is no address.
+fn no_address(address: &str, length: Option<&str>) -> Blunder {
+    range(address)
+        .or_else(|| brackets(address, length))
+        .or_else(|| zone(address, length))
+        .or_else(|| port(address))
+        .or_else(|| ipv4(address, length))
+        .or_else(|| name(address))
+        .unwrap_or(Blunder::Other)
 }
 
 /// `10.0.0.1-10.0.0.9`
@@ -255,15 +261,28 @@ fn range(text: &str) -> Option<Blunder> {
 /// `[::1]`, `[2001:db8::]/32`
 fn brackets(address: &str, length: Option<&str>) -> Option<Blunder> {
     let (inner, _port) = address.strip_prefix('[')?.split_once(']')?;
-    let inner: IpAddr = inner.parse().ok()?;
-    let inner = length.map_or_else(|| inner.to_string(), |length| format!("{inner}/{length}"));
-    parse(&inner).is_ok().then_some(Blunder::Brackets { inner })
+    Some(Blunder::Brackets { inner: meant(inner, length)? })
 }
 
 /// `fe80::1%eth0`
-fn zone(address: &str) -> Option<Blunder> {
+fn zone(address: &str, length: Option<&str>) -> Option<Blunder> {
     let (address, _zone) = address.split_once('%')?;
-    Some(Blunder::Zone { address: address.parse().ok()? })
+    Some(Blunder::Zone { meant: meant(address, length)? })
+}
+
+/// What was meant, if it is a prefix.
+fn meant(address: &str, length: Option<&str>) -> Option<String> {
+    let text = length.map_or_else(|| address.to_owned(), |length| format!("{address}/{length}"));
+    cidr(&text).is_ok().then_some(text)
+}
+
+/// `nfs1.example.com`
+fn name(address: &str) -> Option<Blunder> {
+    let of_a_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    let name = (1..=MAX_NAME).contains(&address.len())
+        && address.bytes().all(of_a_name)
+        && address.bytes().any(|byte| byte.is_ascii_alphabetic());
+    name.then(|| Blunder::Name { name: address.to_owned() })
 }
 
 /// `192.0.2.1:111`
@@ -295,7 +314,7 @@ fn ipv4(address: &str, length: Option<&str>) -> Option<Blunder> {
         .join(".");
     let covered = |count: usize| format!("{whole}/{}", count * 8);
     if !wildcards.is_empty() {
-        let meant = parse(&covered(numbers.len())).ok()?;
+        let meant = cidr(&covered(numbers.len())).ok()?;
         return length.is_none().then_some(Blunder::Wildcard { meant });
     }
     let meant = parse(

@@ -4,11 +4,14 @@ use std::str;
 
 use super::diagnostic::{Diagnostic, Place, Severity};
 
-/// How much of a line is shown on either side of a problem, in bytes: room for any sensible line.
-const CONTEXT: usize = 160;
+/// How much of a line is shown before the offending text, and from its start on, in bytes.
+const CONTEXT: usize = 80;
 
 /// How much of the offending text is shown, in bytes.
 const MAX_TEXT: usize = 160;
+
+/// Stands where something was cut off.
+const CUT: &str = "…";
 
 /// A place in the file. Its offsets fit: [`MAX_FILE_SIZE`](super::MAX_FILE_SIZE) is far below 4 GiB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,19 +58,24 @@ fn place(text: &str, span: Span) -> Place {
     let line_end = text[start..].find(['\n', '\r']).map_or(text.len(), |newline| start + newline);
     let shown_start = text.ceil_char_boundary(line_start.max(start.saturating_sub(CONTEXT)));
     let shown_end = text.floor_char_boundary(line_end.min(start + CONTEXT)).max(start);
+    let sign = |cut: bool| if cut { CUT } else { "" };
+    let left = sign(shown_start > line_start);
+    let right = sign(shown_end < line_end);
+    let excerpt = [left, &text[shown_start..shown_end], right].concat();
+    let at = |offset: usize| offset.min(shown_end) - shown_start + left.len();
     Place {
         line: span.line,
         column: span.column,
         text: cut(&text[start..end], MAX_TEXT),
-        excerpt: text[shown_start..shown_end].to_owned(),
-        marked: start - shown_start..end.min(shown_end) - shown_start,
+        excerpt,
+        marked: at(start)..at(end),
     }
 }
 
-/// At most `max` bytes of `text`, and a sign where more follows.
+/// At most `max` bytes of `text`, and a sign if there is more.
 pub(super) fn cut(text: &str, max: usize) -> String {
     let kept = &text[..text.floor_char_boundary(max)];
-    if kept.len() == text.len() { kept.to_owned() } else { format!("{kept}…") }
+    if kept.len() == text.len() { kept.to_owned() } else { format!("{kept}{CUT}") }
 }
 
 fn not_utf8(bytes: &[u8], error: str::Utf8Error) -> Diagnostic {
