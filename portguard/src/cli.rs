@@ -147,4 +147,7 @@ pub struct Check {
     /// The allowlist to validate
     #[arg(value_name = "PATH", env = "PORTGUARD_ALLOWLIST", default_value = DEFAULT_ALLOWLIST)]
     pub path: PathBuf,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
 }

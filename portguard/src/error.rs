@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::allowlist::Invalid;
+
 /// The result of everything that can fail in front of the user.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -40,12 +42,13 @@ pub struct Error {
     what: String,
     why: Option<String>,
     remedy: Option<String>,
+    allowlist: Option<Box<Invalid>>,
 }
 
 impl Error {
     /// A failure of the given class; `what` names the object and what could not be done with it.
     pub fn new(kind: Kind, what: impl Into<String>) -> Self {
-        Self { kind, what: what.into(), why: None, remedy: None }
+        Self { kind, what: what.into(), why: None, remedy: None, allowlist: None }
     }
 
     /// Shorthand for a failure with exit code 1.
@@ -67,6 +70,18 @@ impl Error {
         self
     }
 
+    /// Adds the problems of the allowlist that the failure is about.
+    #[must_use]
+    pub fn with_allowlist(mut self, invalid: Box<Invalid>) -> Self {
+        self.allowlist = Some(invalid);
+        self
+    }
+
+    /// The problems of the allowlist that the failure is about: to be shown before the failure itself.
+    pub fn allowlist(&self) -> Option<&Invalid> {
+        self.allowlist.as_deref()
+    }
+
     /// The class of the failure.
     pub fn kind(&self) -> Kind {
         self.kind
@@ -75,7 +90,7 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kind: _, what, why, remedy } = self;
+        let Self { kind: _, what, why, remedy, allowlist: _ } = self;
         f.write_str(what)?;
         if let Some(why) = why {
             write!(f, ": {}", why.trim_end_matches('.'))?;

@@ -4,6 +4,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use portguard::allowlist::Style;
 use portguard::cli::{Cli, Command};
 use portguard::commands;
 
@@ -21,6 +22,9 @@ fn main() -> ExitCode {
         Err(error) => Err(portguard::error::Error::failed("cannot write to standard output").because(error)),
     });
     result.unwrap_or_else(|error| {
+        if let Some(invalid) = error.allowlist() {
+            eprint!("{}", invalid.render(Style::of(&io::stderr())));
+        }
         eprintln!("portguard: {error}");
         ExitCode::from(error.kind().exit_code())
     })

@@ -1,1 +1,0 @@
-//! YAML -> validated prefixes, with spans; pure.

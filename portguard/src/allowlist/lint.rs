@@ -1,0 +1,138 @@
+//! What is wrong or odd about valid entries, seen on their own and together.
+
+use std::net::IpAddr;
+
+use ipnet::{IpNet, Ipv4Net};
+
+use super::Entry;
+use super::diagnostic::{Diagnostic, Diagnostics, Severity};
+use super::source::Source;
+
+/// Adds what is wrong or odd about `entries`.
+pub(super) fn lint(
+    entries: &[Entry],
+    source: &Source<'_>,
+    errors: &mut Diagnostics,
+    warnings: &mut Diagnostics,
+) {
+    for entry in entries {
+        if let Some((message, help)) = oddity(entry.prefix) {
+            add(warnings, Severity::Warning, source, entry, || (message, help));
+        }
+    }
+    relate(entries, |relation| match relation {
+        Relation::Same { first, again } => add(errors, Severity::Error, source, &entries[again], || {
+            let Entry { prefix, span, .. } = &entries[first];
+            (
+                format!("{prefix} is on the list twice"),
+                format!("it is on line {} already: remove one of them", span.line),
+            )
+        }),
+        Relation::Inside { outer, inner } => {
+            add(warnings, Severity::Warning, source, &entries[inner], || {
+                let Entry { prefix, span, .. } = &entries[outer];
+                (
+                    format!("{} is inside {prefix}, on line {}", entries[inner].prefix, span.line),
+                    "the larger prefix lets it in already: remove one of them".to_owned(),
+                )
+            })
+        }
+    });
+}
+
+fn add(
+    to: &mut Diagnostics,
+    severity: Severity,
+    source: &Source<'_>,
+    entry: &Entry,
+    texts: impl FnOnce() -> (String, String),
+) {
+    to.push_with(entry.span.line, entry.span.column, || {
+        let (message, help) = texts();
+        Diagnostic { severity, message, help: Some(help), place: Some(source.place(entry.span)) }
+    });
+}
+
+/// What an entry does to others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Relation {
+    /// Two entries have the same prefix.
+    Same { first: usize, again: usize },
+    /// The prefix of an entry lies within that of another one, the longest of those around it.
+    Inside { outer: usize, inner: usize },
+}
+
+/// Finds all relations: of several entries with one prefix, only the first takes part in nesting.
+pub(super) fn relate(entries: &[Entry], mut found: impl FnMut(Relation)) {
+    let prefix = |index: usize| entries[index].prefix;
+    let mut order: Vec<usize> = (0..entries.len()).collect();
+    // By network, then by length: a prefix comes right before all that lies within it.
+    order.sort_unstable_by_key(|index| (prefix(*index), *index));
+    // The prefixes around the current one, from the largest to the smallest.
+    let mut around: Vec<usize> = Vec::new();
+    for index in order {
+        while around.last().is_some_and(|outer| !prefix(*outer).contains(&prefix(index))) {
+            around.pop();
+        }
+        match around.last() {
+            Some(&first) if prefix(first) == prefix(index) => {
+                found(Relation::Same { first, again: index });
+                continue;
+            }
+            Some(&outer) => found(Relation::Inside { outer, inner: index }),
+            None => {}
+        }
+        around.push(index);
+    }
+}
+
+/// What is odd about a prefix, and what to do about it.
+fn oddity(prefix: IpNet) -> Option<(String, String)> {
+    if prefix.prefix_len() == 0 {
+        let family = if prefix.addr().is_ipv4() { "IPv4" } else { "IPv6" };
+        return Some((
+            format!("{prefix} lets everyone in: it guards nothing over {family}"),
+            "write the networks of your clients instead".to_owned(),
+        ));
+    }
+    if let Some(meant) = mapped(prefix) {
+        return Some((
+            format!("{prefix} is an IPv4-mapped prefix, which no packet comes from"),
+            format!("IPv4 clients come from IPv4 addresses; did you mean {meant}?"),
+        ));
+    }
+    never_a_source(prefix).map(|(why, help)| (format!("{prefix} {why}"), help.to_owned()))
+}
+
+/// The IPv4 prefix that an IPv4-mapped one (RFC 4291, 2.5.5.2) stands for.
+fn mapped(prefix: IpNet) -> Option<Ipv4Net> {
+    let IpNet::V6(prefix) = prefix else { return None };
+    let length = prefix.prefix_len().checked_sub(96)?;
+    Ipv4Net::new(prefix.addr().to_ipv4_mapped()?, length).ok()
+}
+
+/// Why no packet on a card ever comes from a prefix, and what to do about it.
+fn never_a_source(prefix: IpNet) -> Option<(&'static str, &'static str)> {
+    let (first, last) = (prefix.network(), prefix.broadcast());
+    let within = |what: fn(&IpAddr) -> bool| what(&first) && what(&last);
+    if within(IpAddr::is_loopback) {
+        Some((
+            "is never seen on a network card",
+            "remove it: local clients come over `lo`, which is not guarded",
+        ))
+    } else if within(IpAddr::is_multicast) {
+        Some((
+            "is multicast: no packet comes from there",
+            "write the addresses of the clients, not of a group",
+        ))
+    } else if within(IpAddr::is_unspecified) {
+        Some((
+            "is one address, which no client has",
+            "it does not stand for everyone: write the networks of your clients",
+        ))
+    } else if within(|address| matches!(address, IpAddr::V4(address) if address.is_broadcast())) {
+        Some(("is the broadcast address: no packet comes from there", "write the addresses of the clients"))
+    } else {
+        None
+    }
+}

@@ -1,0 +1,113 @@
+//! The text of the file, and places in it.
+
+use std::str;
+
+use super::diagnostic::{Diagnostic, Place, Severity};
+
+/// How much of a line is shown before the offending text, and from its start on, in bytes.
+const CONTEXT: usize = 80;
+
+/// How much of the offending text is shown, in bytes.
+const MAX_TEXT: usize = 160;
+
+/// Stands where something was cut off.
+const CUT: &str = "…";
+
+/// A place in the file. Its offsets fit: [`MAX_FILE_SIZE`](super::MAX_FILE_SIZE) is far below 4 GiB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Span {
+    /// The first byte.
+    pub(super) start: u32,
+    /// The first byte after it.
+    pub(super) end: u32,
+    /// From 1 on.
+    pub(super) line: u32,
+    /// In characters, from 1 on.
+    pub(super) column: u32,
+}
+
+/// The text of the file.
+#[derive(Debug)]
+pub(super) struct Source<'a> {
+    text: &'a str,
+}
+
+impl<'a> Source<'a> {
+    /// Takes `bytes` as UTF-8, with or without a byte order mark.
+    pub(super) fn decode(bytes: &'a [u8]) -> Result<Self, Box<Diagnostic>> {
+        match str::from_utf8(bytes) {
+            Ok(text) => Ok(Self { text: text.strip_prefix('\u{feff}').unwrap_or(text) }),
+            Err(error) => Err(Box::new(not_utf8(bytes, error))),
+        }
+    }
+
+    pub(super) fn text(&self) -> &'a str {
+        self.text
+    }
+
+    /// What a reader needs to see of the place at `span`.
+    pub(super) fn place(&self, span: Span) -> Place {
+        place(self.text, span)
+    }
+}
+
+fn place(text: &str, span: Span) -> Place {
+    let start = text.floor_char_boundary(span.start as usize);
+    let end = text.ceil_char_boundary(span.end as usize).max(start);
+    let line_start = text[..start].rfind(['\n', '\r']).map_or(0, |newline| newline + 1);
+    let line_end = text[start..].find(['\n', '\r']).map_or(text.len(), |newline| start + newline);
+    let shown_start = text.ceil_char_boundary(line_start.max(start.saturating_sub(CONTEXT)));
+    let shown_end = text.floor_char_boundary(line_end.min(start + CONTEXT)).max(start);
+    let sign = |cut: bool| if cut { CUT } else { "" };
+    let left = sign(shown_start > line_start);
+    let right = sign(shown_end < line_end);
+    let excerpt = [left, &text[shown_start..shown_end], right].concat();
+    let at = |offset: usize| offset.min(shown_end) - shown_start + left.len();
+    Place {
+        line: span.line,
+        column: span.column,
+        text: cut(&text[start..end], MAX_TEXT),
+        excerpt,
+        marked: at(start)..at(end),
+    }
+}
+
+/// At most `max` bytes of `text`, and a sign if there is more.
+pub(super) fn cut(text: &str, max: usize) -> String {
+    let kept = &text[..text.floor_char_boundary(max)];
+    if kept.len() == text.len() { kept.to_owned() } else { format!("{kept}{CUT}") }
+}
+
+fn not_utf8(bytes: &[u8], error: str::Utf8Error) -> Diagnostic {
+    let valid = str::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or_default();
+    let line_start = valid.rfind('\n').map_or(0, |newline| newline + 1);
+    let line = bytes[line_start..].split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let column = valid[line_start..].chars().count();
+    // Each bad byte becomes one U+FFFD, so that what precedes it keeps its offset.
+    let shown = String::from_utf8_lossy(&line[..line.len().min(valid.len() - line_start + CONTEXT)]);
+    let at = valid.len() - line_start;
+    let bad = bytes[error.valid_up_to()];
+    let span = Span {
+        start: to_u32(at),
+        end: to_u32(at + char::REPLACEMENT_CHARACTER.len_utf8()),
+        line: to_u32(valid.matches('\n').count() + 1),
+        column: to_u32(column + 1),
+    };
+    let mut place = place(&shown, span);
+    place.text = format!("\\x{bad:02x}");
+    Diagnostic {
+        severity: Severity::Error,
+        message: format!("the byte 0x{bad:02x} is not UTF-8"),
+        help: Some(if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+            "the file is in UTF-16: save it as UTF-8, e.g. with `iconv -f UTF-16 -t UTF-8`".to_owned()
+        } else {
+            "save the file as UTF-8, e.g. with `iconv -f LATIN1 -t UTF-8`".to_owned()
+        }),
+        place: Some(place),
+    }
+}
+
+/// An offset, line or column as the 32 bits that hold any of them in a file of permitted size.
+pub(super) fn to_u32(value: usize) -> u32 {
+    u32::try_from(value).unwrap_or(u32::MAX)
+}
