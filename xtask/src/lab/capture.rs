@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 use etherparse::{
-    IpNumber, Ipv6ExtensionSlice, Ipv6ExtensionsSlice, LaxNetSlice, LaxSlicedPacket, UdpHeaderSlice,
+    Ethernet2Header, IpNumber, Ipv6ExtensionSlice, Ipv6ExtensionsSlice, LaxNetSlice, LaxSlicedPacket,
+    SingleVlanHeader, UdpHeader, UdpHeaderSlice,
 };
 use serde::Deserialize;
 
@@ -16,13 +17,21 @@ use super::{Namespace, PacketSocket, rpc};
 /// How long no frame may come until the wire counts as quiet.
 const QUIET: Duration = Duration::from_millis(50);
 
-/// Frames and their bytes, the Ethernet header included.
+/// Packets, and the bytes they have from the IP header on (link headers do not count).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 pub struct Count {
     /// How many.
     pub packets: u64,
     /// Their lengths, added up.
     pub bytes: u64,
+}
+
+impl Count {
+    /// What has come since `earlier`, which is an earlier value of the same counter.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Self {
+        Self { packets: self.packets - earlier.packets, bytes: self.bytes - earlier.bytes }
+    }
 }
 
 impl AddAssign for Count {
@@ -39,7 +48,7 @@ pub struct Replies {
     pub datagrams: u64,
     /// The bytes of the answers themselves, without any header.
     pub payload: u64,
-    /// The frames that carried them; an answer beyond the MTU takes several.
+    /// The packets that carried them; an answer beyond the MTU takes several.
     pub wire: Count,
 }
 
@@ -56,7 +65,7 @@ impl Capture {
         Ok(Self { socket: PacketSocket::open(namespace, interface)?, seen: Vec::new() })
     }
 
-    /// The frames to port 111, UDP and TCP, by source.
+    /// The packets to port 111, UDP and TCP, by source.
     pub fn requests(&mut self) -> Result<BTreeMap<IpAddr, Count>> {
         self.drain()?;
         let mut sources = BTreeMap::<_, Count>::new();
@@ -125,7 +134,9 @@ enum Part {
 
 impl Seen {
     fn parse(frame: &[u8]) -> Option<Self> {
-        let (source, payload, fragment) = match LaxSlicedPacket::from_ethernet(frame).ok()?.net? {
+        let sliced = LaxSlicedPacket::from_ethernet(frame).ok()?;
+        let link_header = Ethernet2Header::LEN + sliced.link_exts.len() * SingleVlanHeader::LEN;
+        let (source, payload, fragment) = match sliced.net? {
             LaxNetSlice::Ipv4(ip) => {
                 let header = ip.header();
                 let fragment = header
@@ -142,7 +153,7 @@ impl Seen {
             (Some((_, true)), _) => Part::Later,
             (_, IpNumber::UDP) => {
                 let udp = UdpHeaderSlice::from_slice(payload.payload).ok()?;
-                let payload = u64::from(udp.length()).saturating_sub(UDP_HEADER);
+                let payload = u64::from(udp.length()).saturating_sub(UdpHeader::LEN as u64);
                 Part::Udp { from: udp.source_port(), to: udp.destination_port(), payload }
             }
             (_, IpNumber::TCP) => {
@@ -151,7 +162,12 @@ impl Seen {
             }
             _ => Part::Other,
         };
-        Some(Self { source, fragment_of: fragment.map(|(id, _)| id), part, length: frame.len() as u64 })
+        Some(Self {
+            source,
+            fragment_of: fragment.map(|(id, _)| id),
+            part,
+            length: (frame.len() - link_header) as u64,
+        })
     }
 
     fn ports(&self) -> Option<(u16, u16)> {
@@ -165,8 +181,6 @@ impl Seen {
         Count { packets: 1, bytes: self.length }
     }
 }
-
-const UDP_HEADER: u64 = 8;
 
 /// Identification, and whether it is a later fragment.
 fn fragment_v6(extensions: &Ipv6ExtensionsSlice<'_>) -> Option<(u32, bool)> {

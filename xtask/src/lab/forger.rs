@@ -19,15 +19,13 @@ impl Forger {
         Ok(Self { socket: PacketSocket::open(host.namespace(), Host::INTERFACE)?, target })
     }
 
-    /// Sends one packet; returns the length of its frame.
-    pub fn send(&self, packet: &Packet) -> Result<usize> {
+    /// Sends one packet.
+    pub fn send(&self, packet: &Packet) -> Result<()> {
         self.send_tagged(packet, &[])
     }
 
     /// The same behind VLAN tags.
-    pub fn send_tagged(&self, packet: &Packet, tags: &[Tag]) -> Result<usize> {
-        let frame = packet.frame(self.socket.mac(), self.target, tags);
-        self.socket.send(&frame)?;
-        Ok(frame.len())
+    pub fn send_tagged(&self, packet: &Packet, tags: &[Tag]) -> Result<()> {
+        self.socket.send(&packet.frame(self.socket.mac(), self.target, tags))
     }
 }

@@ -91,18 +91,14 @@ impl Process {
         result.with_context(|| format!("{} is not ready; its output:\n{}", self.name, self.output()))
     }
 
-    /// Waits for the end, `None` when `limit` is over.
+    /// Waits for the end, `None` when `limit` is over. Ctrl-C does not cut it short: taking down needs it, too.
     pub fn wait(&mut self, limit: Duration) -> Result<Option<ExitStatus>> {
         let start = Instant::now();
         loop {
-            if let Some(status) = self.child.try_wait()? {
-                return Ok(Some(status));
+            match self.child.try_wait()? {
+                None if start.elapsed() < limit => thread::sleep(POLL),
+                status => return Ok(status),
             }
-            if start.elapsed() >= limit {
-                return Ok(None);
-            }
-            interrupt::check()?;
-            thread::sleep(POLL);
         }
     }
 
@@ -110,6 +106,10 @@ impl Process {
     pub fn signal(&self, signal: Signal) -> Result<()> {
         let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id())?);
         nix::sys::signal::kill(pid, signal).with_context(|| format!("cannot send {signal} to {}", self.name))
+    }
+
+    fn completed(&self, status: ExitStatus, elapsed: Duration) -> Completed {
+        Completed { status, stdout: contents(&self.stdout), stderr: contents(&self.stderr), elapsed }
     }
 
     /// What it has written so far, to stdout and then to stderr.
@@ -148,31 +148,31 @@ pub enum Outcome {
     TimedOut,
 }
 
-/// Runs a command, but not for longer than `limit`.
+/// Runs a command, but not for longer than `limit`, and not beyond Ctrl-C.
 pub fn run_within(limit: Duration, command: &mut Command) -> Result<Outcome> {
     let start = Instant::now();
     let mut process = Process::spawn(command)?;
-    Ok(match process.wait(limit)? {
-        Some(status) => Outcome::Completed(Completed {
-            status,
-            stdout: contents(&process.stdout),
-            stderr: contents(&process.stderr),
-            elapsed: start.elapsed(),
-        }),
-        None => Outcome::TimedOut,
-    })
+    loop {
+        if let Some(status) = process.wait(POLL)? {
+            return Ok(Outcome::Completed(process.completed(status, start.elapsed())));
+        }
+        interrupt::check()?;
+        if start.elapsed() >= limit {
+            return Ok(Outcome::TimedOut);
+        }
+    }
 }
 
-/// Runs a command that has to succeed, and soon.
+/// Runs a command that has to succeed, and soon. Ctrl-C does not cut it short: taking down needs it, too.
 pub fn run(command: &mut Command) -> Result<Completed> {
     let name = command.get_program().display().to_string();
-    match run_within(SETUP_LIMIT, command)? {
-        Outcome::Completed(done) if done.status.success() => Ok(done),
-        Outcome::Completed(done) => {
-            bail!("{name} failed ({}): {}{}", done.status, done.stdout, done.stderr.trim_end())
-        }
-        Outcome::TimedOut => bail!("{name} did not end within {SETUP_LIMIT:?}"),
-    }
+    let start = Instant::now();
+    let mut process = Process::spawn(command)?;
+    let Some(status) = process.wait(SETUP_LIMIT)? else {
+        bail!("{name} did not end within {SETUP_LIMIT:?}; its output:\n{}", process.output())
+    };
+    ensure!(status.success(), "{name} failed ({status}): {}", process.output().trim_end());
+    Ok(process.completed(status, start.elapsed()))
 }
 
 fn contents(file: &File) -> String {
