@@ -1,1 +1,4 @@
 //! What the tests, the demo and the benchmarks of portguard share.
+
+pub mod interrupt;
+pub mod lab;
