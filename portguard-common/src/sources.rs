@@ -33,9 +33,9 @@ pub type Stamp = u32;
 pub const STAMP_SHIFT: u32 = 6;
 
 /// A source address as the key of a table: the bytes of the wire, in native integers for fast comparison.
-pub trait Key: Shared + PartialEq {
+pub trait Key: Shared + PartialEq + core::fmt::Debug {
     /// Fills the bucket up to a power of two.
-    type Padding: Shared;
+    type Padding: Shared + core::fmt::Debug;
 
     /// A hash of 32 bits that nobody can aim at who does not know the seed.
     fn hash(self, seed: &Seed) -> u32;

@@ -10,3 +10,5 @@ pub mod allowlist;
 pub mod cli;
 pub mod commands;
 pub mod error;
+pub mod guard;
+pub mod interface;

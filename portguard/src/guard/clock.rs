@@ -1,0 +1,133 @@
+//! Turns the stamps of the kernel program into times of day.
+//!
+//! A stamp is in jiffies, because to read them costs one load where a clock costs a call; how long a jiffy is, a
+//! kernel need not say. So the guard keeps one pair of (jiffies, nanoseconds since boot) from when its counters began,
+//! and reads another one now: between the two, time is a straight line.
+
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use aya::programs::{TestRun as _, TestRunOptions, Xdp};
+use aya_obj::programs::XdpAttachType;
+use portguard_common::epoch::Epoch;
+use portguard_common::sources::{STAMP_SHIFT, Stamp};
+
+use crate::error::{Error, Result};
+
+/// The clock program of an instance.
+#[derive(Debug)]
+pub struct Clock {
+    program: Xdp,
+}
+
+/// One moment, on the clocks of the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// `jiffies_64`.
+    pub jiffies: u64,
+    /// Nanoseconds of `CLOCK_MONOTONIC`.
+    pub monotonic: u64,
+}
+
+impl Clock {
+    /// Opens a pinned clock program.
+    pub fn open(pin: &Path) -> Result<Self> {
+        Xdp::from_pin(pin, XdpAttachType::Interface)
+            .map(|program| Self { program })
+            .map_err(|error| Error::failed(format!("cannot use {}", pin.display())).because(error))
+    }
+
+    /// The time now.
+    pub fn now(&self) -> Result<Moment> {
+        let frame = [0_u8; 64];
+        let mut clocks = [0_u8; 64];
+        let options = TestRunOptions {
+            data_in: Some(&frame),
+            data_out: Some(&mut clocks),
+            ..TestRunOptions::default()
+        };
+        self.program
+            .test_run(options)
+            .map_err(|error| Error::failed("cannot read the kernel's clocks").because(error))?;
+        let word = |at: usize| {
+            let mut bytes = [0_u8; 8];
+            bytes.copy_from_slice(&clocks[at..at + 8]);
+            u64::from_ne_bytes(bytes)
+        };
+        Ok(Moment { jiffies: word(0), monotonic: word(8) })
+    }
+}
+
+/// Nanoseconds of Unix time.
+pub fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_nanos() as u64)
+}
+
+/// How to read stamps that were made up to some moment.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Calendar {
+    epoch: Epoch,
+    now: Moment,
+    unix_now: u64,
+}
+
+impl Calendar {
+    /// A calendar from the beginning of the counters to `now`, which was `unix_now` nanoseconds of Unix time.
+    pub(super) fn new(epoch: Epoch, now: Moment, unix_now: u64) -> Self {
+        Self { epoch, now, unix_now }
+    }
+
+    /// The time of a stamp, in nanoseconds of Unix time; never before the counters began, and never after now.
+    pub(super) fn time(&self, stamp: Stamp) -> u64 {
+        let age = self.now.jiffies.saturating_sub(self.jiffies(stamp));
+        let jiffies = self.now.jiffies.saturating_sub(self.epoch.jiffies).max(1);
+        let nanoseconds = self.now.monotonic.saturating_sub(self.epoch.monotonic);
+        let age = u128::from(age) * u128::from(nanoseconds) / u128::from(jiffies);
+        let age = u64::try_from(age).unwrap_or(u64::MAX).min(nanoseconds);
+        self.unix_now.saturating_sub(age).max(self.epoch.since.min(self.unix_now))
+    }
+
+    /// The jiffies in the middle of a stamp's, in the 2^37 jiffies before now.
+    fn jiffies(&self, stamp: Stamp) -> u64 {
+        let now = self.now.jiffies >> STAMP_SHIFT;
+        // Negative for a stamp that was made after the clock was read.
+        let age = (now as Stamp).wrapping_sub(stamp).cast_signed().max(0);
+        let middle = 1 << (STAMP_SHIFT - 1);
+        (now.saturating_sub(age as u64) << STAMP_SHIFT) + middle
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    /// Counters that began a thousand seconds ago, at 250 jiffies a second.
+    fn calendar() -> Calendar {
+        let epoch = Epoch { since: 5_000 * SECOND, jiffies: 4_294_900_000, monotonic: 77 * SECOND, seed: [0; 5] };
+        let now = Moment { jiffies: epoch.jiffies + 250_000, monotonic: epoch.monotonic + 1_000 * SECOND };
+        Calendar::new(epoch, now, 6_000 * SECOND)
+    }
+
+    fn stamp(jiffies: u64) -> Stamp {
+        (jiffies >> STAMP_SHIFT) as Stamp
+    }
+
+    #[test]
+    fn a_stamp_is_read_to_half_its_unit() {
+        let calendar = calendar();
+        for seconds in [1, 10, 500, 999] {
+            let time = calendar.time(stamp(calendar.epoch.jiffies + seconds * 250));
+            assert!(time.abs_diff((5_000 + seconds) * SECOND) <= SECOND / 250 * 32, "{seconds}: {time}");
+        }
+    }
+
+    #[test]
+    fn no_time_is_outside_the_life_of_the_counters() {
+        let calendar = calendar();
+        assert_eq!(calendar.time(stamp(calendar.epoch.jiffies - 10_000)), 5_000 * SECOND);
+        assert_eq!(calendar.time(stamp(calendar.now.jiffies)), 6_000 * SECOND);
+        assert_eq!(calendar.time(stamp(calendar.now.jiffies + 64)), 6_000 * SECOND, "made after the clock was read");
+    }
+}

@@ -1,0 +1,254 @@
+//! Reads what the kernel program has counted.
+//!
+//! Each denied packet is in one way or in one remainder of the source tables, so the total of the denied packets is
+//! the sum over the tables: whatever moment a reader catches, its parts add up.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::atomic::{Ordering, fence};
+
+use aya::maps::MapData;
+use portguard_common::epoch::Epoch;
+use portguard_common::layout::Shared;
+use portguard_common::names;
+use portguard_common::sources::{Bucket, Key, KeyV4, KeyV6, Record, Seed, Sighting, WAYS};
+use portguard_common::totals::{Count, Totals};
+
+use crate::error::{Error, Result};
+use crate::guard::clock::{Calendar, Clock, unix_now};
+use crate::guard::mapped::Mapped;
+use crate::guard::sizes::Sizes;
+
+/// The counters of an instance.
+#[derive(Debug)]
+pub struct Counters {
+    totals: Mapped<Totals>,
+    v4: Table<KeyV4>,
+    v6: Table<KeyV6>,
+    epoch: Mapped<Epoch>,
+    clock: Clock,
+}
+
+/// What the counters of a guard hold at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// When it was taken, in nanoseconds of Unix time.
+    pub taken_at: u64,
+    /// When the counters were at zero, in nanoseconds of Unix time.
+    pub since: u64,
+    /// Packets for the guarded port from sources on the list.
+    pub allowed: Count,
+    /// Packets from sources that are not on the list: the sum over `sources`, and `unattributed`.
+    pub not_allowed: Count,
+    /// Packets with headers that were cut short.
+    pub truncated: Count,
+    /// Packets with headers that contradict themselves.
+    pub malformed: Count,
+    /// Packets with more headers than the limits.
+    pub too_many_headers: Count,
+    /// How many of the four above passed because the guard was in audit mode.
+    pub would_drop: Count,
+    /// The sources that are remembered, in no particular order.
+    pub sources: Vec<Source>,
+    /// Packets of sources that had to make way for others.
+    pub unattributed: Count,
+}
+
+/// A source that was denied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Source {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its packets.
+    pub count: Count,
+    /// How many of them were TCP.
+    pub tcp_packets: u64,
+    /// When the first came, in nanoseconds of Unix time.
+    pub first_seen: u64,
+    /// When the last came, in nanoseconds of Unix time.
+    pub last_seen: u64,
+}
+
+impl Snapshot {
+    /// All that was dropped, or would have been in audit mode.
+    pub fn refused(&self) -> Count {
+        let mut sum = self.not_allowed;
+        for count in [self.truncated, self.malformed, self.too_many_headers] {
+            sum.add(count);
+        }
+        sum
+    }
+
+    /// All that was dropped.
+    pub fn dropped(&self) -> Count {
+        let refused = self.refused();
+        Count {
+            packets: refused.packets.saturating_sub(self.would_drop.packets),
+            bytes: refused.bytes.saturating_sub(self.would_drop.bytes),
+        }
+    }
+}
+
+impl Counters {
+    /// Opens the counters of an instance; `map` opens one of its maps by name.
+    pub fn open(map: impl Fn(&str) -> Result<MapData>, clock: Clock) -> Result<Self> {
+        Ok(Self {
+            totals: mapped(&map, names::TOTALS)?,
+            v4: Table {
+                buckets: mapped(&map, names::BUCKETS_V4)?,
+                records: mapped(&map, names::RECORDS_V4)?,
+            },
+            v6: Table {
+                buckets: mapped(&map, names::BUCKETS_V6)?,
+                records: mapped(&map, names::RECORDS_V6)?,
+            },
+            epoch: mapped(&map, names::EPOCH)?,
+            clock,
+        })
+    }
+
+    /// Notes that the counters, which are at zero, begin to count now.
+    pub fn begin(&self, seed: Seed) -> Result<()> {
+        let now = self.clock.now()?;
+        let epoch = Epoch { since: unix_now(), jiffies: now.jiffies, monotonic: now.monotonic, seed };
+        // SAFETY: the element is mapped, and nothing else uses it before the instance is live.
+        unsafe { self.epoch.element(0).write_volatile(epoch) };
+        Ok(())
+    }
+
+    /// Since when they count.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch.read(0)
+    }
+
+    /// How large they are.
+    pub fn sizes(&self) -> Sizes {
+        Sizes::of_maps(self.totals.len(), self.v4.buckets.len())
+    }
+
+    /// What they hold now.
+    pub fn read(&self) -> Result<Snapshot> {
+        let mut tally = Tally::default();
+        self.v4.read(|source| IpAddr::from(Ipv4Addr::from(source.to_ne_bytes())), &mut tally);
+        self.v6.read(|[high, low]| IpAddr::from(ipv6(high, low)), &mut tally);
+        let mut totals = Totals::default();
+        for cpu in 0..self.totals.len() {
+            totals.add(&self.totals.read(cpu));
+        }
+        let epoch = self.epoch();
+        let taken_at = unix_now();
+        let calendar = Calendar::new(epoch, self.clock.now()?, taken_at);
+
+        let mut unattributed = tally.remainder;
+        unattributed.add(totals.unattributed);
+        let mut not_allowed = unattributed;
+        let mut sources = Vec::with_capacity(tally.sightings.len());
+        for (address, sighting) in tally.sightings {
+            not_allowed.add(sighting.count);
+            sources.push(Source {
+                address,
+                count: sighting.count,
+                tcp_packets: sighting.tcp_packets,
+                first_seen: calendar.time(sighting.first_seen),
+                last_seen: calendar.time(sighting.last_seen),
+            });
+        }
+        Ok(Snapshot {
+            taken_at,
+            since: epoch.since,
+            allowed: totals.allowed,
+            not_allowed,
+            truncated: totals.truncated,
+            malformed: totals.malformed,
+            too_many_headers: totals.too_many_headers,
+            would_drop: totals.would_drop,
+            sources,
+            unattributed,
+        })
+    }
+}
+
+fn mapped<T: Shared>(map: impl Fn(&str) -> Result<MapData>, name: &str) -> Result<Mapped<T>> {
+    Mapped::new(&map(name)?)
+        .map_err(|error| Error::failed(format!("cannot read the map {name} of the guard")).because(error))
+}
+
+fn ipv6(high: u64, low: u64) -> Ipv6Addr {
+    let mut octets = [0; 16];
+    octets[..8].copy_from_slice(&high.to_ne_bytes());
+    octets[8..].copy_from_slice(&low.to_ne_bytes());
+    Ipv6Addr::from(octets)
+}
+
+/// The sources of all CPUs, put together.
+#[derive(Debug, Default)]
+struct Tally {
+    sightings: HashMap<IpAddr, Sighting>,
+    remainder: Count,
+}
+
+impl Tally {
+    fn add(&mut self, address: IpAddr, sighting: Sighting) {
+        self.sightings
+            .entry(address)
+            .and_modify(|sum| {
+                sum.count.add(sighting.count);
+                sum.tcp_packets += sighting.tcp_packets;
+                sum.first_seen = earlier(sum.first_seen, sighting.first_seen);
+                sum.last_seen = later(sum.last_seen, sighting.last_seen);
+            })
+            .or_insert(sighting);
+    }
+}
+
+/// The earlier of two stamps, which may have wrapped between them.
+fn earlier(a: u32, b: u32) -> u32 {
+    if a.wrapping_sub(b).cast_signed() < 0 { a } else { b }
+}
+
+/// The later of two stamps.
+fn later(a: u32, b: u32) -> u32 {
+    if earlier(a, b) == a { b } else { a }
+}
+
+/// The buckets and records of an address family.
+#[derive(Debug)]
+struct Table<K: Key>
+where
+    Bucket<K>: Shared,
+{
+    buckets: Mapped<Bucket<K>>,
+    records: Mapped<Record>,
+}
+
+impl<K: Key> Table<K>
+where
+    Bucket<K>: Shared,
+{
+    fn read(&self, address: impl Fn(K) -> IpAddr, tally: &mut Tally) {
+        for bucket in 0..self.buckets.len() {
+            let (sightings, remainder) = self.bucket(bucket);
+            tally.remainder.add(remainder);
+            for (source, sighting) in sightings.into_iter().flatten() {
+                tally.add(address(source), sighting);
+            }
+        }
+    }
+
+    /// What is in a bucket. Its CPU may be at work on it: then the copy is taken again.
+    fn bucket(&self, index: u32) -> ([Option<(K, Sighting)>; WAYS], Count) {
+        loop {
+            let bucket = self.buckets.read(index);
+            fence(Ordering::Acquire);
+            let sightings = std::array::from_fn(|way| {
+                bucket.sighting(way, || self.records.read(index * WAYS as u32 + way as u32))
+            });
+            fence(Ordering::Acquire);
+            let sequence = self.buckets.read(index).sequence();
+            if sequence == bucket.sequence() && sequence.is_multiple_of(2) {
+                return (sightings, bucket.remainder());
+            }
+            std::hint::spin_loop();
+        }
+    }
+}

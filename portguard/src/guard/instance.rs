@@ -1,0 +1,292 @@
+//! An instance: a loaded program and the maps it works with, each pinned in a directory of the instance.
+//!
+//! Whatever changes the program (the first attachment, an upgrade, a reset of the counters) makes a new instance, and
+//! pins into its directory what it takes over from the old one. The one moment of change is when the link begins to
+//! run the new program: the instance whose program the link runs is the live one, and any other is rubbish that a
+//! loader left behind when it was killed.
+
+use std::fs;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use aya::maps::{Array, MapData};
+use aya::programs::{ProgramError, ProgramInfo, Xdp, loaded_programs};
+use aya::{EbpfLoader, include_bytes_aligned};
+use aya_obj::generated::BPF_F_MMAPABLE;
+use portguard_common::frame::LinkType;
+use portguard_common::policy::Policy;
+use portguard_common::{ABI_VERSION, names};
+
+use crate::error::{Error, Result};
+use crate::guard::bpf;
+use crate::guard::bpffs;
+use crate::guard::clock::Clock;
+use crate::guard::counters::Counters;
+use crate::guard::mapped::Mapped;
+use crate::guard::sizes::Sizes;
+
+/// The kernel half, compiled by the build script.
+static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/portguard.bpf.o"));
+
+const POLICY_MAPS: [&str; 3] = [names::POLICY, names::LISTS_V4, names::LISTS_V6];
+const COUNTER_MAPS: [&str; 5] =
+    [names::TOTALS, names::BUCKETS_V4, names::RECORDS_V4, names::BUCKETS_V6, names::RECORDS_V6];
+/// The file name of the program's pin.
+const PROGRAM_PIN: &str = "program";
+
+/// A program and its maps.
+#[derive(Debug)]
+pub struct Instance {
+    directory: PathBuf,
+    program: OwnedFd,
+    identity: Identity,
+    /// What is enforced.
+    pub policy: Mapped<Policy>,
+    /// The IPv4 lists, by slot.
+    pub lists_v4: OwnedFd,
+    /// The IPv6 lists, by slot.
+    pub lists_v6: OwnedFd,
+    /// What was counted.
+    pub counters: Counters,
+}
+
+/// How the kernel names a program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Its number, unique while it is loaded.
+    pub id: u32,
+    /// Its name.
+    pub name: String,
+    /// A hash of its instructions.
+    pub tag: u64,
+}
+
+/// What a new instance takes over from the live one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// Policy and lists, but not the counters.
+    Policy,
+    /// Everything but the program.
+    PolicyAndCounters,
+}
+
+/// The name of an instance's directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct InstanceName {
+    /// The layout of its maps.
+    pub abi: u32,
+    /// Counts up, so that a new instance can be made beside an old one.
+    pub number: u32,
+}
+
+impl InstanceName {
+    /// The directories of instances in the directory of an interface.
+    pub(super) fn list(interface: &Path) -> Result<Vec<Self>> {
+        Ok(bpffs::subdirectories(interface)?.iter().filter_map(|name| Self::parse(name)).collect())
+    }
+
+    fn parse(name: &str) -> Option<Self> {
+        let (abi, number) = name.strip_prefix("abi")?.split_once('-')?;
+        Some(Self { abi: abi.parse().ok()?, number: number.parse().ok()? })
+    }
+
+    /// The path of the directory.
+    pub(super) fn directory(self, interface: &Path) -> PathBuf {
+        interface.join(format!("abi{}-{}", self.abi, self.number))
+    }
+
+    /// The name that comes after these.
+    pub(super) fn next(taken: &[Self]) -> Self {
+        let number = taken.iter().map(|name| name.number).max().map_or(1, |number| number + 1);
+        Self { abi: ABI_VERSION, number }
+    }
+}
+
+impl Instance {
+    /// Loads a new instance into a new directory; what it keeps of an old one stays shared with it.
+    pub fn load(directory: &Path, link_type: LinkType, old: Option<(&Self, Keep)>) -> Result<Self> {
+        bpffs::make_directory(directory)?;
+        Self::load_into(directory, link_type, old).inspect_err(|_| {
+            // The first error is the one to tell.
+            let _ = remove(directory);
+        })
+    }
+
+    fn load_into(directory: &Path, link_type: LinkType, old: Option<(&Self, Keep)>) -> Result<Self> {
+        if let Some((old, keep)) = old {
+            let counters = COUNTER_MAPS.into_iter().chain([names::EPOCH]);
+            let counters = counters.filter(|_| keep == Keep::PolicyAndCounters);
+            for name in POLICY_MAPS.into_iter().chain(counters) {
+                let map =
+                    bpf::get(&old.directory.join(name)).map_err(|error| broken(&old.directory, name, &error))?;
+                bpf::pin(map.as_fd(), &directory.join(name))
+                    .map_err(|error| cannot_pin(directory, name, &error))?;
+            }
+        }
+        let kept = old.filter(|(_, keep)| *keep == Keep::PolicyAndCounters).map(|(old, _)| &old.counters);
+        let (sizes, seed) = match kept {
+            Some(counters) => (counters.sizes(), counters.epoch().seed),
+            None => (Sizes::of_this_host()?, random_seed()?),
+        };
+
+        let mut loader = EbpfLoader::new();
+        for name in POLICY_MAPS.into_iter().chain(COUNTER_MAPS) {
+            loader.map_pin_path(name, directory.join(name));
+        }
+        let (link_type, bucket_bits) = (link_type as u32, sizes.bucket_bits());
+        loader
+            .override_global("LINK_TYPE", &link_type, true)
+            .override_global("BUCKET_BITS", &bucket_bits, true)
+            .override_global("SEED", &seed, true)
+            .map_max_entries(names::TOTALS, sizes.cpus())
+            .map_max_entries(names::BUCKETS_V4, sizes.buckets())
+            .map_max_entries(names::BUCKETS_V6, sizes.buckets())
+            .map_max_entries(names::RECORDS_V4, sizes.records())
+            .map_max_entries(names::RECORDS_V6, sizes.records());
+        let mut object = loader.load(OBJECT).map_err(|error| cannot_create(&error))?;
+
+        let mut load = |name: &str| -> Result<(), ProgramError> {
+            let program: &mut Xdp = object
+                .program_mut(name)
+                .ok_or_else(|| ProgramError::InvalidName { name: name.to_owned() })?
+                .try_into()?;
+            program.load()?;
+            let pin = if name == names::CLOCK { names::CLOCK } else { PROGRAM_PIN };
+            program.pin(directory.join(pin)).map_err(|error| ProgramError::IOError(std::io::Error::other(error)))
+        };
+        // Kernels before 5.18 refuse the first; what is wrong with both, the second says.
+        load(names::PROGRAM_FRAGS).or_else(|_| load(names::PROGRAM)).map_err(refused)?;
+        load(names::CLOCK).map_err(refused)?;
+        drop(object);
+
+        if kept.is_some() {
+            return Self::open(directory);
+        }
+        Array::<MapData, [u64; 8]>::create(1, BPF_F_MMAPABLE)
+            .map_err(|error| cannot_create(&error))?
+            .pin(directory.join(names::EPOCH))
+            .map_err(|error| cannot_pin(directory, names::EPOCH, &error))?;
+        let instance = Self::open(directory)?;
+        instance.counters.begin(seed)?;
+        Ok(instance)
+    }
+
+    /// Opens the instance in a directory, whose name says that it has this version's layout.
+    pub fn open(directory: &Path) -> Result<Self> {
+        let map = |name: &str| {
+            MapData::from_pin(directory.join(name)).map_err(|error| broken(directory, name, &chain(&error)))
+        };
+        let open = |name: &str| {
+            bpf::get(&directory.join(name)).map_err(|error| broken(directory, name, &error))
+        };
+        let clock = Clock::open(&directory.join(names::CLOCK))?;
+        Ok(Self {
+            directory: directory.to_owned(),
+            program: open(PROGRAM_PIN)?,
+            identity: identity(directory)?,
+            policy: Mapped::new(&map(names::POLICY)?)
+                .map_err(|error| broken(directory, names::POLICY, &error))?,
+            lists_v4: open(names::LISTS_V4)?,
+            lists_v6: open(names::LISTS_V6)?,
+            counters: Counters::open(map, clock)?,
+        })
+    }
+
+    /// The program.
+    pub fn program(&self) -> &OwnedFd {
+        &self.program
+    }
+
+    /// The kernel's name for the program.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Where the instance is pinned.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+}
+
+/// The kernel's name for the program of the instance in a directory, of whatever layout.
+pub(super) fn identity(directory: &Path) -> Result<Identity> {
+    let info = ProgramInfo::from_pin(directory.join(PROGRAM_PIN))
+        .map_err(|error| broken(directory, PROGRAM_PIN, &chain(&error)))?;
+    Ok(Identity { id: info.id(), name: info.name_as_str().unwrap_or_default().to_owned(), tag: info.tag() })
+}
+
+/// The name of any loaded program; to ask for it takes CAP_SYS_ADMIN.
+pub(super) fn program_name(id: u32) -> Option<String> {
+    loaded_programs()
+        .filter_map(|info| info.ok())
+        .find(|info| info.id() == id)
+        .and_then(|info| info.name_as_str().map(str::to_owned))
+}
+
+/// Removes the pins of an instance, and its directory. What the link runs goes on running.
+pub(super) fn remove(directory: &Path) -> Result<()> {
+    fs::remove_dir_all(directory)
+        .map_err(|error| Error::failed(format!("cannot remove {}", directory.display())).because(error))
+}
+
+fn random_seed() -> Result<[u64; 5]> {
+    let mut seed = [0_u64; 5];
+    for word in &mut seed {
+        let mut bytes = [0_u8; 8];
+        // SAFETY: the buffer is writable for its length.
+        let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+        if got != 8 {
+            return Err(Error::failed("cannot get random numbers").because(std::io::Error::last_os_error()));
+        }
+        // Odd factors lose nothing of the address.
+        *word = u64::from_ne_bytes(bytes) | 1;
+    }
+    Ok(seed)
+}
+
+fn broken(directory: &Path, name: &str, error: &dyn std::fmt::Display) -> Error {
+    Error::failed(format!("cannot use {}", directory.join(name).display()))
+        .because(error)
+        .remedy("If the guard's pins are damaged, detach it and attach it again.")
+}
+
+fn cannot_pin(directory: &Path, name: &str, error: &dyn std::fmt::Display) -> Error {
+    Error::failed(format!("cannot pin {}", directory.join(name).display())).because(error)
+}
+
+fn cannot_create(error: &dyn std::error::Error) -> Error {
+    Error::failed("cannot create the maps of the guard")
+        .because(chain(error))
+        .remedy("On kernels before 5.11 the limit on locked memory must allow it (ulimit -l unlimited).")
+}
+
+fn refused(error: ProgramError) -> Error {
+    let failed = Error::failed("the kernel refuses the guard's program");
+    match error {
+        ProgramError::LoadError { io_error, verifier_log } => {
+            let log = verifier_log.to_string();
+            let last: Vec<&str> = log.lines().rev().filter(|line| !line.is_empty()).take(3).collect();
+            let last: Vec<&str> = last.into_iter().rev().collect();
+            if last.is_empty() {
+                failed.because(io_error)
+            } else {
+                failed.because(format!("{io_error} (verifier: {})", last.join(" / ")))
+            }
+        }
+        error => failed.because(chain(&error)),
+    }
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text = format!("{text}: {next}");
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,258 @@
+//! Puts a list in force: fills new tries beside those in force, makes sure of them, and switches in one step.
+//!
+//! The tries of a list are pinned as `list<generation>-v4` and `-v6` in the directory of the interface, so that the
+//! list in force can be read back from the kernel. A pin with any other generation than the one in force is rubbish
+//! that a loader left behind when it was killed.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use aya::Pod;
+use aya::maps::lpm_trie::Key;
+use aya::maps::{LpmTrie, Map, MapData, MapError};
+use aya_obj::generated::{BPF_F_NO_PREALLOC, bpf_map_type::BPF_MAP_TYPE_LPM_TRIE};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use portguard_common::policy::{ListRecord, PATH_LEN, Policy};
+
+use crate::allowlist::Allowlist;
+use crate::error::{Error, Result};
+use crate::guard::bpf;
+use crate::guard::clock::unix_now;
+use crate::guard::instance::Instance;
+use crate::guard::mapped::Mapped;
+
+/// How often an insertion is tried that fails for want of memory: the allocator of the tries refills itself in the
+/// background (amazon-linux-2023#1129), so a moment later it may succeed.
+const ATTEMPTS: u32 = 50;
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// A list that is complete in the kernel, but not yet in force.
+#[derive(Debug)]
+#[must_use = "a list that is filled but not switched to is never in force"]
+pub(super) struct Filled {
+    slot: u32,
+    generation: u64,
+}
+
+/// Where the list in force came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListInfo {
+    /// 1 for the list that the guard was attached with, one more for each after it.
+    pub generation: u64,
+    /// The file, at the time.
+    pub path: PathBuf,
+    /// Of the bytes of the file.
+    pub sha256: [u8; 32],
+    /// IPv4 prefixes.
+    pub prefixes_v4: u32,
+    /// IPv6 prefixes.
+    pub prefixes_v6: u32,
+    /// When it was loaded, in nanoseconds of Unix time.
+    pub loaded_at: u64,
+}
+
+/// The list in force; `None` if none ever was.
+pub(super) fn in_force(policy: &Mapped<Policy>) -> Option<ListInfo> {
+    use std::os::unix::ffi::OsStrExt as _;
+
+    let policy = policy.read(0);
+    let record = policy.lists.get(policy.active as usize)?;
+    let path = record.path.get(..record.path_len as usize)?;
+    (record.generation > 0).then(|| ListInfo {
+        generation: record.generation,
+        path: Path::new(std::ffi::OsStr::from_bytes(path)).to_owned(),
+        sha256: record.sha256,
+        prefixes_v4: record.prefixes_v4,
+        prefixes_v6: record.prefixes_v6,
+        loaded_at: record.loaded_at,
+    })
+}
+
+/// The prefixes of the list in force, read back from the kernel.
+pub(super) fn prefixes_in_force(interface: &Path, policy: &Mapped<Policy>) -> Result<BTreeSet<IpNet>> {
+    let Some(list) = in_force(policy) else { return Ok(BTreeSet::new()) };
+    let mut prefixes = BTreeSet::new();
+    for key in open_trie::<[u8; 4]>(&pin(interface, list.generation, "v4"))?.keys() {
+        let key = key.map_err(|error| unreadable(interface, &error))?;
+        let prefix = Ipv4Net::new(key.data().into(), key.prefix_len() as u8)
+            .map_err(|error| unreadable(interface, &error))?;
+        prefixes.insert(prefix.into());
+    }
+    for key in open_trie::<[u8; 16]>(&pin(interface, list.generation, "v6"))?.keys() {
+        let key = key.map_err(|error| unreadable(interface, &error))?;
+        let prefix = Ipv6Net::new(key.data().into(), key.prefix_len() as u8)
+            .map_err(|error| unreadable(interface, &error))?;
+        prefixes.insert(prefix.into());
+    }
+    Ok(prefixes)
+}
+
+/// Fills the slot that is not in force. The list in force stays as it is, whatever happens.
+pub(super) fn fill(interface: &Path, instance: &Instance, list: &Allowlist) -> Result<Filled> {
+    let old = in_force(&instance.policy);
+    let generation = old.as_ref().map_or(1, |list| list.generation + 1);
+    let slot = if old.is_some() { 1 - instance.policy.read(0).active } else { 0 };
+
+    let (mut v4, mut v6) = (Vec::new(), Vec::new());
+    for (number, entry) in (0_u32..).zip(list.entries()) {
+        match entry.prefix() {
+            IpNet::V4(prefix) => v4.push((Key::new(prefix.prefix_len().into(), prefix.addr().octets()), number)),
+            IpNet::V6(prefix) => v6.push((Key::new(prefix.prefix_len().into(), prefix.addr().octets()), number)),
+        }
+    }
+    remove_pins(interface, old.map(|list| list.generation))?;
+    let trie_v4 = new_trie(v4)?;
+    let trie_v6 = new_trie(v6)?;
+    for (trie, family) in [(&trie_v4, "v4"), (&trie_v6, "v6")] {
+        let path = pin(interface, generation, family);
+        bpf::pin(trie.fd().as_fd(), &path)
+            .map_err(|error| Error::failed(format!("cannot pin {}", path.display())).because(error))?;
+    }
+    for (outer, trie) in [(&instance.lists_v4, &trie_v4), (&instance.lists_v6, &trie_v6)] {
+        bpf::set_inner_map(outer.as_fd(), slot, trie.fd().as_fd()).map_err(|error| cannot_fill(&error))?;
+    }
+    describe(&instance.policy, slot, generation, list)?;
+    Ok(Filled { slot, generation })
+}
+
+/// Puts a filled list in force, and lets go of the one before it when no packet is judged by it any more.
+pub(super) fn switch(interface: &Path, instance: &Instance, filled: &Filled) -> Result<()> {
+    let policy = instance.policy.element(0);
+    // SAFETY: the element is mapped for as long as `instance` lives, and aligned; the kernel program reads the field
+    // in one load.
+    let active = unsafe { AtomicU32::from_ptr(&raw mut (*policy).active) };
+    let before = active.swap(filled.slot, Ordering::Release);
+    if before == filled.slot {
+        return Ok(());
+    }
+    let failed = |error| Error::failed("cannot let go of the list that was in force before").because(error);
+    // A packet may have read the number of the old slot just before the switch: the tries must stay there until it is
+    // through.
+    wait_for_packets_in_flight(interface, instance)?;
+    for outer in [&instance.lists_v4, &instance.lists_v6] {
+        match bpf::clear_inner_map(outer.as_fd(), before) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
+    }
+    remove_pins(interface, Some(filled.generation))
+}
+
+/// Returns when every packet that was being judged at the time of the call has been judged and counted: to set a slot
+/// of an array of maps, even to what is there already, waits for that.
+pub(super) fn wait_for_packets_in_flight(interface: &Path, instance: &Instance) -> Result<()> {
+    let failed = |error| Error::failed("cannot wait for packets in flight").because(error);
+    let Some(list) = in_force(&instance.policy) else { return Ok(()) };
+    let trie = bpf::get(&pin(interface, list.generation, "v4")).map_err(failed)?;
+    let slot = instance.policy.read(0).active;
+    bpf::set_inner_map(instance.lists_v4.as_fd(), slot, trie.as_fd()).map_err(failed)
+}
+
+/// A trie with these entries, all of them there.
+fn new_trie<K: Pod + Ord>(mut entries: Vec<(Key<K>, u32)>) -> Result<MapData> {
+    // The kernel is three times as fast with neighbours one after the other.
+    entries.sort_unstable_by_key(|(key, _)| (key.data(), key.prefix_len()));
+    // One to spare: kernels before 5.11 refuse even a replacement in a full trie, and none makes an empty one.
+    let capacity = u32::try_from(entries.len() + 1).map_err(|error| cannot_fill(&error))?;
+    let map = aya_obj::Map::new_from_params(
+        BPF_MAP_TYPE_LPM_TRIE as u32,
+        size_of::<Key<K>>() as u32,
+        size_of::<u32>() as u32,
+        capacity,
+        BPF_F_NO_PREALLOC,
+    );
+    let data = MapData::create(map, "portguard_list", None).map_err(|error| cannot_fill(&error))?;
+    let mut map = Map::LpmTrie(data);
+    let mut trie =
+        LpmTrie::<&mut MapData, K, u32>::try_from(&mut map).map_err(|error| cannot_fill(&error))?;
+    for (key, number) in &entries {
+        insert(&mut trie, key, *number).map_err(|error| cannot_fill(&error))?;
+    }
+    // A look-up with the length of a prefix finds that prefix, and not a longer one in it.
+    for (key, number) in &entries {
+        let found = trie.get(key, 0).map_err(|error| cannot_fill(&error))?;
+        if found != *number {
+            return Err(cannot_fill(&format!("entry {number} reads back as entry {found}")));
+        }
+    }
+    match map {
+        Map::LpmTrie(data) => Ok(data),
+        _ => unreachable!("it was made as a trie above"),
+    }
+}
+
+fn insert<K: Pod>(trie: &mut LpmTrie<&mut MapData, K, u32>, key: &Key<K>, number: u32) -> Result<(), MapError> {
+    for _ in 1..ATTEMPTS {
+        match trie.insert(key, number, 0) {
+            Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOMEM) => {
+                thread::sleep(PAUSE);
+            }
+            result => return result,
+        }
+    }
+    trie.insert(key, number, 0)
+}
+
+/// Writes down what is in a slot that is not in force.
+fn describe(policy: &Mapped<Policy>, slot: u32, generation: u64, list: &Allowlist) -> Result<()> {
+    use std::os::unix::ffi::OsStrExt as _;
+
+    let bytes = list.path().as_os_str().as_bytes();
+    let mut path = [0; PATH_LEN];
+    path.get_mut(..bytes.len())
+        .ok_or_else(|| Error::failed("the path of the allowlist is too long"))?
+        .copy_from_slice(bytes);
+    let record = ListRecord {
+        generation,
+        loaded_at: unix_now(),
+        sha256: *list.sha256().as_bytes(),
+        prefixes_v4: list.prefixes_v4() as u32,
+        prefixes_v6: list.prefixes_v6() as u32,
+        path_len: bytes.len() as u32,
+        reserved: 0,
+        path,
+    };
+    let policy = policy.element(0);
+    // SAFETY: the element is mapped; the slot is not in force, so nobody reads its record; the slot is 0 or 1.
+    unsafe { (&raw mut (*policy).lists).cast::<ListRecord>().add(slot as usize).write_volatile(record) };
+    Ok(())
+}
+
+fn pin(interface: &Path, generation: u64, family: &str) -> PathBuf {
+    interface.join(format!("list{generation}-{family}"))
+}
+
+/// Removes the pins of all lists but one.
+fn remove_pins(interface: &Path, keep: Option<u64>) -> Result<()> {
+    let failed = |error| Error::failed(format!("cannot clean up {}", interface.display())).because(error);
+    let keep = keep.map(|generation| format!("list{generation}-"));
+    for entry in fs::read_dir(interface).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with("list") && !keep.as_ref().is_some_and(|keep| name.starts_with(keep)) {
+            fs::remove_file(entry.path()).map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
+fn open_trie<K: Pod>(path: &Path) -> Result<LpmTrie<MapData, K, u32>> {
+    MapData::from_pin(path)
+        .and_then(Map::from_map_data)
+        .and_then(LpmTrie::try_from)
+        .map_err(|error| unreadable(path, &error))
+}
+
+fn unreadable(path: &Path, error: &dyn std::fmt::Display) -> Error {
+    Error::failed(format!("cannot read the list in force from {}", path.display())).because(error)
+}
+
+fn cannot_fill(error: &dyn std::fmt::Display) -> Error {
+    Error::failed("cannot fill a new list in the kernel").because(error).remedy("The list in force is unchanged.")
+}

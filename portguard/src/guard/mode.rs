@@ -1,0 +1,140 @@
+//! Attaches a program in a mode, and says why the kernel would not.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use aya::util::KernelVersion;
+use aya_obj::generated::{XDP_FLAGS_DRV_MODE, XDP_FLAGS_HW_MODE, XDP_FLAGS_SKB_MODE};
+use portguard_common::frame::LinkType;
+use portguard_common::names;
+
+use crate::cli::ModeChoice;
+use crate::error::{Error, Kind, Result};
+use crate::guard::bpf;
+use crate::guard::instance::Identity;
+use crate::interface::{Interface, XdpMode};
+
+/// The largest MTU that every driver with native XDP takes for packets in one buffer: a page of 4096 bytes, less 256
+/// of headroom, 320 of `skb_shared_info`, and 22 of Ethernet header, VLAN tag and checksum.
+const MTU_OF_ONE_BUFFER: u32 = 3498;
+
+/// `ARPHRD_*`, `include/uapi/linux/if_arp.h`.
+const ARPHRD_ETHER: u16 = 1;
+const ARPHRD_RAWIP: u16 = 519;
+const ARPHRD_NONE: u16 = 0xfffe;
+
+/// What the frames of an interface begin with; an error where the guard could not read them, and would so be open.
+pub(super) fn link_type(interface: &Interface) -> Result<LinkType> {
+    let Interface { name, hardware_type, kind, .. } = interface;
+    if interface.loopback {
+        return Err(Error::failed(format!("{name}: the loopback interface is not guarded"))
+            .because("local clients of rpcbind go over it, and no packet from outside does")
+            .remedy("Attach to the interfaces that face the network."));
+    }
+    match *hardware_type {
+        ARPHRD_ETHER => Ok(LinkType::Ethernet),
+        ARPHRD_NONE | ARPHRD_RAWIP => Ok(LinkType::RawIp),
+        other => {
+            let kind = kind.as_deref().map(|kind| format!(" ({kind})")).unwrap_or_default();
+            Err(Error::failed(format!("{name}: link type {other}{kind} is not known to portguard"))
+                .because("it could not tell where a packet begins, and would let everything through")
+                .remedy("Guard port 111 on this interface by other means (nft)."))
+        }
+    }
+}
+
+/// A program that has just been attached.
+#[derive(Debug)]
+pub(super) struct Attachment {
+    /// Closing it before it is pinned detaches the program.
+    pub link: OwnedFd,
+    /// Where the program runs.
+    pub mode: XdpMode,
+    /// Why it does not run in a better mode, if none was asked for.
+    pub fallback: Option<Error>,
+}
+
+/// Attaches a program to an interface that has none.
+pub(super) fn attach(
+    interface: &Interface,
+    program: impl AsFd,
+    identity: &Identity,
+    choice: ModeChoice,
+) -> Result<Attachment> {
+    let try_mode = |mode: XdpMode| {
+        bpf::link_create(program.as_fd(), interface.index, flags(mode))
+            .map_err(|error| refusal(interface, mode, identity, &error))
+    };
+    let attached = |mode| move |link| Attachment { link, mode, fallback: None };
+    match choice {
+        ModeChoice::Native => try_mode(XdpMode::Native).map(attached(XdpMode::Native)),
+        ModeChoice::Generic => try_mode(XdpMode::Generic).map(attached(XdpMode::Generic)),
+        ModeChoice::Offload => try_mode(XdpMode::Offload).map(attached(XdpMode::Offload)),
+        ModeChoice::Auto => match try_mode(XdpMode::Native) {
+            Ok(link) => Ok(Attachment { link, mode: XdpMode::Native, fallback: None }),
+            Err(refusal) if refusal.kind() == Kind::NotPermitted => Err(refusal),
+            Err(refusal) => {
+                let link = try_mode(XdpMode::Generic)?;
+                Ok(Attachment { link, mode: XdpMode::Generic, fallback: Some(refusal) })
+            }
+        },
+    }
+}
+
+fn flags(mode: XdpMode) -> u32 {
+    match mode {
+        XdpMode::Native => XDP_FLAGS_DRV_MODE,
+        XdpMode::Generic => XDP_FLAGS_SKB_MODE,
+        XdpMode::Offload => XDP_FLAGS_HW_MODE,
+    }
+}
+
+/// The kernel gives a number; this is the cause and the remedy, as far as the number and the interface tell.
+fn refusal(interface: &Interface, mode: XdpMode, identity: &Identity, error: &io::Error) -> Error {
+    let Interface { name, mtu, .. } = interface;
+    let refused = Error::failed(format!("{name}: {} XDP refused", mode.word()));
+    let generic = "use --mode generic";
+    let one_buffer = identity.name != names::PROGRAM_FRAGS;
+    match (mode, error.raw_os_error()) {
+        (_, Some(libc::EBUSY | libc::EEXIST)) => refused
+            .because("another XDP program has come in between")
+            .remedy("See what it is with: ip -details link show"),
+        (_, Some(libc::EPERM)) => Error::new(Kind::NotPermitted, format!("{name}: not permitted to attach"))
+            .because("CAP_NET_ADMIN is missing in the network namespace of the interface"),
+        (_, Some(libc::ENODEV)) => {
+            Error::new(Kind::NotThere, format!("{name}: the interface has just gone"))
+        }
+        (XdpMode::Native, _) if one_buffer && *mtu > MTU_OF_ONE_BUFFER => refused
+            .because(format!(
+                "MTU {mtu} needs multi-buffer support, which this kernel ({}) lacks",
+                kernel_version()
+            ))
+            .remedy(format!("Lower the MTU to {MTU_OF_ONE_BUFFER} or {generic}.")),
+        (XdpMode::Native, Some(libc::EOPNOTSUPP)) => refused
+            .because("the driver has none, or has it switched off while large receive offload is on")
+            .remedy(format!("Try: ethtool -K {name} lro off. Or {generic}.")),
+        (XdpMode::Native, Some(libc::EINVAL | libc::ERANGE)) => refused
+            .because(format!("the driver does not take it as the interface is set up (MTU {mtu})"))
+            .remedy(format!(
+                "The kernel log (dmesg) may say more. Lower the MTU to {MTU_OF_ONE_BUFFER} or {generic}."
+            )),
+        (XdpMode::Native, Some(libc::ENOMEM | libc::ENOSPC)) => refused
+            .because("the driver wants more transmit queues than there are")
+            .remedy(format!("Try fewer channels: ethtool -L {name} combined N. Or {generic}.")),
+        (XdpMode::Offload, _) => refused
+            .because(format!("the card cannot run the program ({error})"))
+            .remedy("Use --mode native or auto."),
+        _ => refused.because(error).remedy("The kernel log (dmesg) may say more."),
+    }
+}
+
+fn kernel_version() -> String {
+    KernelVersion::current().map_or_else(
+        |_| "of unknown version".to_owned(),
+        |version| {
+            // `KernelVersion` shows itself as code only.
+            let code = version.code();
+            format!("{}.{}", code >> 16, code >> 8 & 0xff)
+        },
+    )
+}

@@ -1,0 +1,135 @@
+//! Network interfaces, as netlink tells of them: sysfs shows those of another network namespace to a process that has
+//! changed its own.
+
+use futures_util::TryStreamExt as _;
+use rtnetlink::packet_route::link::{
+    InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp, XdpAttached,
+};
+
+use crate::error::{Error, Kind, Result};
+
+/// What portguard needs to know about an interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interface {
+    /// Unique in the network namespace for as long as the interface exists.
+    pub index: u32,
+    /// Unique, but may change.
+    pub name: String,
+    /// The largest packet that it sends, in bytes.
+    pub mtu: u32,
+    /// `ARPHRD_*` of `include/uapi/linux/if_arp.h`.
+    pub hardware_type: u16,
+    /// `veth`, `bridge`, `tun`, ...; none for a card.
+    pub kind: Option<String>,
+    /// Whether this is the loopback interface.
+    pub loopback: bool,
+    /// The XDP program on it, whoever attached it.
+    pub xdp: Option<AttachedXdp>,
+}
+
+/// An XDP program on an interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AttachedXdp {
+    /// Where it runs.
+    pub mode: XdpMode,
+    /// Its number.
+    pub program_id: u32,
+}
+
+/// Where an XDP program runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum XdpMode {
+    /// In the driver.
+    Native,
+    /// In the network stack.
+    Generic,
+    /// On the card.
+    Offload,
+}
+
+impl XdpMode {
+    /// The word for it, in output of every format.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+            Self::Offload => "offload",
+        }
+    }
+}
+
+/// The interfaces of this network namespace, by index.
+pub fn all() -> Result<Vec<Interface>> {
+    let mut interfaces = query().map_err(|error| {
+        Error::failed("cannot ask the kernel for the network interfaces").because(error)
+    })?;
+    interfaces.sort_by_key(|interface| interface.index);
+    Ok(interfaces)
+}
+
+/// The interface of this network namespace with a name.
+pub fn by_name(name: &str) -> Result<Interface> {
+    let interfaces = all()?;
+    let names: Vec<&str> = interfaces.iter().map(|interface| interface.name.as_str()).collect();
+    let known = names.join(", ");
+    interfaces.iter().find(|interface| interface.name == name).cloned().ok_or_else(|| {
+        Error::new(Kind::NotThere, format!("{name}: no such interface")).remedy(format!("There are: {known}."))
+    })
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn query() -> Result<Vec<Interface>, Box<dyn std::error::Error>> {
+    let (connection, handle, _) = rtnetlink::new_connection()?;
+    tokio::spawn(connection);
+    let messages: Vec<LinkMessage> = handle.link().get().execute().try_collect().await?;
+    Ok(messages.into_iter().map(Interface::from).collect())
+}
+
+impl From<LinkMessage> for Interface {
+    fn from(message: LinkMessage) -> Self {
+        let mut interface = Self {
+            index: message.header.index,
+            name: String::new(),
+            mtu: 0,
+            hardware_type: message.header.link_layer_type.into(),
+            kind: None,
+            loopback: message.header.flags.contains(LinkFlags::Loopback),
+            xdp: None,
+        };
+        for attribute in message.attributes {
+            match attribute {
+                LinkAttribute::IfName(name) => interface.name = name,
+                LinkAttribute::Mtu(mtu) => interface.mtu = mtu,
+                LinkAttribute::LinkInfo(infos) => {
+                    interface.kind = infos.iter().find_map(|info| match info {
+                        LinkInfo::Kind(kind) => Some(kind_name(kind)),
+                        _ => None,
+                    });
+                }
+                LinkAttribute::Xdp(xdp) => interface.xdp = attached(&xdp),
+                _ => {}
+            }
+        }
+        interface
+    }
+}
+
+fn kind_name(kind: &InfoKind) -> String {
+    kind.to_string()
+}
+
+fn attached(attributes: &[LinkXdp]) -> Option<AttachedXdp> {
+    let mode = attributes.iter().find_map(|attribute| match attribute {
+        LinkXdp::Attached(XdpAttached::Driver) => Some(XdpMode::Native),
+        LinkXdp::Attached(XdpAttached::SocketBuffer) => Some(XdpMode::Generic),
+        LinkXdp::Attached(XdpAttached::Hardware) => Some(XdpMode::Offload),
+        // Several programs in several modes: the native one sees the packets first.
+        LinkXdp::Attached(XdpAttached::Multiple) => Some(XdpMode::Native),
+        _ => None,
+    })?;
+    let program_id = attributes.iter().find_map(|attribute| match (mode, attribute) {
+        (_, LinkXdp::ProgId(id)) | (XdpMode::Native, LinkXdp::DrvProgId(id)) => Some(*id),
+        _ => None,
+    })?;
+    Some(AttachedXdp { mode, program_id })
+}
