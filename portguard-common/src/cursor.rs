@@ -18,6 +18,9 @@ pub const MAX_OFFSET: usize = 0x8fff;
 pub struct Cursor<'a> {
     start: *const u8,
     position: *const u8,
+    /// `position - start`, counted and not computed: a number that comes from two packet pointers is turned back into
+    /// pointer arithmetic by the compiler, in forms that the verifier does not follow.
+    offset: usize,
     end: *const u8,
     frame: PhantomData<&'a [u8]>,
 }
@@ -38,19 +41,13 @@ impl<'a> Cursor<'a> {
     /// The memory must be readable and must not change for the lifetime `'a`.
     #[inline(always)]
     pub unsafe fn from_raw(start: *const u8, end: *const u8) -> Self {
-        Self { start, position: start, end, frame: PhantomData }
+        Self { start, position: start, offset: 0, end, frame: PhantomData }
     }
 
     /// How many bytes lie between the start of the frame and this position.
     #[inline(always)]
     pub fn offset(&self) -> usize {
-        self.position.addr().wrapping_sub(self.start.addr())
-    }
-
-    /// How many bytes the frame has; in the kernel, in its first buffer.
-    #[inline(always)]
-    pub fn frame_len(&self) -> usize {
-        self.end.addr().wrapping_sub(self.start.addr())
+        self.offset
     }
 
     /// The position `offset` bytes behind the start of the frame; `None` beyond [`MAX_OFFSET`].
@@ -59,7 +56,7 @@ impl<'a> Cursor<'a> {
         if offset > MAX_OFFSET {
             return None;
         }
-        Some(Self { position: self.start.wrapping_add(offset), ..*self })
+        Some(Self { position: self.start.wrapping_add(offset), offset, ..*self })
     }
 
     /// Reads a header and moves behind it; `None` if the frame ends before the header does.
@@ -80,6 +77,7 @@ impl<'a> Cursor<'a> {
             return None;
         }
         self.position = behind;
+        self.offset += length;
         Some(())
     }
 

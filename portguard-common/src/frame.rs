@@ -3,10 +3,7 @@
 //! Frames with a length instead of an ethertype (802.3 with LLC) cannot carry IP to Linux, and pass.
 
 use crate::cursor::Cursor;
-use crate::ipv4;
-use crate::ipv6::{self, ChainStep};
 use crate::layout::Wire;
-use crate::verdict::{Fault, Knock};
 
 /// How many VLAN tags may stand in front of a packet. Linux itself has no limit; two are in use (802.1ad), and each
 /// one more costs the verifier work on every path behind it.
@@ -101,26 +98,4 @@ fn ethernet(mut cursor: Cursor<'_>) -> Option<Link<'_>> {
 #[inline(always)]
 fn is_vlan(ethertype: EtherType) -> bool {
     ethertype == VLAN || ethertype == SERVICE_VLAN
-}
-
-impl<'a> Link<'a> {
-    /// The segment or datagram for the guarded port in this frame, if that is what it is.
-    #[inline(always)]
-    pub(crate) fn knock(&self, step: impl ChainStep) -> Result<Option<Knock<'a>>, Fault> {
-        match *self {
-            Self::Ipv4(cursor) => ipv4::knock(cursor, step),
-            Self::Ipv6(cursor) => ipv6::knock(cursor, step),
-            Self::Other => Ok(None),
-            Self::TooManyTags(_) => Err(Fault::TooManyHeaders),
-        }
-    }
-
-    /// Length in bytes of the headers in front of the packet; 0 for [`Link::Other`].
-    #[inline(always)]
-    pub(crate) fn header_len(&self) -> usize {
-        match self {
-            Self::Ipv4(cursor) | Self::Ipv6(cursor) | Self::TooManyTags(cursor) => cursor.offset(),
-            Self::Other => 0,
-        }
-    }
 }

@@ -7,7 +7,7 @@
 use crate::cursor::Cursor;
 use crate::ipv6::{self, Chain, ChainStep};
 use crate::layout::Wire;
-use crate::transport::{self, Protocol, Source};
+use crate::transport::{self, Protocol};
 use crate::verdict::{Fault, Knock};
 
 /// RFC 791, section 3.1.
@@ -37,7 +37,7 @@ const FRAGMENT_OFFSET: [u8; 2] = [0x1f, 0xff];
 
 /// The segment or datagram for the guarded port that the packet at `cursor` is, if it is one.
 #[inline(always)]
-pub(crate) fn knock(mut cursor: Cursor<'_>, step: impl ChainStep) -> Result<Option<Knock<'_>>, Fault> {
+pub(crate) fn knock(mut cursor: Cursor<'_>, step: impl ChainStep) -> Result<Option<Knock<[u8; 4]>>, Fault> {
     let header: &Header = cursor.read().ok_or(Fault::Truncated)?;
     let ihl = usize::from(header.version_ihl & 0xf) * 4;
     if header.version_ihl >> 4 != 4 || ihl < HEADER_LEN {
@@ -59,7 +59,7 @@ pub(crate) fn knock(mut cursor: Cursor<'_>, step: impl ChainStep) -> Result<Opti
         },
     };
     if transport::is_for_guarded_port(cursor)? {
-        return Ok(Some(Knock { source: Source::V4(&header.source), protocol }));
+        return Ok(Some(Knock { source: header.source, protocol }));
     }
     Ok(None)
 }

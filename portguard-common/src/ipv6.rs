@@ -9,7 +9,7 @@
 
 use crate::cursor::Cursor;
 use crate::layout::Wire;
-use crate::transport::{self, Protocol, Source};
+use crate::transport::{self, Protocol};
 use crate::verdict::{Fault, Knock};
 
 /// How many extension headers may stand in front of TCP or UDP. RFC 8200 has seven kinds and asks that each stand
@@ -182,7 +182,7 @@ pub(crate) fn upper_layer(
 
 /// The segment or datagram for the guarded port that the packet at `cursor` is, if it is one.
 #[inline(always)]
-pub(crate) fn knock(mut cursor: Cursor<'_>, step: impl ChainStep) -> Result<Option<Knock<'_>>, Fault> {
+pub(crate) fn knock(mut cursor: Cursor<'_>, step: impl ChainStep) -> Result<Option<Knock<[u8; 16]>>, Fault> {
     let header: &Header = cursor.read().ok_or(Fault::Truncated)?;
     if header.version_class >> 4 != 6 {
         return Err(Fault::Malformed);
@@ -195,7 +195,7 @@ pub(crate) fn knock(mut cursor: Cursor<'_>, step: impl ChainStep) -> Result<Opti
         },
     };
     if transport::is_for_guarded_port(cursor)? {
-        return Ok(Some(Knock { source: Source::V6(&header.source), protocol }));
+        return Ok(Some(Knock { source: header.source, protocol }));
     }
     Ok(None)
 }

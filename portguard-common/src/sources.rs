@@ -236,7 +236,8 @@ impl<K: Key> Bucket<K> {
             return;
         }
         let start = event.hash as usize;
-        let single = (0..WAYS).map(|way| (start + way) % WAYS).find(|&way| state::is_single(self.states[way]));
+        let single =
+            (0..WAYS).map(|way| (start + way) % WAYS).find(|&way| state::is_single(self.states[way]));
         let (way, gone) = match single {
             Some(way) => (way, self.single(way).count),
             None => self.least_established(records),

@@ -3,6 +3,7 @@
 use crate::PORT;
 use crate::cursor::Cursor;
 use crate::layout::Wire;
+use crate::sources::{Key, KeyV4, KeyV6};
 use crate::verdict::Fault;
 
 /// IP protocol number of TCP.
@@ -31,13 +32,32 @@ impl Protocol {
     }
 }
 
-/// The source address of a packet, in the order of the wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source<'a> {
-    /// An IPv4 address.
-    V4(&'a [u8; 4]),
-    /// An IPv6 address.
-    V6(&'a [u8; 16]),
+/// An IP address, in the order of the wire: `[u8; 4]` or `[u8; 16]`.
+pub trait Address: Copy {
+    /// Its form in the source tables.
+    type Key: Key;
+
+    /// Turns it into that form.
+    fn key(self) -> Self::Key;
+}
+
+impl Address for [u8; 4] {
+    type Key = KeyV4;
+
+    #[inline(always)]
+    fn key(self) -> KeyV4 {
+        u32::from_ne_bytes(self)
+    }
+}
+
+impl Address for [u8; 16] {
+    type Key = KeyV6;
+
+    #[inline(always)]
+    fn key(self) -> KeyV6 {
+        let [a, b, c, d, e, f, g, h, rest @ ..] = self;
+        [u64::from_ne_bytes([a, b, c, d, e, f, g, h]), u64::from_ne_bytes(rest)]
+    }
 }
 
 /// The first four bytes of TCP and UDP.

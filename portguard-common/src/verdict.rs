@@ -1,15 +1,10 @@
 //! What becomes of a frame.
 
 use crate::cursor::Cursor;
-use crate::frame::{self, LinkType};
+use crate::frame::{self, Link, LinkType};
 use crate::ipv6::ChainStep;
-use crate::transport::{Protocol, Source};
-
-/// The sources that may reach the guarded port.
-pub trait Allowlist {
-    /// Whether an entry covers `source`.
-    fn covers(&self, source: Source<'_>) -> bool;
-}
+use crate::transport::{Address, Protocol};
+use crate::{ipv4, ipv6};
 
 /// Why an IP packet that nobody could have sent in earnest is dropped without asking the allowlist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,57 +13,76 @@ pub enum Fault {
     Truncated,
     /// A header contradicts itself.
     Malformed,
-    /// More VLAN tags or extension headers than [`frame::MAX_VLAN_TAGS`] and [`crate::ipv6::MAX_EXTENSION_HEADERS`].
+    /// More VLAN tags or extension headers than [`frame::MAX_VLAN_TAGS`] and [`ipv6::MAX_EXTENSION_HEADERS`].
     TooManyHeaders,
 }
 
 /// A TCP segment or UDP datagram for the guarded port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Knock<'a> {
+pub struct Knock<A> {
     /// Who sent it, if the sender is honest.
-    pub source: Source<'a>,
+    pub source: A,
     /// Over which protocol.
     pub protocol: Protocol,
 }
 
-/// What becomes of a frame while the guard enforces.
+/// What becomes of a frame while the guard enforces. `A` is the kind of its source address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict<'a> {
+pub enum Verdict<A> {
     /// Not the guard's business: passes, uncounted.
     Pass,
     /// For the guarded port, from a source on the allowlist: passes.
     Allow,
     /// For the guarded port, from a source that no entry covers: dropped.
-    Deny(Knock<'a>),
+    Deny(Knock<A>),
     /// Dropped whatever its source.
     Reject(Fault),
 }
 
-/// A verdict, and where in the frame the IP packet that it is about begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Judgement<'a> {
-    /// What becomes of the frame.
-    pub verdict: Verdict<'a>,
-    /// Length in bytes of the link header, VLAN tags included.
-    pub link_header_len: usize,
+/// Who knows the allowlist for addresses of one kind, and what to do about a verdict.
+///
+/// The verdict is handed over rather than returned because the kernel program must not carry "an address of either
+/// kind" around: what one arm of such an enum leaves undefined, the verifier finds unreadable.
+pub trait Court<A: Address> {
+    /// What comes of a verdict.
+    type Outcome;
+
+    /// Whether an entry of the allowlist covers `source`.
+    fn covers(&self, source: A) -> bool;
+
+    /// Acts on a verdict. `link_header_len` is the number of bytes in front of the IP packet.
+    fn settle(&self, verdict: Verdict<A>, link_header_len: usize) -> Self::Outcome;
 }
 
 /// Judges the frame at `frame`, a cursor at its first byte.
 ///
-/// `step` is [`crate::ipv6::step_over`] applied to the frame, or a call that comes to the same.
+/// `step` is [`ipv6::step_over`] applied to the frame, or a call that comes to the same.
 #[inline(always)]
-pub fn judge<'a>(
-    frame: Cursor<'a>,
-    link_type: LinkType,
-    allowlist: &impl Allowlist,
-    step: impl ChainStep,
-) -> Judgement<'a> {
-    let link = frame::parse(frame, link_type);
-    let verdict = match link.knock(step) {
+pub fn judge<Outcome, C>(frame: Cursor<'_>, link_type: LinkType, court: &C, step: impl ChainStep) -> Outcome
+where
+    C: Court<[u8; 4], Outcome = Outcome> + Court<[u8; 16], Outcome = Outcome>,
+{
+    match frame::parse(frame, link_type) {
+        Link::Ipv4(packet) => settle(court, ipv4::knock(packet, step), packet),
+        Link::Ipv6(packet) => settle(court, ipv6::knock(packet, step), packet),
+        Link::Other => court.settle(Verdict::<[u8; 4]>::Pass, 0),
+        Link::TooManyTags(behind) => {
+            court.settle(Verdict::<[u8; 4]>::Reject(Fault::TooManyHeaders), behind.offset())
+        }
+    }
+}
+
+#[inline(always)]
+fn settle<A: Address, C: Court<A>>(
+    court: &C,
+    knock: Result<Option<Knock<A>>, Fault>,
+    packet: Cursor<'_>,
+) -> C::Outcome {
+    let verdict = match knock {
         Ok(None) => Verdict::Pass,
-        Ok(Some(knock)) if allowlist.covers(knock.source) => Verdict::Allow,
+        Ok(Some(knock)) if court.covers(knock.source) => Verdict::Allow,
         Ok(Some(knock)) => Verdict::Deny(knock),
         Err(fault) => Verdict::Reject(fault),
     };
-    Judgement { verdict, link_header_len: link.header_len() }
+    court.settle(verdict, packet.offset())
 }

@@ -12,7 +12,8 @@
 #![no_main]
 
 mod accounting;
-mod lists;
+mod court;
+mod family;
 mod maps;
 
 use core::mem::size_of;
@@ -24,10 +25,9 @@ use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use portguard_common::cursor::Cursor;
 use portguard_common::ipv6::{self, ChainStep, Position};
-use portguard_common::verdict::{self, Verdict};
+use portguard_common::verdict;
 
-use crate::accounting::Account;
-use crate::lists::ListInForce;
+use crate::court::KernelCourt;
 
 /// The guard for interfaces whose packets come in one buffer.
 #[xdp]
@@ -60,13 +60,7 @@ pub(crate) fn portguard_clock(ctx: XdpContext) -> u32 {
 
 #[inline(always)]
 fn guard(ctx: &XdpContext, frame_len: u64) -> u32 {
-    let frame = frame(ctx);
-    let judgement = verdict::judge(frame, maps::link_type(), &ListInForce, KernelStep(ctx.ctx));
-    if judgement.verdict == Verdict::Pass {
-        return XDP_PASS;
-    }
-    let bytes = frame_len - judgement.link_header_len as u64;
-    Account::open(bytes).settle(judgement.verdict)
+    verdict::judge(frame(ctx), maps::link_type(), &KernelCourt { frame_len }, KernelStep(ctx.ctx))
 }
 
 #[inline(always)]

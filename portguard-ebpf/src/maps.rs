@@ -13,38 +13,37 @@ use portguard_common::totals::Totals;
 
 const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
 
-/// A trie of a list: prefix -> number of the entry in the file.
-pub(crate) type TrieV4 = LpmTrie<[u8; 4], u32, 1>;
-/// A trie of a list: prefix -> number of the entry in the file.
-pub(crate) type TrieV6 = LpmTrie<[u8; 16], u32, 1>;
+/// A map of one kind of element that the loader reads through memory.
+pub(crate) type Cells<T> = Array<T, 1, MMAPABLE>;
+
+/// The tries of a list by slot: prefix -> number of the entry in the file.
+pub(crate) type Lists<A> = ArrayOfMaps<LpmTrie<A, u32, 1>, SLOTS>;
 
 /// What is enforced.
 #[btf_map]
-pub(crate) static POLICY: Array<Policy, 1, MMAPABLE> = Array::new();
+pub(crate) static POLICY: Cells<Policy> = Array::new();
 
-/// The lists, by slot.
 #[btf_map]
-pub(crate) static LISTS_V4: ArrayOfMaps<TrieV4, SLOTS> = ArrayOfMaps::new();
-/// The lists, by slot.
+pub(crate) static LISTS_V4: Lists<[u8; 4]> = ArrayOfMaps::new();
 #[btf_map]
-pub(crate) static LISTS_V6: ArrayOfMaps<TrieV6, SLOTS> = ArrayOfMaps::new();
+pub(crate) static LISTS_V6: Lists<[u8; 16]> = ArrayOfMaps::new();
 
 /// By CPU.
 #[btf_map]
-pub(crate) static TOTALS: Array<Totals, 1, MMAPABLE> = Array::new();
+pub(crate) static TOTALS: Cells<Totals> = Array::new();
 
 /// By CPU, and in a CPU's slice by hash.
 #[btf_map]
-pub(crate) static BUCKETS_V4: Array<BucketV4, 1, MMAPABLE> = Array::new();
+pub(crate) static BUCKETS_V4: Cells<BucketV4> = Array::new();
 /// By bucket, and in a bucket by way.
 #[btf_map]
-pub(crate) static RECORDS_V4: Array<Record, 1, MMAPABLE> = Array::new();
+pub(crate) static RECORDS_V4: Cells<Record> = Array::new();
 /// By CPU, and in a CPU's slice by hash.
 #[btf_map]
-pub(crate) static BUCKETS_V6: Array<BucketV6, 1, MMAPABLE> = Array::new();
+pub(crate) static BUCKETS_V6: Cells<BucketV6> = Array::new();
 /// By bucket, and in a bucket by way.
 #[btf_map]
-pub(crate) static RECORDS_V6: Array<Record, 1, MMAPABLE> = Array::new();
+pub(crate) static RECORDS_V6: Cells<Record> = Array::new();
 
 /// What the frames of the interface begin with: a [`LinkType`] as integer.
 #[unsafe(no_mangle)]

@@ -92,7 +92,9 @@ impl Compiler {
         let sysroot = PathBuf::from(ask(&["--print", "sysroot"])?.trim_end());
         let core = if sysroot.join("lib/rustlib").join(target.triple()).is_dir() {
             Core::Prebuilt
-        } else if sysroot.join("lib/rustlib/src/rust/library/core").is_dir() && beside(&rustc, "cargo").is_some() {
+        } else if sysroot.join("lib/rustlib/src/rust/library/core").is_dir()
+            && beside(&rustc, "cargo").is_some()
+        {
             Core::Source
         } else {
             return Err(format!("neither a core for {} nor rust-src", target.triple()));
@@ -200,7 +202,15 @@ impl Toolchain {
             // aya-ebpf uses `feature(asm_experimental_arch)`: there is no BPF without it.
             .env("RUSTC_BOOTSTRAP", "1")
             .env("CARGO_ENCODED_RUSTFLAGS", self.flags().join(OsStr::new("\x1f")))
-            .args([subcommand, "--locked", "--package", "portguard-ebpf", "--release", "--target", target.triple()])
+            .args([
+                subcommand,
+                "--locked",
+                "--package",
+                "portguard-ebpf",
+                "--release",
+                "--target",
+                target.triple(),
+            ])
             .arg("--target-dir")
             .arg(target_dir);
         if let Some(rustdoc) = compiler.companion("rustdoc") {

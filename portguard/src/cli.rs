@@ -33,14 +33,6 @@ pub enum Command {
     Check(Check),
 }
 
-/// Where the allowlist is.
-#[derive(Debug, Clone, Args)]
-pub struct AllowlistPath {
-    /// The allowlist
-    #[arg(long, value_name = "PATH", env = "PORTGUARD_ALLOWLIST")]
-    pub allowlist: Option<PathBuf>,
-}
-
 /// How the kernel runs the guard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ModeChoice {
@@ -60,9 +52,9 @@ pub struct Attach {
     /// The interfaces to guard
     #[arg(value_name = "IFACE", required = true)]
     pub interfaces: Vec<String>,
-    /// The allowlist, if not the default one
-    #[command(flatten)]
-    pub allowlist: AllowlistPath,
+    /// The allowlist [default: /etc/portguard/allowlist.yaml]
+    #[arg(long, value_name = "PATH", env = "PORTGUARD_ALLOWLIST")]
+    pub allowlist: Option<PathBuf>,
     /// How the kernel runs the guard
     #[arg(long, value_enum, default_value_t = ModeChoice::Auto)]
     pub mode: ModeChoice,
@@ -88,9 +80,9 @@ pub struct Reload {
     /// The guarded interfaces to reload [default: all of this network namespace]
     #[arg(value_name = "IFACE")]
     pub interfaces: Vec<String>,
-    /// The allowlist, if not the one the guard was given
-    #[command(flatten)]
-    pub allowlist: AllowlistPath,
+    /// The allowlist [default: the file that the guard was given]
+    #[arg(long, value_name = "PATH")]
+    pub allowlist: Option<PathBuf>,
     /// Only show what would change
     #[arg(long)]
     pub dry_run: bool,

@@ -60,9 +60,8 @@ impl XdpMode {
 
 /// The interfaces of this network namespace, by index.
 pub fn all() -> Result<Vec<Interface>> {
-    let mut interfaces = query().map_err(|error| {
-        Error::failed("cannot ask the kernel for the network interfaces").because(error)
-    })?;
+    let mut interfaces = query()
+        .map_err(|error| Error::failed("cannot ask the kernel for the network interfaces").because(error))?;
     interfaces.sort_by_key(|interface| interface.index);
     Ok(interfaces)
 }
@@ -73,7 +72,8 @@ pub fn by_name(name: &str) -> Result<Interface> {
     let names: Vec<&str> = interfaces.iter().map(|interface| interface.name.as_str()).collect();
     let known = names.join(", ");
     interfaces.iter().find(|interface| interface.name == name).cloned().ok_or_else(|| {
-        Error::new(Kind::NotThere, format!("{name}: no such interface")).remedy(format!("There are: {known}."))
+        Error::new(Kind::NotThere, format!("{name}: no such interface"))
+            .remedy(format!("There are: {known}."))
     })
 }
 

@@ -12,3 +12,4 @@ pub mod commands;
 pub mod error;
 pub mod guard;
 pub mod interface;
+pub mod output;

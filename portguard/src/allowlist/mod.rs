@@ -63,13 +63,20 @@ impl Entry {
 pub struct Sha256Sum([u8; 32]);
 
 impl Sha256Sum {
-    fn of(bytes: &[u8]) -> Self {
+    /// The hash of `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
     }
 
     /// The 32 bytes.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
+    }
+}
+
+impl From<[u8; 32]> for Sha256Sum {
+    fn from(bytes: [u8; 32]) -> Self {
+        Self(bytes)
     }
 }
 

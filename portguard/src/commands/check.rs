@@ -8,7 +8,8 @@ use serde::Serialize;
 
 use crate::allowlist::{Allowlist, Checked, Diagnostic, Diagnostics, Invalid, Style};
 use crate::cli::Check;
-use crate::error::{Error, Kind, Result};
+use crate::commands::{print_json, unwritten};
+use crate::error::{Kind, Result};
 
 /// Validates the allowlist at `args.path`, prints what is wrong with it, or what it holds.
 ///
@@ -19,10 +20,7 @@ pub fn run(args: &Check, out: &mut dyn Write) -> Result<ExitCode> {
     if args.json {
         let code =
             if checked.is_ok() { ExitCode::SUCCESS } else { Kind::InvalidAllowlist.exit_code().into() };
-        serde_json::to_writer(&mut *out, &Report::new(args, &checked))
-            .map_err(io::Error::from)
-            .map_err(unwritten)?;
-        writeln!(out).map_err(unwritten)?;
+        print_json(out, &Report::new(args, &checked))?;
         return Ok(code);
     }
     let Checked { allowlist, warnings } = checked?;
@@ -39,10 +37,6 @@ pub fn run(args: &Check, out: &mut dyn Write) -> Result<ExitCode> {
     )
     .map_err(unwritten)?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn unwritten(error: io::Error) -> Error {
-    Error::failed("cannot write to standard output").because(error)
 }
 
 /// The document of `check --json`. Fields may be added; none is renamed or removed.

@@ -1,3 +1,69 @@
 //! One verb, one file, one function that takes its arguments and a writer.
 
+pub mod attach;
 pub mod check;
+pub mod detach;
+pub mod reload;
+pub mod stats;
+pub mod status;
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use crate::allowlist::{Allowlist, Checked, Style};
+use crate::error::{Error, Result};
+use crate::guard::{Home, Lock};
+use crate::output;
+
+/// Reads a list that is to be put in force; shows what is odd about it.
+fn load_allowlist(path: &Path) -> Result<Allowlist> {
+    let Checked { allowlist, warnings } = Allowlist::load(path)?;
+    eprint!("{}", warnings.render(Style::of(&io::stderr())));
+    Ok(allowlist)
+}
+
+/// Waits for other portguards that change guards.
+fn lock(home: &Home) -> Result<Lock> {
+    home.lock(|| output::error::note("waiting for another portguard to finish"))
+}
+
+/// Does the same for each of several things: goes on after an error, and tells of each. The exit code is that of the
+/// first one.
+fn for_each<T>(things: impl IntoIterator<Item = T>, mut act: impl FnMut(T) -> Result<()>) -> ExitCode {
+    let mut first = None;
+    for thing in things {
+        if let Err(error) = act(thing) {
+            output::error::print(&error);
+            first.get_or_insert(error.kind());
+        }
+    }
+    first.map_or(ExitCode::SUCCESS, |kind| kind.exit_code().into())
+}
+
+/// Names without repetitions, in their order.
+fn unique(names: &[String]) -> Vec<&String> {
+    let mut unique = Vec::new();
+    for name in names {
+        if !unique.contains(&name) {
+            unique.push(name);
+        }
+    }
+    unique
+}
+
+fn print(out: &mut dyn Write, text: &str) -> Result<()> {
+    out.write_all(text.as_bytes()).map_err(unwritten)
+}
+
+fn print_json(out: &mut dyn Write, document: &impl Serialize) -> Result<()> {
+    serde_json::to_writer(&mut *out, document).map_err(io::Error::from).map_err(unwritten)?;
+    out.write_all(b"\n").map_err(unwritten)
+}
+
+/// The error that output could not be written.
+pub fn unwritten(error: io::Error) -> Error {
+    Error::failed("cannot write to standard output").because(error)
+}

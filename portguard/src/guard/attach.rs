@@ -60,8 +60,7 @@ fn attach_new(home: &Home, interface: &Interface, list: &Allowlist, options: Opt
     remove_directory(&directory)?;
     bpffs::make_directory(&directory)?;
     let attach = || {
-        let instance =
-            Instance::load(&InstanceName::next(&[]).directory(&directory), link_type, None)?;
+        let instance = Instance::load(&InstanceName::next(&[]).directory(&directory), link_type, None)?;
         let filled = lists::fill(&directory, &instance, list)?;
         lists::switch(&directory, &instance, &filled)?;
         set_audit(&instance.policy, options.audit);
@@ -188,4 +187,3 @@ fn remove_directory(directory: &Path) -> Result<()> {
         _ => Ok(()),
     }
 }
-

@@ -49,11 +49,15 @@ impl Home {
     pub fn make(say: impl FnOnce(&str)) -> Result<Self> {
         let mount_point = Path::new(BPFFS);
         if !is_bpffs(mount_point)? {
-            mount(Some("bpf"), mount_point, Some("bpf"), MsFlags::empty(), Some("mode=0700")).map_err(|error| {
-                Error::failed(format!("cannot mount the BPF file system at {BPFFS}, where guards are kept"))
+            mount(Some("bpf"), mount_point, Some("bpf"), MsFlags::empty(), Some("mode=0700")).map_err(
+                |error| {
+                    Error::failed(format!(
+                        "cannot mount the BPF file system at {BPFFS}, where guards are kept"
+                    ))
                     .because(error.desc())
                     .remedy(format!("Mount it as root: mount -t bpf bpf {BPFFS}"))
-            })?;
+                },
+            )?;
             say(&format!("mounted the BPF file system at {BPFFS}"));
         }
         let root = mount_point.join("portguard");

@@ -105,7 +105,8 @@ mod tests {
 
     /// Counters that began a thousand seconds ago, at 250 jiffies a second.
     fn calendar() -> Calendar {
-        let epoch = Epoch { since: 5_000 * SECOND, jiffies: 4_294_900_000, monotonic: 77 * SECOND, seed: [0; 5] };
+        let epoch =
+            Epoch { since: 5_000 * SECOND, jiffies: 4_294_900_000, monotonic: 77 * SECOND, seed: [0; 5] };
         let now = Moment { jiffies: epoch.jiffies + 250_000, monotonic: epoch.monotonic + 1_000 * SECOND };
         Calendar::new(epoch, now, 6_000 * SECOND)
     }
@@ -128,6 +129,10 @@ mod tests {
         let calendar = calendar();
         assert_eq!(calendar.time(stamp(calendar.epoch.jiffies - 10_000)), 5_000 * SECOND);
         assert_eq!(calendar.time(stamp(calendar.now.jiffies)), 6_000 * SECOND);
-        assert_eq!(calendar.time(stamp(calendar.now.jiffies + 64)), 6_000 * SECOND, "made after the clock was read");
+        assert_eq!(
+            calendar.time(stamp(calendar.now.jiffies + 64)),
+            6_000 * SECOND,
+            "made after the clock was read"
+        );
     }
 }

@@ -117,8 +117,8 @@ impl Instance {
             let counters = COUNTER_MAPS.into_iter().chain([names::EPOCH]);
             let counters = counters.filter(|_| keep == Keep::PolicyAndCounters);
             for name in POLICY_MAPS.into_iter().chain(counters) {
-                let map =
-                    bpf::get(&old.directory.join(name)).map_err(|error| broken(&old.directory, name, &error))?;
+                let map = bpf::get(&old.directory.join(name))
+                    .map_err(|error| broken(&old.directory, name, &error))?;
                 bpf::pin(map.as_fd(), &directory.join(name))
                     .map_err(|error| cannot_pin(directory, name, &error))?;
             }
@@ -152,10 +152,15 @@ impl Instance {
                 .try_into()?;
             program.load()?;
             let pin = if name == names::CLOCK { names::CLOCK } else { PROGRAM_PIN };
-            program.pin(directory.join(pin)).map_err(|error| ProgramError::IOError(std::io::Error::other(error)))
+            program
+                .pin(directory.join(pin))
+                .map_err(|error| ProgramError::IOError(std::io::Error::other(error)))
         };
-        // Kernels before 5.18 refuse the first; what is wrong with both, the second says.
-        load(names::PROGRAM_FRAGS).or_else(|_| load(names::PROGRAM)).map_err(refused)?;
+        match load(names::PROGRAM_FRAGS) {
+            Err(error) if is_unknown_flag(&error) => load(names::PROGRAM),
+            result => result,
+        }
+        .map_err(refused)?;
         load(names::CLOCK).map_err(refused)?;
         drop(object);
 
@@ -176,9 +181,8 @@ impl Instance {
         let map = |name: &str| {
             MapData::from_pin(directory.join(name)).map_err(|error| broken(directory, name, &chain(&error)))
         };
-        let open = |name: &str| {
-            bpf::get(&directory.join(name)).map_err(|error| broken(directory, name, &error))
-        };
+        let open =
+            |name: &str| bpf::get(&directory.join(name)).map_err(|error| broken(directory, name, &error));
         let clock = Clock::open(&directory.join(names::CLOCK))?;
         Ok(Self {
             directory: directory.to_owned(),
@@ -260,18 +264,31 @@ fn cannot_create(error: &dyn std::error::Error) -> Error {
         .remedy("On kernels before 5.11 the limit on locked memory must allow it (ulimit -l unlimited).")
 }
 
+/// Kernels before 5.18 do not know the flag for packets in several buffers, and refuse before they verify anything.
+fn is_unknown_flag(error: &ProgramError) -> bool {
+    matches!(error, ProgramError::LoadError { io_error, verifier_log }
+        if io_error.raw_os_error() == Some(libc::EINVAL) && verifier_log.to_string().trim().is_empty())
+}
+
 fn refused(error: ProgramError) -> Error {
     let failed = Error::failed("the kernel refuses the guard's program");
     match error {
         ProgramError::LoadError { io_error, verifier_log } => {
+            // The complaint comes last, but for figures about the verifier's work.
             let log = verifier_log.to_string();
-            let last: Vec<&str> = log.lines().rev().filter(|line| !line.is_empty()).take(3).collect();
-            let last: Vec<&str> = last.into_iter().rev().collect();
-            if last.is_empty() {
-                failed.because(io_error)
-            } else {
-                failed.because(format!("{io_error} (verifier: {})", last.join(" / ")))
+            if std::env::var_os("PGDBG").is_some() {
+                eprintln!("{log}");
             }
+            let figures = ["verification time", "stack depth", "processed "];
+            let complaint = log
+                .lines()
+                .rev()
+                .map(str::trim)
+                .find(|line| !line.is_empty() && !figures.iter().any(|figure| line.starts_with(figure)));
+            failed.because(match complaint {
+                Some(complaint) => format!("{io_error}; the verifier says: {complaint}"),
+                None => io_error.to_string(),
+            })
         }
         error => failed.because(chain(&error)),
     }

@@ -20,7 +20,7 @@ use aya_obj::generated::{BPF_F_NO_PREALLOC, bpf_map_type::BPF_MAP_TYPE_LPM_TRIE}
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use portguard_common::policy::{ListRecord, PATH_LEN, Policy};
 
-use crate::allowlist::Allowlist;
+use crate::allowlist::{Allowlist, Sha256Sum};
 use crate::error::{Error, Result};
 use crate::guard::bpf;
 use crate::guard::clock::unix_now;
@@ -48,7 +48,7 @@ pub struct ListInfo {
     /// The file, at the time.
     pub path: PathBuf,
     /// Of the bytes of the file.
-    pub sha256: [u8; 32],
+    pub sha256: Sha256Sum,
     /// IPv4 prefixes.
     pub prefixes_v4: u32,
     /// IPv6 prefixes.
@@ -67,7 +67,7 @@ pub(super) fn in_force(policy: &Mapped<Policy>) -> Option<ListInfo> {
     (record.generation > 0).then(|| ListInfo {
         generation: record.generation,
         path: Path::new(std::ffi::OsStr::from_bytes(path)).to_owned(),
-        sha256: record.sha256,
+        sha256: record.sha256.into(),
         prefixes_v4: record.prefixes_v4,
         prefixes_v6: record.prefixes_v6,
         loaded_at: record.loaded_at,
@@ -102,8 +102,12 @@ pub(super) fn fill(interface: &Path, instance: &Instance, list: &Allowlist) -> R
     let (mut v4, mut v6) = (Vec::new(), Vec::new());
     for (number, entry) in (0_u32..).zip(list.entries()) {
         match entry.prefix() {
-            IpNet::V4(prefix) => v4.push((Key::new(prefix.prefix_len().into(), prefix.addr().octets()), number)),
-            IpNet::V6(prefix) => v6.push((Key::new(prefix.prefix_len().into(), prefix.addr().octets()), number)),
+            IpNet::V4(prefix) => {
+                v4.push((Key::new(prefix.prefix_len().into(), prefix.addr().octets()), number))
+            }
+            IpNet::V6(prefix) => {
+                v6.push((Key::new(prefix.prefix_len().into(), prefix.addr().octets()), number))
+            }
         }
     }
     remove_pins(interface, old.map(|list| list.generation))?;
@@ -187,7 +191,11 @@ fn new_trie<K: Pod + Ord>(mut entries: Vec<(Key<K>, u32)>) -> Result<MapData> {
     }
 }
 
-fn insert<K: Pod>(trie: &mut LpmTrie<&mut MapData, K, u32>, key: &Key<K>, number: u32) -> Result<(), MapError> {
+fn insert<K: Pod>(
+    trie: &mut LpmTrie<&mut MapData, K, u32>,
+    key: &Key<K>,
+    number: u32,
+) -> Result<(), MapError> {
     for _ in 1..ATTEMPTS {
         match trie.insert(key, number, 0) {
             Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOMEM) => {
@@ -254,5 +262,7 @@ fn unreadable(path: &Path, error: &dyn std::fmt::Display) -> Error {
 }
 
 fn cannot_fill(error: &dyn std::fmt::Display) -> Error {
-    Error::failed("cannot fill a new list in the kernel").because(error).remedy("The list in force is unchanged.")
+    Error::failed("cannot fill a new list in the kernel")
+        .because(error)
+        .remedy("The list in force is unchanged.")
 }

@@ -101,9 +101,7 @@ fn refusal(interface: &Interface, mode: XdpMode, identity: &Identity, error: &io
             .remedy("See what it is with: ip -details link show"),
         (_, Some(libc::EPERM)) => Error::new(Kind::NotPermitted, format!("{name}: not permitted to attach"))
             .because("CAP_NET_ADMIN is missing in the network namespace of the interface"),
-        (_, Some(libc::ENODEV)) => {
-            Error::new(Kind::NotThere, format!("{name}: the interface has just gone"))
-        }
+        (_, Some(libc::ENODEV)) => Error::new(Kind::NotThere, format!("{name}: the interface has just gone")),
         (XdpMode::Native, _) if one_buffer && *mtu > MTU_OF_ONE_BUFFER => refused
             .because(format!(
                 "MTU {mtu} needs multi-buffer support, which this kernel ({}) lacks",

@@ -1,0 +1,68 @@
+//! `portguard status`: which guard is on which interface, with which list.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::allowlist::Sha256Sum;
+use crate::cli::Status;
+use crate::commands::{print, print_json};
+use crate::error::{Error, Result};
+use crate::guard::{self, Guard, Home};
+use crate::output::{self, status, time};
+
+/// Shows the guards.
+///
+/// # Errors
+/// The process is not permitted, or a named interface has no guard.
+pub fn run(args: &Status, out: &mut dyn Write) -> Result<ExitCode> {
+    guard::require_privileges()?;
+    let home = Home::find()?;
+    let guards = Guard::select(home.as_ref(), &args.interfaces)?;
+    let document = status::Document::new(guards.iter().map(describe).collect::<Result<_>>()?);
+    if args.json {
+        print_json(out, &document)?;
+    } else {
+        if guards.is_empty() {
+            output::error::note("no interface of this network namespace is guarded");
+        }
+        print(out, &status::text(&document))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn describe(guard: &Guard) -> Result<status::Guard> {
+    let name = &guard.interface().name;
+    let list = guard.list().ok_or_else(|| Error::failed(format!("{name}: the guard has no list")))?;
+    let program = guard.program();
+    Ok(status::Guard {
+        interface: name.clone(),
+        ifindex: guard.interface().index,
+        mode: guard.mode().word(),
+        enforcing: guard.is_enforcing(),
+        generation: list.generation,
+        pinned: guard.pin(),
+        attached_at: time::seconds(guard.attached_at()),
+        allowlist: status::Allowlist {
+            changed_on_disk: has_changed(&list.path, list.sha256),
+            path: list.path,
+            sha256: list.sha256.to_string(),
+            prefixes_v4: list.prefixes_v4,
+            prefixes_v6: list.prefixes_v6,
+            loaded_at: time::seconds(list.loaded_at),
+        },
+        program: status::Program {
+            id: program.id,
+            name: program.name.clone(),
+            tag: format!("{:016x}", program.tag),
+            abi_version: guard.abi_version(),
+        },
+    })
+}
+
+/// Whether a file holds something else than it did, or cannot be read.
+fn has_changed(path: &Path, sha256: Sha256Sum) -> bool {
+    let is_file = fs::metadata(path).is_ok_and(|metadata| metadata.is_file());
+    !is_file || fs::read(path).map_or(true, |bytes| Sha256Sum::of(&bytes) != sha256)
+}

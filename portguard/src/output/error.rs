@@ -1,0 +1,23 @@
+//! The one printer of errors.
+
+use std::io::{self, IsTerminal as _};
+
+use crate::allowlist::Style;
+use crate::error::Error;
+
+/// Prints a failure to standard error, with the problems of the allowlist that it is about.
+pub fn print(error: &Error) {
+    if let Some(invalid) = error.allowlist() {
+        eprint!("{}", invalid.render(Style::of(&io::stderr())));
+    }
+    eprintln!("{} {error}", label("error", "31"));
+}
+
+/// Prints what the user should know although nothing failed.
+pub fn note(text: &str) {
+    eprintln!("{} {text}", label("note", "36"));
+}
+
+fn label(word: &str, colour: &str) -> String {
+    if io::stderr().is_terminal() { format!("\x1b[1;{colour}m{word}:\x1b[0m") } else { format!("{word}:") }
+}

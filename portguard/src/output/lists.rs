@@ -1,0 +1,71 @@
+//! What changes from one list to the next.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use ipnet::IpNet;
+
+/// The prefixes that two lists differ in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// In the new list only.
+    pub added: Vec<IpNet>,
+    /// In the old list only.
+    pub removed: Vec<IpNet>,
+    /// How many are in both.
+    pub unchanged: usize,
+    /// The generation of the old list, and of the new one.
+    pub generations: (u64, u64),
+}
+
+impl Difference {
+    /// Compares the list in force with one that may take its place.
+    pub fn new(old: &BTreeSet<IpNet>, new: &BTreeSet<IpNet>, generation: u64) -> Self {
+        Self {
+            added: new.difference(old).copied().collect(),
+            removed: old.difference(new).copied().collect(),
+            unchanged: old.intersection(new).count(),
+            generations: (generation, generation + 1),
+        }
+    }
+
+    /// The prefixes that change, one a line, at most `limit` of them.
+    pub fn lines(&self, limit: usize) -> String {
+        let changes = self.added.iter().map(|prefix| ('+', prefix));
+        let changes = changes.chain(self.removed.iter().map(|prefix| ('-', prefix)));
+        let mut text: String =
+            changes.take(limit).map(|(sign, prefix)| format!("  {sign} {prefix}\n")).collect();
+        let all = self.added.len() + self.removed.len();
+        if all > limit {
+            text += &format!("  and {} more\n", all - limit);
+        }
+        text
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (old, new) = self.generations;
+        let (added, removed) = (self.added.len(), self.removed.len());
+        write!(f, "+{added} -{removed}, {} unchanged, generation {old} -> {new}", self.unchanged)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(prefixes: &[&str]) -> BTreeSet<IpNet> {
+        prefixes.iter().map(|prefix| prefix.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_difference_reads_as_documented() {
+        let old = set(&["192.0.2.0/24", "198.51.100.7/32"]);
+        let new = set(&["192.0.2.0/24", "203.0.113.0/24", "2001:db8::/32"]);
+        let difference = Difference::new(&old, &new, 5);
+        assert_eq!(difference.to_string(), "+2 -1, 1 unchanged, generation 5 -> 6");
+        assert_eq!(difference.lines(9), "  + 203.0.113.0/24\n  + 2001:db8::/32\n  - 198.51.100.7/32\n");
+        assert_eq!(difference.lines(1), "  + 203.0.113.0/24\n  and 2 more\n");
+    }
+}

@@ -1,0 +1,7 @@
+//! Values -> text, JSON, CSV; pure.
+
+pub mod error;
+pub mod lists;
+pub mod stats;
+pub mod status;
+pub mod time;

@@ -1,0 +1,312 @@
+//! What was allowed and dropped.
+
+use std::cmp::Reverse;
+use std::fmt::Write as _;
+
+use comfy_table::presets::NOTHING;
+use comfy_table::{CellAlignment, Table};
+use portguard_common::totals::Count;
+use serde::Serialize;
+
+use crate::cli::SortKey;
+use crate::guard::{Snapshot, Source};
+use crate::output::time;
+
+/// The document of `stats --json`. Fields may be added; none is renamed or removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Document {
+    /// The version of the meaning of the fields.
+    pub schema: u32,
+    /// RFC 3339.
+    pub taken_at: String,
+    /// The guards.
+    pub interfaces: Vec<Interface>,
+}
+
+/// The counters of a guard. The sum over `sources`, `not_shown` and `unattributed` is `totals.by_reason.not_allowed`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Interface {
+    /// The name of its interface now.
+    pub interface: String,
+    /// `native`, `generic` or `offload`.
+    pub mode: &'static str,
+    /// Whether it drops, or only counts.
+    pub enforcing: bool,
+    /// Since when it counts; RFC 3339.
+    pub since: String,
+    /// The sums.
+    pub totals: Totals,
+    /// The denied sources, in the order that was asked for.
+    pub sources: Vec<SourceRow>,
+    /// The denied sources that `--top` has left out.
+    pub not_shown: NotShown,
+    /// Denied packets whose sources had to make way for others.
+    pub unattributed: Packets,
+}
+
+/// Sums over all sources.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Totals {
+    /// For port 111, from sources on the list.
+    pub allowed: Packets,
+    /// Dropped.
+    pub dropped: Packets,
+    /// Let through in audit mode, but counted by reason.
+    pub would_drop: Packets,
+    /// `dropped` and `would_drop`, by their reason.
+    pub by_reason: ByReason,
+}
+
+/// Why packets were dropped, or would have been.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ByReason {
+    /// For port 111, from sources that are not on the list.
+    pub not_allowed: Packets,
+    /// Headers cut short.
+    pub truncated: Packets,
+    /// Headers that contradict themselves.
+    pub malformed: Packets,
+    /// More headers than the limits.
+    pub too_many_headers: Packets,
+}
+
+/// A number of packets, and their bytes from the IP header on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Packets {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+impl From<Count> for Packets {
+    fn from(Count { packets, bytes }: Count) -> Self {
+        Self { packets, bytes }
+    }
+}
+
+/// A denied source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SourceRow {
+    /// Its address.
+    pub source: String,
+    /// Its packets.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// How many were UDP.
+    pub udp_packets: u64,
+    /// How many were TCP.
+    pub tcp_packets: u64,
+    /// RFC 3339.
+    pub first_seen: String,
+    /// RFC 3339.
+    pub last_seen: String,
+}
+
+/// Sources that are not shown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct NotShown {
+    /// How many.
+    pub sources: u64,
+    /// Their packets.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl Document {
+    /// A document of this version.
+    pub fn new(taken_at: u64, interfaces: Vec<Interface>) -> Self {
+        Self { schema: 1, taken_at: time::microseconds(taken_at), interfaces }
+    }
+}
+
+impl Interface {
+    /// The counters of a guard, with at most `top` sources.
+    pub fn new(
+        interface: String,
+        mode: &'static str,
+        enforcing: bool,
+        mut snapshot: Snapshot,
+        sort: SortKey,
+        top: Option<usize>,
+    ) -> Self {
+        let (dropped, would_drop) = (snapshot.dropped(), snapshot.would_drop);
+        let sources = &mut snapshot.sources;
+        sources.sort_unstable_by_key(|source| (Reverse(rank(source, sort)), source.address));
+        let shown = top.unwrap_or(usize::MAX).min(sources.len());
+        let mut not_shown = NotShown::default();
+        for source in sources.drain(shown..) {
+            not_shown.sources += 1;
+            not_shown.packets += source.count.packets;
+            not_shown.bytes += source.count.bytes;
+        }
+        Self {
+            interface,
+            mode,
+            enforcing,
+            since: time::seconds(snapshot.since),
+            totals: Totals {
+                allowed: snapshot.allowed.into(),
+                dropped: dropped.into(),
+                would_drop: would_drop.into(),
+                by_reason: ByReason {
+                    not_allowed: snapshot.not_allowed.into(),
+                    truncated: snapshot.truncated.into(),
+                    malformed: snapshot.malformed.into(),
+                    too_many_headers: snapshot.too_many_headers.into(),
+                },
+            },
+            sources: sources.iter().map(SourceRow::from).collect(),
+            not_shown,
+            unattributed: snapshot.unattributed.into(),
+        }
+    }
+}
+
+fn rank(source: &Source, sort: SortKey) -> (u64, u64) {
+    let Count { packets, bytes } = source.count;
+    match sort {
+        SortKey::Packets => (packets, bytes),
+        SortKey::Bytes => (bytes, packets),
+        SortKey::Recent => (source.last_seen, packets),
+    }
+}
+
+impl From<&Source> for SourceRow {
+    fn from(source: &Source) -> Self {
+        Self {
+            source: source.address.to_string(),
+            packets: source.count.packets,
+            bytes: source.count.bytes,
+            udp_packets: source.count.packets.saturating_sub(source.tcp_packets),
+            tcp_packets: source.tcp_packets,
+            first_seen: time::seconds(source.first_seen),
+            last_seen: time::seconds(source.last_seen),
+        }
+    }
+}
+
+/// The document for the eye.
+pub fn text(document: &Document) -> String {
+    document.interfaces.iter().map(interface_text).collect::<Vec<_>>().join("\n")
+}
+
+fn interface_text(interface: &Interface) -> String {
+    let Interface { totals, mode, since, .. } = interface;
+    let state = if interface.enforcing { "enforcing" } else { "audit only, nothing is dropped" };
+    let mut text = format!("{}: {state}, {mode} mode, counting since {since}\n", interface.interface);
+
+    let mut table = table(["", "packets", "bytes"]);
+    let mut row = |name: &str, Packets { packets, bytes }: Packets| {
+        table.add_row([name.to_owned(), packets.to_string(), bytes.to_string()]);
+    };
+    row("allowed", totals.allowed);
+    row("dropped", totals.dropped);
+    if totals.would_drop.packets > 0 || !interface.enforcing {
+        row("would drop", totals.would_drop);
+    }
+    let ByReason { not_allowed, truncated, malformed, too_many_headers } = totals.by_reason;
+    for (name, count) in [
+        ("  not allowed", not_allowed),
+        ("  truncated", truncated),
+        ("  malformed", malformed),
+        ("  too many headers", too_many_headers),
+    ] {
+        if count.packets > 0 {
+            row(name, count);
+        }
+    }
+    text += &indented(&table);
+
+    if !interface.sources.is_empty() {
+        let mut table =
+            self::table(["denied source", "packets", "bytes", "UDP", "TCP", "first seen", "last seen"]);
+        for source in &interface.sources {
+            table.add_row([
+                source.source.clone(),
+                source.packets.to_string(),
+                source.bytes.to_string(),
+                source.udp_packets.to_string(),
+                source.tcp_packets.to_string(),
+                source.first_seen.clone(),
+                source.last_seen.clone(),
+            ]);
+        }
+        text += "\n";
+        text += &indented(&table);
+    }
+    let NotShown { sources, packets, bytes } = interface.not_shown;
+    // Writing to a string does not fail.
+    if sources > 0 {
+        let _ =
+            writeln!(text, "  and {sources} more sources with {packets} packets, {bytes} bytes (--top N)");
+    }
+    let Packets { packets, bytes } = interface.unattributed;
+    if packets > 0 {
+        let _ =
+            writeln!(text, "  and {packets} packets, {bytes} bytes of sources that are no longer remembered");
+    }
+    text
+}
+
+fn table<const N: usize>(header: [&str; N]) -> Table {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(header);
+    for (index, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, 2));
+        if (1..5).contains(&index) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}
+
+fn indented(table: &Table) -> String {
+    table.lines().map(|line| format!("  {}\n", line.trim_end())).collect()
+}
+
+/// The denied sources as comma-separated values (RFC 4180), with a header line.
+pub fn csv(document: &Document) -> Result<String, csv::Error> {
+    #[derive(Serialize)]
+    struct Row<'a> {
+        interface: &'a str,
+        source: &'a str,
+        packets: u64,
+        bytes: u64,
+        udp_packets: u64,
+        tcp_packets: u64,
+        first_seen: &'a str,
+        last_seen: &'a str,
+    }
+    let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
+    writer.write_record([
+        "interface",
+        "source",
+        "packets",
+        "bytes",
+        "udp_packets",
+        "tcp_packets",
+        "first_seen",
+        "last_seen",
+    ])?;
+    for interface in &document.interfaces {
+        for source in &interface.sources {
+            let SourceRow { source, packets, bytes, udp_packets, tcp_packets, first_seen, last_seen } =
+                source;
+            writer.serialize(Row {
+                interface: &interface.interface,
+                source,
+                packets: *packets,
+                bytes: *bytes,
+                udp_packets: *udp_packets,
+                tcp_packets: *tcp_packets,
+                first_seen,
+                last_seen,
+            })?;
+        }
+    }
+    let bytes = writer.into_inner().map_err(|error| error.into_error())?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}

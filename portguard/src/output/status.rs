@@ -1,0 +1,106 @@
+//! Which guard is where, with which list.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+/// The document of `status --json`. Fields may be added; none is renamed or removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Document {
+    /// The version of the meaning of the fields.
+    pub schema: u32,
+    /// The guards.
+    pub interfaces: Vec<Guard>,
+}
+
+impl Document {
+    /// A document of this version.
+    pub fn new(interfaces: Vec<Guard>) -> Self {
+        Self { schema: 1, interfaces }
+    }
+}
+
+/// A guard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Guard {
+    /// The name of its interface now.
+    pub interface: String,
+    /// The index of its interface.
+    pub ifindex: u32,
+    /// `native`, `generic` or `offload`.
+    pub mode: &'static str,
+    /// Whether it drops, or only counts.
+    pub enforcing: bool,
+    /// How many lists it has had.
+    pub generation: u64,
+    /// Where the link is pinned.
+    pub pinned: PathBuf,
+    /// RFC 3339.
+    pub attached_at: String,
+    /// The list in force.
+    pub allowlist: Allowlist,
+    /// What the kernel runs.
+    pub program: Program,
+}
+
+/// A list in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Allowlist {
+    /// Where it was read from.
+    pub path: PathBuf,
+    /// Of the file, in hexadecimal.
+    pub sha256: String,
+    /// IPv4 prefixes.
+    pub prefixes_v4: u32,
+    /// IPv6 prefixes.
+    pub prefixes_v6: u32,
+    /// RFC 3339.
+    pub loaded_at: String,
+    /// Whether the file holds something else now, or is gone.
+    pub changed_on_disk: bool,
+}
+
+/// A program in the kernel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Program {
+    /// Its number.
+    pub id: u32,
+    /// Its name.
+    pub name: String,
+    /// The hash of its instructions, in hexadecimal.
+    pub tag: String,
+    /// The version of the layout of its maps.
+    pub abi_version: u32,
+}
+
+/// The document for the eye.
+pub fn text(document: &Document) -> String {
+    let mut text = String::new();
+    for guard in &document.interfaces {
+        // Writing to a string does not fail.
+        let _ = write(&mut text, guard);
+    }
+    text
+}
+
+fn write(text: &mut String, guard: &Guard) -> std::fmt::Result {
+    let Guard { interface, mode, generation, attached_at, allowlist, program, .. } = guard;
+    let state = if guard.enforcing { "enforcing" } else { "audit only, nothing is dropped" };
+    writeln!(text, "{interface}: {state}, {mode} mode, since {attached_at}")?;
+    let changed = if allowlist.changed_on_disk {
+        format!("CHANGED on disk since (portguard reload {interface})")
+    } else {
+        "unchanged on disk".to_owned()
+    };
+    writeln!(text, "  allowlist  {}, {changed}", allowlist.path.display())?;
+    let Allowlist { prefixes_v4, prefixes_v6, loaded_at, sha256, .. } = allowlist;
+    writeln!(
+        text,
+        "             generation {generation}, {prefixes_v4} IPv4 and {prefixes_v6} IPv6 prefixes, loaded {loaded_at}"
+    )?;
+    writeln!(text, "             sha256 {sha256}")?;
+    let Program { id, name, tag, abi_version } = program;
+    writeln!(text, "  program    {name}, id {id}, tag {tag}, ABI {abi_version}")?;
+    writeln!(text, "  link       {}", guard.pinned.display())
+}
