@@ -1,6 +1,6 @@
 //! portguard, used as an administrator uses it: by its command line.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::Path;
 use std::process::Command;
@@ -142,6 +142,21 @@ impl Ledger {
         }
     }
 
+    /// Where the guard's view differs from this one of the wire, line by line.
+    pub(super) fn differences(&self, counted: &Self) -> Vec<String> {
+        let sources: BTreeSet<_> = self.dropped.keys().chain(counted.dropped.keys()).collect();
+        let of = |ledger: &Self, source| ledger.dropped.get(source).copied().unwrap_or_default();
+        let dropped = sources
+            .into_iter()
+            .map(|source| (format!("dropped from {source}"), of(self, source), of(counted, source)));
+        [("allowed".to_owned(), self.allowed, counted.allowed)]
+            .into_iter()
+            .chain(dropped)
+            .filter(|(_, wire, counted)| wire != counted)
+            .map(|(what, wire, counted)| format!("{what}: the wire saw {wire}, portguard counted {counted}"))
+            .collect()
+    }
+
     /// The sum over all sources.
     pub(super) fn total_dropped(&self) -> Count {
         self.dropped.values().fold(Count::default(), |mut sum, &count| {
@@ -156,14 +171,14 @@ impl Stats {
     pub(super) fn ledger(self) -> Result<Ledger> {
         ensure!(
             self.unattributed == Count::default(),
-            "a handful of sources, and yet {:?} are unattributed",
+            "a handful of sources, and yet {} are unattributed",
             self.unattributed
         );
         let dropped = self.sources.into_iter().map(|source| (source.source, source.count)).collect();
         let ledger = Ledger { allowed: self.totals.allowed, dropped };
         ensure!(
             ledger.total_dropped() == self.totals.dropped,
-            "the sources add up to {:?}, the total is {:?}",
+            "the sources add up to {}, the total is {}",
             ledger.total_dropped(),
             self.totals.dropped
         );
@@ -218,5 +233,20 @@ mod tests {
         ledger.book(&second, &first, |_| true);
         ledger.book(&second, &second, |_| false);
         assert_eq!(ledger, Ledger { allowed: count(2), dropped: first });
+    }
+
+    #[test]
+    fn differences_name_the_source_and_both_counts() {
+        let [a, b]: [IpAddr; 2] = ["192.0.2.7", "198.51.100.20"].map(|source| source.parse().unwrap());
+        let wire = Ledger { allowed: count(1), dropped: BTreeMap::from([(a, count(3)), (b, count(1))]) };
+        let counted = Ledger { allowed: count(1), dropped: BTreeMap::from([(b, count(2))]) };
+        assert_eq!(wire.differences(&wire), [""; 0]);
+        assert_eq!(
+            wire.differences(&counted),
+            [
+                "dropped from 192.0.2.7: the wire saw 3 packets (204 bytes), portguard counted 0 packets (0 bytes)",
+                "dropped from 198.51.100.20: the wire saw 1 packets (68 bytes), portguard counted 2 packets (136 bytes)",
+            ]
+        );
     }
 }

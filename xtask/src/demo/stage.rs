@@ -58,7 +58,7 @@ impl Role {
             Self::Server => "runs the real rpcbind, rpc.statd and rpc.mountd",
             Self::Allowed => "an NFS client, its network is on the allowlist",
             Self::Denied => "not on the allowlist",
-            Self::Attacker => "sends requests that seem to come from the victim",
+            Self::Attacker => "sends requests in the victim's name",
             Self::Victim => "never asked for anything",
         }
     }
