@@ -1,4 +1,5 @@
 //! What the tests, the demo and the benchmarks of portguard share.
 
+pub mod demo;
 pub mod interrupt;
 pub mod lab;

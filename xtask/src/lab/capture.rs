@@ -1,6 +1,7 @@
 //! A witness on the wire, with a parser (etherparse) that shares nothing with portguard's.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::IpAddr;
 use std::ops::AddAssign;
 use std::time::Duration;
@@ -31,6 +32,12 @@ impl Count {
     #[must_use]
     pub fn since(self, earlier: Self) -> Self {
         Self { packets: self.packets - earlier.packets, bytes: self.bytes - earlier.bytes }
+    }
+}
+
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} packets ({} bytes)", self.packets, self.bytes)
     }
 }
 

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 
-use crate::interrupt;
+use crate::interrupt::{self, Interrupted};
 
 /// How long a set-up command may take.
 const SETUP_LIMIT: Duration = Duration::from_secs(10);
@@ -88,7 +88,10 @@ impl Process {
             }
             condition()
         });
-        result.with_context(|| format!("{} is not ready; its output:\n{}", self.name, self.output()))
+        result.map_err(|error| match error.is::<Interrupted>() {
+            true => error,
+            false => anyhow!("{} is not ready: {error:#}; its output:\n{}", self.name, self.output()),
+        })
     }
 
     /// Waits for the end, `None` when `limit` is over. Ctrl-C does not cut it short: taking down needs it, too.

@@ -1,0 +1,263 @@
+//! `cargo xtask demo`: the main job on real input. A server with the real rpcbind, a client that may ask, one that
+//! may not, an attacker and his victim; without the guard, with it, and with another allowlist. It fails when
+//! anything is not as promised, and everything that it prints was measured in the run.
+
+mod attack;
+mod guard;
+mod probe;
+mod report;
+mod stage;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+use std::{env, fs};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use self::attack::{Attack, REQUESTS, attack};
+use self::guard::{DetachOnDrop, Ledger, Portguard, detach_all};
+use self::probe::{Answer, Probe, ask_all};
+use self::report::{Narrator, Phase};
+use self::stage::{Family, Role, Stage, write_allowlist};
+use crate::interrupt::{self, Interrupted};
+use crate::lab::{self, Capture, Count, Host};
+
+const ALLOWLIST: &str = "allowlist.yaml";
+const CLIENTS: [Role; 2] = [Role::Allowed, Role::Denied];
+const SAME: &str = "(the commands of step 2)";
+/// How far the guard's counters may be behind the wire.
+const COUNTERS_LIMIT: Duration = Duration::from_secs(2);
+
+/// Arguments of `cargo xtask demo`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Show this portguard instead of building the one of the working tree
+    #[arg(long, value_name = "PATH")]
+    portguard: Option<PathBuf>,
+}
+
+/// Runs the demo.
+pub fn run(args: &Args) -> Result<()> {
+    interrupt::install().context("cannot catch Ctrl-C")?;
+    let binary = match &args.portguard {
+        Some(path) => fs::canonicalize(path).with_context(|| format!("no {}", path.display()))?,
+        None => build()?,
+    };
+    let start = Instant::now();
+    for leftover in lab::stale()? {
+        eprintln!("demo: removing {}, which a killed run left behind", leftover.name());
+        detach_all(&binary, &leftover)?;
+    }
+    let directory = tempfile::tempdir().context("cannot create a directory for the allowlist")?;
+    // Where exactly Ctrl-C came is of no interest.
+    let unmet = play(&binary, directory.path(), &mut Narrator::default())
+        .map_err(|error| error.downcast::<Interrupted>().map_or_else(|error| error, Into::into))?;
+    if !unmet.is_empty() {
+        bail!("not as promised:\n  - {}", unmet.join("\n  - "));
+    }
+    println!(
+        "\nAll as promised, in {:.1} s; every number above was measured in this run.",
+        start.elapsed().as_secs_f64()
+    );
+    Ok(())
+}
+
+/// Builds portguard and returns the program's path.
+fn build() -> Result<PathBuf> {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let built = Command::new(cargo)
+        .args(["build", "--package", "portguard", "--bin", "portguard"])
+        .arg("--message-format=json-render-diagnostics")
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cannot run cargo")?;
+    interrupt::check()?;
+    ensure!(built.status.success(), "portguard cannot be built; cargo says why above");
+    String::from_utf8(built.stdout)?
+        .lines()
+        .filter_map(|message| serde_json::from_str::<serde_json::Value>(message).ok())
+        .filter(|message| message["target"]["name"] == "portguard")
+        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .context("cargo did not say where it put the program")
+}
+
+/// Plays the whole demo, and returns the expectations that were not met.
+fn play(binary: &Path, directory: &Path, narrator: &mut Narrator) -> Result<Vec<String>> {
+    let mut unmet = Vec::new();
+
+    narrator.step(
+        "Five hosts on one switch, in network namespaces of their own; the server runs the real daemons",
+    );
+    let stage = Stage::new()?;
+    let _services = stage.start_services()?;
+    narrator.verbatim(&report::cast());
+
+    narrator.step("No guard: clients and attacker do what they do on the internet");
+    announce_questions(narrator);
+    let unguarded = perform(&stage, "without portguard", &[Role::Allowed])?;
+    check_phase(&unguarded, &CLIENTS, true, &mut unmet);
+
+    narrator.step("The guard goes on the server's network card; the command returns, the guard stays");
+    let allowlist = directory.join(ALLOWLIST);
+    write_allowlist(&allowlist, &[Role::Allowed])?;
+    let mut wire = Wire::tap(&stage)?;
+    let server = stage.host(Role::Server);
+    let portguard = Portguard { binary, directory, host: server };
+    let show = |narrator: &Narrator, arguments: &[&str]| -> Result<()> {
+        narrator.command(Role::Server.name(), &format!("portguard {}", arguments.join(" ")));
+        narrator.verbatim(&portguard.show(arguments)?);
+        Ok(())
+    };
+    narrator.command(Role::Server.name(), &format!("cat {ALLOWLIST}"));
+    narrator.verbatim(&fs::read_to_string(&allowlist)?);
+    let on_card = DetachOnDrop::new(&portguard);
+    show(narrator, &["attach", Host::INTERFACE, "--allowlist", ALLOWLIST])?;
+
+    narrator.step("The same questions and the same attack again");
+    narrator.note(SAME);
+    let guarded = perform(&stage, "with portguard", &[Role::Allowed])?;
+    check_phase(&guarded, &[Role::Allowed], false, &mut unmet);
+    println!("\n{}\n{}", report::comparison(&[&unguarded, &guarded]), report::LEGEND);
+
+    narrator.step("What the guard counted, and what the wire in front of it saw");
+    wire.book(&[Role::Allowed])?;
+    check_counters(narrator, &portguard, &wire.ledger, &mut unmet)?;
+    show(narrator, &["stats", Host::INTERFACE])?;
+    show(narrator, &["status", Host::INTERFACE])?;
+
+    narrator.step("The denied client's networks go on the list, and the list is put in force, live");
+    write_allowlist(&allowlist, &CLIENTS)?;
+    narrator.command(Role::Server.name(), &format!("cat {ALLOWLIST}"));
+    narrator.verbatim(&fs::read_to_string(&allowlist)?);
+    show(narrator, &["reload"])?;
+    narrator.note(SAME);
+    let reloaded = perform(&stage, "after reload", &CLIENTS)?;
+    check_phase(&reloaded, &CLIENTS, false, &mut unmet);
+    println!("\n{}", report::comparison(&[&guarded, &reloaded]));
+    wire.book(&CLIENTS)?;
+    check_counters(narrator, &portguard, &wire.ledger, &mut unmet)?;
+
+    narrator.step("The guard comes off, and the attack is back: it was the guard that stopped it");
+    show(narrator, &["detach", Host::INTERFACE])?;
+    on_card.done();
+    for family in Family::BOTH {
+        let attack = attack(&stage, family)?;
+        check_attack(&attack, true, "after detach", &mut unmet);
+        narrator.note(&format!(
+            "{REQUESTS} forged DUMPs over {}: the victim gets {} replies, {} bytes",
+            family.name(),
+            attack.hit.datagrams,
+            attack.hit.payload
+        ));
+    }
+    Ok(unmet)
+}
+
+fn announce_questions(narrator: &Narrator) {
+    for client in CLIENTS {
+        for tool in probe::Tool::ALL {
+            narrator.command(client.name(), &tool.command_line());
+        }
+    }
+    for family in Family::BOTH {
+        narrator.note(&format!(
+            "{} sends {REQUESTS} DUMP requests over {} that claim to come from {}",
+            Role::Attacker.name(),
+            family.name(),
+            Role::Victim.address(family)
+        ));
+    }
+}
+
+fn perform(stage: &Stage, title: &'static str, welcome: &'static [Role]) -> Result<Phase> {
+    let probes = ask_all(stage, &CLIENTS)?;
+    let attacks = Family::BOTH.into_iter().map(|family| attack(stage, family)).collect::<Result<_>>()?;
+    Ok(Phase { title, welcome, probes, attacks })
+}
+
+fn check_phase(phase: &Phase, answered: &[Role], victim_is_hit: bool, unmet: &mut Vec<String>) {
+    for Probe { tool, client, answer } in &phase.probes {
+        let as_expected = match answer {
+            Answer::Came(_) => answered.contains(client),
+            Answer::None => !answered.contains(client),
+            Answer::Other(_) => false,
+        };
+        if !as_expected {
+            let expected = if answered.contains(client) { "an answer" } else { "silence" };
+            unmet.push(format!(
+                "{}: `{}` of the {} client: expected {expected}, got: {answer}",
+                phase.title,
+                tool.command_line(),
+                client.name()
+            ));
+        }
+    }
+    for attack in &phase.attacks {
+        check_attack(attack, victim_is_hit, phase.title, unmet);
+    }
+}
+
+fn check_attack(attack: &Attack, victim_is_hit: bool, when: &str, unmet: &mut Vec<String>) {
+    let expected = if victim_is_hit { REQUESTS } else { 0 };
+    let hit = attack.hit.datagrams;
+    if hit != expected {
+        unmet.push(format!(
+            "{when}: of {REQUESTS} forged DUMPs over {}, {hit} hit the victim, not {expected}",
+            attack.family.name()
+        ));
+    }
+    if victim_is_hit && attack.amplification() <= 1.0 {
+        unmet.push(format!("{when}: nothing was amplified over {}", attack.family.name()));
+    }
+}
+
+/// A witness in front of the server's network card: it sees what the guard drops.
+struct Wire {
+    port: Capture,
+    earlier: BTreeMap<IpAddr, Count>,
+    ledger: Ledger,
+}
+
+impl Wire {
+    fn tap(stage: &Stage) -> Result<Self> {
+        let port = Capture::start(stage.switch.namespace(), Role::Server.name())?;
+        Ok(Self { port, earlier: BTreeMap::new(), ledger: Ledger::default() })
+    }
+
+    /// Adds all that came since the last time, under the list that held meanwhile.
+    fn book(&mut self, allowed: &[Role]) -> Result<()> {
+        let requests = self.port.requests()?;
+        self.ledger.book(&requests, &self.earlier, |source| {
+            allowed.iter().any(|role| Family::BOTH.iter().any(|&family| role.address(family) == source))
+        });
+        self.earlier = requests;
+        Ok(())
+    }
+}
+
+fn check_counters(
+    narrator: &Narrator,
+    portguard: &Portguard<'_>,
+    wire: &Ledger,
+    unmet: &mut Vec<String>,
+) -> Result<()> {
+    let deadline = Instant::now() + COUNTERS_LIMIT;
+    let mut differences = wire.differences(&portguard.stats()?.ledger()?);
+    while !differences.is_empty() && Instant::now() < deadline {
+        interrupt::check()?;
+        differences = wire.differences(&portguard.stats()?.ledger()?);
+    }
+    if differences.is_empty() {
+        narrator.verbatim(&format!(
+            "wire and counters agree: {} allowed,\n{} dropped, from {} sources",
+            wire.allowed,
+            wire.total_dropped(),
+            wire.dropped.len()
+        ));
+    }
+    unmet.extend(differences);
+    Ok(())
+}

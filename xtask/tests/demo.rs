@@ -1,0 +1,74 @@
+//! `cargo xtask demo` without portguard: it has to fail, by name, and to leave nothing behind in any case.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use xtask::lab::{Process, run, wait_until};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A portguard that says yes to everything and guards nothing.
+fn pretender(directory: &Path) -> PathBuf {
+    const SCRIPT: &str = r#"#!/bin/sh
+case "$*" in
+  *--json*) echo '{"schema":1,"interfaces":[{"interface":"eth0",
+    "totals":{"allowed":{"packets":0,"bytes":0},"dropped":{"packets":0,"bytes":0}},
+    "sources":[],"unattributed":{"packets":0,"bytes":0}}]}' ;;
+esac
+"#;
+    let path = directory.join("portguard");
+    std::fs::write(&path, SCRIPT).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+fn demo(portguard: &Path) -> Process {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    Process::spawn(command.arg("demo").arg("--portguard").arg(portguard)).unwrap()
+}
+
+/// Every process of the demo runs in one of its namespaces: no namespace, no process.
+fn assert_nothing_left(pid: u32) {
+    let namespaces = run(Command::new("ip").args(["netns", "list"])).unwrap().stdout;
+    assert!(!namespaces.contains(&format!("pg-{pid}-")), "{namespaces}");
+}
+
+#[test]
+fn a_guard_that_does_nothing_is_found_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut demo = demo(&pretender(directory.path()));
+    let status = demo.wait(PATIENCE).unwrap().expect("the demo ends");
+    let output = demo.output();
+    assert_eq!(status.code(), Some(1), "{output}");
+    for unmet in [
+        "with portguard: `rpcinfo -p 192.0.2.1` of the denied client: expected silence, got: answers in",
+        "with portguard: `rpcinfo -T udp 192.0.2.1 100000 2` of the denied client: expected silence",
+        "with portguard: `showmount -e 192.0.2.1` of the denied client: expected silence",
+        "with portguard: of 100 forged DUMPs over IPv4, 100 hit the victim, not 0",
+        "with portguard: of 100 forged DUMPs over IPv6, 100 hit the victim, not 0",
+        "dropped from 203.0.113.9: the wire saw 100 packets (6800 bytes), portguard counted 0 packets (0 bytes)",
+        "dropped from 2001:db8:3::9: the wire saw 100 packets (8800 bytes), portguard counted 0 packets",
+    ] {
+        assert!(output.contains(unmet), "no `{unmet}` in:\n{output}");
+    }
+    assert!(!output.contains("without portguard: `"), "without a guard, all is as expected:\n{output}");
+    assert_nothing_left(demo.id());
+}
+
+#[test]
+fn an_interrupted_demo_leaves_nothing_behind() {
+    let directory = tempfile::tempdir().unwrap();
+    let portguard = pretender(directory.path());
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let mut demo = demo(&portguard);
+        wait_until("the stage is set", PATIENCE, || Ok(demo.output().contains("2. No guard"))).unwrap();
+        demo.signal(signal).unwrap();
+        let status = demo.wait(PATIENCE).unwrap().expect("the demo ends");
+        assert_eq!(status.code(), Some(1), "{}", demo.output());
+        assert!(demo.output().ends_with("xtask: interrupted\n"), "{}", demo.output());
+        assert_nothing_left(demo.id());
+    }
+}
