@@ -21,13 +21,15 @@ pub(super) fn lint(
         }
     }
     relate(entries, |relation| match relation {
-        Relation::Same { first, again } => add(errors, Severity::Error, source, &entries[again], || {
-            let Entry { prefix, span, .. } = &entries[first];
-            (
-                format!("{prefix} is on the list twice"),
-                format!("it is on line {} already: remove one of them", span.line),
-            )
-        }),
+        Relation::Same { first, again } => {
+            add(errors, Severity::Error, source, &entries[again], || {
+                let Entry { prefix, span, .. } = &entries[first];
+                (
+                    format!("{prefix} is on the list twice"),
+                    format!("it is on line {} already: remove one of them", span.line),
+                )
+            });
+        }
         Relation::Inside { outer, inner } => {
             add(warnings, Severity::Warning, source, &entries[inner], || {
                 let Entry { prefix, span, .. } = &entries[outer];
@@ -35,7 +37,7 @@ pub(super) fn lint(
                     format!("{} is inside {prefix}, on line {}", entries[inner].prefix, span.line),
                     "the larger prefix lets it in already: remove one of them".to_owned(),
                 )
-            })
+            });
         }
     });
 }

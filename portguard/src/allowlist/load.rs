@@ -21,7 +21,7 @@ pub(super) fn load(path: &Path) -> Result<Checked, Box<Invalid>> {
             checked
         }),
         Err(unreadable) => {
-            errors.push(unreadable);
+            errors.push(*unreadable);
             let warnings = Diagnostics::new(path);
             Err(Box::new(Invalid { path: path.to_owned(), sha256: None, errors, warnings }))
         }
@@ -29,7 +29,7 @@ pub(super) fn load(path: &Path) -> Result<Checked, Box<Invalid>> {
 }
 
 /// The content of the file; what is wrong with a file that can be read all the same goes to `errors`.
-fn read(path: &Path, errors: &mut Diagnostics) -> Result<Vec<u8>, Diagnostic> {
+fn read(path: &Path, errors: &mut Diagnostics) -> Result<Vec<u8>, Box<Diagnostic>> {
     let shown = printable(&path.to_string_lossy());
     let cannot_read = |error: io::Error| {
         let help = match error.kind() {
@@ -57,7 +57,7 @@ fn read(path: &Path, errors: &mut Diagnostics) -> Result<Vec<u8>, Diagnostic> {
     }
     let mode = Mode::from_bits_truncate(metadata.mode());
     if mode.intersects(Mode::S_IWGRP | Mode::S_IWOTH) {
-        errors.push(problem(
+        errors.push(*problem(
             format!("{shown} may be written by others than its owner (mode {:04o})", mode.bits()),
             format!("whoever can write the list can open port 111: run `chmod go-w {shown}`"),
         ));
@@ -78,6 +78,6 @@ fn read_at_most(file: &File, max: u64) -> io::Result<Option<Vec<u8>>> {
     Ok((bytes.len() as u64 <= max).then_some(bytes))
 }
 
-fn problem(message: String, help: impl Into<String>) -> Diagnostic {
-    Diagnostic { severity: Severity::Error, message, help: Some(help.into()), place: None }
+fn problem(message: String, help: impl Into<String>) -> Box<Diagnostic> {
+    Box::new(Diagnostic { severity: Severity::Error, message, help: Some(help.into()), place: None })
 }

@@ -6,6 +6,7 @@
 mod diagnostic;
 mod lint;
 mod load;
+mod nodes;
 mod parse;
 mod prefix;
 mod source;

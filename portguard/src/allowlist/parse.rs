@@ -5,14 +5,12 @@
 //! a problem, to report the others too. Aliases are events as well: they are refused, so nothing ever expands.
 
 use ipnet::IpNet;
-use serde_yaml::granit_parser::{self, Event, Marker, Parser, ScalarStyle, ScanError, StrInput};
+use serde_yaml::granit_parser::Event;
 
 use super::diagnostic::{Diagnostic, Diagnostics, Severity, printable};
-use super::source::{Source, Span, cut, to_u32};
+use super::nodes::{Node, Nodes, Result, Unreadable};
+use super::source::{Source, Span, cut};
 use super::{Entry, MAX_PREFIXES_PER_FAMILY, prefix};
-
-/// How deep lists and mappings may nest, far more than a valid list needs (its entries are at the third level).
-const MAX_DEPTH: usize = 32;
 
 /// How much of a key or tag a message repeats, in bytes.
 const MAX_TEXT: usize = 64;
@@ -25,40 +23,13 @@ const ENTRY_KEYS: &[&str] = &["prefix", "comment"];
 
 /// Takes the entries out of `source`; all problems go to `errors` and `warnings`.
 pub(super) fn parse(source: &Source<'_>, errors: &mut Diagnostics, warnings: &mut Diagnostics) -> Vec<Entry> {
-    let options = granit_parser::options! {
-        emit_comments: false,
-        emit_unresolved_aliases: true,
-        flow_nesting_limit: MAX_DEPTH,
-        block_nesting_limit: MAX_DEPTH,
-    };
-    let events = Parser::new_from_str_with_options(source.text(), options);
-    let mut reader = Reader {
-        source,
-        events,
-        errors,
-        warnings,
-        entries: Vec::new(),
-        v4: Family::default(),
-        v6: Family::default(),
-    };
+    let nodes = Nodes::of(source, errors);
+    let mut reader =
+        Reader { source, nodes, warnings, entries: Vec::new(), v4: Family::default(), v6: Family::default() };
     // What a syntax error leaves unread has no meaning; the error itself is among the problems already.
     let _ = reader.stream();
     reader.report_limits();
     reader.entries
-}
-
-/// The YAML cannot be read any further.
-struct Unreadable;
-
-type Result<T = (), E = Unreadable> = std::result::Result<T, E>;
-
-/// A node of the document: what the parser's events tell of its start.
-enum Node<'s> {
-    Text(String),
-    Null,
-    List,
-    Mapping,
-    Alias(&'s str),
 }
 
 /// How full a family is.
@@ -71,8 +42,7 @@ struct Family {
 
 struct Reader<'s, 'd> {
     source: &'d Source<'s>,
-    events: Parser<'s, StrInput<'s>>,
-    errors: &'d mut Diagnostics,
+    nodes: Nodes<'s, 'd>,
     warnings: &'d mut Diagnostics,
     entries: Vec<Entry>,
     v4: Family,
@@ -84,13 +54,13 @@ impl<'s> Reader<'s, '_> {
     fn stream(&mut self) -> Result {
         let mut documents = 0_usize;
         loop {
-            let (event, span) = self.event()?;
+            let (event, span) = self.nodes.event()?;
             match event {
                 Event::DocumentStart(..) => {
                     documents += 1;
                     if documents > 1 {
                         let help = "one file is one list: put all prefixes under one `allow:`";
-                        self.error(span, "a second YAML document begins here", help);
+                        self.nodes.error(span, "a second YAML document begins here", help);
                         return Err(Unreadable);
                     }
                     self.document()?;
@@ -106,22 +76,22 @@ impl<'s> Reader<'s, '_> {
     }
 
     fn no_list(&mut self, span: Span) {
-        self.error(span, "there is no list in the file", "write `allow: []` to drop everyone");
+        self.nodes.error(span, "there is no list in the file", "write `allow: []` to drop everyone");
     }
 
     fn document(&mut self) -> Result {
-        let (node, span) = self.node()?;
+        let (node, span) = self.nodes.node()?;
         match node {
             Node::Null => self.no_list(span),
             Node::Mapping => return self.top(span),
             Node::Alias(name) => self.alias(name, span),
             Node::Text(_) | Node::List => {
-                self.error(
+                self.nodes.error(
                     span,
                     "the file does not begin with `allow:`",
                     "write `allow:`, and the prefixes below it",
                 );
-                self.skip(&node)?;
+                self.nodes.skip(&node)?;
             }
         }
         Ok(())
@@ -130,7 +100,7 @@ impl<'s> Reader<'s, '_> {
     fn top(&mut self, start: Span) -> Result {
         let mut allow: Option<Span> = None;
         let mut unknown = false;
-        while let Some((key, span)) = self.key()? {
+        while let Some((key, span)) = self.nodes.key()? {
             match (key.as_deref(), allow) {
                 (Some("allow"), None) => {
                     allow = Some(span);
@@ -145,14 +115,14 @@ impl<'s> Reader<'s, '_> {
         }
         // It is in all likelihood behind the unknown key.
         if allow.is_none() && !unknown {
-            self.error(start, "`allow` is missing", "write `allow:`, and the prefixes below it");
+            self.nodes.error(start, "`allow` is missing", "write `allow:`, and the prefixes below it");
         }
         Ok(())
     }
 
     /// The value of `allow`, whose key is at `key`.
     fn allow(&mut self, key: Span) -> Result {
-        let (node, span) = self.node()?;
+        let (node, span) = self.nodes.node()?;
         match &node {
             Node::List => {}
             Node::Alias(name) => {
@@ -161,24 +131,24 @@ impl<'s> Reader<'s, '_> {
             }
             Node::Null => {
                 let help = "write `allow: []` to drop everyone, or the prefixes below it, each after `- `";
-                self.error(key, "`allow` has no value", help);
+                self.nodes.error(key, "`allow` has no value", help);
                 return Ok(());
             }
             Node::Text(text) if text.starts_with('-') => {
-                self.error(span, "`allow` is not a list", "a `-` needs a blank after it");
+                self.nodes.error(span, "`allow` is not a list", "a `-` needs a blank after it");
                 return Ok(());
             }
             Node::Text(_) | Node::Mapping => {
-                self.error(
+                self.nodes.error(
                     span,
                     "`allow` is not a list",
                     "write each prefix on a line of its own, after `- `",
                 );
-                return self.skip(&node);
+                return self.nodes.skip(&node);
             }
         }
         let mut empty = true;
-        while let Some((node, span)) = self.item()? {
+        while let Some((node, span)) = self.nodes.item()? {
             empty = false;
             self.entry(node, span)?;
         }
@@ -202,11 +172,15 @@ impl<'s> Reader<'s, '_> {
             }
             Node::Mapping => return self.long_entry(span),
             Node::Null => {
-                self.error(span, "the entry is empty", "write a prefix after `- `, or drop the line")
+                self.nodes.error(span, "the entry is empty", "write a prefix after `- `, or drop the line");
             }
             Node::List => {
-                self.error(span, "the entry is a list", "an entry is one prefix, without brackets around it");
-                return self.skip(&node);
+                self.nodes.error(
+                    span,
+                    "the entry is a list",
+                    "an entry is one prefix, without brackets around it",
+                );
+                return self.nodes.skip(&node);
             }
             Node::Alias(name) => self.alias(name, span),
         }
@@ -218,7 +192,7 @@ impl<'s> Reader<'s, '_> {
         let mut prefix: Option<(Option<IpNet>, Span)> = None;
         let mut comment: Option<(Option<Box<str>>, Span)> = None;
         let mut unknown = false;
-        while let Some((key, span)) = self.key()? {
+        while let Some((key, span)) = self.nodes.key()? {
             match (key.as_deref(), &prefix, &comment) {
                 (Some("prefix"), None, _) => prefix = Some(self.prefix_value(span)?),
                 (Some("comment"), _, None) => comment = Some((self.comment_value()?, span)),
@@ -238,7 +212,7 @@ impl<'s> Reader<'s, '_> {
             // The prefix is wrong, or in all likelihood behind the unknown key: said already.
             Some((None, _)) => {}
             None if unknown => {}
-            None => self.error(
+            None => self.nodes.error(
                 start,
                 "the entry has no `prefix`",
                 "write `prefix:` and a prefix, like 192.0.2.0/24",
@@ -249,11 +223,11 @@ impl<'s> Reader<'s, '_> {
 
     /// The value of `prefix`, whose key is at `key`.
     fn prefix_value(&mut self, key: Span) -> Result<(Option<IpNet>, Span)> {
-        let (node, span) = self.node()?;
+        let (node, span) = self.nodes.node()?;
         match node {
             Node::Text(text) => Ok((self.prefix(&text, span), span)),
             Node::Null => {
-                self.error(key, "`prefix` has no value", "write a prefix after it, like 192.0.2.0/24");
+                self.nodes.error(key, "`prefix` has no value", "write a prefix after it, like 192.0.2.0/24");
                 Ok((None, key))
             }
             Node::Alias(name) => {
@@ -261,37 +235,37 @@ impl<'s> Reader<'s, '_> {
                 Ok((None, span))
             }
             Node::List | Node::Mapping => {
-                self.error(
+                self.nodes.error(
                     span,
                     "`prefix` is not text",
                     "write one prefix, like 192.0.2.0/24; further ones are entries of their own",
                 );
-                self.skip(&node)?;
+                self.nodes.skip(&node)?;
                 Ok((None, span))
             }
         }
     }
 
     fn comment_value(&mut self) -> Result<Option<Box<str>>> {
-        let (node, span) = self.node()?;
+        let (node, span) = self.nodes.node()?;
         match node {
             Node::Text(text) => return Ok(Some(text.into())),
             Node::Null => {}
             Node::Alias(name) => self.alias(name, span),
             Node::List | Node::Mapping => {
-                self.error(
+                self.nodes.error(
                     span,
                     "`comment` is not text",
                     "write it in quotes if it has brackets, braces or colons in it",
                 );
-                self.skip(&node)?;
+                self.nodes.skip(&node)?;
             }
         }
         Ok(None)
     }
 
     fn prefix(&mut self, text: &str, span: Span) -> Option<IpNet> {
-        prefix::parse(text).map_err(|fault| self.error(span, fault.message, fault.help)).ok()
+        prefix::parse(text).map_err(|fault| self.nodes.error(span, fault.message, fault.help)).ok()
     }
 
     fn push(&mut self, prefix: IpNet, comment: Option<Box<str>>, span: Span) {
@@ -312,7 +286,7 @@ impl<'s> Reader<'s, '_> {
             [("IPv4", std::mem::take(&mut self.v4)), ("IPv6", std::mem::take(&mut self.v6))]
         {
             if let Some(span) = excess {
-                self.error(
+                self.nodes.error(
                     span,
                     format!("the list holds {prefixes} {name} prefixes, more than the {MAX_PREFIXES_PER_FAMILY} that it may hold"),
                     "this is the first one over the limit: put larger prefixes in place of neighbours",
@@ -321,166 +295,43 @@ impl<'s> Reader<'s, '_> {
         }
     }
 
-    /// The next key of a mapping; none at its end. A key that is no text is reported, and given as `Some(None)`.
-    fn key(&mut self) -> Result<Option<(Option<String>, Span)>> {
-        let (event, span) = self.event()?;
-        if matches!(event, Event::MappingEnd) {
-            return Ok(None);
-        }
-        Ok(Some(match self.start(event, span)? {
-            Node::Text(text) => (Some(text), span),
-            node => {
-                self.skip(&node)?;
-                (None, span)
-            }
-        }))
-    }
-
-    /// The next item of a list; none at its end.
-    fn item(&mut self) -> Result<Option<(Node<'s>, Span)>> {
-        let (event, span) = self.event()?;
-        if matches!(event, Event::SequenceEnd) {
-            return Ok(None);
-        }
-        Ok(Some((self.start(event, span)?, span)))
-    }
-
     /// A key that has been there before, and its value.
     fn repeated_key(&mut self, key: &str, span: Span, first: Span) -> Result {
         let help = format!("it is on line {} already: remove one of them, or join them", first.line);
-        self.error(span, format!("the key `{key}` is there twice"), help);
-        self.skip_value()
+        self.nodes.error(span, format!("the key `{key}` is there twice"), help);
+        self.nodes.skip_value()
     }
 
     /// A key that means nothing here, and its value.
     fn unknown_key(&mut self, key: Option<&str>, span: Span, known: &[&str]) -> Result {
         let Some(key) = key else {
-            self.error(span, "the key is not text", permitted(known));
-            return self.skip_value();
+            self.nodes.error(span, "the key is not text", permitted(known));
+            return self.nodes.skip_value();
         };
         let shown = printable(&cut(key, MAX_TEXT));
         if prefix::parse(&format!("{key}:")).is_ok() {
             let help = format!("write it in quotes: \"{shown}:\"");
-            self.error(span, format!("YAML takes {shown}: for a key, since it ends in a colon"), help);
+            self.nodes.error(span, format!("YAML takes {shown}: for a key, since it ends in a colon"), help);
         } else if prefix::parse(key).is_ok() {
             let help = format!("write `- {shown}`, or `- prefix: {shown}` and `comment:` on the next line");
-            self.error(span, format!("the prefix {shown} is written as a key"), help);
+            self.nodes.error(span, format!("the prefix {shown} is written as a key"), help);
         } else {
             let help = match closest(key, known) {
                 Some(meant) => format!("did you mean `{meant}`?"),
                 None => permitted(known),
             };
-            self.error(span, format!("unknown key `{shown}`"), help);
+            self.nodes.error(span, format!("unknown key `{shown}`"), help);
         }
-        self.skip_value()
+        self.nodes.skip_value()
     }
 
     fn alias(&mut self, alias: &str, span: Span) {
         let shown = printable(&cut(alias, MAX_TEXT));
-        self.error(
+        self.nodes.error(
             span,
             format!("the alias {shown} is not followed"),
             "write out what it stands for: a list that could refer to itself could expand without end",
         );
-    }
-
-    fn skip_value(&mut self) -> Result {
-        let (node, _) = self.node()?;
-        self.skip(&node)
-    }
-
-    /// Reads the rest of a node without looking into it.
-    fn skip(&mut self, node: &Node<'s>) -> Result {
-        let mut depth = usize::from(matches!(node, Node::List | Node::Mapping));
-        while depth > 0 {
-            match self.event()?.0 {
-                Event::SequenceStart(..) | Event::MappingStart(..) => depth += 1,
-                Event::SequenceEnd | Event::MappingEnd => depth -= 1,
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    fn node(&mut self) -> Result<(Node<'s>, Span)> {
-        let (event, span) = self.event()?;
-        Ok((self.start(event, span)?, span))
-    }
-
-    /// The node that begins with `event`.
-    fn start(&mut self, event: Event<'s>, span: Span) -> Result<Node<'s>> {
-        let (node, tag) = match event {
-            Event::Scalar(text, style, _, tag) => {
-                let null =
-                    style == ScalarStyle::Plain && matches!(&*text, "" | "~" | "null" | "Null" | "NULL");
-                (if null { Node::Null } else { Node::Text(text.into_owned()) }, tag)
-            }
-            Event::SequenceStart(_, _, tag) => (Node::List, tag),
-            Event::MappingStart(_, _, tag) => (Node::Mapping, tag),
-            Event::Alias(_) | Event::UnresolvedAlias(_) => {
-                let text = self.source.text().get(span.start as usize..span.end as usize);
-                (Node::Alias(text.unwrap_or_default()), None)
-            }
-            // The grammar of events has a node wherever one is asked for.
-            _ => {
-                self.error(span, "a value is missing here", "write a prefix, like 192.0.2.0/24");
-                return Err(Unreadable);
-            }
-        };
-        if tag.is_some() {
-            self.error(
-                span,
-                "a YAML tag has no meaning in an allowlist",
-                "remove the word that begins with `!`",
-            );
-        }
-        Ok(node)
-    }
-
-    fn event(&mut self) -> Result<(Event<'s>, Span)> {
-        match self.events.next() {
-            Some(Ok((event, span))) => Ok((event, between(span.start, span.end))),
-            Some(Err(error)) => {
-                self.syntax_error(&error);
-                Err(Unreadable)
-            }
-            None => Err(Unreadable),
-        }
-    }
-
-    fn syntax_error(&mut self, error: &ScanError) {
-        let mut span = between(*error.marker(), *error.marker());
-        // One character to point at.
-        span.end = span.start.saturating_add(1);
-        let help = match error.kind() {
-            granit_parser::ErrorKind::RecursionLimitExceeded => {
-                "an entry is one prefix: write each on a line of its own, after `- `"
-            }
-            granit_parser::ErrorKind::TabNotAllowed
-            | granit_parser::ErrorKind::TabInBlockIndentation
-            | granit_parser::ErrorKind::TabInIndentation => "indent with blanks, not with tabs",
-            _ => "indent all entries alike, each after `- `, and put texts with special characters in quotes",
-        };
-        self.error(span, format!("this is not YAML: {}", printable(&error.info())), help);
-    }
-
-    fn error(&mut self, span: Span, message: impl Into<String>, help: impl Into<String>) {
-        self.errors.push_with(span.line, span.column, || Diagnostic {
-            severity: Severity::Error,
-            message: message.into(),
-            help: Some(help.into()),
-            place: Some(self.source.place(span)),
-        });
-    }
-}
-
-fn between(start: Marker, end: Marker) -> Span {
-    let offset = |marker: Marker| to_u32(marker.byte_offset().unwrap_or_default());
-    Span {
-        start: offset(start),
-        end: offset(end),
-        line: to_u32(start.line()),
-        column: to_u32(start.col() + 1),
     }
 }
 

@@ -10,6 +10,9 @@ const CONTEXT: usize = 80;
 /// How much of the offending text is shown, in bytes.
 const MAX_TEXT: usize = 160;
 
+/// What ends a line in YAML.
+const NEWLINES: [char; 2] = ['\n', '\r'];
+
 /// Stands where something was cut off.
 const CUT: &str = "…";
 
@@ -52,15 +55,18 @@ impl<'a> Source<'a> {
 }
 
 fn place(text: &str, span: Span) -> Place {
-    let start = text.floor_char_boundary(span.start as usize);
-    let end = text.ceil_char_boundary(span.end as usize).max(start);
-    let line_start = text[..start].rfind(['\n', '\r']).map_or(0, |newline| newline + 1);
-    let line_end = text[start..].find(['\n', '\r']).map_or(text.len(), |newline| start + newline);
-    let shown_start = text.ceil_char_boundary(line_start.max(start.saturating_sub(CONTEXT)));
-    let shown_end = text.floor_char_boundary(line_end.min(start + CONTEXT)).max(start);
-    let sign = |cut: bool| if cut { CUT } else { "" };
-    let left = sign(shown_start > line_start);
-    let right = sign(shown_end < line_end);
+    let start = boundary_before(text, span.start as usize);
+    let end = boundary_after(text, span.end as usize).max(start);
+    // Not the whole line: it may be the whole file.
+    let before = boundary_after(text, start.saturating_sub(CONTEXT));
+    let after = boundary_before(text, start + CONTEXT).max(start);
+    let line_start = text[before..start].rfind(NEWLINES).map(|newline| before + newline + 1);
+    let line_end = text[start..after].find(NEWLINES).map(|newline| start + newline);
+    let whole_left = line_start.is_some() || before == 0 || text[..before].ends_with(NEWLINES);
+    let whole_right = line_end.is_some() || after == text.len() || text[after..].starts_with(NEWLINES);
+    let sign = |whole: bool| if whole { "" } else { CUT };
+    let (left, right) = (sign(whole_left), sign(whole_right));
+    let (shown_start, shown_end) = (line_start.unwrap_or(before), line_end.unwrap_or(after));
     let excerpt = [left, &text[shown_start..shown_end], right].concat();
     let at = |offset: usize| offset.min(shown_end) - shown_start + left.len();
     Place {
@@ -72,9 +78,19 @@ fn place(text: &str, span: Span) -> Place {
     }
 }
 
+/// The last place between characters at or before `offset`.
+fn boundary_before(text: &str, offset: usize) -> usize {
+    (0..=offset.min(text.len())).rev().find(|offset| text.is_char_boundary(*offset)).unwrap_or(0)
+}
+
+/// The first place between characters at or after `offset`.
+fn boundary_after(text: &str, offset: usize) -> usize {
+    (offset..text.len()).find(|offset| text.is_char_boundary(*offset)).unwrap_or(text.len())
+}
+
 /// At most `max` bytes of `text`, and a sign if there is more.
 pub(super) fn cut(text: &str, max: usize) -> String {
-    let kept = &text[..text.floor_char_boundary(max)];
+    let kept = &text[..boundary_before(text, max)];
     if kept.len() == text.len() { kept.to_owned() } else { format!("{kept}{CUT}") }
 }
 
