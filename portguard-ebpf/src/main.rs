@@ -11,6 +11,7 @@ use aya_ebpf::programs::XdpContext;
 static DROPPED: Array<u64, 1> = Array::new();
 
 #[xdp]
+#[expect(clippy::needless_pass_by_value, reason = "the signature of an XDP entry point")]
 fn portguard(ctx: XdpContext) -> u32 {
     let data = ctx.data();
     let port = data + 14 + 20 + 2;

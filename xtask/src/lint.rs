@@ -50,10 +50,22 @@ fn checks(toolchain: &Toolchain) -> Result<Vec<(&'static str, Command)>> {
     let mut clippy = cargo();
     clippy.arg("clippy").args(HOST).args(["--all-targets", "--", STRICT]);
 
-    // Libraries and programs apart: those of one name would overwrite each other's pages.
-    let rustdoc = |targets| {
+    let mut documentation = cargo();
+    documentation.arg("doc").args(HOST).args(["--lib", "--no-deps", "--document-private-items"]);
+    documentation.env("RUSTDOCFLAGS", STRICT);
+    // `cargo doc` leaves out a program that has the name of its library.
+    let program = |name| {
         let mut command = cargo();
-        command.arg("doc").args(HOST).args(["--no-deps", "--document-private-items", targets]);
+        command.args([
+            "rustdoc",
+            "--locked",
+            "--package",
+            name,
+            "--bin",
+            name,
+            "--",
+            "--document-private-items",
+        ]);
         command.env("RUSTDOCFLAGS", STRICT);
         command
     };
@@ -81,8 +93,9 @@ fn checks(toolchain: &Toolchain) -> Result<Vec<(&'static str, Command)>> {
         ("formatting", format),
         ("clippy, host", clippy),
         ("clippy, kernel", kernel_clippy),
-        ("documentation, libraries", rustdoc("--lib")),
-        ("documentation, programs", rustdoc("--bins")),
+        ("documentation, portguard", program("portguard")),
+        ("documentation, xtask", program("xtask")),
+        ("documentation, libraries", documentation),
         ("documentation, kernel", kernel_doc),
     ])
 }
