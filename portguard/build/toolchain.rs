@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The oldest Rust that compiles this workspace.
-const OLDEST_RUST: &str = env!("CARGO_PKG_RUST_VERSION");
+pub(crate) const OLDEST_RUST: &str = env!("CARGO_PKG_RUST_VERSION");
 
 /// The machine the kernel program is compiled for: BPF of one byte order, on one architecture.
 #[derive(Debug, Clone)]
@@ -49,7 +49,7 @@ impl RustcVersion {
 }
 
 /// The numbers at the head of a version: `1.97.0-nightly` is `[1, 97, 0]`.
-fn numbers(version: &str) -> Vec<u32> {
+pub(crate) fn numbers(version: &str) -> Vec<u32> {
     let end = version.find(|c: char| c != '.' && !c.is_ascii_digit()).unwrap_or(version.len());
     version[..end].split('.').map_while(|number| number.parse().ok()).collect()
 }
@@ -198,7 +198,7 @@ impl Toolchain {
         command
             .current_dir(workspace)
             .env("CARGO", &cargo)
-            .env("RUSTC", &compiler.rustc)
+            .env("RUSTC", compiler.path())
             // aya-ebpf uses `feature(asm_experimental_arch)`: there is no BPF without it.
             .env("RUSTC_BOOTSTRAP", "1")
             .env("CARGO_ENCODED_RUSTFLAGS", self.flags().join(OsStr::new("\x1f")))
@@ -225,7 +225,7 @@ impl Toolchain {
     /// The flags of rustc; it hands the target CPU and its features on to the linker.
     fn flags(&self) -> Vec<OsString> {
         let mut linker = OsString::from("-Clinker=");
-        linker.push(&self.linker.path);
+        linker.push(self.linker.path());
         let mut flags = vec![
             linker,
             format!("--cfg=bpf_target_arch=\"{}\"", self.target.arch).into(),
@@ -241,10 +241,13 @@ impl Toolchain {
     }
 }
 
+/// Says all that the object depends on beside its sources.
 impl fmt::Display for Toolchain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { compiler, linker, target } = self;
-        write!(f, "{compiler:?} {linker:?} {target:?}")
+        let (rustc, bpf_linker) = (compiler.rustc.display(), linker.path.display());
+        let Target { arch, .. } = target;
+        write!(f, "{rustc} ({:?}), {bpf_linker}, {} on {arch}", compiler.version, target.triple())
     }
 }
 

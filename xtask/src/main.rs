@@ -1,12 +1,22 @@
-//! The commands of developers and CI.
+//! What developers and CI run, one module per command.
 
+mod licences;
+mod lint;
+mod setup;
+mod test;
+
+/// Shared with portguard's build script, which cannot depend on a crate that setup has yet to make buildable.
+#[path = "../../portguard/build/toolchain.rs"]
+mod toolchain;
+
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 /// What developers and CI run.
 #[derive(Debug, Parser)]
-#[command(bin_name = "cargo xtask")]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -14,19 +24,46 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Install what the other commands need, and nothing that is there already
+    Setup(setup::Args),
     /// Show the guard at work: a real rpcbind, an attacker and a victim, before and after
     Demo(xtask::demo::Args),
+    /// Check formatting, lints, documentation and the licences of the dependencies
+    Lint,
+    /// Run all tests; needs root and BPF
+    Test(test::Args),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Demo(args) => xtask::demo::run(&args),
+        Command::Setup(args) => setup::run(&args),
+        Command::Demo(args) => setup::run(&setup::Args::default()).and_then(|()| xtask::demo::run(&args)),
+        Command::Lint => lint::run(),
+        Command::Test(args) => test::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("xtask: {error:#}");
+            eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// The kernel of this machine.
+fn kernel() -> toolchain::Target {
+    toolchain::Target { arch: std::env::consts::ARCH.to_owned(), big_endian: cfg!(target_endian = "big") }
+}
+
+/// The root of the workspace.
+fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is a folder of the workspace")
+}
+
+/// The cargo that runs us.
+fn cargo() -> std::process::Command {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = std::process::Command::new(cargo);
+    command.current_dir(workspace());
+    command
 }

@@ -1,0 +1,101 @@
+//! `cargo xtask lint`: formatting, lints, documentation, licences.
+//!
+//! The kernel program is linted for the BPF target, by the clippy of the compiler that builds it.
+
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::toolchain::Toolchain;
+use crate::{cargo, licences, setup, workspace};
+
+/// The crates that run on the host.
+const HOST: [&str; 3] = ["--workspace", "--exclude=portguard-ebpf", "--locked"];
+
+/// Makes warnings errors, for rustdoc.
+const STRICT: &str = "-Dwarnings";
+
+/// Runs every check, and fails naming those that failed.
+pub(crate) fn run() -> Result<()> {
+    setup::run(&setup::Args::default())?;
+    let toolchain = Toolchain::find(crate::kernel()).map_err(|missing| anyhow::anyhow!("{missing}"))?;
+
+    eprintln!("lint: kernel program by {toolchain}");
+
+    let mut failed = Vec::new();
+    for (name, mut command) in checks(&toolchain)? {
+        eprintln!("lint: {name}");
+        let status = command.status().with_context(|| format!("cannot run {command:?}"))?;
+        if !status.success() {
+            failed.push(name);
+        }
+    }
+    eprintln!("lint: licences");
+    if let Err(error) = licences::check() {
+        eprintln!("error: {error:#}");
+        failed.push("licences");
+    }
+    if !failed.is_empty() {
+        bail!("lint failed: {}", failed.join(", "));
+    }
+    eprintln!("lint: nothing to complain about");
+    Ok(())
+}
+
+/// The checks that are commands.
+fn checks(toolchain: &Toolchain) -> Result<Vec<(&'static str, Command)>> {
+    let mut format = cargo();
+    format.args(["fmt", "--all", "--check"]);
+
+    let mut clippy = cargo();
+    clippy.arg("clippy").args(HOST).args(["--all-targets", "--", STRICT]);
+
+    let mut documentation = cargo();
+    documentation.arg("doc").args(HOST).args(["--lib", "--no-deps", "--document-private-items"]);
+    documentation.env("RUSTDOCFLAGS", STRICT);
+    // `cargo doc` leaves out a program that has the name of its library.
+    let program = |name| {
+        let mut command = cargo();
+        command.args([
+            "rustdoc",
+            "--locked",
+            "--package",
+            name,
+            "--bin",
+            name,
+            "--",
+            "--document-private-items",
+        ]);
+        command.env("RUSTDOCFLAGS", STRICT);
+        command
+    };
+
+    let target_dir = workspace().join("target/kernel-lint");
+    let kernel_clippy = {
+        let clippy =
+            toolchain.compiler.companion("cargo-clippy").context("the compiler for BPF has no clippy")?;
+        let cargo = toolchain.cargo("clippy", workspace(), &target_dir);
+        // The same command, by the clippy that belongs to that compiler.
+        let mut command = Command::new(clippy);
+        command.args(cargo.get_args()).args(["--", STRICT]).current_dir(workspace());
+        for (name, value) in cargo.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command
+    };
+    let mut kernel_doc = toolchain.cargo("doc", workspace(), &target_dir);
+    kernel_doc.args(["--no-deps", "--document-private-items"]).env("RUSTDOCFLAGS", STRICT);
+
+    Ok(vec![
+        ("formatting", format),
+        ("clippy, host", clippy),
+        ("clippy, kernel", kernel_clippy),
+        ("documentation, portguard", program("portguard")),
+        ("documentation, xtask", program("xtask")),
+        ("documentation, libraries", documentation),
+        ("documentation, kernel", kernel_doc),
+    ])
+}

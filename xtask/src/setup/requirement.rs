@@ -1,0 +1,181 @@
+//! The table of what must be on the machine, why, and how to see whether it is.
+
+use std::env;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use crate::toolchain::{Compiler, Linker, Missing};
+
+/// A package of ordinary programs.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Tool {
+    /// The Debian package.
+    pub(super) package: &'static str,
+    /// The programs that show that it is there.
+    programs: &'static [&'static str],
+    /// What would be impossible without it.
+    why: &'static str,
+    /// The units that Debian would start at once and at every boot.
+    pub(super) units: &'static [&'static str],
+}
+
+/// Everything from the distribution but the compilers.
+pub(super) const TOOLS: [Tool; 8] = [
+    Tool {
+        package: "iproute2",
+        programs: &["ip"],
+        why: "makes the network namespaces of the tests and the demo",
+        units: &[],
+    },
+    Tool {
+        package: "rpcbind",
+        programs: &["rpcbind", "rpcinfo"],
+        why: "the real service behind port 111, guarded in a namespace of its own",
+        units: &["rpcbind.service", "rpcbind.socket"],
+    },
+    Tool {
+        package: "nfs-common",
+        programs: &["rpc.statd", "showmount"],
+        why: "real clients of port 111",
+        units: &["rpc-statd.service", "rpc-statd-notify.service"],
+    },
+    Tool {
+        package: "nfs-kernel-server",
+        programs: &["rpc.mountd", "exportfs"],
+        why: "gives showmount an answer",
+        units: &["nfs-server.service", "nfs-blkmap.service", "nfsdcld.service"],
+    },
+    Tool {
+        package: "nftables",
+        programs: &["nft"],
+        why: "the second opinion on verdicts and counters",
+        units: &[],
+    },
+    Tool {
+        package: "bpftool",
+        programs: &["bpftool"],
+        why: "a view of programs, maps and links that is not our own",
+        units: &[],
+    },
+    Tool {
+        package: "xdp-tools",
+        programs: &["xdp-filter", "xdp-loader"],
+        why: "a foreign XDP program, and the peer to compare with",
+        units: &[],
+    },
+    Tool { package: "tcpdump", programs: &["tcpdump"], why: "shows what reaches a wire", units: &[] },
+];
+
+/// One thing that is missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Need {
+    /// A rustc that compiles for BPF.
+    Compiler,
+    /// A bpf-linker with the LLVM of that rustc, whose major version is known once the rustc is there.
+    Linker(Option<u32>),
+    /// The clippy of that rustc.
+    KernelClippy,
+    /// A component of the Rust toolchain that runs us.
+    Component(Component),
+    /// A package of programs.
+    Tool(&'static Tool),
+}
+
+/// A component of a Rust toolchain that minimal installations lack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Component {
+    /// `cargo fmt`
+    Rustfmt,
+    /// `cargo clippy`
+    Clippy,
+}
+
+impl Component {
+    /// The name of the component, for rustup.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Rustfmt => "rustfmt",
+            Self::Clippy => "clippy",
+        }
+    }
+
+    /// The program that shows that it is there.
+    fn program(self) -> &'static str {
+        match self {
+            Self::Rustfmt => "cargo-fmt",
+            Self::Clippy => "cargo-clippy",
+        }
+    }
+}
+
+impl Need {
+    /// What would be impossible without it.
+    pub(super) fn why(&self) -> &'static str {
+        match self {
+            Self::Compiler => "compiles the kernel program",
+            Self::Linker(_) => "links the kernel program",
+            Self::KernelClippy => "lints the kernel program",
+            Self::Component(Component::Rustfmt) => "checks the formatting",
+            Self::Component(Component::Clippy) => "lints the host's programs",
+            Self::Tool(tool) => tool.why,
+        }
+    }
+}
+
+impl fmt::Display for Need {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Compiler => f.write_str("a rustc for BPF"),
+            Self::Linker(None) => f.write_str("bpf-linker"),
+            Self::Linker(Some(llvm)) => write!(f, "bpf-linker with LLVM {llvm}"),
+            Self::KernelClippy => f.write_str("a clippy for BPF"),
+            Self::Component(component) => f.write_str(component.name()),
+            Self::Tool(tool) => f.write_str(tool.package),
+        }
+    }
+}
+
+/// The needs in one line.
+pub(super) fn names(needs: &[Need]) -> String {
+    needs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Everything that is not there.
+pub(super) fn missing() -> Vec<Need> {
+    let compiler = Compiler::find(&crate::kernel());
+    let mut needs = from_toolchain(compiler.as_ref(), |llvm| Linker::find(llvm).is_ok());
+    let components = [Component::Rustfmt, Component::Clippy].into_iter();
+    needs.extend(components.filter(|component| !has_component(component.program())).map(Need::Component));
+    let folders = folders();
+    let is_there = |program: &&str| folders.iter().any(|folder| folder.join(program).is_file());
+    needs.extend(TOOLS.iter().filter(|tool| !tool.programs.iter().all(is_there)).map(Need::Tool));
+    needs
+}
+
+/// What the search for the compiler means for what depends on it.
+fn from_toolchain(compiler: Result<&Compiler, &Missing>, has_linker: impl Fn(u32) -> bool) -> Vec<Need> {
+    let Ok(compiler) = compiler else {
+        return vec![Need::Compiler, Need::Linker(None), Need::KernelClippy];
+    };
+    let mut needs = Vec::new();
+    if !has_linker(compiler.llvm()) {
+        needs.push(Need::Linker(Some(compiler.llvm())));
+    }
+    if compiler.companion(Component::Clippy.program()).is_none() {
+        needs.push(Need::KernelClippy);
+    }
+    needs
+}
+
+/// Whether the toolchain that runs us has the program. The proxies of rustup prove nothing: they are always there.
+fn has_component(program: &str) -> bool {
+    let cargo = env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from);
+    cargo.with_file_name(program).is_file()
+}
+
+/// Where programs are, those of the administrator included, which not every user has on the `PATH`.
+fn folders() -> Vec<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let administrator = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(|folder| Path::new(folder).to_owned());
+    env::split_paths(&path).chain(administrator).collect()
+}

@@ -1,0 +1,36 @@
+//! `cargo xtask test`: all tests, on a machine that can run them all.
+//!
+//! What is missing is found before the first test and named. Nothing is skipped.
+
+mod preconditions;
+
+use std::ffi::OsString;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{cargo, setup};
+
+/// Arguments of `cargo xtask test`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Handed on to `cargo test`
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<OsString>,
+}
+
+/// Runs all tests.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    setup::run(&setup::Args::default())?;
+    let missing = preconditions::missing();
+    if !missing.is_empty() {
+        bail!("the tests cannot run here:\n  {}", missing.join("\n  "));
+    }
+    // The kernel program is tested as the object that portguard embeds; it cannot run on the host.
+    let mut command = cargo();
+    command.args(["test", "--workspace", "--exclude=portguard-ebpf", "--locked"]).args(&args.arguments);
+    let status = command.status().context("cannot run cargo test")?;
+    if !status.success() {
+        bail!("tests failed");
+    }
+    Ok(())
+}
