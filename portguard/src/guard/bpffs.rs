@@ -100,11 +100,12 @@ impl Home {
     }
 
     fn namespace(&self) -> Result<PathBuf> {
-        let inode = fs::metadata("/proc/self/ns/net").map(|metadata| metadata.ino()).map_err(|error| {
-            Error::failed("cannot tell which network namespace this is")
-                .because(format!("/proc/self/ns/net: {error}"))
-                .remedy("Mount /proc.")
-        })?;
+        let inode =
+            fs::metadata("/proc/thread-self/ns/net").map(|metadata| metadata.ino()).map_err(|error| {
+                Error::failed("cannot tell which network namespace this is")
+                    .because(format!("/proc/thread-self/ns/net: {error}"))
+                    .remedy("Mount /proc.")
+            })?;
         Ok(self.root.join(inode.to_string()))
     }
 }
