@@ -115,12 +115,12 @@ pub trait ChainStep {
 
 /// The step as the host makes it.
 #[derive(Clone, Copy, Debug)]
-pub struct DirectStep<'a>(
+pub struct DirectStep<C>(
     /// A cursor over the frame.
-    pub Cursor<'a>,
+    pub C,
 );
 
-impl ChainStep for DirectStep<'_> {
+impl<C: Cursor> ChainStep for DirectStep<C> {
     fn step(&self, position: Position) -> Position {
         step_over(self.0, position)
     }
@@ -128,7 +128,7 @@ impl ChainStep for DirectStep<'_> {
 
 /// The position behind the extension header at `position` of the frame that `frame` is a cursor over.
 #[inline(always)]
-pub fn step_over(frame: Cursor<'_>, position: Position) -> Position {
+pub fn step_over(frame: impl Cursor, position: Position) -> Position {
     let Some(mut cursor) = frame.at(position.offset()) else { return Position::CUT_SHORT };
     let Some(header) = cursor.read::<ExtensionHeader>() else { return Position::CUT_SHORT };
     let length = match position.header() {
@@ -151,12 +151,12 @@ pub fn step_over(frame: Cursor<'_>, position: Position) -> Position {
 /// TCP or UDP behind the extension headers that begin at `cursor` with one of number `header`; `None` if the packet
 /// is neither, or a later fragment.
 #[inline(always)]
-pub(crate) fn upper_layer(
-    cursor: Cursor<'_>,
+pub(crate) fn upper_layer<C: Cursor>(
+    cursor: C,
     header: u8,
     chain: Chain,
     step: impl ChainStep,
-) -> Result<Option<(Protocol, Cursor<'_>)>, Fault> {
+) -> Result<Option<(Protocol, C)>, Fault> {
     if !chain.has(header) {
         return Ok(None);
     }
@@ -182,8 +182,8 @@ pub(crate) fn upper_layer(
 
 /// The segment or datagram for the guarded port that the packet at `cursor` is, if it is one.
 #[inline(always)]
-pub(crate) fn knock(mut cursor: Cursor<'_>, step: impl ChainStep) -> Result<Option<Knock<[u8; 16]>>, Fault> {
-    let header: &Header = cursor.read().ok_or(Fault::Truncated)?;
+pub(crate) fn knock(mut cursor: impl Cursor, step: impl ChainStep) -> Result<Option<Knock<[u8; 16]>>, Fault> {
+    let header: Header = cursor.read().ok_or(Fault::Truncated)?;
     if header.version_class >> 4 != 6 {
         return Err(Fault::Malformed);
     }

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use xtask::lab::headers::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ipv4, Ipv6, TCP, UDP, ethernet, extension as ext};
 
 /// The list in force while the table is checked.
-pub const ALLOWLIST: &str = "\
+pub(crate) const ALLOWLIST: &str = "\
 allow:
   - 192.0.2.0/24
   - 198.51.100.6/31
@@ -21,7 +21,7 @@ allow:
 
 /// What must happen to a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Expect {
+pub(crate) enum Expect {
     /// It passes, and no counter moves.
     Pass,
     /// It passes, counted as allowed.
@@ -38,21 +38,21 @@ pub enum Expect {
 
 /// The protocol that a denied packet is attributed with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Protocol {
+pub(crate) enum Protocol {
     Udp,
     Tcp,
 }
 
 /// What the frames of an interface begin with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Link {
+pub(crate) enum Link {
     Ethernet,
     RawIp,
 }
 
 /// A frame, and what must happen to it.
 #[derive(Debug, Clone)]
-pub struct Case {
+pub(crate) struct Case {
     pub name: String,
     pub frame: Vec<u8>,
     pub expect: Expect,
@@ -64,7 +64,7 @@ const VLAN: u16 = 0x8100;
 const SERVICE_VLAN: u16 = 0x88a8;
 const SYN: u8 = 0x02;
 /// A DUMP call, RFC 1833: what a reflection attack sends.
-pub const DUMP: [u8; 40] = {
+pub(crate) const DUMP: [u8; 40] = {
     let mut call = [0; 40];
     call[3] = 1; // transaction
     call[11] = 2; // RPC version
@@ -115,7 +115,7 @@ fn udp6(extensions: Vec<(u8, Vec<u8>)>) -> Vec<u8> {
 }
 
 /// All cases for an Ethernet interface.
-pub fn ethernet_cases() -> Vec<Case> {
+pub(crate) fn ethernet_cases() -> Vec<Case> {
     let mut cases = Vec::new();
     cases.extend(not_ip());
     cases.extend(other_traffic());
@@ -602,7 +602,7 @@ fn large() -> Vec<Case> {
 
 /// All cases for an interface whose frames begin with the IP header: those of Ethernet that are untagged IP, without
 /// their Ethernet header; and what only such an interface has.
-pub fn raw_ip_cases() -> Vec<Case> {
+pub(crate) fn raw_ip_cases() -> Vec<Case> {
     let is_untagged_ip = |case: &Case| {
         let version = case.frame.get(14).map(|byte| byte >> 4);
         let ethertype = case.frame.get(12..14);

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use ipnet::IpNet;
 use portguard::allowlist::{Allowlist, Entry};
-use portguard_common::cursor::Cursor;
+use portguard_common::cursor::Linear;
 use portguard_common::frame::LinkType;
 use portguard_common::ipv6::DirectStep;
 use portguard_common::transport::{self, Address};
@@ -46,14 +46,14 @@ impl<A: Address + Into<IpAddr>> Court<A> for HostCourt {
 }
 
 /// What the host build makes of a frame, and the bytes that it would count.
-pub fn verdict(allowlist: &str, link: Link, frame: &[u8]) -> (Expect, u64) {
+pub(crate) fn verdict(allowlist: &str, link: Link, frame: &[u8]) -> (Expect, u64) {
     let checked = Allowlist::parse(Path::new("allowlist.yaml"), allowlist.as_bytes()).unwrap();
     let court = HostCourt { prefixes: checked.allowlist.entries().iter().map(Entry::prefix).collect() };
     let link_type = match link {
         Link::Ethernet => LinkType::Ethernet,
         Link::RawIp => LinkType::RawIp,
     };
-    let cursor = Cursor::new(frame);
+    let cursor = Linear::new(frame);
     let (expect, link_header_len) = judge(cursor, link_type, &court, DirectStep(cursor));
     (expect, (frame.len() - link_header_len) as u64)
 }

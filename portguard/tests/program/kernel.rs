@@ -14,17 +14,17 @@ const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
 
 /// The shortest frame that the kernel runs a program on (`ETH_HLEN`).
-pub const SHORTEST: usize = 14;
+pub(crate) const SHORTEST: usize = 14;
 
 /// A guard on an interface that nothing is connected to.
-pub struct Kernel {
+pub(crate) struct Kernel {
     namespace: Namespace,
     _allowlist: tempfile::TempDir,
 }
 
 /// What the kernel made of a frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     pub passed: bool,
     /// The counters after less those before.
     pub moved: Vec<(Moved, i128)>,
@@ -32,7 +32,7 @@ pub struct Outcome {
 
 /// A counter that can move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Moved {
+pub(crate) enum Moved {
     Allowed(Unit),
     Truncated(Unit),
     Malformed(Unit),
@@ -45,14 +45,14 @@ pub enum Moved {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Unit {
+pub(crate) enum Unit {
     Packets,
     Bytes,
 }
 
 impl Kernel {
     /// Attaches a guard with a list to an interface of the given kind.
-    pub fn new(link: Link, allowlist: &str, arguments: &[&str]) -> Self {
+    pub(crate) fn new(link: Link, allowlist: &str, arguments: &[&str]) -> Self {
         let namespace = Namespace::new("program").unwrap();
         let interface = match link {
             Link::Ethernet => "link add guarded type veth peer name other",
@@ -74,7 +74,7 @@ impl Kernel {
     }
 
     /// Runs the program on each of the frames, and gives each outcome to `check`.
-    pub fn judge<'f, T: Sync>(
+    pub(crate) fn judge<'f, T: Sync>(
         &self,
         cases: &'f [T],
         frame: impl Fn(&'f T) -> &'f [u8] + Send + Sync,
@@ -97,7 +97,7 @@ impl Kernel {
     }
 
     /// Whether the kernel refuses to run the program on a frame.
-    pub fn refuses(&self, frame: &[u8]) -> bool {
+    pub(crate) fn refuses(&self, frame: &[u8]) -> bool {
         self.namespace.run(|| {
             let options = TestRunOptions { data_in: Some(frame), ..TestRunOptions::default() };
             program(&self.guard()).test_run(options).is_err()
@@ -126,7 +126,7 @@ fn program(guard: &Guard) -> Xdp {
 
 impl Outcome {
     /// What must come of a frame of which `bytes` would be counted.
-    pub fn expected(expect: Expect, bytes: u64, audit: bool) -> Self {
+    pub(crate) fn expected(expect: Expect, bytes: u64, audit: bool) -> Self {
         let both = |counter: fn(Unit) -> Moved| {
             vec![(counter(Unit::Packets), 1), (counter(Unit::Bytes), i128::from(bytes))]
         };
