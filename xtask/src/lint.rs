@@ -59,6 +59,7 @@ fn checks(toolchain: &Toolchain) -> Result<Vec<(&'static str, Command)>> {
         let mut command = cargo();
         command.args([
             "rustdoc",
+            "--quiet",
             "--locked",
             "--package",
             name,
