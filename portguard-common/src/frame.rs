@@ -9,6 +9,9 @@ use crate::layout::Wire;
 /// one more costs the verifier work on every path behind it.
 pub const MAX_VLAN_TAGS: usize = 4;
 
+/// The most that [`parse`] reads of a frame, in bytes.
+pub const LONGEST_HEADER: usize = size_of::<EthernetHeader>() + MAX_VLAN_TAGS * size_of::<VlanTag>();
+
 /// What stands at the start of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]

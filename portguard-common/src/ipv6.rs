@@ -82,8 +82,8 @@ impl Chain {
 }
 
 /// Where the walk along the extension headers is, packed into 64 bits: from the lowest bit up, 32 bits of offset from
-/// the start of the frame, eight bits of the number of the header there, and [`Position::ENDED`] if the packet has no
-/// ports or [`Position::CUT_SHORT`] if the frame ends before the header does.
+/// the start of the frame, eight bits of the number of the header there, and `ENDED` if the packet has no
+/// ports or `CUT_SHORT` if the frame ends before the header does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Position(pub u64);
 
@@ -155,7 +155,7 @@ pub(crate) fn upper_layer<C: Cursor>(
     cursor: C,
     header: u8,
     chain: Chain,
-    step: impl ChainStep,
+    step: &impl ChainStep,
 ) -> Result<Option<(Protocol, C)>, Fault> {
     if !chain.has(header) {
         return Ok(None);
@@ -182,7 +182,10 @@ pub(crate) fn upper_layer<C: Cursor>(
 
 /// The segment or datagram for the guarded port that the packet at `cursor` is, if it is one.
 #[inline(always)]
-pub(crate) fn knock(mut cursor: impl Cursor, step: impl ChainStep) -> Result<Option<Knock<[u8; 16]>>, Fault> {
+pub(crate) fn knock(
+    mut cursor: impl Cursor,
+    step: &impl ChainStep,
+) -> Result<Option<Knock<[u8; 16]>>, Fault> {
     let header: Header = cursor.read().ok_or(Fault::Truncated)?;
     if header.version_class >> 4 != 6 {
         return Err(Fault::Malformed);

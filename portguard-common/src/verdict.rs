@@ -58,7 +58,7 @@ pub trait Court<A: Address> {
 ///
 /// `step` is [`ipv6::step_over`] applied to the frame, or a call that comes to the same.
 #[inline(always)]
-pub fn judge<Outcome, C>(frame: impl Cursor, link_type: LinkType, court: &C, step: impl ChainStep) -> Outcome
+pub fn judge<Outcome, C>(frame: impl Cursor, link_type: LinkType, court: &C, step: &impl ChainStep) -> Outcome
 where
     C: Court<[u8; 4], Outcome = Outcome> + Court<[u8; 16], Outcome = Outcome>,
 {

@@ -62,7 +62,7 @@ impl Account {
         let Some(bucket) = A::buckets().get_ptr_mut(index) else { return false };
         let event = Event { source, hash, bytes: self.bytes, protocol: knock.protocol, now: now() };
         // SAFETY: the map holds zeroed or written buckets, and no other CPU writes to this CPU's slice.
-        unsafe { &mut *bucket }.count(&event, &RecordsOf { records: A::records(), bucket: index });
+        unsafe { &mut *bucket }.count(&event, &mut RecordsOf { records: A::records(), bucket: index });
         true
     }
 
@@ -87,7 +87,7 @@ struct RecordsOf {
 
 impl Records for RecordsOf {
     #[inline(always)]
-    fn record(&self, way: usize) -> Option<&mut Record> {
+    fn record(&mut self, way: usize) -> Option<&mut Record> {
         let record = self.records.get_ptr_mut(self.bucket * WAYS as u32 + way as u32)?;
         // SAFETY: the map holds zeroed or written records, no other CPU writes to this CPU's, and the algorithm holds
         // one record at a time.

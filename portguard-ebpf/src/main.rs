@@ -24,6 +24,7 @@ use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns};
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
+use portguard_common::frame::LONGEST_HEADER;
 use portguard_common::ipv6::{self, ChainStep, Position};
 use portguard_common::verdict;
 
@@ -35,7 +36,7 @@ use crate::packet::AllBuffers;
 pub(crate) fn portguard(ctx: XdpContext) -> u32 {
     let frame_len = (ctx.data_end() - ctx.data()) as u64;
     let court = KernelCourt { frame_len, elsewhere: None };
-    verdict::judge(packet::first_buffer(&ctx), maps::link_type(), &court, FirstBufferStep(ctx.ctx))
+    verdict::judge(packet::first_buffer(&ctx), maps::link_type(), &court, &FirstBufferStep(ctx.ctx))
 }
 
 /// The same for packets in several buffers (jumbo frames, large receive offload): Linux 5.18 and later.
@@ -44,8 +45,12 @@ pub(crate) fn portguard_frags(ctx: XdpContext) -> u32 {
     let first_len = (ctx.data_end() - ctx.data()) as u64;
     let frame_len = packet::len(&ctx);
     let elsewhere = (first_len < frame_len).then_some(ctx.ctx);
+    if first_len < LONGEST_HEADER as u64 && elsewhere.is_some() {
+        // Some drivers leave the first buffer empty: it then cannot even say that the packet is not IP.
+        return portguard_scattered(ctx.ctx);
+    }
     let court = KernelCourt { frame_len, elsewhere };
-    verdict::judge(packet::first_buffer(&ctx), maps::link_type(), &court, FirstBufferStep(ctx.ctx))
+    verdict::judge(packet::first_buffer(&ctx), maps::link_type(), &court, &FirstBufferStep(ctx.ctx))
 }
 
 /// Judges a packet whose headers go on behind its first buffer. A BPF global function, so that the verifier checks it
@@ -55,7 +60,7 @@ pub(crate) fn portguard_frags(ctx: XdpContext) -> u32 {
 pub(crate) extern "C" fn portguard_scattered(ctx: *mut xdp_md) -> u32 {
     let ctx = XdpContext::new(ctx);
     let court = KernelCourt { frame_len: packet::len(&ctx), elsewhere: None };
-    verdict::judge(AllBuffers::new(&ctx), maps::link_type(), &court, AllBuffersStep(ctx.ctx))
+    verdict::judge(AllBuffers::new(&ctx), maps::link_type(), &court, &AllBuffersStep(ctx.ctx))
 }
 
 /// Says what time it is on both clocks that the loader needs to make sense of a stamp: writes the jiffies, then the

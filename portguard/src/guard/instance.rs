@@ -125,7 +125,7 @@ impl Instance {
         }
         let kept = old.filter(|(_, keep)| *keep == Keep::PolicyAndCounters).map(|(old, _)| &old.counters);
         let (sizes, seed) = match kept {
-            Some(counters) => (counters.sizes(), counters.epoch().seed),
+            Some(counters) => (counters.sizes()?, counters.epoch().seed),
             None => (Sizes::of_this_host()?, random_seed()?),
         };
 
@@ -276,9 +276,6 @@ fn refused(error: ProgramError) -> Error {
         ProgramError::LoadError { io_error, verifier_log } => {
             // The complaint comes last, but for figures about the verifier's work.
             let log = verifier_log.to_string();
-            if std::env::var_os("PGDBG").is_some() {
-                eprintln!("{log}");
-            }
             let figures = ["verification time", "stack depth", "processed "];
             let complaint = log
                 .lines()

@@ -54,6 +54,6 @@ pub(crate) fn verdict(allowlist: &str, link: Link, frame: &[u8]) -> (Expect, u64
         Link::RawIp => LinkType::RawIp,
     };
     let cursor = Linear::new(frame);
-    let (expect, link_header_len) = judge(cursor, link_type, &court, DirectStep(cursor));
+    let (expect, link_header_len) = judge(cursor, link_type, &court, &DirectStep(cursor));
     (expect, (frame.len() - link_header_len) as u64)
 }
