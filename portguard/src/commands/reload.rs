@@ -9,10 +9,10 @@ use ipnet::IpNet;
 
 use crate::allowlist::{Allowlist, Entry};
 use crate::cli::{DEFAULT_ALLOWLIST, Reload};
-use crate::commands::{for_each, load_allowlist, lock, print};
+use crate::commands::{NOTHING_GUARDED, for_each, load_allowlist, lock, print};
 use crate::error::{Error, Kind, Result};
 use crate::guard::{self, Guard, Home};
-use crate::output::lists::Difference;
+use crate::output::{self, lists::Difference};
 
 /// How many changed prefixes are listed.
 const LISTED: usize = 20;
@@ -30,12 +30,12 @@ pub fn run(args: &Reload, out: &mut dyn Write) -> Result<ExitCode> {
     let guards = Guard::select(home.as_ref(), &args.interfaces)?;
     if guards.is_empty() {
         return Err(Error::new(Kind::NotThere, "nothing to reload")
-            .because("no interface of this network namespace is guarded")
+            .because(NOTHING_GUARDED)
             .remedy("Attach a guard with: portguard attach IFACE"));
     }
     let mut lists: BTreeMap<PathBuf, Allowlist> = BTreeMap::new();
     if given.is_none() {
-        for guard in &guards {
+        for guard in guards.iter().flatten() {
             let path = own_path(guard);
             if !lists.contains_key(&path) {
                 let list = load_allowlist(&path)?;
@@ -43,17 +43,32 @@ pub fn run(args: &Reload, out: &mut dyn Write) -> Result<ExitCode> {
             }
         }
     }
-    Ok(for_each(&guards, |guard| {
-        let Some(list) = given.as_ref().or_else(|| lists.get(&own_path(guard))) else { return Ok(()) };
-        let generation = guard.list().map_or(0, |list| list.generation);
-        let new: BTreeSet<IpNet> = list.entries().iter().map(Entry::prefix).collect();
-        let difference = Difference::new(&guard.prefixes()?, &new, generation);
+    Ok(for_each(guards, |guard| {
+        let guard = guard?;
+        let Some(list) = given.as_ref().or_else(|| lists.get(&own_path(&guard))) else { return Ok(()) };
         let name = &guard.interface().name;
-        let would = if args.dry_run { " (dry run)" } else { "" };
+        let new: BTreeSet<IpNet> = list.entries().iter().map(Entry::prefix).collect();
+        let generation = guard.list().map_or(0, |list| list.generation);
+        let old = guard.prefixes().inspect_err(|error| {
+            output::error::note(&format!("{error}. What changes is not known."));
+        });
         if !args.dry_run {
             guard.reload(list)?;
         }
-        print(out, &format!("{name}: {difference}{would}\n{}", difference.lines(LISTED)))
+        let dry_run = if args.dry_run { " (dry run)" } else { "" };
+        match old {
+            Ok(old) => {
+                let difference = Difference::new(&old, &new, generation);
+                print(out, &format!("{name}: {difference}{dry_run}\n{}", difference.lines(LISTED)))
+            }
+            Err(_) => {
+                let now = generation + 1;
+                print(
+                    out,
+                    &format!("{name}: {} prefixes, generation {generation} -> {now}{dry_run}\n", new.len()),
+                )
+            }
+        }
     }))
 }
 

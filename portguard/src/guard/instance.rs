@@ -219,6 +219,15 @@ pub(super) fn identity(directory: &Path) -> Result<Identity> {
     Ok(Identity { id: info.id(), name: info.name_as_str().unwrap_or_default().to_owned(), tag: info.tag() })
 }
 
+/// The instance in the directory of an interface whose program has this number.
+pub(crate) fn live(interface: &Path, program_id: u32) -> Result<Option<InstanceName>> {
+    let runs = |name: &InstanceName| {
+        // A loader that was killed may have left a directory without a program.
+        identity(&name.directory(interface)).is_ok_and(|identity| identity.id == program_id)
+    };
+    Ok(InstanceName::list(interface)?.into_iter().find(runs))
+}
+
 /// The name of any loaded program; to ask for it takes CAP_SYS_ADMIN.
 pub(super) fn program_name(id: u32) -> Option<String> {
     loaded_programs()

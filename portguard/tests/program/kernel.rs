@@ -73,11 +73,13 @@ impl Kernel {
         run(&mut command).unwrap();
     }
 
-    /// Runs the program on each of the frames, and gives each outcome to `check`.
+    /// Runs the program on each of the frames, and gives each outcome to `check`. With `first_len`, the packet's first
+    /// buffer has as many bytes, and the others have the rest.
     pub(crate) fn judge<'f, T: Sync>(
         &self,
         cases: &'f [T],
         frame: impl Fn(&'f T) -> &'f [u8] + Send + Sync,
+        first_len: Option<u32>,
         mut check: impl FnMut(&'f T, Outcome) + Send,
     ) {
         self.namespace.run(|| {
@@ -86,7 +88,12 @@ impl Kernel {
             let mut before = guard.counters().unwrap();
             for case in cases {
                 let frame = frame(case);
-                let options = TestRunOptions { data_in: Some(frame), ..TestRunOptions::default() };
+                let context = first_len.map(context);
+                let options = TestRunOptions {
+                    data_in: Some(frame),
+                    ctx_in: context.as_ref().map(<[u8; 24]>::as_slice),
+                    ..TestRunOptions::default()
+                };
                 let action = program.test_run(options).unwrap().return_value;
                 assert!([XDP_DROP, XDP_PASS].contains(&action), "action {action}");
                 let after = guard.counters().unwrap();
@@ -116,6 +123,13 @@ impl Drop for Kernel {
         // The namespace is about to go, and the guard with it; a failed test has its own story to tell.
         let _ = run(command.args(["detach", "--all"]));
     }
+}
+
+/// A `struct xdp_md` whose `data_end` says how long the first buffer is, the rest zero.
+fn context(first_len: u32) -> [u8; 24] {
+    let mut context = [0; 24];
+    context[4..8].copy_from_slice(&first_len.to_ne_bytes());
+    context
 }
 
 fn program(guard: &Guard) -> Xdp {
