@@ -1,0 +1,10 @@
+//! The life of a guard, proved from outside: by the command line, on the wire, and in JSON.
+//!
+//! Each test plays in network namespaces and on a BPF file system of its own, so they run in parallel, and what one of
+//! them leaves behind is gone with it.
+
+mod detach;
+mod reload;
+mod support;
+mod upgrade;
+mod wire;
