@@ -46,12 +46,28 @@ pub struct Guard {
 
 impl Guard {
     /// The guard on an interface, if there is one.
+    ///
+    /// Who only looks takes no lock. When another portguard replaces or removes what is being looked at, the link
+    /// tells, and the look starts afresh.
     pub fn find(home: &Home, interface: &Interface) -> Result<Option<Self>> {
         let directory = home.interface(interface.index)?;
-        let Some((link, info)) = link_on(&directory, interface.index)? else { return Ok(None) };
+        loop {
+            let Some((link, info)) = link_on(&directory, interface.index)? else { return Ok(None) };
+            match Self::open(interface, &directory, info) {
+                Ok(instance) => {
+                    return Ok(Some(Self { interface: interface.clone(), directory, link, instance }));
+                }
+                Err(_) if bpf::link_info(link.as_fd()).is_ok_and(|now| now != info) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Opens the instance that a link runs.
+    fn open(interface: &Interface, directory: &Path, info: bpf::LinkInfo) -> Result<Instance> {
         let name = &interface.name;
-        for candidate in instance::InstanceName::list(&directory)? {
-            let candidate_directory = candidate.directory(&directory);
+        for candidate in instance::InstanceName::list(directory)? {
+            let candidate_directory = candidate.directory(directory);
             let identity = match instance::identity(&candidate_directory) {
                 Ok(identity) => identity,
                 // Left behind by a loader that was killed before it could pin the program.
@@ -69,8 +85,7 @@ impl Guard {
                     "That guard goes on. Use the portguard that attached it, or run its portguard detach {name}."
                 )));
             }
-            let instance = Instance::open(&candidate_directory)?;
-            return Ok(Some(Self { interface: interface.clone(), directory, link, instance }));
+            return Instance::open(&candidate_directory);
         }
         Err(Error::failed(format!("{name}: the pins of the guard in {} are damaged", directory.display()))
             .because(format!("none of them is program {}, which the link runs", info.program_id))
