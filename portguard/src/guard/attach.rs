@@ -138,13 +138,23 @@ pub fn detach(guard: &Guard) -> Result<()> {
     remove_directory(&guard.directory)
 }
 
-/// Removes what guards have left behind whose interfaces are gone. The caller holds the lock.
+/// Removes what guards have left behind whose interfaces are gone, or whose network namespaces are. The caller holds
+/// the lock.
 pub fn sweep(home: &Home) -> Result<()> {
-    for index in home.interfaces()? {
-        let directory = home.interface(index)?;
-        if crate::guard::link_on(&directory, index)?.is_none() {
-            remove_directory(&directory)?;
+    for namespace in home.namespaces()? {
+        for name in bpffs::subdirectories(&namespace)? {
+            let directory = namespace.join(&name);
+            // A link knows its interface for as long as there is one.
+            let is_guarding = match name.parse() {
+                Ok(index) => crate::guard::link_on(&directory, index)?.is_some(),
+                Err(_) => false,
+            };
+            if !is_guarding {
+                remove_directory(&directory)?;
+            }
         }
+        // Only an empty one goes.
+        let _ = fs::remove_dir(namespace);
     }
     Ok(())
 }

@@ -99,6 +99,11 @@ impl Home {
         Ok(indexes)
     }
 
+    /// The directories of all network namespaces, this one's or not, there still or gone.
+    pub(super) fn namespaces(&self) -> Result<Vec<PathBuf>> {
+        Ok(subdirectories(&self.root)?.iter().map(|name| self.root.join(name)).collect())
+    }
+
     fn namespace(&self) -> Result<PathBuf> {
         let inode = fs::metadata("/proc/self/ns/net").map(|metadata| metadata.ino()).map_err(|error| {
             Error::failed("cannot tell which network namespace this is")

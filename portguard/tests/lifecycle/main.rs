@@ -4,6 +4,7 @@
 //! them leaves behind is gone with it.
 
 mod detach;
+mod identity;
 mod reload;
 mod support;
 mod upgrade;

@@ -25,7 +25,7 @@ fn thousand_entries(variant: u32) -> Vec<String> {
 
 #[test]
 fn no_packet_leaks_and_none_is_lost_while_a_thousand_entries_are_replaced() {
-    const RELOADS: u64 = 40;
+    const RELOADS: u64 = 30;
     let stage = Stage::new();
     let portguard = stage.portguard();
     let lists =
