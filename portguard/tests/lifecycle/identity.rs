@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use xtask::lab::{End, Namespace, Veth};
 
-use crate::support::{Bench, IFACE, Machine, Stage, Traffic};
+use crate::support::{Bench, IFACE, Stage, Status, Traffic, program_on};
 
 #[test]
 fn interfaces_of_the_same_name_in_two_namespaces_are_two_guards() {
@@ -126,14 +126,27 @@ fn a_new_name_is_shown_and_the_guard_stays_on() {
 }
 
 #[test]
-fn an_interface_that_moves_to_another_namespace_loses_its_guard_there() {
+fn the_guard_of_an_interface_that_moves_to_another_namespace_is_not_swept_away() {
     let bench = Bench::new();
     let portguard = bench.portguard();
-    portguard.ok(&["attach", IFACE, "--allowlist", &bench.list()]);
+    let list = bench.list();
+    portguard.ok(&["attach", IFACE, "--allowlist", &list]);
+    let Status { ifindex, program, .. } = portguard.status();
     let elsewhere = Namespace::new("elsewhere").expect("a namespace");
+    // Its index is taken there, so it gets another one.
+    elsewhere.ip(&format!("link add taken index {ifindex} type veth peer name peer0")).expect("a cable");
     bench.namespace.ip(&format!("link set {IFACE} netns {}", elsewhere.name())).expect("moving");
-    // Whatever the kernel does with the program on the way, no namespace shows a guard that is not there.
-    assert_eq!(portguard.all_status(), []);
-    let there: &Machine = &bench.machine;
-    assert_eq!(there.portguard(&elsewhere).all_status(), []);
+    assert_ne!(elsewhere.ifindex(IFACE).expect("its index"), ifindex);
+
+    // The kernel moves the program along: the port stays guarded. portguard no longer knows whose guard it is, and so
+    // must leave it alone, whatever it does there or elsewhere.
+    let there = bench.machine.portguard(&elsewhere);
+    assert_eq!((portguard.all_status(), there.all_status()), (vec![], vec![]));
+    bench.plug("eth1", "peer1");
+    portguard.ok(&["attach", "eth1", "--allowlist", &list]);
+    portguard.ok(&["detach", "eth1"]);
+    there.ok(&["attach", "taken", "--allowlist", &list]);
+    let told = there.fails(1, &["attach", IFACE, "--allowlist", &list]);
+    assert!(told.contains(&format!("program {}, {}", program.id, program.name)), "{told}");
+    assert_eq!(program_on(&elsewhere, IFACE), Some(program.id));
 }

@@ -3,8 +3,12 @@
 //! Each test plays in network namespaces and on a BPF file system of its own, so they run in parallel, and what one of
 //! them leaves behind is gone with it.
 
+mod bpffs;
 mod detach;
+mod errors;
+mod foreign;
 mod identity;
+mod names;
 mod reload;
 mod support;
 mod upgrade;

@@ -15,7 +15,10 @@ pub(crate) struct Lists {
 
 impl Lists {
     pub(crate) fn new() -> Self {
-        Self { folder: TempDir::new().expect("a temporary folder") }
+        let folder = TempDir::new().expect("a temporary folder");
+        // Tests that give up their rights read it, too.
+        fs::set_permissions(&folder, Permissions::from_mode(0o755)).expect("chmod");
+        Self { folder }
     }
 
     /// The path of a file in the folder, whether it is there or not.

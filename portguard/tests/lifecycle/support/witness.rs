@@ -42,7 +42,7 @@ impl Machine {
         }
         assert_eq!(kept.len(), guards, "{pins:#?}");
         if guards == 0 {
-            assert_eq!(pins, [""; 0], "not even a directory");
+            assert!(pins.iter().all(|pin| !pin.contains('/')), "directories at most: {pins:#?}");
         }
         for (guard, mut what) in kept {
             what.sort_unstable();
