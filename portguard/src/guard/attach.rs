@@ -144,11 +144,9 @@ pub fn sweep(home: &Home) -> Result<()> {
     for namespace in home.namespaces()? {
         for name in bpffs::subdirectories(&namespace)? {
             let directory = namespace.join(&name);
-            // A link knows its interface for as long as there is one.
-            let is_guarding = match name.parse() {
-                Ok(index) => crate::guard::link_on(&directory, index)?.is_some(),
-                Err(_) => false,
-            };
+            // An interface that has moved to another namespace, with another index, takes its guard along.
+            let link = crate::guard::pinned_link(&directory)?;
+            let is_guarding = link.is_some_and(|(_, info)| info.ifindex.is_some());
             if !is_guarding {
                 remove_directory(&directory)?;
             }

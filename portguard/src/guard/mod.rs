@@ -186,6 +186,11 @@ impl Guard {
 
 /// The link that is pinned in a directory, if it is on the interface with this index.
 fn link_on(directory: &Path, ifindex: u32) -> Result<Option<(OwnedFd, bpf::LinkInfo)>> {
+    Ok(pinned_link(directory)?.filter(|(_, info)| info.ifindex == Some(ifindex)))
+}
+
+/// The link that is pinned in a directory, whether it is still on an interface or not.
+fn pinned_link(directory: &Path) -> Result<Option<(OwnedFd, bpf::LinkInfo)>> {
     let path = directory.join(LINK_PIN);
     let failed = |error| Error::failed(format!("cannot use {}", path.display())).because(error);
     let link = match bpf::get(&path) {
@@ -194,5 +199,5 @@ fn link_on(directory: &Path, ifindex: u32) -> Result<Option<(OwnedFd, bpf::LinkI
         Err(error) => return Err(failed(error)),
     };
     let info = bpf::link_info(link.as_fd()).map_err(failed)?;
-    Ok((info.ifindex == Some(ifindex)).then_some((link, info)))
+    Ok(Some((link, info)))
 }
