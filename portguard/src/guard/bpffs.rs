@@ -13,11 +13,12 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{FsType, statfs};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
 const BPFFS: &str = "/sys/fs/bpf";
 /// `BPF_FS_MAGIC` in `include/uapi/linux/magic.h`.
@@ -50,12 +51,15 @@ impl Home {
         let mount_point = Path::new(BPFFS);
         if !is_bpffs(mount_point)? {
             mount(Some("bpf"), mount_point, Some("bpf"), MsFlags::empty(), Some("mode=0700")).map_err(
-                |error| {
-                    Error::failed(format!(
-                        "cannot mount the BPF file system at {BPFFS}, where guards are kept"
-                    ))
-                    .because(error.desc())
-                    .remedy(format!("Mount it as root: mount -t bpf bpf {BPFFS}"))
+                |errno| {
+                    let what = format!("cannot mount the BPF file system at {BPFFS}, where guards are kept");
+                    let failed = match errno {
+                        Errno::EPERM => {
+                            Error::new(Kind::NotPermitted, what).because("CAP_SYS_ADMIN is missing")
+                        }
+                        errno => Error::failed(what).because(errno.desc()),
+                    };
+                    failed.remedy(format!("Mount it as root: mount -t bpf bpf {BPFFS}"))
                 },
             )?;
             say(&format!("mounted the BPF file system at {BPFFS}"));
@@ -74,7 +78,7 @@ impl Home {
         let directory = File::open(&self.root).map_err(|error| failed(&error))?;
         match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => Ok(Lock(lock)),
-            Err((directory, nix::errno::Errno::EWOULDBLOCK)) => {
+            Err((directory, Errno::EWOULDBLOCK)) => {
                 waiting();
                 match Flock::lock(directory, FlockArg::LockExclusive) {
                     Ok(lock) => Ok(Lock(lock)),
