@@ -6,10 +6,14 @@
 mod bpffs;
 mod detach;
 mod errors;
+mod flood;
 mod foreign;
 mod identity;
+mod links;
 mod names;
+mod parallel;
 mod reload;
+mod stats;
 mod support;
 mod upgrade;
 mod wire;

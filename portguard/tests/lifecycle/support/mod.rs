@@ -5,6 +5,7 @@ mod lists;
 mod portguard;
 mod stage;
 mod traffic;
+mod tun;
 mod witness;
 
 pub(crate) use documents::{Stats, Status, sum};
@@ -12,6 +13,7 @@ pub(crate) use lists::Lists;
 pub(crate) use portguard::{Machine, Output, Portguard};
 pub(crate) use stage::{ALLOWED, Bench, DENIED, IFACE, OTHER, Role, SERVER, Stage, flow};
 pub(crate) use traffic::{Ledger, Traffic, port_111};
+pub(crate) use tun::Tun;
 pub(crate) use witness::program_on;
 
 use std::time::Duration;

@@ -203,7 +203,7 @@ impl Portguard<'_> {
             stats = self.stats();
             Ok(stats.packets() >= packets)
         });
-        assert!(all.is_ok(), "{packets} were sent to {stats:?}");
+        assert!(all.is_ok(), "{packets} were sent, and counted: {:?}", stats.totals);
         stats
     }
 
