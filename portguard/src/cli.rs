@@ -65,6 +65,7 @@ pub struct Attach {
 
 /// Arguments of `detach`.
 #[derive(Debug, Args)]
+#[command(override_usage = "portguard detach <IFACE>...\n       portguard detach --all")]
 pub struct Detach {
     /// The interfaces to leave unguarded
     #[arg(value_name = "IFACE", required_unless_present = "all", conflicts_with = "all")]

@@ -1,0 +1,188 @@
+//! What portguard refuses, and how it tells.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+
+use nix::mount::{MsFlags, mount};
+
+use crate::support::{Bench, IFACE, Output, Portguard, program_on};
+
+#[test]
+fn the_loopback_interface_is_refused_with_the_reason() {
+    let bench = Bench::bare();
+    let told = bench.portguard().fails(1, &["attach", "lo", "--allowlist", &bench.list()]);
+    assert!(told.contains("lo: the loopback interface is not guarded"), "{told}");
+    assert!(told.contains("local clients"), "{told}");
+    assert_eq!(program_on(&bench.namespace, "lo"), None);
+    bench.machine.assert_tidy(0);
+}
+
+#[test]
+fn what_cannot_be_offloaded_is_refused() {
+    let bench = Bench::new();
+    let told =
+        bench.portguard().fails(1, &["attach", IFACE, "--mode", "offload", "--allowlist", &bench.list()]);
+    assert!(told.contains("eth0: offload XDP refused") && told.contains("--mode native"), "{told}");
+    assert_eq!(program_on(&bench.namespace, IFACE), None);
+    bench.machine.assert_tidy(0);
+}
+
+#[test]
+fn a_driver_without_native_mode_gets_generic_and_is_told_so() {
+    let bench = Bench::bare();
+    bench.namespace.ip("link add ifb0 type ifb\nlink set ifb0 up").expect("a device without native XDP");
+    let portguard = bench.portguard();
+    let list = bench.list();
+    let told = portguard.fails(1, &["attach", "ifb0", "--mode", "native", "--allowlist", &list]);
+    assert!(told.contains("ifb0: native XDP refused") && told.contains("--mode generic"), "{told}");
+    bench.machine.assert_tidy(0);
+
+    let output = portguard.run(&["attach", "ifb0", "--allowlist", &list]);
+    assert_eq!(output.code, 0, "{output:?}");
+    assert_eq!(output.stdout, "ifb0: attached in generic mode, enforcing, 1 entry\n");
+    let notes: Vec<&str> = output.stderr.lines().collect();
+    let [refusal, fallback] = notes[..] else { panic!("{notes:?}") };
+    assert!(refusal.starts_with("note: ifb0: native XDP refused: "), "{refusal}");
+    assert!(fallback.starts_with("note: ifb0: generic mode instead"), "{fallback}");
+    assert_eq!(portguard.status().mode, "generic");
+}
+
+/// What `setpriv` runs a command with.
+fn with_rights(bench: &Bench, rights: &[&str], arguments: &[&str]) -> Output {
+    let mut command = bench.machine.command(&bench.namespace, "setpriv");
+    Output::of(command.args(rights).arg("--").arg(Portguard::BINARY).args(arguments))
+}
+
+/// All commands that need rights.
+fn privileged(list: &str) -> [Vec<&str>; 6] {
+    [
+        vec!["attach", IFACE, "--allowlist", list],
+        vec!["status", "--json"],
+        vec!["stats", "--json"],
+        vec!["stats", "--reset"],
+        vec!["reload", IFACE],
+        vec!["detach", "--all"],
+    ]
+}
+
+#[test]
+fn each_missing_capability_is_named() {
+    let bench = Bench::new();
+    let list = bench.list();
+    bench.portguard().ok(&["attach", IFACE, "--allowlist", &list]);
+    let before = bench.portguard().status();
+    let capabilities = ["bpf", "net_admin", "perfmon"];
+    for missing in capabilities {
+        for arguments in privileged(&list) {
+            let output = with_rights(&bench, &[&format!("--bounding-set=-{missing}")], &arguments);
+            assert_eq!(
+                (output.code, output.stdout.as_str()),
+                (5, ""),
+                "{arguments:?} without {missing}: {output:?}"
+            );
+            let name = format!("CAP_{}", missing.to_uppercase());
+            assert!(output.stderr.contains(&format!("not permitted: {name} missing")), "{output:?}");
+        }
+    }
+    let all = "not permitted: CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON missing";
+    for arguments in privileged(&list) {
+        let output = with_rights(&bench, &["--bounding-set=-all"], &arguments);
+        assert_eq!(output.code, 5, "{output:?}");
+        assert!(output.stderr.contains(all), "{output:?}");
+    }
+    assert_eq!(
+        with_rights(&bench, &["--bounding-set=-all"], &["check", &list]).code,
+        0,
+        "reading needs no rights"
+    );
+    assert_eq!(bench.portguard().status(), before);
+}
+
+#[test]
+fn three_capabilities_are_enough() {
+    let bench = Bench::new();
+    let list = bench.list();
+    for arguments in privileged(&list) {
+        let output = with_rights(&bench, &["--bounding-set=-all,+bpf,+net_admin,+perfmon"], &arguments);
+        assert_eq!((output.code, output.stderr.as_str()), (0, ""), "{arguments:?}: {output:?}");
+    }
+    bench.machine.assert_tidy(0);
+}
+
+#[test]
+fn an_unprivileged_user_is_told_what_is_missing() {
+    let bench = Bench::new();
+    let list = bench.list();
+    // The build's own folder may be closed to others.
+    let binary = bench.lists.path("portguard");
+    fs::copy(Portguard::BINARY, &binary).expect("a copy of the binary");
+    fs::set_permissions(&binary, Permissions::from_mode(0o755)).expect("chmod");
+    for arguments in privileged(&list) {
+        let mut command = bench.machine.command(&bench.namespace, "setpriv");
+        command
+            .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"])
+            .arg(&binary)
+            .args(&arguments);
+        let output = Output::of(&mut command);
+        assert_eq!((output.code, output.stdout.as_str()), (5, ""), "{arguments:?}: {output:?}");
+        assert!(output.stderr.contains("CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON missing"), "{output:?}");
+        assert!(output.stderr.contains("Run portguard as root"), "{output:?}");
+    }
+}
+
+#[test]
+fn the_list_is_found_where_it_is_said_to_be() {
+    let bench = Bench::new();
+    let portguard = bench.portguard();
+    let list = bench.list();
+    let attach = |more: &[&str], environment: &str| {
+        let mut command = portguard.command([&["attach", IFACE], more].concat());
+        Output::of(command.env("PORTGUARD_ALLOWLIST", environment))
+    };
+    let output = attach(&[], &list);
+    assert_eq!(output.code, 0, "{output:?}");
+    assert_eq!(portguard.status().allowlist.path, list);
+
+    let other = bench.lists.write("other.yaml", ["192.0.2.0/24", "198.51.100.0/24"]);
+    let output = attach(&["--allowlist", &other], &list);
+    assert_eq!(output.code, 0, "the command line comes first: {output:?}");
+    assert_eq!(portguard.status().allowlist.path, other);
+
+    let output = attach(&[], "/nowhere/list.yaml");
+    assert_eq!(output.code, 3, "{output:?}");
+    assert!(output.stderr.contains("/nowhere/list.yaml"), "{output:?}");
+
+    bench
+        .machine
+        .mounts()
+        .run(|| Ok(mount(Some("tmpfs"), "/etc", Some("tmpfs"), MsFlags::empty(), None::<&str>)?))
+        .expect("an empty /etc");
+    let told = portguard.fails(3, &["attach", IFACE]);
+    assert!(told.contains("/etc/portguard/allowlist.yaml"), "{told}");
+    assert_eq!(portguard.status().allowlist.path, other);
+    bench
+        .machine
+        .mounts()
+        .run(|| {
+            fs::create_dir("/etc/portguard")?;
+            fs::copy(&list, "/etc/portguard/allowlist.yaml")?;
+            Ok(())
+        })
+        .expect("a list in the default place");
+    portguard.ok(&["attach", IFACE]);
+    assert_eq!(portguard.status().allowlist.path, "/etc/portguard/allowlist.yaml");
+}
+
+#[test]
+fn a_list_that_others_may_write_is_refused() {
+    let bench = Bench::new();
+    let list = bench.list();
+    for mode in [0o666, 0o664, 0o646] {
+        fs::set_permissions(&list, Permissions::from_mode(mode)).expect("chmod");
+        let told = bench.portguard().fails(3, &["attach", IFACE, "--allowlist", &list]);
+        assert!(told.contains(&list) && told.contains(&format!("{mode:04o}")), "{told}");
+        assert!(told.contains("written by others"), "{told}");
+    }
+    assert_eq!(program_on(&bench.namespace, IFACE), None);
+    bench.machine.assert_tidy(0);
+}

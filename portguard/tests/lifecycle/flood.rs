@@ -1,0 +1,110 @@
+//! More sources than anybody can remember.
+
+use std::net::IpAddr;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use xtask::lab::frame::Packet;
+use xtask::lab::{Count, Host, PacketSocket};
+
+use crate::support::{DENIED, IFACE, OTHER, Role, SERVER, Stage, flow, sum};
+
+/// Where an IP header is in a frame.
+const IP: usize = 14;
+/// How many places there are for sources, by address family and CPU.
+const PLACES: usize = 16_384;
+/// The ring of a veth holds 256 frames; whoever sends more at once loses some.
+const BURST: usize = 64;
+/// One packet in so many is from the one source that is no forgery.
+const HEAVY: u32 = 20;
+
+/// Gives a packet another source. The checksum of UDP is wrong then, and nobody gets to see it.
+fn forge(packet: &mut [u8], number: u32) {
+    let [a, b, c, d] = number.to_be_bytes();
+    if packet[0] >> 4 == 6 {
+        // A network of its own within 2001:db8::/32, behind those of the others.
+        packet[12..16].copy_from_slice(&[0x80 | a, b, c, d]);
+        return;
+    }
+    // 240.0.0.0/4 is nobody's, and never will be. The bridge looks at the checksum of the header.
+    packet[12..16].copy_from_slice(&[240 | a, b, c, d]);
+    packet[10..12].fill(0);
+    let words = packet[..20].chunks_exact(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])));
+    let mut sum: u32 = words.sum();
+    while sum > 0xffff {
+        sum = (sum >> 16) + (sum & 0xffff);
+    }
+    let checksum = !(sum as u16);
+    packet[10..12].copy_from_slice(&checksum.to_be_bytes());
+}
+
+/// Sends a packet from each of `forged` sources, and some from one and the same.
+/// Returns all that was sent, and what that one source has sent.
+fn flood(stage: &Stage, family: usize, forged: u32) -> (Count, Count) {
+    let attacker =
+        PacketSocket::open(stage.host(Role::Denied).namespace(), Host::INTERFACE).expect("a packet socket");
+    let server =
+        PacketSocket::open(stage.server.namespace(), Host::INTERFACE).expect("a packet socket").mac();
+    let frame = |source: IpAddr| {
+        let packet = Packet::udp(flow(source, SERVER[family], 111), &[0; 40]);
+        (packet.frame(attacker.mac(), server, &[]), packet.bytes().len() as u64)
+    };
+    let (mut forgery, length) = frame(DENIED[family]);
+    let (heavy, _) = frame(OTHER[family]);
+    let (mut all, mut of_heavy) = (0, 0);
+    for number in 0..forged {
+        forge(&mut forgery[IP..], number);
+        attacker.send(&forgery).expect("sending");
+        all += 1;
+        if number % HEAVY == 0 {
+            attacker.send(&heavy).expect("sending");
+            all += 1;
+            of_heavy += 1;
+        }
+        if number as usize % BURST == 0 {
+            thread::yield_now();
+        }
+    }
+    (Count { packets: all, bytes: all * length }, Count { packets: of_heavy, bytes: of_heavy * length })
+}
+
+#[test]
+fn sums_are_exact_and_sources_bounded_however_many_there_are() {
+    let stage = Stage::new();
+    stage.attach();
+    let portguard = stage.portguard();
+    let (v4, heavy_v4) = flood(&stage, 0, 200_000);
+    let (v6, heavy_v6) = flood(&stage, 1, 50_000);
+    let sent = sum([v4, v6]);
+    let stats = portguard.stats_of(sent.packets);
+    assert_eq!(stats.totals.dropped, sent, "to the last packet and byte");
+    assert_eq!(stats.totals.by_reason.not_allowed, sent);
+    assert_eq!(stats.totals.allowed, Count::default());
+
+    let cpus = aya::util::nr_cpus().expect("the number of CPUs");
+    assert!(stats.sources.len() <= 2 * PLACES * cpus, "{} sources on {cpus} CPUs", stats.sources.len());
+    assert!(stats.sources.len() > PLACES, "{} sources", stats.sources.len());
+    assert!(stats.unattributed.packets > 0);
+
+    let start = Instant::now();
+    let top = portguard.all_stats(&["--top", "5"]);
+    assert!(start.elapsed() < Duration::from_secs(2), "it took {:?}", start.elapsed());
+    let [top] = top.try_into().expect("one guard");
+    assert_eq!(top.sources.len(), 5);
+    // Up to the moment when a second packet makes it known, a heavy source may have to make way like any other.
+    for (row, source, sent) in [(0, OTHER[0], heavy_v4), (1, OTHER[1], heavy_v6)] {
+        let shown = &top.sources[row];
+        assert_eq!(shown.source, source, "{:?}", top.sources);
+        assert!(
+            shown.packets <= sent.packets && shown.packets * 100 >= sent.packets * 97,
+            "{shown:?} of {sent:?}"
+        );
+    }
+
+    // And once more, with the counters of an upgraded guard.
+    portguard.ok(&["attach", IFACE, "--allowlist", &stage.list()]);
+    assert_eq!(portguard.stats().totals.dropped, sent);
+    let [last] = portguard.all_stats(&["--reset", "--top", "1"]).try_into().expect("one guard");
+    assert_eq!(last.totals.dropped, sent);
+    assert_eq!(portguard.stats().packets(), 0);
+}

@@ -1,0 +1,19 @@
+//! The life of a guard, proved from outside: by the command line, on the wire, and in JSON.
+//!
+//! Each test plays in network namespaces and on a BPF file system of its own, so they run in parallel, and what one of
+//! them leaves behind is gone with it.
+
+mod bpffs;
+mod detach;
+mod errors;
+mod flood;
+mod foreign;
+mod identity;
+mod links;
+mod names;
+mod parallel;
+mod reload;
+mod stats;
+mod support;
+mod upgrade;
+mod wire;

@@ -1,0 +1,126 @@
+//! Several portguards at once, and some that are killed.
+
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use xtask::lab::Process;
+
+use crate::support::{Bench, IFACE, Output, Stage, Traffic, program_on};
+
+/// Runs commands on one guard, all at the same time.
+fn at_once(bench: &Bench, commands: &[&[&str]]) -> Vec<Output> {
+    let portguard = bench.portguard();
+    thread::scope(|scope| {
+        let running: Vec<_> =
+            commands.iter().map(|arguments| scope.spawn(move || portguard.run(arguments))).collect();
+        running.into_iter().map(|thread| thread.join().expect("running")).collect()
+    })
+}
+
+#[test]
+fn several_at_once_wait_for_one_another() {
+    let bench = Bench::new();
+    let portguard = bench.portguard();
+    let list = bench.list();
+    let attach = &["attach", IFACE, "--allowlist", &list][..];
+    let audit = &["attach", IFACE, "--audit", "--allowlist", &list][..];
+    let reload = &["reload", IFACE, "--allowlist", &list][..];
+    let reset = &["stats", "--reset", "--json"][..];
+
+    let outputs = at_once(&bench, &[attach; 8]);
+    for output in &outputs {
+        assert_eq!(output.code, 0, "{output:?}");
+        for line in output.stderr.lines() {
+            assert_eq!(line, "note: waiting for another portguard to finish");
+        }
+    }
+    let new = outputs.iter().filter(|output| output.stdout.contains("attached in native mode")).count();
+    let renewed = outputs.iter().filter(|output| output.stdout.contains("renewed in place")).count();
+    assert_eq!((new, renewed), (1, 7));
+    assert_eq!(portguard.status().generation, 8);
+    bench.machine.assert_tidy(1);
+
+    let outputs = at_once(&bench, &[attach, reload, audit, reset, reload, attach, reset, reload]);
+    for output in &outputs {
+        assert_eq!(output.code, 0, "{output:?}");
+    }
+    let status = portguard.status();
+    assert_eq!(status.generation, 8 + 6);
+    assert_eq!(program_on(&bench.namespace, IFACE), Some(status.program.id));
+    assert_eq!(bench.machine.link(&status.pinned).program, status.program.id);
+    bench.machine.assert_tidy(1);
+
+    // With a detach among them, who comes after it finds no guard, or makes a new one.
+    let detach = &["detach", IFACE][..];
+    let outputs = at_once(&bench, &[reload, detach, attach, reload, detach, attach, reset, reload]);
+    for output in &outputs {
+        assert!(matches!(output.code, 0 | 4), "{output:?}");
+        if output.code == 4 {
+            assert!(output.stderr.contains("eth0: no guard is attached"), "{output:?}");
+        }
+    }
+    let there: Vec<u32> = portguard.all_status().iter().map(|status| status.program.id).collect();
+    assert_eq!(there, Vec::from_iter(program_on(&bench.namespace, IFACE)));
+    bench.machine.assert_tidy(there.len());
+}
+
+/// Killed at any moment, in a new attachment as in an upgrade or a reload.
+#[test]
+fn a_loader_that_is_killed_leaves_a_guard_or_none_but_nothing_in_between() {
+    const KILLS: u64 = 30;
+    let bench = Bench::new();
+    let portguard = bench.portguard();
+    let list = bench.list();
+    let mut left = [0, 0];
+    for kill in 0..KILLS {
+        let mut loader = Process::spawn(&mut portguard.command(["attach", IFACE, "--allowlist", &list]))
+            .expect("starting");
+        thread::sleep(Duration::from_millis(10 + kill * 210 / KILLS));
+        loader.signal(Signal::SIGKILL).expect("killing");
+        loader.wait(Duration::from_secs(5)).expect("waiting").expect("it is dead");
+
+        let there: Vec<u32> = portguard.all_status().iter().map(|status| status.program.id).collect();
+        assert_eq!(there, Vec::from_iter(program_on(&bench.namespace, IFACE)), "kill {kill}");
+        left[there.len()] += 1;
+        if kill % 3 == 2 {
+            portguard.ok(&["attach", IFACE, "--allowlist", &list]);
+            bench.machine.assert_tidy(1);
+        }
+        if !portguard.all_status().is_empty() {
+            portguard.ok(&["detach", IFACE]);
+        }
+    }
+    assert!(left[0] > 0, "some kills came before the guard was on: {left:?}");
+}
+
+#[test]
+fn a_killed_upgrade_or_reload_leaks_nothing_and_loses_nothing() {
+    const KILLS: u64 = 36;
+    let stage = Stage::new();
+    stage.attach();
+    let portguard = stage.portguard();
+    let list = stage.list();
+    let ledger = thread::scope(|scope| {
+        let traffic = Traffic::start(scope, &stage);
+        for kill in 0..KILLS {
+            let (arguments, duration) = match kill % 3 {
+                0 => (&["reload"][..], 70),
+                _ => (&["attach", IFACE, "--allowlist", &list][..], 230),
+            };
+            let mut loader = Process::spawn(&mut portguard.command(arguments)).expect("starting");
+            thread::sleep(Duration::from_millis(5 + kill * duration / KILLS));
+            loader.signal(Signal::SIGKILL).expect("killing");
+            loader.wait(Duration::from_secs(5)).expect("waiting").expect("it is dead");
+            assert!(portguard.status().enforcing, "kill {kill}");
+        }
+        portguard.ok(&["reload"]);
+        portguard.ok(&["attach", IFACE, "--allowlist", &list]);
+        traffic.end()
+    });
+    ledger.assert_sealed();
+    portguard.assert_counted(&ledger);
+    stage.machine.assert_tidy(1);
+    let status = portguard.status();
+    assert_eq!((status.allowlist.prefixes_v4, status.allowlist.prefixes_v6), (1, 1));
+}

@@ -1,0 +1,182 @@
+//! Lists that come and go while packets do.
+
+use std::fs;
+use std::thread;
+use std::time::Duration;
+
+use crate::support::{ALLOWED, DENIED, IFACE, Stage, Traffic};
+
+/// A thousand entries, of which one covers [`ALLOWED`] in each family; the networks around it are other ones in each
+/// `variant`.
+fn thousand_entries(variant: u32) -> Vec<String> {
+    let mut entries = Vec::new();
+    for n in 0..499_u32 {
+        entries.push(format!("198.{}.{}.{}", 18 + variant, n / 256, n % 256));
+        entries.push(format!("2001:db8:{:x}::{:x}/128", 0x1000 + variant, n + 1));
+    }
+    // The same sources by another entry, at another place in the file.
+    let (v4, v6) =
+        if variant == 0 { ("192.0.2.0/24", "2001:db8::/48") } else { ("192.0.2.10", "2001:db8::10/127") };
+    entries.insert(variant as usize * 700, v4.to_owned());
+    entries.push(v6.to_owned());
+    assert_eq!(entries.len(), 1000);
+    entries
+}
+
+#[test]
+fn no_packet_leaks_and_none_is_lost_while_a_thousand_entries_are_replaced() {
+    const RELOADS: u64 = 30;
+    let stage = Stage::new();
+    let portguard = stage.portguard();
+    let lists =
+        [0, 1].map(|variant| stage.lists.write(&format!("{variant}.yaml"), thousand_entries(variant)));
+    portguard.ok(&["attach", IFACE, "--allowlist", &lists[0]]);
+
+    let ledger = thread::scope(|scope| {
+        let traffic = Traffic::start(scope, &stage);
+        for reload in 1..=RELOADS {
+            let list = &lists[reload as usize % 2];
+            let told = portguard.ok(&["reload", IFACE, "--allowlist", list]);
+            let expected = format!("eth0: +1000 -1000, 0 unchanged, generation {reload} -> {}\n", reload + 1);
+            assert!(told.starts_with(&expected), "{told}");
+        }
+        traffic.end()
+    });
+    ledger.assert_sealed();
+    portguard.assert_counted(&ledger);
+    let status = portguard.status();
+    assert_eq!(status.generation, RELOADS + 1);
+    assert_eq!((status.allowlist.prefixes_v4, status.allowlist.prefixes_v6), (500, 500));
+}
+
+#[test]
+fn a_list_that_lets_a_denied_source_in_does_so_at_once_and_only_then() {
+    let stage = Stage::new();
+    stage.attach();
+    let portguard = stage.portguard();
+    let everyone = stage
+        .lists
+        .write("both.yaml", ["192.0.2.0/24", "198.51.100.0/24", "2001:db8::/48", "2001:db8:51::/48"]);
+    let before = thread::scope(|scope| {
+        let traffic = Traffic::start(scope, &stage);
+        thread::sleep(Duration::from_millis(50));
+        traffic.end()
+    });
+    before.assert_sealed();
+    let told = portguard.ok(&["reload", "--allowlist", &everyone]);
+    assert_eq!(
+        told,
+        "eth0: +2 -0, 2 unchanged, generation 1 -> 2\n  + 198.51.100.0/24\n  + 2001:db8:51::/48\n"
+    );
+    let after = thread::scope(|scope| {
+        let traffic = Traffic::start(scope, &stage);
+        thread::sleep(Duration::from_millis(50));
+        traffic.end()
+    });
+    for (source, sent) in after.denied() {
+        assert_eq!(after.heard(source), sent.packets, "{source}");
+    }
+    let stats = portguard.stats_of(before.sent().packets + after.sent().packets);
+    assert_eq!(stats.totals.allowed.packets, before.sent_allowed().packets + after.sent().packets);
+    assert_eq!(stats.totals.dropped, before.sent_denied());
+}
+
+/// What a reload that fails, for whatever reason, must leave as it is.
+fn assert_unharmed(stage: &Stage, reload: impl Fn() -> String) -> String {
+    let portguard = stage.portguard();
+    let before = portguard.status();
+    let earlier = portguard.stats();
+    let (told, ledger) = thread::scope(|scope| {
+        let traffic = Traffic::start(scope, stage);
+        let told = reload();
+        thread::sleep(Duration::from_millis(20));
+        (told, traffic.end())
+    });
+    ledger.assert_sealed();
+    let stats = portguard.stats_of(earlier.packets() + ledger.sent().packets);
+    assert_eq!(stats.totals.allowed.since(earlier.totals.allowed), ledger.sent_allowed());
+    assert_eq!(stats.totals.dropped.since(earlier.totals.dropped), ledger.sent_denied());
+    let mut after = portguard.status();
+    // The file is another one now, and status says so.
+    after.allowlist.changed_on_disk = before.allowlist.changed_on_disk;
+    assert_eq!(after, before);
+    told
+}
+
+#[test]
+fn a_broken_list_leaves_the_old_one_in_force() {
+    let stage = Stage::new();
+    stage.attach();
+    let portguard = stage.portguard();
+    let list = stage.list();
+    assert!(!portguard.status().allowlist.changed_on_disk);
+
+    let told = assert_unharmed(&stage, || {
+        stage.lists.write_text("allowlist.yaml", "allow:\n  - 192.0.2.0/24\n  - 10.1.2.3/16\n");
+        portguard.fails(3, &["reload"])
+    });
+    assert!(told.contains(&format!("{list}:3:5")), "{told}");
+    assert!(told.contains("10.1.2.3/16") && told.contains("10.1.0.0/16"), "{told}");
+    assert!(portguard.status().allowlist.changed_on_disk);
+
+    let told = assert_unharmed(&stage, || {
+        fs::remove_file(&list).expect("removing the list");
+        portguard.fails(3, &["reload", IFACE])
+    });
+    assert!(told.contains(&list) && told.contains("No such file"), "{told}");
+    assert!(portguard.status().allowlist.changed_on_disk);
+
+    // One that is given by name, and broken, while the guard's own is fine.
+    stage.list();
+    let told = assert_unharmed(&stage, || {
+        let other = stage.lists.write_text("other.yaml", "allow:\n  - nonsense\n");
+        portguard.fails(3, &["reload", "--allowlist", &other])
+    });
+    assert!(told.contains("other.yaml:2:5"), "{told}");
+    assert!(!portguard.status().allowlist.changed_on_disk);
+}
+
+#[test]
+fn a_dry_run_tells_the_difference_and_makes_none() {
+    let stage = Stage::new();
+    stage.attach();
+    let portguard = stage.portguard();
+    let list = stage.lists.write("next.yaml", ["192.0.2.0/24", "198.51.100.0/24", "203.0.113.7"]);
+    let told = assert_unharmed(&stage, || portguard.ok(&["reload", "--dry-run", "--allowlist", &list]));
+    assert_eq!(
+        told,
+        "eth0: +2 -1, 1 unchanged, generation 1 -> 2 (dry run)\n  \
+         + 198.51.100.0/24\n  + 203.0.113.7/32\n  - 2001:db8::/48\n"
+    );
+    let broken = stage.lists.write_text("broken.yaml", "allow:\n  - x\n");
+    portguard.fails(3, &["reload", "--dry-run", "--allowlist", &broken]);
+
+    // A list of nobody is a list, too.
+    let nobody = stage.lists.write("nobody.yaml", [""; 0]);
+    portguard.ok(&["reload", "--allowlist", &nobody]);
+    let ledger = thread::scope(|scope| {
+        let traffic = Traffic::start(scope, &stage);
+        thread::sleep(Duration::from_millis(20));
+        traffic.end()
+    });
+    for source in ALLOWED.into_iter().chain(DENIED) {
+        assert_eq!(ledger.heard(source), 0, "{source}");
+    }
+}
+
+#[test]
+fn without_a_guard_there_is_nothing_to_reload() {
+    let stage = Stage::new();
+    let portguard = stage.portguard();
+    let list = stage.list();
+    for dry_run in [&[][..], &["--dry-run"]] {
+        let told = portguard.fails(4, &[&["reload", "--allowlist", &list], dry_run].concat());
+        assert!(told.contains("no interface of this network namespace is guarded"), "{told}");
+        let told = portguard.fails(4, &[&["reload", IFACE, "--allowlist", &list], dry_run].concat());
+        assert!(
+            told.contains("eth0: no guard is attached") && told.contains("portguard attach eth0"),
+            "{told}"
+        );
+    }
+    assert_eq!(portguard.all_status(), []);
+}

@@ -1,0 +1,24 @@
+//! What the cases share: hosts, the command line in one of them, its documents, and traffic that is counted.
+
+mod documents;
+mod lists;
+mod portguard;
+mod stage;
+mod traffic;
+mod tun;
+mod witness;
+
+pub(crate) use documents::{Stats, Status, sum};
+pub(crate) use lists::Lists;
+pub(crate) use portguard::{Machine, Output, Portguard};
+pub(crate) use stage::{ALLOWED, Bench, DENIED, IFACE, OTHER, Role, SERVER, Stage, flow};
+pub(crate) use traffic::{Ledger, Traffic, port_111};
+pub(crate) use tun::Tun;
+pub(crate) use witness::program_on;
+
+use std::time::Duration;
+
+/// How long something may take that happens at once on a machine that is not busy.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// How long nothing must come of a question to count as no answer.
+pub(crate) const SILENCE: Duration = Duration::from_millis(700);

@@ -1,0 +1,220 @@
+//! The command line, in a network namespace, with a BPF file system of its own.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use serde::de::DeserializeOwned;
+use xtask::lab::{Count, MountNamespace, Namespace, Outcome, run_within, wait_until};
+
+use super::documents::{Document, Stats, Status};
+use super::{Ledger, PATIENCE};
+
+pub(crate) const BPFFS: &str = "/sys/fs/bpf";
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// What the network namespaces of one machine share: a mount namespace, in which the BPF file system is a new one.
+/// Pins of other tests are not in it; and its own are gone with it, and the guards with them, however the test ends.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    mounts: MountNamespace,
+}
+
+impl Machine {
+    pub(crate) fn new() -> Self {
+        let machine = Self::without_bpffs();
+        machine.mount_bpffs(MsFlags::empty());
+        machine
+    }
+
+    /// One where an empty directory is at `/sys/fs/bpf`.
+    pub(crate) fn without_bpffs() -> Self {
+        let mounts = MountNamespace::new().expect("a mount namespace");
+        mounts
+            .run(|| {
+                // Several may be on top of one another.
+                while umount2(BPFFS, MntFlags::MNT_DETACH).is_ok() {}
+                Ok(())
+            })
+            .expect("entering the mount namespace");
+        Self { mounts }
+    }
+
+    pub(crate) fn mount_bpffs(&self, flags: MsFlags) {
+        self.mounts
+            .run(|| Ok(mount(Some("bpf"), BPFFS, Some("bpf"), flags, Some("mode=0700"))?))
+            .expect("mounting a BPF file system");
+    }
+
+    pub(crate) fn mounts(&self) -> &MountNamespace {
+        &self.mounts
+    }
+
+    /// The command line in a network namespace.
+    pub(crate) fn portguard<'a>(&'a self, namespace: &'a Namespace) -> Portguard<'a> {
+        Portguard { machine: self, namespace }
+    }
+
+    /// A command that sees the machine's BPF file system.
+    pub(crate) fn command(&self, namespace: &Namespace, program: impl AsRef<Path>) -> Command {
+        let mut command = namespace.command(program);
+        self.mounts.enter(&mut command);
+        command
+    }
+
+    /// Everything below portguard's directory, as paths relative to it, sorted.
+    pub(crate) fn pins(&self) -> Vec<String> {
+        self.mounts
+            .run(|| {
+                let root = Path::new(BPFFS).join("portguard");
+                let mut found = Vec::new();
+                if root.exists() {
+                    walk(&root, &mut found)?;
+                }
+                let mut found: Vec<String> = found
+                    .iter()
+                    .map(|path| path.strip_prefix(&root).unwrap_or(path).display().to_string())
+                    .collect();
+                found.sort_unstable();
+                Ok(found)
+            })
+            .expect("listing the pins")
+    }
+}
+
+fn walk(directory: &Path, found: &mut Vec<PathBuf>) -> anyhow::Result<()> {
+    for entry in directory.read_dir()? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            walk(&entry.path(), found)?;
+        }
+        found.push(entry.path());
+    }
+    Ok(())
+}
+
+/// What a command did.
+#[derive(Debug)]
+pub(crate) struct Output {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Output {
+    /// Runs it to its end, which must come soon and by itself.
+    pub(crate) fn of(command: &mut Command) -> Self {
+        match run_within(LIMIT, command).unwrap_or_else(|error| panic!("{error:#}")) {
+            Outcome::Completed(done) => Self {
+                code: done.status.code().unwrap_or_else(|| panic!("{command:?} was killed: {done:?}")),
+                stdout: done.stdout,
+                stderr: done.stderr,
+            },
+            Outcome::TimedOut => panic!("{command:?} did not end within {LIMIT:?}"),
+        }
+    }
+}
+
+/// The command line of the binary under test, on one host.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Portguard<'a> {
+    machine: &'a Machine,
+    namespace: &'a Namespace,
+}
+
+impl Portguard<'_> {
+    pub(crate) const BINARY: &'static str = env!("CARGO_BIN_EXE_portguard");
+
+    pub(crate) fn command(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
+        let mut command = self.machine.command(self.namespace, Self::BINARY);
+        command.args(arguments).env_remove("PORTGUARD_ALLOWLIST");
+        command
+    }
+
+    /// Runs a command, however it ends.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
+        Output::of(&mut self.command(arguments))
+    }
+
+    /// Runs a command that has to succeed; returns what it printed.
+    #[track_caller]
+    pub(crate) fn ok(&self, arguments: &[&str]) -> String {
+        let Output { code, stdout, stderr } = self.run(arguments);
+        assert_eq!(code, 0, "portguard {}: {stderr}", arguments.join(" "));
+        stdout
+    }
+
+    /// Runs a command that has to fail with this exit code, tell of it, and print no data; returns what it told.
+    #[track_caller]
+    pub(crate) fn fails(&self, expected: i32, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert_eq!(output.stdout, "", "portguard {}", arguments.join(" "));
+        assert_eq!(output.code, expected, "portguard {}: {}", arguments.join(" "), output.stderr);
+        assert!(output.stderr.contains("error: "), "{output:?}");
+        output.stderr
+    }
+
+    fn document<T: DeserializeOwned>(&self, arguments: &[&str]) -> Vec<T> {
+        let json = self.ok(arguments);
+        let document: Document<T> = serde_json::from_str(&json)
+            .with_context(|| format!("portguard {} printed {json}", arguments.join(" ")))
+            .unwrap_or_else(|error| panic!("{error:#}"));
+        assert_eq!(document.schema, 1);
+        document.interfaces
+    }
+
+    /// All guards.
+    pub(crate) fn all_status(&self) -> Vec<Status> {
+        self.document(&["status", "--json"])
+    }
+
+    /// The only guard.
+    #[track_caller]
+    pub(crate) fn status(&self) -> Status {
+        let [status] = self.all_status().try_into().expect("one guard");
+        status
+    }
+
+    /// `stats --json` with more arguments.
+    pub(crate) fn all_stats(&self, arguments: &[&str]) -> Vec<Stats> {
+        let stats: Vec<Stats> = self.document(&[&["stats", "--json"], arguments].concat());
+        stats.iter().for_each(Stats::assert_adds_up);
+        stats
+    }
+
+    /// The counters of the only guard.
+    #[track_caller]
+    pub(crate) fn stats(&self) -> Stats {
+        let [stats] = self.all_stats(&[]).try_into().expect("one guard");
+        stats
+    }
+
+    /// The counters of the only guard, once they hold all that was sent to it.
+    #[track_caller]
+    pub(crate) fn stats_of(&self, packets: u64) -> Stats {
+        // What was sent is judged at once; unless this machine has more to do.
+        let mut stats = self.stats();
+        let all = wait_until("all that was sent is counted", PATIENCE, || {
+            stats = self.stats();
+            Ok(stats.packets() >= packets)
+        });
+        assert!(all.is_ok(), "{packets} were sent, and counted: {:?}", stats.totals);
+        stats
+    }
+
+    /// Asserts that the guard has counted what the traffic was: no more, no less.
+    #[track_caller]
+    pub(crate) fn assert_counted(&self, ledger: &Ledger) -> Stats {
+        let stats = self.stats_of(ledger.sent().packets);
+        assert_eq!(stats.totals.allowed, ledger.sent_allowed(), "allowed");
+        assert_eq!(stats.totals.by_reason.not_allowed, ledger.sent_denied(), "denied");
+        let by_source: BTreeMap<IpAddr, Count> = ledger.denied().collect();
+        assert_eq!(stats.by_source(), by_source);
+        stats
+    }
+}

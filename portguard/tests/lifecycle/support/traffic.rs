@@ -1,0 +1,179 @@
+//! Steady flows of numbered datagrams to port 111, from an allowed and a denied host, over IPv4 and IPv6; and the
+//! socket that they are for.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, Scope, ScopedJoinHandle};
+use std::time::{Duration, Instant};
+
+use nix::sys::socket::{setsockopt, sockopt};
+use xtask::lab::{Count, rpc};
+
+use super::documents::sum;
+use super::{ALLOWED, DENIED, Role, SERVER, Stage};
+
+/// Of each of the four flows.
+const PACKETS_PER_SECOND: u64 = 1000;
+/// The most that one flow sends at once: the ring of a veth holds 256.
+const BURST: u64 = 8;
+const TICK: Duration = Duration::from_millis(2);
+/// A number.
+const PAYLOAD: u64 = 4;
+/// How long nothing must come until nothing more will.
+const QUIET: Duration = Duration::from_millis(100);
+
+/// The flows, while they run.
+#[derive(Debug)]
+pub(crate) struct Traffic<'scope> {
+    stop: Arc<AtomicBool>,
+    over: Arc<AtomicBool>,
+    senders: Vec<ScopedJoinHandle<'scope, (IpAddr, u64)>>,
+    receivers: Vec<ScopedJoinHandle<'scope, Vec<(IpAddr, u32)>>>,
+}
+
+/// What was sent and what was heard, when all is over.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    sent: BTreeMap<IpAddr, u64>,
+    heard: BTreeMap<IpAddr, Vec<u32>>,
+}
+
+impl<'scope> Traffic<'scope> {
+    /// Sends until [`Traffic::end`].
+    pub(crate) fn start(scope: &'scope Scope<'scope, '_>, stage: &'scope Stage) -> Self {
+        let (stop, over) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
+        let receivers = SERVER
+            .into_iter()
+            .map(|server| {
+                let socket = stage.server.run(|| UdpSocket::bind((server, rpc::PORT))).expect("port 111");
+                setsockopt(&socket, sockopt::RcvBufForce, &(32 << 20)).expect("SO_RCVBUFFORCE");
+                socket.set_read_timeout(Some(QUIET)).expect("SO_RCVTIMEO");
+                let over = Arc::clone(&over);
+                scope.spawn(move || receive(&socket, &over))
+            })
+            .collect();
+        let senders = Role::BOTH
+            .into_iter()
+            .flat_map(|role| role.addresses().into_iter().zip(SERVER).map(move |(from, to)| (role, from, to)))
+            .map(|(role, from, to)| {
+                let socket = stage.host(role).run(|| UdpSocket::bind((from, 0))).expect("a UDP socket");
+                socket.connect((to, rpc::PORT)).expect("a route");
+                let stop = Arc::clone(&stop);
+                scope.spawn(move || (from, send(&socket, &stop)))
+            })
+            .collect();
+        Self { stop, over, senders, receivers }
+    }
+
+    /// Lets the flows run out, and hears the last of it.
+    pub(crate) fn end(self) -> Ledger {
+        self.stop.store(true, Ordering::Relaxed);
+        let sent = self.senders.into_iter().map(|sender| sender.join().expect("a sender")).collect();
+        let mut heard: BTreeMap<IpAddr, Vec<u32>> = BTreeMap::new();
+        self.over.store(true, Ordering::Relaxed);
+        for receiver in self.receivers {
+            for (source, number) in receiver.join().expect("a receiver") {
+                heard.entry(source).or_default().push(number);
+            }
+        }
+        Ledger { sent, heard }
+    }
+}
+
+/// Returns how many datagrams it has sent.
+fn send(socket: &UdpSocket, stop: &AtomicBool) -> u64 {
+    let mut sent = 0;
+    let mut start = Instant::now();
+    let mut of_this_start = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let due = start.elapsed().as_micros() as u64 * PACKETS_PER_SECOND / 1_000_000;
+        for _ in of_this_start..due.min(of_this_start + BURST) {
+            let number = u32::try_from(sent).expect("a test that ends");
+            socket.send(&number.to_be_bytes()).expect("a datagram that is sent");
+            sent += 1;
+            of_this_start += 1;
+        }
+        if due > of_this_start {
+            // This machine had other things to do: do not make up for it.
+            start = Instant::now();
+            of_this_start = 0;
+        }
+        thread::sleep(TICK);
+    }
+    sent
+}
+
+fn receive(socket: &UdpSocket, over: &AtomicBool) -> Vec<(IpAddr, u32)> {
+    let mut heard = Vec::new();
+    let mut datagram = [0; 64];
+    loop {
+        // An order that loses nothing: first the flag, then the last look.
+        let last = over.load(Ordering::Relaxed);
+        match socket.recv_from(&mut datagram) {
+            Ok((length, source)) => {
+                let number = datagram[..length].try_into().map(u32::from_be_bytes).expect("a number");
+                heard.push((source.ip(), number));
+            }
+            Err(_) if last => return heard,
+            Err(_) => {}
+        }
+    }
+}
+
+impl Ledger {
+    fn sent_by(&self, source: IpAddr) -> Count {
+        let packets = self.sent.get(&source).copied().unwrap_or_default();
+        let header = if source.is_ipv4() { 20 } else { 40 };
+        Count { packets, bytes: packets * (header + 8 + PAYLOAD) }
+    }
+
+    pub(crate) fn sent_allowed(&self) -> Count {
+        sum(ALLOWED.map(|source| self.sent_by(source)))
+    }
+
+    pub(crate) fn sent_denied(&self) -> Count {
+        sum(DENIED.map(|source| self.sent_by(source)))
+    }
+
+    pub(crate) fn sent(&self) -> Count {
+        sum([self.sent_allowed(), self.sent_denied()])
+    }
+
+    pub(crate) fn denied(&self) -> impl Iterator<Item = (IpAddr, Count)> {
+        DENIED.into_iter().map(|source| (source, self.sent_by(source)))
+    }
+
+    /// Asserts that of the allowed datagrams each was delivered once, and of the denied ones none.
+    #[track_caller]
+    pub(crate) fn assert_sealed(&self) {
+        let mut heard = self.heard.clone();
+        for source in ALLOWED {
+            let sent = self.sent_by(source).packets;
+            assert!(sent > 0, "{source} has sent nothing");
+            let mut numbers = heard.remove(&source).unwrap_or_default();
+            numbers.sort_unstable();
+            let lost: Vec<u64> =
+                (0..sent).filter(|&number| numbers.binary_search(&(number as u32)).is_err()).collect();
+            assert!(lost.is_empty(), "lost of {sent} from {source}: {lost:?}");
+            assert_eq!(numbers.len() as u64, sent, "delivered twice, from {source}");
+        }
+        for source in DENIED {
+            assert!(self.sent_by(source).packets > 0, "{source} has sent nothing");
+        }
+        let leaked: Vec<(IpAddr, usize)> =
+            heard.into_iter().map(|(source, numbers)| (source, numbers.len())).collect();
+        assert_eq!(leaked, [], "denied, and delivered");
+    }
+
+    /// How many datagrams of that source were delivered.
+    pub(crate) fn heard(&self, source: IpAddr) -> u64 {
+        self.heard.get(&source).map_or(0, |numbers| numbers.len() as u64)
+    }
+}
+
+/// A socket address of port 111.
+pub(crate) fn port_111(address: IpAddr) -> SocketAddr {
+    SocketAddr::new(address, rpc::PORT)
+}

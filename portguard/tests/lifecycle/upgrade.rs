@@ -1,0 +1,146 @@
+//! A guard that is attached again: a new program on the old counters, without a gap.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use crate::support::{Bench, IFACE, Stage, Traffic};
+
+#[test]
+fn upgrades_in_place_neither_leak_nor_lose_and_keep_the_counters() {
+    const UPGRADES: u64 = 20;
+    let stage = Stage::new();
+    stage.attach();
+    let portguard = stage.portguard();
+    let first = portguard.status();
+    let list = stage.list();
+
+    let mut programs = BTreeSet::from([first.program.id]);
+    let ledger = thread::scope(|scope| {
+        let traffic = Traffic::start(scope, &stage);
+        for upgrade in 1..=UPGRADES {
+            let told = portguard.ok(&["attach", IFACE, "--allowlist", &list]);
+            assert_eq!(told, "eth0: renewed in place, enforcing, 2 entries, counters kept\n");
+            let status = portguard.status();
+            assert_eq!(status.generation, 1 + upgrade);
+            assert!(programs.insert(status.program.id), "program {} is not new", status.program.id);
+        }
+        traffic.end()
+    });
+    ledger.assert_sealed();
+    let stats = portguard.assert_counted(&ledger);
+    assert!(stats.sources.iter().all(|source| source.first_seen <= source.last_seen));
+
+    let last = portguard.status();
+    assert_eq!(
+        (&last.pinned, &last.attached_at, &last.mode),
+        (&first.pinned, &first.attached_at, &first.mode)
+    );
+    stage.machine.assert_tidy(1);
+}
+
+#[test]
+fn the_link_is_the_same_one() {
+    let bench = Bench::new();
+    let portguard = bench.portguard();
+    portguard.ok(&["attach", IFACE, "--allowlist", &bench.list()]);
+    let before = bench.machine.link(&portguard.status().pinned);
+    portguard.ok(&["attach", IFACE, "--allowlist", &bench.list()]);
+    portguard.ok(&["stats", "--reset"]);
+    let after = bench.machine.link(&portguard.status().pinned);
+    assert_eq!(before.id, after.id);
+    assert_ne!(before.program, after.program);
+    assert_eq!(after.program, portguard.status().program.id);
+}
+
+#[test]
+fn audit_lets_through_and_counts_and_then_no_more() {
+    let stage = Stage::new();
+    let portguard = stage.portguard();
+    let list = stage.list();
+    let told = portguard.ok(&["attach", IFACE, "--allowlist", &list, "--audit"]);
+    assert_eq!(told, "eth0: attached in native mode, audit only, nothing is dropped, 2 entries\n");
+    assert!(!portguard.status().enforcing);
+
+    let pause = Duration::from_millis(50);
+    let run = || {
+        thread::scope(|scope| {
+            let traffic = Traffic::start(scope, &stage);
+            thread::sleep(pause);
+            traffic.end()
+        })
+    };
+    let audited = run();
+    for (source, sent) in audited.denied() {
+        assert_eq!(audited.heard(source), sent.packets, "{source} is let through");
+    }
+    let stats = portguard.assert_counted(&audited);
+    assert!(!stats.enforcing);
+    assert_eq!(stats.totals.would_drop, audited.sent_denied());
+    assert_eq!(stats.totals.dropped.packets, 0);
+
+    let told = portguard.ok(&["attach", IFACE, "--allowlist", &list]);
+    assert_eq!(told, "eth0: renewed in place, enforcing, 2 entries, counters kept\n");
+    let enforced = run();
+    enforced.assert_sealed();
+    let stats = portguard.stats_of(audited.sent().packets + enforced.sent().packets);
+    assert!(stats.enforcing);
+    assert_eq!(stats.totals.would_drop, audited.sent_denied());
+    assert_eq!(stats.totals.dropped, enforced.sent_denied());
+    for (source, sent) in enforced.denied() {
+        let (_, earlier) = audited.denied().find(|(other, _)| *other == source).expect("the same two");
+        assert_eq!(stats.by_source()[&source].since(earlier), sent, "{source}");
+    }
+
+    portguard.ok(&["attach", IFACE, "--allowlist", &list, "--audit"]);
+    assert!(!portguard.status().enforcing, "and back again");
+}
+
+#[test]
+fn a_broken_list_upgrades_nothing() {
+    let bench = Bench::new();
+    let portguard = bench.portguard();
+    let list = bench.list();
+    portguard.ok(&["attach", IFACE, "--allowlist", &list]);
+    let before = portguard.status();
+    let broken = bench.lists.write_text("broken.yaml", "allow:\n  - 192.0.2.0/33\n");
+    let told = portguard.fails(3, &["attach", IFACE, "--allowlist", &broken, "--audit"]);
+    assert!(told.contains("broken.yaml:2:5"), "{told}");
+    assert_eq!(portguard.status(), before);
+}
+
+/// Those who only look must not be told of what is half done.
+#[test]
+fn status_and_stats_are_whole_while_the_guard_is_renewed() {
+    let bench = Bench::new();
+    let portguard = bench.portguard();
+    let list = bench.list();
+    portguard.ok(&["attach", IFACE, "--allowlist", &list]);
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let looks = [0, 1].map(|look| {
+            let done = &done;
+            scope.spawn(move || {
+                let mut looks = 0;
+                while !done.load(Ordering::Relaxed) {
+                    match look {
+                        0 => assert_eq!(portguard.status().interface, IFACE),
+                        _ => assert_eq!(portguard.stats().interface, IFACE),
+                    }
+                    looks += 1;
+                }
+                looks
+            })
+        });
+        for _ in 0..10 {
+            portguard.ok(&["attach", IFACE, "--allowlist", &list]);
+            portguard.ok(&["reload"]);
+            portguard.ok(&["stats", "--reset"]);
+        }
+        done.store(true, Ordering::Relaxed);
+        for look in looks {
+            assert!(look.join().expect("looking does not fail") > 10);
+        }
+    });
+}
