@@ -53,8 +53,8 @@ impl<K: Key + Eq + Ord + std::hash::Hash> Table<K> {
         let mut sources = BTreeMap::new();
         let mut remainder = Count::default();
         for (bucket, records) in self.buckets.iter().zip(&self.records) {
-            for way in 0..WAYS {
-                if let Some((source, sighting)) = bucket.sighting(way, || records[way]) {
+            for (way, record) in records.iter().enumerate() {
+                if let Some((source, sighting)) = bucket.sighting(way, || *record) {
                     assert!(sources.insert(source, sighting).is_none(), "{source:?} is in two ways");
                 }
             }
@@ -145,7 +145,7 @@ fn heavy_sources_in_a_flood_keep_nearly_all_of_their_packets() {
     let mut state = 1;
     let (mut sent, packets) = (BTreeMap::<u32, u64>::new(), 8 << 20);
     for number in 0..packets {
-        let heavy = random(&mut state) % 128 == 0;
+        let heavy = random(&mut state).is_multiple_of(128);
         let source =
             if heavy { (random(&mut state) % 256) as u32 } else { random(&mut state) as u32 | 1 << 31 };
         if heavy {

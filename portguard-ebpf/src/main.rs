@@ -10,6 +10,10 @@
 //! - Where a map has no answer (which its loader rules out), the packet is treated as denied: fail closed.
 #![no_std]
 #![no_main]
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "programs take their context as aya's macro hands it over"
+)]
 
 mod accounting;
 mod court;

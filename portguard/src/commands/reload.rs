@@ -1,5 +1,6 @@
 //! `portguard reload`: puts a changed allowlist in force.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::PathBuf;
@@ -7,7 +8,7 @@ use std::process::ExitCode;
 
 use ipnet::IpNet;
 
-use crate::allowlist::{Allowlist, Entry};
+use crate::allowlist::{self, Allowlist};
 use crate::cli::{DEFAULT_ALLOWLIST, Reload};
 use crate::commands::{NOTHING_GUARDED, for_each, load_allowlist, lock, print};
 use crate::error::{Error, Kind, Result};
@@ -36,10 +37,9 @@ pub fn run(args: &Reload, out: &mut dyn Write) -> Result<ExitCode> {
     let mut lists: BTreeMap<PathBuf, Allowlist> = BTreeMap::new();
     if given.is_none() {
         for guard in guards.iter().flatten() {
-            let path = own_path(guard);
-            if !lists.contains_key(&path) {
-                let list = load_allowlist(&path)?;
-                lists.insert(path, list);
+            if let Entry::Vacant(slot) = lists.entry(own_path(guard)) {
+                let list = load_allowlist(slot.key())?;
+                slot.insert(list);
             }
         }
     }
@@ -47,7 +47,7 @@ pub fn run(args: &Reload, out: &mut dyn Write) -> Result<ExitCode> {
         let guard = guard?;
         let Some(list) = given.as_ref().or_else(|| lists.get(&own_path(&guard))) else { return Ok(()) };
         let name = &guard.interface().name;
-        let new: BTreeSet<IpNet> = list.entries().iter().map(Entry::prefix).collect();
+        let new: BTreeSet<IpNet> = list.entries().iter().map(allowlist::Entry::prefix).collect();
         let generation = guard.list().map_or(0, |list| list.generation);
         let old = guard.prefixes().inspect_err(|error| {
             output::error::note(&format!("{error}. What changes is not known."));

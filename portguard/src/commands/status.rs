@@ -30,9 +30,9 @@ pub fn run(args: &Status, out: &mut dyn Write) -> Result<ExitCode> {
     });
     let document = status::Document::new(described);
     if args.json {
-        print_json(out, &document)?
+        print_json(out, &document)?;
     } else {
-        print(out, &status::text(&document))?
+        print(out, &status::text(&document))?;
     }
     Ok(code)
 }

@@ -231,7 +231,7 @@ pub(crate) fn live(interface: &Path, program_id: u32) -> Result<Option<InstanceN
 /// The name of any loaded program; to ask for it takes CAP_SYS_ADMIN.
 pub(super) fn program_name(id: u32) -> Option<String> {
     loaded_programs()
-        .filter_map(|info| info.ok())
+        .filter_map(Result::ok)
         .find(|info| info.id() == id)
         .and_then(|info| info.name_as_str().map(str::to_owned))
 }

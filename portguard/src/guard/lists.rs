@@ -113,10 +113,10 @@ pub(super) fn fill(interface: &Path, instance: &Instance, list: &Allowlist) -> R
     for (number, entry) in (0_u32..).zip(list.entries()) {
         match entry.prefix() {
             IpNet::V4(prefix) => {
-                v4.push((Key::new(prefix.prefix_len().into(), prefix.addr().octets()), number))
+                v4.push((Key::new(prefix.prefix_len().into(), prefix.addr().octets()), number));
             }
             IpNet::V6(prefix) => {
-                v6.push((Key::new(prefix.prefix_len().into(), prefix.addr().octets()), number))
+                v6.push((Key::new(prefix.prefix_len().into(), prefix.addr().octets()), number));
             }
         }
     }

@@ -61,7 +61,7 @@ fn flood(stage: &Stage, family: usize, forged: u32) -> (Count, Count) {
             all += 1;
             of_heavy += 1;
         }
-        if number as usize % BURST == 0 {
+        if (number as usize).is_multiple_of(BURST) {
             thread::yield_now();
         }
     }
