@@ -17,7 +17,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{FsType, statfs};
-use nix::unistd::geteuid;
+use nix::unistd::{geteuid, getppid};
 
 use crate::error::{Error, Kind, Result};
 
@@ -39,7 +39,7 @@ impl Home {
     /// The directory if it exists: if it does not, there are no guards.
     pub fn find() -> Result<Option<Self>> {
         if !is_bpffs(Path::new(BPFFS))? {
-            require_own_mounts()?;
+            require_own_mounts_to_last()?;
             return Ok(None);
         }
         let root = Path::new(BPFFS).join("portguard");
@@ -57,7 +57,7 @@ impl Home {
     pub fn make(say: impl FnOnce(&str)) -> Result<Self> {
         let mount_point = Path::new(BPFFS);
         if !is_bpffs(mount_point)? {
-            require_own_mounts()?;
+            require_own_mounts_to_last()?;
             mount(Some("bpf"), mount_point, Some("bpf"), MsFlags::empty(), Some("mode=0700")).map_err(
                 |errno| {
                     let what = format!("cannot mount the BPF file system at {BPFFS}, where guards are kept");
@@ -171,21 +171,33 @@ pub(super) fn subdirectories(path: &Path) -> Result<Vec<String>> {
 }
 
 /// Fails if this process has mounts of its own, which would go with it, and guards with them: `ip netns exec` gives it
-/// such, without the BPF file system of the host.
-fn require_own_mounts() -> Result<()> {
-    let inode = |path| fs::metadata(path).map(|metadata| metadata.ino());
-    match (inode("/proc/thread-self/ns/mnt"), inode("/proc/1/ns/mnt")) {
-        (Ok(own), Ok(init)) if own != init => {
-            Err(Error::failed(format!("the BPF file system of the host is not at {BPFFS} here"))
-                .because("this process has mounts of its own, as `ip netns exec` and containers make them")
-                .remedy(
-                    "Enter a network namespace with: nsenter --net=/run/netns/NAME portguard ... \
-                     In a container, mount the host's /sys/fs/bpf.",
-                ))
+/// such, without the BPF file system of the host. That is so if who started it, or who started that, has others.
+fn require_own_mounts_to_last() -> Result<()> {
+    let mounts =
+        |process: &str| fs::metadata(format!("/proc/{process}/ns/mnt")).map(|metadata| metadata.ino());
+    let Ok(own) = mounts("thread-self") else { return Ok(()) };
+    let mut process = getppid().to_string();
+    // The first process of a container has no parent, and those of other users cannot be looked at.
+    while let Ok(theirs) = mounts(&process) {
+        if theirs != own {
+            return Err(Error::failed(format!("the BPF file system of the host is not at {BPFFS} here"))
+                .because(
+                    "this process has mounts of its own, as `ip netns exec` makes them, and they end with it",
+                )
+                .remedy("Enter a network namespace with: nsenter --net=/run/netns/NAME portguard ..."));
         }
-        // Who cannot see the first process is not kept from trying.
-        _ => Ok(()),
+        let Some(parent) = parent_of(&process) else { break };
+        process = parent;
     }
+    Ok(())
+}
+
+/// The number of the process that started another one: in `/proc/PID/stat`, the second word behind the name, which
+/// stands in parentheses and may hold any character (proc_pid_stat(5)).
+fn parent_of(process: &str) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    let (_, behind_the_name) = stat.rsplit_once(')')?;
+    behind_the_name.split_whitespace().nth(1).map(str::to_owned)
 }
 
 /// Fails unless a directory is root's alone: whoever else could write there could hide guards, or forge them.

@@ -4,6 +4,7 @@
 //! them leaves behind is gone with it.
 
 mod bpffs;
+mod damage;
 mod detach;
 mod errors;
 mod flood;

@@ -1,11 +1,10 @@
 //! A guard that is attached again: a new program on the old counters, without a gap.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{Bench, IFACE, Stage, Traffic};
+use crate::support::{Bench, IFACE, Stage, Traffic, Until};
 
 #[test]
 fn upgrades_in_place_neither_leak_nor_lose_and_keep_the_counters() {
@@ -117,13 +116,13 @@ fn status_and_stats_are_whole_while_the_guard_is_renewed() {
     let portguard = bench.portguard();
     let list = bench.list();
     portguard.ok(&["attach", IFACE, "--allowlist", &list]);
-    let done = AtomicBool::new(false);
     thread::scope(|scope| {
+        let renewing = Until::default();
         let looks = [0, 1].map(|look| {
-            let done = &done;
+            let over = renewing.over();
             scope.spawn(move || {
                 let mut looks = 0;
-                while !done.load(Ordering::Relaxed) {
+                while !over.is_over() {
                     match look {
                         0 => assert_eq!(portguard.status().interface, IFACE),
                         _ => assert_eq!(portguard.stats().interface, IFACE),
@@ -138,7 +137,7 @@ fn status_and_stats_are_whole_while_the_guard_is_renewed() {
             portguard.ok(&["reload"]);
             portguard.ok(&["stats", "--reset"]);
         }
-        done.store(true, Ordering::Relaxed);
+        drop(renewing);
         for look in looks {
             assert!(look.join().expect("looking does not fail") > 10);
         }

@@ -6,6 +6,7 @@ mod portguard;
 mod stage;
 mod traffic;
 mod tun;
+mod until;
 mod witness;
 
 pub(crate) use documents::{Stats, Status, sum};
@@ -14,7 +15,8 @@ pub(crate) use portguard::{Machine, Output, Portguard};
 pub(crate) use stage::{ALLOWED, Bench, DENIED, IFACE, OTHER, Role, SERVER, Stage, flow};
 pub(crate) use traffic::{Ledger, Traffic, port_111};
 pub(crate) use tun::Tun;
-pub(crate) use witness::program_on;
+pub(crate) use until::Until;
+pub(crate) use witness::{lost_by, program_on};
 
 use std::time::Duration;
 

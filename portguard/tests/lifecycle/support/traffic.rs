@@ -3,22 +3,19 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, Scope, ScopedJoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
 use xtask::lab::{Count, rpc};
 
 use super::documents::sum;
+use super::until::{Over, Until};
 use super::{ALLOWED, DENIED, Role, SERVER, Stage};
 
-/// Of each of the four flows.
-const PACKETS_PER_SECOND: u64 = 1000;
-/// The most that one flow sends at once: the ring of a veth holds 256.
-const BURST: u64 = 8;
+/// Each of the four flows sends a thousand datagrams a second: few at a time, for the ring of a veth holds 256.
 const TICK: Duration = Duration::from_millis(2);
+const A_TICK: usize = 2;
 /// A number.
 const PAYLOAD: u64 = 4;
 /// How long nothing must come until nothing more will.
@@ -27,8 +24,8 @@ const QUIET: Duration = Duration::from_millis(100);
 /// The flows, while they run.
 #[derive(Debug)]
 pub(crate) struct Traffic<'scope> {
-    stop: Arc<AtomicBool>,
-    over: Arc<AtomicBool>,
+    sending: Until,
+    receiving: Until,
     senders: Vec<ScopedJoinHandle<'scope, (IpAddr, u64)>>,
     receivers: Vec<ScopedJoinHandle<'scope, Vec<(IpAddr, u32)>>>,
 }
@@ -43,14 +40,14 @@ pub(crate) struct Ledger {
 impl<'scope> Traffic<'scope> {
     /// Sends until [`Traffic::end`].
     pub(crate) fn start(scope: &'scope Scope<'scope, '_>, stage: &'scope Stage) -> Self {
-        let (stop, over) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
+        let (sending, receiving) = (Until::default(), Until::default());
         let receivers = SERVER
             .into_iter()
             .map(|server| {
                 let socket = stage.server.run(|| UdpSocket::bind((server, rpc::PORT))).expect("port 111");
                 setsockopt(&socket, sockopt::RcvBufForce, &(32 << 20)).expect("SO_RCVBUFFORCE");
                 socket.set_read_timeout(Some(QUIET)).expect("SO_RCVTIMEO");
-                let over = Arc::clone(&over);
+                let over = receiving.over();
                 scope.spawn(move || receive(&socket, &over))
             })
             .collect();
@@ -60,19 +57,19 @@ impl<'scope> Traffic<'scope> {
             .map(|(role, from, to)| {
                 let socket = stage.host(role).run(|| UdpSocket::bind((from, 0))).expect("a UDP socket");
                 socket.connect((to, rpc::PORT)).expect("a route");
-                let stop = Arc::clone(&stop);
-                scope.spawn(move || (from, send(&socket, &stop)))
+                let over = sending.over();
+                scope.spawn(move || (from, send(&socket, &over)))
             })
             .collect();
-        Self { stop, over, senders, receivers }
+        Self { sending, receiving, senders, receivers }
     }
 
     /// Lets the flows run out, and hears the last of it.
     pub(crate) fn end(self) -> Ledger {
-        self.stop.store(true, Ordering::Relaxed);
+        drop(self.sending);
         let sent = self.senders.into_iter().map(|sender| sender.join().expect("a sender")).collect();
         let mut heard: BTreeMap<IpAddr, Vec<u32>> = BTreeMap::new();
-        self.over.store(true, Ordering::Relaxed);
+        drop(self.receiving);
         for receiver in self.receivers {
             for (source, number) in receiver.join().expect("a receiver") {
                 heard.entry(source).or_default().push(number);
@@ -83,35 +80,23 @@ impl<'scope> Traffic<'scope> {
 }
 
 /// Returns how many datagrams it has sent.
-fn send(socket: &UdpSocket, stop: &AtomicBool) -> u64 {
-    let mut sent = 0;
-    let mut start = Instant::now();
-    let mut of_this_start = 0;
-    while !stop.load(Ordering::Relaxed) {
-        let due = start.elapsed().as_micros() as u64 * PACKETS_PER_SECOND / 1_000_000;
-        let now = due.saturating_sub(of_this_start).min(BURST);
-        for _ in 0..now {
-            let number = u32::try_from(sent).expect("a test that ends");
+fn send(socket: &UdpSocket, over: &Over) -> u64 {
+    let mut numbers = 0_u32..;
+    while !over.is_over() {
+        for number in numbers.by_ref().take(A_TICK) {
             socket.send(&number.to_be_bytes()).expect("a datagram that is sent");
-            sent += 1;
-        }
-        of_this_start += now;
-        if due > of_this_start {
-            // This machine had other things to do: do not make up for it.
-            start = Instant::now();
-            of_this_start = 0;
         }
         thread::sleep(TICK);
     }
-    sent
+    numbers.start.into()
 }
 
-fn receive(socket: &UdpSocket, over: &AtomicBool) -> Vec<(IpAddr, u32)> {
+fn receive(socket: &UdpSocket, over: &Over) -> Vec<(IpAddr, u32)> {
     let mut heard = Vec::new();
     let mut datagram = [0; 64];
     loop {
         // An order that loses nothing: first the flag, then the last look.
-        let last = over.load(Ordering::Relaxed);
+        let last = over.is_over();
         match socket.recv_from(&mut datagram) {
             Ok((length, source)) => {
                 let number = datagram[..length].try_into().map(u32::from_be_bytes).expect("a number");

@@ -58,23 +58,48 @@ impl Machine {
     }
 }
 
-/// The number of the XDP program on an interface.
-pub(crate) fn program_on(namespace: &Namespace, interface: &str) -> Option<u32> {
-    #[derive(Deserialize)]
-    struct Link {
-        xdp: Option<Xdp>,
-    }
-    #[derive(Deserialize)]
-    struct Xdp {
-        prog: Program,
-    }
-    #[derive(Deserialize)]
-    struct Program {
-        id: u32,
-    }
-    let mut command = namespace.command("ip");
+/// What `ip` tells of an interface.
+#[derive(Debug, Deserialize)]
+struct Interface {
+    xdp: Option<Xdp>,
+    stats64: Statistics,
+}
+
+#[derive(Debug, Deserialize)]
+struct Xdp {
+    prog: Program,
+}
+
+#[derive(Debug, Deserialize)]
+struct Program {
+    id: u32,
+}
+
+#[derive(Debug, Deserialize)]
+struct Statistics {
+    tx: Sent,
+}
+
+#[derive(Debug, Deserialize)]
+struct Sent {
+    dropped: u64,
+}
+
+fn interface(namespace: &Namespace, name: &str) -> Interface {
+    let mut ip = namespace.command("ip");
     let json =
-        run(command.args(["-json", "-details", "link", "show", "dev", interface])).expect("ip link").stdout;
-    let [link]: [Link; 1] = serde_json::from_str(&json).unwrap_or_else(|error| panic!("{error}: {json}"));
-    link.xdp.map(|xdp| xdp.prog.id)
+        run(ip.args(["-json", "-details", "-statistics", "link", "show", "dev", name])).expect("ip").stdout;
+    let [interface]: [Interface; 1] =
+        serde_json::from_str(&json).unwrap_or_else(|error| panic!("{error}: {json}"));
+    interface
+}
+
+/// The number of the XDP program on an interface.
+pub(crate) fn program_on(namespace: &Namespace, name: &str) -> Option<u32> {
+    interface(namespace, name).xdp.map(|xdp| xdp.prog.id)
+}
+
+/// How many frames an interface was to send, and did not, for want of room at the other end.
+pub(crate) fn lost_by(namespace: &Namespace, name: &str) -> u64 {
+    interface(namespace, name).stats64.tx.dropped
 }
