@@ -1,0 +1,130 @@
+//! What the renderers make of values: text, JSON and CSV of the same counters.
+
+use insta::assert_snapshot;
+use portguard::cli::SortKey;
+use portguard::guard::{Snapshot, Source};
+use portguard::output::{stats, status};
+use portguard_common::totals::Count;
+
+const SECOND: u64 = 1_000_000_000;
+/// 2026-11-23T05:12:31.123456Z.
+const NOW: u64 = 1_795_410_751_123_456_789;
+
+fn count(packets: u64, bytes: u64) -> Count {
+    Count { packets, bytes }
+}
+
+fn source(address: &str, packets: u64, tcp_packets: u64, age: u64) -> Source {
+    Source {
+        address: address.parse().unwrap(),
+        count: count(packets, 68 * packets),
+        tcp_packets,
+        first_seen: NOW - 2 * age * SECOND,
+        last_seen: NOW - age * SECOND,
+    }
+}
+
+fn snapshot() -> Snapshot {
+    Snapshot {
+        taken_at: NOW,
+        since: NOW - 3600 * SECOND,
+        allowed: count(12, 1032),
+        not_allowed: count(1_000_130, 68_008_840),
+        truncated: count(3, 90),
+        malformed: count(0, 0),
+        too_many_headers: count(1, 400),
+        would_drop: count(0, 0),
+        sources: vec![
+            source("203.0.113.9", 60, 0, 1),
+            source("2001:db8:3::9", 40, 40, 100),
+            source("198.51.100.20", 30, 7, 10),
+        ],
+        unattributed: count(1_000_000, 68_000_000),
+    }
+}
+
+fn quiet() -> Snapshot {
+    let none = count(0, 0);
+    Snapshot {
+        not_allowed: none,
+        truncated: none,
+        too_many_headers: none,
+        unattributed: none,
+        sources: vec![],
+        ..snapshot()
+    }
+}
+
+fn document(snapshot: Snapshot, sort: SortKey, top: Option<usize>) -> stats::Document {
+    stats::Document::new(NOW, vec![stats::Interface::new("eth0".into(), "native", true, snapshot, sort, top)])
+}
+
+#[test]
+fn counters_as_text() {
+    assert_snapshot!(stats::text(&document(snapshot(), SortKey::Packets, None)));
+}
+
+#[test]
+fn counters_as_text_cut_off() {
+    assert_snapshot!(stats::text(&document(snapshot(), SortKey::Recent, Some(1))));
+}
+
+#[test]
+fn counters_in_audit_mode_and_nothing_to_tell() {
+    let audit = Snapshot { would_drop: snapshot().refused(), ..snapshot() };
+    let interfaces = [("eth0", false, audit), ("wlan0", true, quiet())].map(|(name, enforcing, snapshot)| {
+        stats::Interface::new(name.into(), "generic", enforcing, snapshot, SortKey::Bytes, Some(0))
+    });
+    assert_snapshot!(stats::text(&stats::Document::new(NOW, interfaces.to_vec())));
+}
+
+#[test]
+fn counters_as_json() {
+    let document = document(snapshot(), SortKey::Packets, Some(2));
+    assert_snapshot!(serde_json::to_string_pretty(&document).unwrap());
+}
+
+#[test]
+fn counters_as_csv() {
+    // An interface may have a comma in its name.
+    let mut document = document(snapshot(), SortKey::Bytes, None);
+    document.interfaces[0].interface = "a,\"b\"".into();
+    assert_snapshot!(stats::csv(&document).unwrap());
+}
+
+fn guard(enforcing: bool, changed_on_disk: bool) -> status::Guard {
+    status::Guard {
+        interface: "eth0".into(),
+        ifindex: 2,
+        mode: "native",
+        enforcing,
+        generation: 6,
+        pinned: "/sys/fs/bpf/portguard/4026531840/2/link".into(),
+        attached_at: "2026-11-23T04:00:00Z".into(),
+        allowlist: status::Allowlist {
+            path: "/etc/portguard/allowlist.yaml".into(),
+            sha256: "5e".repeat(32),
+            prefixes_v4: 14,
+            prefixes_v6: 1,
+            loaded_at: "2026-11-23T05:00:00Z".into(),
+            changed_on_disk,
+        },
+        program: status::Program {
+            id: 42,
+            name: "portguard_frags".into(),
+            tag: "0123456789abcdef".into(),
+            abi_version: 1,
+        },
+    }
+}
+
+#[test]
+fn guards_as_text() {
+    assert_snapshot!(status::text(&status::Document::new(vec![guard(true, false), guard(false, true)])));
+}
+
+#[test]
+fn guards_as_json() {
+    let document = status::Document::new(vec![guard(true, false)]);
+    assert_snapshot!(serde_json::to_string_pretty(&document).unwrap());
+}
