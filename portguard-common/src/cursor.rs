@@ -1,7 +1,7 @@
 //! The only raw reads of packet memory.
 //!
-//! A [`Cursor`] moves forward over a frame and hands out references to headers after it has compared them with the end
-//! of the frame: the form of bounds check that the BPF verifier recognises (`data + offset + size > data_end`).
+//! A [`Linear`] cursor reads a header after it has compared its end with the end of the frame: the form of bounds check
+//! that the BPF verifier recognises (`data + offset + size > data_end`).
 
 use core::marker::PhantomData;
 use core::mem::size_of;
@@ -13,9 +13,31 @@ use crate::layout::Wire;
 /// to what lies more than 65,535 bytes behind the start of a packet (`MAX_PACKET_OFF` in `kernel/bpf/verifier.c`).
 pub const MAX_OFFSET: usize = 0x8fff;
 
-/// A position in a frame, and the frame's bounds.
+/// A position in a frame that moves forward over its headers.
+pub trait Cursor: Copy {
+    /// Reads a header and moves behind it; `None` if the frame ends before the header does.
+    fn read<T: Wire>(&mut self) -> Option<T>;
+
+    /// Moves `length` bytes forward; `None` if the frame ends before that.
+    fn skip(&mut self, length: usize) -> Option<()>;
+
+    /// The position `offset` bytes behind the start of the frame; `None` beyond [`MAX_OFFSET`].
+    fn at(&self, offset: usize) -> Option<Self>;
+
+    /// How many bytes lie between the start of the frame and this position.
+    fn offset(&self) -> usize;
+
+    /// The next byte, without moving.
+    #[inline(always)]
+    fn peek(&self) -> Option<u8> {
+        let mut ahead = *self;
+        ahead.read::<[u8; 1]>().map(|[byte]| byte)
+    }
+}
+
+/// A cursor over a frame that lies in one piece of memory.
 #[derive(Clone, Copy, Debug)]
-pub struct Cursor<'a> {
+pub struct Linear<'a> {
     start: *const u8,
     position: *const u8,
     /// `position - start`, counted and not computed: a number that comes from two packet pointers is turned back into
@@ -25,7 +47,7 @@ pub struct Cursor<'a> {
     frame: PhantomData<&'a [u8]>,
 }
 
-impl<'a> Cursor<'a> {
+impl<'a> Linear<'a> {
     /// A cursor at the start of `frame`.
     #[inline(always)]
     pub fn new(frame: &'a [u8]) -> Self {
@@ -43,35 +65,20 @@ impl<'a> Cursor<'a> {
     pub unsafe fn from_raw(start: *const u8, end: *const u8) -> Self {
         Self { start, position: start, offset: 0, end, frame: PhantomData }
     }
+}
 
-    /// How many bytes lie between the start of the frame and this position.
+impl Cursor for Linear<'_> {
     #[inline(always)]
-    pub fn offset(&self) -> usize {
-        self.offset
-    }
-
-    /// The position `offset` bytes behind the start of the frame; `None` beyond [`MAX_OFFSET`].
-    #[inline(always)]
-    pub fn at(&self, offset: usize) -> Option<Self> {
-        if offset > MAX_OFFSET {
-            return None;
-        }
-        Some(Self { position: self.start.wrapping_add(offset), offset, ..*self })
-    }
-
-    /// Reads a header and moves behind it; `None` if the frame ends before the header does.
-    #[inline(always)]
-    pub fn read<T: Wire>(&mut self) -> Option<&'a T> {
+    fn read<T: Wire>(&mut self) -> Option<T> {
         let header = *self;
         self.skip(size_of::<T>())?;
         // SAFETY: `skip` has shown that `size_of::<T>()` bytes from the old position on lie in the frame, which is
-        // readable and constant for `'a`; `Wire` types have alignment 1 and take any bytes.
-        Some(unsafe { &*header.position.cast::<T>() })
+        // readable; `Wire` types have alignment 1 and take any bytes.
+        Some(unsafe { header.position.cast::<T>().read() })
     }
 
-    /// Moves `length` bytes forward; `None` if the frame ends before that.
     #[inline(always)]
-    pub fn skip(&mut self, length: usize) -> Option<()> {
+    fn skip(&mut self, length: usize) -> Option<()> {
         let behind = self.position.wrapping_add(length);
         if behind > self.end {
             return None;
@@ -81,11 +88,17 @@ impl<'a> Cursor<'a> {
         Some(())
     }
 
-    /// The next byte, without moving.
     #[inline(always)]
-    pub fn peek(&self) -> Option<u8> {
-        let mut ahead = *self;
-        ahead.read::<[u8; 1]>().map(|&[byte]| byte)
+    fn at(&self, offset: usize) -> Option<Self> {
+        if offset > MAX_OFFSET {
+            return None;
+        }
+        Some(Self { position: self.start.wrapping_add(offset), offset, ..*self })
+    }
+
+    #[inline(always)]
+    fn offset(&self) -> usize {
+        self.offset
     }
 }
 
@@ -99,19 +112,19 @@ mod tests {
     #[test]
     fn reads_up_to_the_last_byte_and_no_further() {
         let frame = [1, 2, 3];
-        let mut cursor = Cursor::new(&frame);
-        assert_eq!(cursor.read::<[u8; 2]>(), Some(&[1, 2]));
+        let mut cursor = Linear::new(&frame);
+        assert_eq!(cursor.read::<[u8; 2]>(), Some([1, 2]));
         assert_eq!(cursor.read::<[u8; 2]>(), None);
         assert_eq!(cursor.offset(), 2, "a failed read does not move");
         assert_eq!(cursor.peek(), Some(3));
-        assert_eq!(cursor.read::<[u8; 1]>(), Some(&[3]));
+        assert_eq!(cursor.read::<[u8; 1]>(), Some([3]));
         assert_eq!(cursor.peek(), None);
     }
 
     #[test]
     fn at_counts_from_the_start() {
         let frame = [1, 2, 3];
-        let mut cursor = Cursor::new(&frame);
+        let mut cursor = Linear::new(&frame);
         cursor.skip(3).unwrap();
         assert_eq!(cursor.at(1).unwrap().peek(), Some(2));
         assert_eq!(cursor.at(3).unwrap().peek(), None);

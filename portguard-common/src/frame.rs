@@ -9,6 +9,9 @@ use crate::layout::Wire;
 /// one more costs the verifier work on every path behind it.
 pub const MAX_VLAN_TAGS: usize = 4;
 
+/// The most that [`parse`] reads of a frame, in bytes.
+pub const LONGEST_HEADER: usize = size_of::<EthernetHeader>() + MAX_VLAN_TAGS * size_of::<VlanTag>();
+
 /// What stands at the start of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
@@ -54,20 +57,20 @@ unsafe impl Wire for VlanTag {}
 
 /// What the link layer carries.
 #[derive(Clone, Copy, Debug)]
-pub enum Link<'a> {
+pub enum Link<C> {
     /// An IPv4 packet begins here.
-    Ipv4(Cursor<'a>),
+    Ipv4(C),
     /// An IPv6 packet begins here.
-    Ipv6(Cursor<'a>),
+    Ipv6(C),
     /// Anything else; also a frame that is too short to say what it carries, which Linux does not take for IP either.
     Other,
     /// More than [`MAX_VLAN_TAGS`] tags, up to here.
-    TooManyTags(Cursor<'a>),
+    TooManyTags(C),
 }
 
 /// Finds out what the frame carries.
 #[inline(always)]
-pub fn parse(frame: Cursor<'_>, link_type: LinkType) -> Link<'_> {
+pub fn parse<C: Cursor>(frame: C, link_type: LinkType) -> Link<C> {
     match link_type {
         LinkType::Ethernet => ethernet(frame).unwrap_or(Link::Other),
         LinkType::RawIp => match frame.peek().map(|byte| byte >> 4) {
@@ -79,7 +82,7 @@ pub fn parse(frame: Cursor<'_>, link_type: LinkType) -> Link<'_> {
 }
 
 #[inline(always)]
-fn ethernet(mut cursor: Cursor<'_>) -> Option<Link<'_>> {
+fn ethernet<C: Cursor>(mut cursor: C) -> Option<Link<C>> {
     let mut ethertype = cursor.read::<EthernetHeader>()?.ethertype_be;
     for _ in 0..MAX_VLAN_TAGS {
         if !is_vlan(ethertype) {

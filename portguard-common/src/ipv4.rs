@@ -37,8 +37,8 @@ const FRAGMENT_OFFSET: [u8; 2] = [0x1f, 0xff];
 
 /// The segment or datagram for the guarded port that the packet at `cursor` is, if it is one.
 #[inline(always)]
-pub(crate) fn knock(mut cursor: Cursor<'_>, step: impl ChainStep) -> Result<Option<Knock<[u8; 4]>>, Fault> {
-    let header: &Header = cursor.read().ok_or(Fault::Truncated)?;
+pub(crate) fn knock(mut cursor: impl Cursor, step: &impl ChainStep) -> Result<Option<Knock<[u8; 4]>>, Fault> {
+    let header: Header = cursor.read().ok_or(Fault::Truncated)?;
     let ihl = usize::from(header.version_ihl & 0xf) * 4;
     if header.version_ihl >> 4 != 4 || ihl < HEADER_LEN {
         return Err(Fault::Malformed);

@@ -82,8 +82,8 @@ impl Chain {
 }
 
 /// Where the walk along the extension headers is, packed into 64 bits: from the lowest bit up, 32 bits of offset from
-/// the start of the frame, eight bits of the number of the header there, and [`Position::ENDED`] if the packet has no
-/// ports or [`Position::CUT_SHORT`] if the frame ends before the header does.
+/// the start of the frame, eight bits of the number of the header there, and `ENDED` if the packet has no
+/// ports or `CUT_SHORT` if the frame ends before the header does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Position(pub u64);
 
@@ -115,12 +115,12 @@ pub trait ChainStep {
 
 /// The step as the host makes it.
 #[derive(Clone, Copy, Debug)]
-pub struct DirectStep<'a>(
+pub struct DirectStep<C>(
     /// A cursor over the frame.
-    pub Cursor<'a>,
+    pub C,
 );
 
-impl ChainStep for DirectStep<'_> {
+impl<C: Cursor> ChainStep for DirectStep<C> {
     fn step(&self, position: Position) -> Position {
         step_over(self.0, position)
     }
@@ -128,7 +128,7 @@ impl ChainStep for DirectStep<'_> {
 
 /// The position behind the extension header at `position` of the frame that `frame` is a cursor over.
 #[inline(always)]
-pub fn step_over(frame: Cursor<'_>, position: Position) -> Position {
+pub fn step_over(frame: impl Cursor, position: Position) -> Position {
     let Some(mut cursor) = frame.at(position.offset()) else { return Position::CUT_SHORT };
     let Some(header) = cursor.read::<ExtensionHeader>() else { return Position::CUT_SHORT };
     let length = match position.header() {
@@ -151,12 +151,12 @@ pub fn step_over(frame: Cursor<'_>, position: Position) -> Position {
 /// TCP or UDP behind the extension headers that begin at `cursor` with one of number `header`; `None` if the packet
 /// is neither, or a later fragment.
 #[inline(always)]
-pub(crate) fn upper_layer(
-    cursor: Cursor<'_>,
+pub(crate) fn upper_layer<C: Cursor>(
+    cursor: C,
     header: u8,
     chain: Chain,
-    step: impl ChainStep,
-) -> Result<Option<(Protocol, Cursor<'_>)>, Fault> {
+    step: &impl ChainStep,
+) -> Result<Option<(Protocol, C)>, Fault> {
     if !chain.has(header) {
         return Ok(None);
     }
@@ -182,8 +182,11 @@ pub(crate) fn upper_layer(
 
 /// The segment or datagram for the guarded port that the packet at `cursor` is, if it is one.
 #[inline(always)]
-pub(crate) fn knock(mut cursor: Cursor<'_>, step: impl ChainStep) -> Result<Option<Knock<[u8; 16]>>, Fault> {
-    let header: &Header = cursor.read().ok_or(Fault::Truncated)?;
+pub(crate) fn knock(
+    mut cursor: impl Cursor,
+    step: &impl ChainStep,
+) -> Result<Option<Knock<[u8; 16]>>, Fault> {
+    let header: Header = cursor.read().ok_or(Fault::Truncated)?;
     if header.version_class >> 4 != 6 {
         return Err(Fault::Malformed);
     }

@@ -119,7 +119,7 @@ pub struct Bucket<K: Key> {
     /// Of the packet of a single.
     lengths: [u16; WAYS],
     states: [u8; WAYS],
-    /// Odd while an eviction moves counts from a way to the remainder: a reader then tries again.
+    /// Odd while a way changes hands: a reader then tries again.
     sequence: u32,
     remainder: Count,
     padding: K::Padding,
@@ -176,7 +176,7 @@ pub struct Event<K> {
 pub trait Records {
     /// The record of a way. `None` never happens where the tables have the right sizes; the packet is then counted in
     /// the remainder.
-    fn record(&self, way: usize) -> Option<&mut Record>;
+    fn record(&mut self, way: usize) -> Option<&mut Record>;
 }
 
 impl Record {
@@ -198,7 +198,7 @@ impl Record {
 impl<K: Key> Bucket<K> {
     /// Counts a denied packet whose source has its place in this bucket.
     #[inline(always)]
-    pub fn count(&mut self, event: &Event<K>, records: &impl Records) {
+    pub fn count(&mut self, event: &Event<K>, records: &mut impl Records) {
         match self.way_of(event.source) {
             Some(way) => self.count_again(way, event, records),
             None => self.count_first(event, records),
@@ -211,7 +211,7 @@ impl<K: Key> Bucket<K> {
     }
 
     #[inline(always)]
-    fn count_again(&mut self, way: usize, event: &Event<K>, records: &impl Records) {
+    fn count_again(&mut self, way: usize, event: &Event<K>, records: &mut impl Records) {
         let way = way % WAYS;
         let Some(record) = records.record(way) else {
             self.remainder.add_packet(event.bytes);
@@ -230,17 +230,15 @@ impl<K: Key> Bucket<K> {
     }
 
     #[inline(always)]
-    fn count_first(&mut self, event: &Event<K>, records: &impl Records) {
-        if let Some(way) = (0..WAYS).find(|&way| self.states[way] == state::EMPTY) {
-            self.settle(way, event, records);
-            return;
-        }
+    fn count_first(&mut self, event: &Event<K>, records: &mut impl Records) {
         let start = event.hash as usize;
+        let empty = (0..WAYS).find(|&way| self.states[way] == state::EMPTY);
         let single =
             (0..WAYS).map(|way| (start + way) % WAYS).find(|&way| state::is_single(self.states[way]));
-        let (way, gone) = match single {
-            Some(way) => (way, self.single(way).count),
-            None => self.least_established(records),
+        let (way, gone) = match (empty, single) {
+            (Some(way), _) => (way, Count::default()),
+            (None, Some(way)) => (way, self.single(way).count),
+            (None, None) => self.least_established(records),
         };
         self.sequence = self.sequence.wrapping_add(1);
         compiler_fence(Ordering::SeqCst);
@@ -252,7 +250,7 @@ impl<K: Key> Bucket<K> {
 
     /// Gives a way to a new source.
     #[inline(always)]
-    fn settle(&mut self, way: usize, event: &Event<K>, records: &impl Records) {
+    fn settle(&mut self, way: usize, event: &Event<K>, records: &mut impl Records) {
         let way = way % WAYS;
         self.keys[way] = event.source;
         self.first_seen[way] = event.now;
@@ -278,7 +276,7 @@ impl<K: Key> Bucket<K> {
     /// The established source with the fewest packets: its way, and what it has sent. Rare: with an established source
     /// in each way, the next new source becomes a single, and singles make way first.
     #[inline(always)]
-    fn least_established(&self, records: &impl Records) -> (usize, Count) {
+    fn least_established(&self, records: &mut impl Records) -> (usize, Count) {
         let mut least: Option<(usize, Count)> = None;
         for way in 0..WAYS {
             if let Some(record) = records.record(way)
@@ -321,10 +319,13 @@ impl<K: Key> Bucket<K> {
         self.remainder
     }
 
-    /// Changes with each eviction, and is odd while one is under way: a copy of the bucket and its records holds
-    /// together if this was even before the copy and is the same after it.
-    pub fn sequence(&self) -> u32 {
-        self.sequence
+    /// Where the sequence number is: see [`Bucket::is_whole`].
+    pub const SEQUENCE_OFFSET: usize = core::mem::offset_of!(Self, sequence);
+
+    /// Whether a copy of a bucket, and of its records, holds together. `before` and `after` are the sequence numbers
+    /// that were read from the original before the first and after the last byte was copied.
+    pub fn is_whole(before: u32, after: u32) -> bool {
+        before == after && before.is_multiple_of(2)
     }
 }
 

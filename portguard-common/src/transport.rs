@@ -73,7 +73,7 @@ unsafe impl Wire for Ports {}
 
 /// Whether the segment or datagram at `cursor` is for [`PORT`].
 #[inline(always)]
-pub fn is_for_guarded_port(mut cursor: Cursor<'_>) -> Result<bool, Fault> {
+pub fn is_for_guarded_port(mut cursor: impl Cursor) -> Result<bool, Fault> {
     let ports = cursor.read::<Ports>().ok_or(Fault::Truncated)?;
     Ok(ports.destination_be == PORT.to_be_bytes())
 }

@@ -58,7 +58,7 @@ pub trait Court<A: Address> {
 ///
 /// `step` is [`ipv6::step_over`] applied to the frame, or a call that comes to the same.
 #[inline(always)]
-pub fn judge<Outcome, C>(frame: Cursor<'_>, link_type: LinkType, court: &C, step: impl ChainStep) -> Outcome
+pub fn judge<Outcome, C>(frame: impl Cursor, link_type: LinkType, court: &C, step: &impl ChainStep) -> Outcome
 where
     C: Court<[u8; 4], Outcome = Outcome> + Court<[u8; 16], Outcome = Outcome>,
 {
@@ -76,7 +76,7 @@ where
 fn settle<A: Address, C: Court<A>>(
     court: &C,
     knock: Result<Option<Knock<A>>, Fault>,
-    packet: Cursor<'_>,
+    packet: impl Cursor,
 ) -> C::Outcome {
     let verdict = match knock {
         Ok(None) => Verdict::Pass,

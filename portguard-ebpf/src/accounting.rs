@@ -2,7 +2,7 @@
 
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_jiffies64};
 use portguard_common::sources::{Event, Key as _, Record, Records, STAMP_SHIFT, Stamp, WAYS};
-use portguard_common::totals::Totals;
+use portguard_common::totals::{Count, Totals};
 use portguard_common::verdict::{Fault, Knock};
 
 use crate::family::Family;
@@ -23,31 +23,31 @@ impl Account {
 
     #[inline(always)]
     pub(crate) fn allowed(&self) {
-        if let Some(totals) = self.totals() {
-            totals.allowed.add_packet(self.bytes);
-        }
+        self.add(|totals| &mut totals.allowed);
     }
 
     #[inline(always)]
     pub(crate) fn rejected(&self, fault: Fault) {
-        if let Some(totals) = self.totals() {
-            totals.fault(fault).add_packet(self.bytes);
-        }
+        self.add(|totals| totals.fault(fault));
     }
 
     #[inline(always)]
     pub(crate) fn let_through_in_audit_mode(&self) {
-        if let Some(totals) = self.totals() {
-            totals.would_drop.add_packet(self.bytes);
-        }
+        self.add(|totals| &mut totals.would_drop);
     }
 
     #[inline(always)]
     pub(crate) fn denied<A: Family>(&self, knock: Knock<A>) {
-        if !self.attribute(knock)
-            && let Some(totals) = self.totals()
-        {
-            totals.unattributed.add_packet(self.bytes);
+        if !self.attribute(knock) {
+            self.add(|totals| &mut totals.unattributed);
+        }
+    }
+
+    #[inline(always)]
+    fn add(&self, counter: impl FnOnce(&mut Totals) -> &mut Count) {
+        if let Some(totals) = TOTALS.get_ptr_mut(self.cpu) {
+            // SAFETY: the map holds zeroed or written `Totals`, and no other CPU writes to this CPU's.
+            counter(unsafe { &mut *totals }).add_packet(self.bytes);
         }
     }
 
@@ -62,14 +62,8 @@ impl Account {
         let Some(bucket) = A::buckets().get_ptr_mut(index) else { return false };
         let event = Event { source, hash, bytes: self.bytes, protocol: knock.protocol, now: now() };
         // SAFETY: the map holds zeroed or written buckets, and no other CPU writes to this CPU's slice.
-        unsafe { &mut *bucket }.count(&event, &RecordsOf { records: A::records(), bucket: index });
+        unsafe { &mut *bucket }.count(&event, &mut RecordsOf { records: A::records(), bucket: index });
         true
-    }
-
-    #[inline(always)]
-    fn totals(&self) -> Option<&mut Totals> {
-        // SAFETY: the map holds zeroed or written `Totals`, and no other CPU writes to this CPU's.
-        TOTALS.get_ptr_mut(self.cpu).map(|totals| unsafe { &mut *totals })
     }
 }
 
@@ -87,7 +81,7 @@ struct RecordsOf {
 
 impl Records for RecordsOf {
     #[inline(always)]
-    fn record(&self, way: usize) -> Option<&mut Record> {
+    fn record(&mut self, way: usize) -> Option<&mut Record> {
         let record = self.records.get_ptr_mut(self.bucket * WAYS as u32 + way as u32)?;
         // SAFETY: the map holds zeroed or written records, no other CPU writes to this CPU's, and the algorithm holds
         // one record at a time.

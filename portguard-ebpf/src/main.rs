@@ -10,38 +10,61 @@
 //! - Where a map has no answer (which its loader rules out), the packet is treated as denied: fail closed.
 #![no_std]
 #![no_main]
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "programs take their context as aya's macro hands it over"
+)]
 
 mod accounting;
 mod court;
 mod family;
 mod maps;
+mod packet;
 
 use core::mem::size_of;
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_ebpf::bindings::xdp_md;
-use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns, bpf_xdp_get_buff_len};
+use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns};
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
-use portguard_common::cursor::Cursor;
+use portguard_common::frame::LONGEST_HEADER;
 use portguard_common::ipv6::{self, ChainStep, Position};
 use portguard_common::verdict;
 
 use crate::court::KernelCourt;
+use crate::packet::AllBuffers;
 
 /// The guard for interfaces whose packets come in one buffer.
 #[xdp]
 pub(crate) fn portguard(ctx: XdpContext) -> u32 {
-    let frame_len = ctx.data_end() - ctx.data();
-    guard(&ctx, frame_len as u64)
+    let frame_len = (ctx.data_end() - ctx.data()) as u64;
+    let court = KernelCourt { frame_len, elsewhere: None };
+    verdict::judge(packet::first_buffer(&ctx), maps::link_type(), &court, &FirstBufferStep(ctx.ctx))
 }
 
 /// The same for packets in several buffers (jumbo frames, large receive offload): Linux 5.18 and later.
 #[xdp(frags)]
 pub(crate) fn portguard_frags(ctx: XdpContext) -> u32 {
-    // SAFETY: the helper takes the context that the kernel has handed to the program.
-    let frame_len = unsafe { bpf_xdp_get_buff_len(ctx.ctx) };
-    guard(&ctx, frame_len)
+    let first_len = (ctx.data_end() - ctx.data()) as u64;
+    let frame_len = packet::len(&ctx);
+    let elsewhere = (first_len < frame_len).then_some(ctx.ctx);
+    if first_len < LONGEST_HEADER as u64 && elsewhere.is_some() {
+        // Some drivers leave the first buffer empty: it then cannot even say that the packet is not IP.
+        return portguard_scattered(ctx.ctx);
+    }
+    let court = KernelCourt { frame_len, elsewhere };
+    verdict::judge(packet::first_buffer(&ctx), maps::link_type(), &court, &FirstBufferStep(ctx.ctx))
+}
+
+/// Judges a packet whose headers go on behind its first buffer. A BPF global function, so that the verifier checks it
+/// apart from the common case.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn portguard_scattered(ctx: *mut xdp_md) -> u32 {
+    let ctx = XdpContext::new(ctx);
+    let court = KernelCourt { frame_len: packet::len(&ctx), elsewhere: None };
+    verdict::judge(AllBuffers::new(&ctx), maps::link_type(), &court, &AllBuffersStep(ctx.ctx))
 }
 
 /// Says what time it is on both clocks that the loader needs to make sense of a stamp: writes the jiffies, then the
@@ -58,22 +81,10 @@ pub(crate) fn portguard_clock(ctx: XdpContext) -> u32 {
     XDP_PASS
 }
 
-#[inline(always)]
-fn guard(ctx: &XdpContext, frame_len: u64) -> u32 {
-    verdict::judge(frame(ctx), maps::link_type(), &KernelCourt { frame_len }, KernelStep(ctx.ctx))
-}
-
-#[inline(always)]
-fn frame(ctx: &XdpContext) -> Cursor<'_> {
-    // SAFETY: the kernel keeps this memory readable while the program runs, and nothing here writes to it (the clock
-    // program does, and parses nothing).
-    unsafe { Cursor::from_raw(ctx.data() as *const u8, ctx.data_end() as *const u8) }
-}
-
 /// A step along the extension headers as a call of [`portguard_step`].
-struct KernelStep(*mut xdp_md);
+struct FirstBufferStep(*mut xdp_md);
 
-impl ChainStep for KernelStep {
+impl ChainStep for FirstBufferStep {
     #[inline(always)]
     fn step(&self, position: Position) -> Position {
         Position(portguard_step(self.0, position.0))
@@ -85,7 +96,24 @@ impl ChainStep for KernelStep {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn portguard_step(ctx: *mut xdp_md, position: u64) -> u64 {
-    ipv6::step_over(frame(&XdpContext::new(ctx)), Position(position)).0
+    ipv6::step_over(packet::first_buffer(&XdpContext::new(ctx)), Position(position)).0
+}
+
+/// A step along extension headers that may lie in any buffer.
+struct AllBuffersStep(*mut xdp_md);
+
+impl ChainStep for AllBuffersStep {
+    #[inline(always)]
+    fn step(&self, position: Position) -> Position {
+        Position(portguard_scattered_step(self.0, position.0))
+    }
+}
+
+/// As [`portguard_step`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn portguard_scattered_step(ctx: *mut xdp_md, position: u64) -> u64 {
+    ipv6::step_over(AllBuffers::new(&XdpContext::new(ctx)), Position(position)).0
 }
 
 #[cfg(target_arch = "bpf")]

@@ -48,6 +48,13 @@ impl RustcVersion {
     }
 }
 
+impl fmt::Display for RustcVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let release: Vec<_> = self.release.iter().map(ToString::to_string).collect();
+        write!(f, "{}, LLVM {}", release.join("."), self.llvm)
+    }
+}
+
 /// The numbers at the head of a version: `1.97.0-nightly` is `[1, 97, 0]`.
 pub(crate) fn numbers(version: &str) -> Vec<u32> {
     let end = version.find(|c: char| c != '.' && !c.is_ascii_digit()).unwrap_or(version.len());
@@ -201,6 +208,10 @@ impl Toolchain {
             .env("RUSTC", compiler.path())
             // aya-ebpf uses `feature(asm_experimental_arch)`: there is no BPF without it.
             .env("RUSTC_BOOTSTRAP", "1")
+            // BTF is made from debug information. In the workspace's Cargo.toml these two would be a warning of every
+            // `cargo install`, which leaves the kernel program's package out.
+            .env("CARGO_PROFILE_RELEASE_DEBUG", "2")
+            .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1")
             .env("CARGO_ENCODED_RUSTFLAGS", self.flags().join(OsStr::new("\x1f")))
             .args([
                 subcommand,
@@ -229,7 +240,6 @@ impl Toolchain {
         let mut flags = vec![
             linker,
             format!("--cfg=bpf_target_arch=\"{}\"", self.target.arch).into(),
-            "-Cdebuginfo=2".into(),
             "-Clink-arg=--btf".into(),
             "-Ctarget-cpu=v3".into(),
         ];
@@ -247,7 +257,7 @@ impl fmt::Display for Toolchain {
         let Self { compiler, linker, target } = self;
         let (rustc, bpf_linker) = (compiler.rustc.display(), linker.path.display());
         let Target { arch, .. } = target;
-        write!(f, "{rustc} ({:?}), {bpf_linker}, {} on {arch}", compiler.version, target.triple())
+        write!(f, "{rustc} ({}), {bpf_linker}, {} on {arch}", compiler.version, target.triple())
     }
 }
 

@@ -1,6 +1,7 @@
 //! One error type for every command: what failed, why, and what to do next.
 
 use std::fmt;
+use std::io;
 
 use crate::allowlist::Invalid;
 
@@ -54,6 +55,15 @@ impl Error {
     /// Shorthand for a failure with exit code 1.
     pub fn failed(what: impl Into<String>) -> Self {
         Self::new(Kind::Failed, what)
+    }
+
+    /// A system call that failed. Where the kernel says that it is not permitted, so does the exit code.
+    pub fn from_io(what: impl Into<String>, error: &io::Error) -> Self {
+        let kind = match error.kind() {
+            io::ErrorKind::PermissionDenied => Kind::NotPermitted,
+            _ => Kind::Failed,
+        };
+        Self::new(kind, what).because(error)
     }
 
     /// Adds the cause.

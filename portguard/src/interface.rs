@@ -3,7 +3,7 @@
 
 use futures_util::TryStreamExt as _;
 use rtnetlink::packet_route::link::{
-    InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp, XdpAttached,
+    InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp, Prop,
 };
 
 use crate::error::{Error, Kind, Result};
@@ -23,8 +23,10 @@ pub struct Interface {
     pub kind: Option<String>,
     /// Whether this is the loopback interface.
     pub loopback: bool,
-    /// The XDP program on it, whoever attached it.
-    pub xdp: Option<AttachedXdp>,
+    /// Other names, by which it can be called as well.
+    pub alternative_names: Vec<String>,
+    /// The XDP programs on it, whoever attached them: at most one of each mode.
+    pub xdp: Vec<AttachedXdp>,
 }
 
 /// An XDP program on an interface.
@@ -71,7 +73,10 @@ pub fn by_name(name: &str) -> Result<Interface> {
     let interfaces = all()?;
     let names: Vec<&str> = interfaces.iter().map(|interface| interface.name.as_str()).collect();
     let known = names.join(", ");
-    interfaces.iter().find(|interface| interface.name == name).cloned().ok_or_else(|| {
+    let called = |interface: &&Interface| {
+        interface.name == name || interface.alternative_names.iter().any(|other| other == name)
+    };
+    interfaces.iter().find(called).cloned().ok_or_else(|| {
         Error::new(Kind::NotThere, format!("{name}: no such interface"))
             .remedy(format!("There are: {known}."))
     })
@@ -94,7 +99,8 @@ impl From<LinkMessage> for Interface {
             hardware_type: message.header.link_layer_type.into(),
             kind: None,
             loopback: message.header.flags.contains(LinkFlags::Loopback),
-            xdp: None,
+            alternative_names: Vec::new(),
+            xdp: Vec::new(),
         };
         for attribute in message.attributes {
             match attribute {
@@ -106,7 +112,16 @@ impl From<LinkMessage> for Interface {
                         _ => None,
                     });
                 }
-                LinkAttribute::Xdp(xdp) => interface.xdp = attached(&xdp),
+                LinkAttribute::PropList(properties) => {
+                    interface.alternative_names = properties
+                        .into_iter()
+                        .filter_map(|property| match property {
+                            Prop::AltIfName(name) => Some(name),
+                            _ => None,
+                        })
+                        .collect();
+                }
+                LinkAttribute::Xdp(xdp) => interface.xdp = xdp.iter().filter_map(attached).collect(),
                 _ => {}
             }
         }
@@ -118,18 +133,13 @@ fn kind_name(kind: &InfoKind) -> String {
     kind.to_string()
 }
 
-fn attached(attributes: &[LinkXdp]) -> Option<AttachedXdp> {
-    let mode = attributes.iter().find_map(|attribute| match attribute {
-        LinkXdp::Attached(XdpAttached::Driver) => Some(XdpMode::Native),
-        LinkXdp::Attached(XdpAttached::SocketBuffer) => Some(XdpMode::Generic),
-        LinkXdp::Attached(XdpAttached::Hardware) => Some(XdpMode::Offload),
-        // Several programs in several modes: the native one sees the packets first.
-        LinkXdp::Attached(XdpAttached::Multiple) => Some(XdpMode::Native),
-        _ => None,
-    })?;
-    let program_id = attributes.iter().find_map(|attribute| match (mode, attribute) {
-        (_, LinkXdp::ProgId(id)) | (XdpMode::Native, LinkXdp::DrvProgId(id)) => Some(*id),
-        _ => None,
-    })?;
+/// The kernel names the program of each mode, whether there is one or several (`rtnl_xdp_fill`).
+fn attached(attribute: &LinkXdp) -> Option<AttachedXdp> {
+    let (mode, program_id) = match attribute {
+        LinkXdp::DrvProgId(id) => (XdpMode::Native, *id),
+        LinkXdp::SkbProgId(id) => (XdpMode::Generic, *id),
+        LinkXdp::HwProgId(id) => (XdpMode::Offload, *id),
+        _ => return None,
+    };
     Some(AttachedXdp { mode, program_id })
 }

@@ -9,7 +9,7 @@ use portguard::{commands, output};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let mut out = io::BufWriter::new(io::stdout().lock());
+    let mut out = io::BufWriter::new(UntilReaderLeaves(io::stdout().lock()));
     let result = match &cli.command {
         Command::Attach(args) => commands::attach::run(args, &mut out),
         Command::Detach(args) => commands::detach::run(args, &mut out),
@@ -18,14 +18,28 @@ fn main() -> ExitCode {
         Command::Stats(args) => commands::stats::run(args, &mut out),
         Command::Check(args) => commands::check::run(args, &mut out),
     };
-    let result = result.and_then(|code| match out.flush() {
-        Ok(()) => Ok(code),
-        // The reader went away (`portguard stats | head`): nobody is left to be told.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(code),
-        Err(error) => Err(commands::unwritten(error)),
-    });
+    let result = result.and_then(|code| out.flush().map(|()| code).map_err(commands::unwritten));
     result.unwrap_or_else(|error| {
         output::error::print(&error);
         ExitCode::from(error.kind().exit_code())
     })
+}
+
+/// Output that nobody reads any more (`portguard stats | head`) is no failure, and no reason to leave work half done.
+struct UntilReaderLeaves<W>(W);
+
+impl<W: io::Write> io::Write for UntilReaderLeaves<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.0.write(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(bytes.len()),
+            result => result,
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self.0.flush() {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            result => result,
+        }
+    }
 }

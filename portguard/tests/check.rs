@@ -143,6 +143,24 @@ fn missing_file() {
 }
 
 #[test]
+fn name_with_control_characters() {
+    let folder = folder_with("a\n\x1b[31mlist.yaml", "allow: [10.1.2.3/16]");
+    let printed = check(folder.path(), &["a\n\x1b[31mlist.yaml"]);
+    let (_command, printed) = printed.split_once("----- stderr -----").expect("a separator");
+    insta::assert_snapshot!(printed, @r#"
+    error: 10.1.2.3/16 has host bits set
+     --> a\n\u{1b}[31mlist.yaml:1:9
+      |
+    1 | allow: [10.1.2.3/16]
+      |         ^^^^^^^^^^^
+      = help: did you mean 10.1.0.0/16 or 10.1.2.3/32?
+
+    portguard: a\n\u{1b}[31mlist.yaml is not a valid allowlist: 1 error
+    ----- exit code: 3 -----
+    "#);
+}
+
+#[test]
 fn folder() {
     let folder = TempDir::new().expect("a temporary folder");
     insta::assert_snapshot!(check(folder.path(), &["."]), @r#"

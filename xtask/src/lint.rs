@@ -53,11 +53,13 @@ fn checks(toolchain: &Toolchain) -> Result<Vec<(&'static str, Command)>> {
     let mut documentation = cargo();
     documentation.arg("doc").args(HOST).args(["--lib", "--no-deps", "--document-private-items"]);
     documentation.env("RUSTDOCFLAGS", STRICT);
-    // `cargo doc` leaves out a program that has the name of its library.
+    // `cargo doc` leaves out a program that has the name of its library. Quiet, because cargo warns that it lays its
+    // pages over the library's, whose turn is later.
     let program = |name| {
         let mut command = cargo();
         command.args([
             "rustdoc",
+            "--quiet",
             "--locked",
             "--package",
             name,

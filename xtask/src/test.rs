@@ -14,8 +14,11 @@ use crate::{cargo, setup};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Handed on to `cargo test`
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    arguments: Vec<OsString>,
+    #[arg(value_name = "CARGO_ARGS", allow_hyphen_values = true)]
+    cargo: Vec<OsString>,
+    /// Handed on to the test programs
+    #[arg(value_name = "TEST_ARGS", last = true)]
+    programs: Vec<OsString>,
 }
 
 /// Runs all tests.
@@ -27,7 +30,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     // The kernel program is tested as the object that portguard embeds; it cannot run on the host.
     let mut command = cargo();
-    command.args(["test", "--workspace", "--exclude=portguard-ebpf", "--locked"]).args(&args.arguments);
+    command.args(["test", "--workspace", "--exclude=portguard-ebpf", "--locked"]).args(&args.cargo);
+    command.arg("--").args(&args.programs);
     let status = command.status().context("cannot run cargo test")?;
     if !status.success() {
         bail!("tests failed");

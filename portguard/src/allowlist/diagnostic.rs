@@ -128,7 +128,7 @@ impl Place {
 }
 
 /// `text` without characters that would move the cursor, change colours or hide something.
-pub(super) fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut printable, character| {
         if character.is_control() || matches!(character, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
             printable.extend(character.escape_debug());

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 use sha2::{Digest as _, Sha256};
 
+pub(crate) use self::diagnostic::printable;
 pub use self::diagnostic::{Diagnostic, Diagnostics, Severity, Style};
 use self::source::{Source, Span};
 use crate::error::{Error, Kind};
@@ -170,7 +171,8 @@ impl Invalid {
 
 impl From<Box<Invalid>> for Error {
     fn from(invalid: Box<Invalid>) -> Self {
-        Self::new(Kind::InvalidAllowlist, format!("{} is not a valid allowlist", invalid.path.display()))
+        let path = printable(&invalid.path.to_string_lossy());
+        Self::new(Kind::InvalidAllowlist, format!("{path} is not a valid allowlist"))
             .because(invalid.errors.count())
             .with_allowlist(invalid)
     }

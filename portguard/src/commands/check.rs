@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use crate::allowlist::{Allowlist, Checked, Diagnostic, Diagnostics, Invalid, Style};
+use crate::allowlist::{Allowlist, Checked, Diagnostic, Diagnostics, Invalid, Style, printable};
 use crate::cli::Check;
 use crate::commands::{print_json, unwritten};
 use crate::error::{Kind, Result};
@@ -28,7 +28,7 @@ pub fn run(args: &Check, out: &mut dyn Write) -> Result<ExitCode> {
     writeln!(
         out,
         "{}: {} {} ({} IPv4, {} IPv6), {}",
-        args.path.display(),
+        printable(&args.path.to_string_lossy()),
         allowlist.entries().len(),
         if allowlist.entries().len() == 1 { "entry" } else { "entries" },
         allowlist.prefixes_v4(),

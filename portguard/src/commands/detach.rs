@@ -4,9 +4,10 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use crate::cli::Detach;
-use crate::commands::{for_each, lock, print, unique};
+use crate::commands::{NOTHING_GUARDED, for_each, lock, print, unique};
 use crate::error::Result;
-use crate::guard::{self, Guard, Home};
+use crate::guard::{self, Home};
+use crate::output;
 
 /// Detaches from each of the interfaces, whatever happens to the others.
 ///
@@ -16,16 +17,14 @@ pub fn run(args: &Detach, out: &mut dyn Write) -> Result<ExitCode> {
     guard::require_privileges()?;
     let home = Home::find()?;
     let _lock = home.as_ref().map(lock).transpose()?;
-    let mut detach = |guard: Result<Guard>| {
-        let guard = guard?;
-        guard::detach(&guard)?;
-        print(out, &format!("{}: detached, port 111 is open\n", guard.interface().name))
-    };
-    let code = if args.all {
-        for_each(Guard::all(home.as_ref())?, |guard| detach(Ok(guard)))
-    } else {
-        for_each(unique(&args.interfaces), |name| detach(Guard::by_name(home.as_ref(), name)))
-    };
+    let names = if args.all { guard::guarded_names(home.as_ref())? } else { args.interfaces.clone() };
+    if names.is_empty() {
+        output::error::note(NOTHING_GUARDED);
+    }
+    let code = for_each(unique(&names), |name| {
+        guard::detach(home.as_ref(), name)?;
+        print(out, &format!("{name}: detached, port 111 is open\n"))
+    });
     if let Some(home) = &home {
         guard::sweep(home)?;
     }

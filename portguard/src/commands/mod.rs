@@ -18,6 +18,9 @@ use crate::error::{Error, Result};
 use crate::guard::{Home, Lock};
 use crate::output;
 
+/// Said where there is nothing to show or to do.
+const NOTHING_GUARDED: &str = "no interface of this network namespace is guarded";
+
 /// Reads a list that is to be put in force; shows what is odd about it.
 fn load_allowlist(path: &Path) -> Result<Allowlist> {
     let Checked { allowlist, warnings } = Allowlist::load(path)?;
@@ -55,7 +58,8 @@ fn unique(names: &[String]) -> Vec<&String> {
 }
 
 fn print(out: &mut dyn Write, text: &str) -> Result<()> {
-    out.write_all(text.as_bytes()).map_err(unwritten)
+    // At once: an error about the next interface comes after what was said about this one.
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(unwritten)
 }
 
 fn print_json(out: &mut dyn Write, document: &impl Serialize) -> Result<()> {

@@ -1,5 +1,6 @@
 //! `portguard reload`: puts a changed allowlist in force.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::PathBuf;
@@ -7,12 +8,12 @@ use std::process::ExitCode;
 
 use ipnet::IpNet;
 
-use crate::allowlist::{Allowlist, Entry};
+use crate::allowlist::{self, Allowlist};
 use crate::cli::{DEFAULT_ALLOWLIST, Reload};
-use crate::commands::{for_each, load_allowlist, lock, print};
+use crate::commands::{NOTHING_GUARDED, for_each, load_allowlist, lock, print};
 use crate::error::{Error, Kind, Result};
 use crate::guard::{self, Guard, Home};
-use crate::output::lists::Difference;
+use crate::output::{self, lists::Difference};
 
 /// How many changed prefixes are listed.
 const LISTED: usize = 20;
@@ -30,30 +31,44 @@ pub fn run(args: &Reload, out: &mut dyn Write) -> Result<ExitCode> {
     let guards = Guard::select(home.as_ref(), &args.interfaces)?;
     if guards.is_empty() {
         return Err(Error::new(Kind::NotThere, "nothing to reload")
-            .because("no interface of this network namespace is guarded")
+            .because(NOTHING_GUARDED)
             .remedy("Attach a guard with: portguard attach IFACE"));
     }
     let mut lists: BTreeMap<PathBuf, Allowlist> = BTreeMap::new();
     if given.is_none() {
-        for guard in &guards {
-            let path = own_path(guard);
-            if !lists.contains_key(&path) {
-                let list = load_allowlist(&path)?;
-                lists.insert(path, list);
+        for guard in guards.iter().flatten() {
+            if let Entry::Vacant(slot) = lists.entry(own_path(guard)) {
+                let list = load_allowlist(slot.key())?;
+                slot.insert(list);
             }
         }
     }
-    Ok(for_each(&guards, |guard| {
-        let Some(list) = given.as_ref().or_else(|| lists.get(&own_path(guard))) else { return Ok(()) };
-        let generation = guard.list().map_or(0, |list| list.generation);
-        let new: BTreeSet<IpNet> = list.entries().iter().map(Entry::prefix).collect();
-        let difference = Difference::new(&guard.prefixes()?, &new, generation);
+    Ok(for_each(guards, |guard| {
+        let guard = guard?;
+        let Some(list) = given.as_ref().or_else(|| lists.get(&own_path(&guard))) else { return Ok(()) };
         let name = &guard.interface().name;
-        let would = if args.dry_run { " (dry run)" } else { "" };
+        let new: BTreeSet<IpNet> = list.entries().iter().map(allowlist::Entry::prefix).collect();
+        let generation = guard.list().map_or(0, |list| list.generation);
+        let old = guard.prefixes().inspect_err(|error| {
+            output::error::note(&format!("{error}. What changes is not known."));
+        });
         if !args.dry_run {
             guard.reload(list)?;
         }
-        print(out, &format!("{name}: {difference}{would}\n{}", difference.lines(LISTED)))
+        let dry_run = if args.dry_run { " (dry run)" } else { "" };
+        match old {
+            Ok(old) => {
+                let difference = Difference::new(&old, &new, generation);
+                print(out, &format!("{name}: {difference}{dry_run}\n{}", difference.lines(LISTED)))
+            }
+            Err(_) => {
+                let now = generation + 1;
+                print(
+                    out,
+                    &format!("{name}: {} prefixes, generation {generation} -> {now}{dry_run}\n", new.len()),
+                )
+            }
+        }
     }))
 }
 

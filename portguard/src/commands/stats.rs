@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use crate::cli::Stats;
-use crate::commands::{lock, print, print_json, unwritten};
+use crate::commands::{NOTHING_GUARDED, for_each, lock, print, print_json, unwritten};
 use crate::error::Result;
 use crate::guard::{self, Guard, Home};
 use crate::output::{self, stats};
@@ -23,18 +23,20 @@ pub fn run(args: &Stats, out: &mut dyn Write) -> Result<ExitCode> {
     let guards = Guard::select(home.as_ref(), &args.interfaces)?;
     let as_text = !args.json && !args.csv;
     if guards.is_empty() && as_text {
-        output::error::note("no interface of this network namespace is guarded");
+        output::error::note(NOTHING_GUARDED);
     }
     let top = args.top.or(as_text.then_some(DEFAULT_TOP));
     let mut taken_at = guard::unix_now();
     let mut interfaces = Vec::new();
-    for guard in guards {
+    let code = for_each(guards, |guard| {
+        let guard = guard?;
         let (name, mode, enforcing) =
             (guard.interface().name.clone(), guard.mode().word(), guard.is_enforcing());
         let snapshot = if args.reset { guard::reset(guard)? } else { guard.counters()? };
         taken_at = snapshot.taken_at;
         interfaces.push(stats::Interface::new(name, mode, enforcing, snapshot, args.sort, top));
-    }
+        Ok(())
+    });
     let document = stats::Document::new(taken_at, interfaces);
     if args.json {
         print_json(out, &document)?;
@@ -44,5 +46,5 @@ pub fn run(args: &Stats, out: &mut dyn Write) -> Result<ExitCode> {
     } else {
         print(out, &stats::text(&document))?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(code)
 }

@@ -5,9 +5,9 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::allowlist::Sha256Sum;
+use crate::allowlist::{MAX_FILE_SIZE, Sha256Sum};
 use crate::cli::Status;
-use crate::commands::{print, print_json};
+use crate::commands::{NOTHING_GUARDED, for_each, print, print_json};
 use crate::error::{Error, Result};
 use crate::guard::{self, Guard, Home};
 use crate::output::{self, status, time};
@@ -20,16 +20,21 @@ pub fn run(args: &Status, out: &mut dyn Write) -> Result<ExitCode> {
     guard::require_privileges()?;
     let home = Home::find()?;
     let guards = Guard::select(home.as_ref(), &args.interfaces)?;
-    let document = status::Document::new(guards.iter().map(describe).collect::<Result<_>>()?);
+    if guards.is_empty() && !args.json {
+        output::error::note(NOTHING_GUARDED);
+    }
+    let mut described = Vec::new();
+    let code = for_each(guards, |guard| {
+        described.push(describe(&guard?)?);
+        Ok(())
+    });
+    let document = status::Document::new(described);
     if args.json {
         print_json(out, &document)?;
     } else {
-        if guards.is_empty() {
-            output::error::note("no interface of this network namespace is guarded");
-        }
         print(out, &status::text(&document))?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(code)
 }
 
 fn describe(guard: &Guard) -> Result<status::Guard> {
@@ -63,6 +68,6 @@ fn describe(guard: &Guard) -> Result<status::Guard> {
 
 /// Whether a file holds something else than it did, or cannot be read.
 fn has_changed(path: &Path, sha256: Sha256Sum) -> bool {
-    let is_file = fs::metadata(path).is_ok_and(|metadata| metadata.is_file());
-    !is_file || fs::read(path).map_or(true, |bytes| Sha256Sum::of(&bytes) != sha256)
+    let readable = fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() <= MAX_FILE_SIZE);
+    !readable || fs::read(path).map_or(true, |bytes| Sha256Sum::of(&bytes) != sha256)
 }

@@ -1,8 +1,6 @@
-//! Puts a guard on an interface, renews it in place, and takes it off.
+//! Puts a guard on an interface, and renews it in place.
 
-use std::fs;
-use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::Path;
+use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use portguard_common::policy::Policy;
@@ -14,10 +12,11 @@ use crate::guard::bpffs::{self, Home};
 use crate::guard::clock::unix_now;
 use crate::guard::counters::Snapshot;
 use crate::guard::instance::{self, Instance, InstanceName, Keep};
-use crate::guard::lists;
+use crate::guard::link::{LINK_PIN, PinnedLink, remove_directory};
+use crate::guard::lists::{self, Grace};
 use crate::guard::mapped::Mapped;
 use crate::guard::mode;
-use crate::guard::{Guard, LINK_PIN, bpf};
+use crate::guard::{Guard, bpf};
 use crate::interface::{AttachedXdp, Interface, XdpMode};
 
 /// What the user wants of a guard.
@@ -53,9 +52,10 @@ pub fn attach(home: &Home, interface: &Interface, list: &Allowlist, options: Opt
 
 fn attach_new(home: &Home, interface: &Interface, list: &Allowlist, options: Options) -> Result<Attached> {
     let link_type = mode::link_type(interface)?;
-    if let Some(foreign) = interface.xdp {
-        return Err(busy(interface, foreign));
+    if let Some(foreign) = interface.xdp.first() {
+        return Err(busy(interface, *foreign));
     }
+    PinnedLink::require_free(home, interface)?;
     let directory = home.interface(interface.index)?;
     remove_directory(&directory)?;
     bpffs::make_directory(&directory)?;
@@ -66,7 +66,9 @@ fn attach_new(home: &Home, interface: &Interface, list: &Allowlist, options: Opt
         set_audit(&instance.policy, options.audit);
         set_attached_at(&instance.policy, unix_now());
         let attachment = mode::attach(interface, instance.program(), instance.identity(), options.mode)?;
-        pin_link(&directory, &attachment.link)?;
+        let pin = directory.join(LINK_PIN);
+        bpf::pin(attachment.link.as_fd(), &pin)
+            .map_err(|error| Error::from_io(format!("cannot pin {}", pin.display()), &error))?;
         Ok(Attached::New { mode: attachment.mode, fallback: attachment.fallback })
     };
     attach().inspect_err(|_| {
@@ -80,98 +82,97 @@ fn renew(guard: Guard, list: &Allowlist, options: Options) -> Result<Attached> {
     let mode = guard.mode();
     let other = match options.mode {
         ModeChoice::Auto => None,
-        ModeChoice::Native => (mode != XdpMode::Native).then_some("native"),
-        ModeChoice::Generic => (mode != XdpMode::Generic).then_some("generic"),
-        ModeChoice::Offload => (mode != XdpMode::Offload).then_some("offload"),
+        ModeChoice::Native => Some(XdpMode::Native),
+        ModeChoice::Generic => Some(XdpMode::Generic),
+        ModeChoice::Offload => Some(XdpMode::Offload),
     };
-    if let Some(other) = other {
-        let name = &guard.interface.name;
-        return Err(Error::failed(format!("{name}: cannot change the mode from {} to {other}", mode.word()))
-            .because("a guard that is attached keeps its mode")
-            .remedy(format!("Run portguard detach {name} and attach again; in between the port is open.")));
+    if let Some(other) = other.filter(|other| *other != mode) {
+        let name = &guard.interface().name;
+        return Err(Error::failed(format!(
+            "{name}: cannot change the mode from {} to {}",
+            mode.word(),
+            other.word()
+        ))
+        .because("a guard that is attached keeps its mode")
+        .remedy(format!("Run portguard detach {name} and attach again; in between the port is open.")));
     }
-    let directory = guard.directory.clone();
-    let (guard, old) = replace(guard, Keep::PolicyAndCounters)?;
-    instance::remove(old.directory())?;
-    let filled = lists::fill(&directory, &guard.instance, list)?;
+    let directory = guard.pinned.directory.clone();
+    let new = prepare(&guard, Keep::PolicyAndCounters)?;
+    // Both instances share the lists: the new one is filled beside the one in force.
+    let filled = lists::fill(&directory, &new, list).inspect_err(|_| abandon(&new))?;
+    let (guard, old) = replace(guard, new)?;
     lists::switch(&directory, &guard.instance, &filled)?;
     set_audit(&guard.instance.policy, options.audit);
+    instance::remove(old.directory())?;
     Ok(Attached::Renewed)
 }
 
-/// Sets the counters of a guard back to zero; what they held at the very end of their time is returned.
+/// Sets the counters of a guard back to zero; what they held at the very end of their time is returned. The caller
+/// holds the lock.
 pub fn reset(guard: Guard) -> Result<Snapshot> {
-    let (guard, old) = replace(guard, Keep::Policy)?;
-    lists::wait_for_packets_in_flight(&guard.directory, &guard.instance)?;
-    let last = old.counters.read()?;
-    instance::remove(old.directory())?;
-    Ok(last)
+    let new = prepare(&guard, Keep::Policy)?;
+    let grace = Grace::prepare(&guard.pinned.directory, &new).inspect_err(|_| abandon(&new))?;
+    let (_guard, old) = replace(guard, new)?;
+    grace.wait();
+    let last = old.counters.read();
+    // What cannot be removed now, the next change of the guard removes.
+    let _ = instance::remove(old.directory());
+    last
 }
 
-/// Lets the link run a new instance, from one packet to the next.
-fn replace(guard: Guard, keep: Keep) -> Result<(Guard, Instance)> {
-    let link_type = mode::link_type(&guard.interface)?;
-    let taken = InstanceName::list(&guard.directory)?;
-    for name in &taken {
-        let directory = name.directory(&guard.directory);
+/// A new instance beside the live one.
+fn prepare(guard: &Guard, keep: Keep) -> Result<Instance> {
+    let link_type = mode::link_type(guard.interface())?;
+    let interface = &guard.pinned.directory;
+    let taken = InstanceName::list(interface)?;
+    for directory in taken.iter().map(|name| name.directory(interface)) {
         if directory != guard.instance.directory() {
             instance::remove(&directory)?;
         }
     }
-    let directory = InstanceName::next(&taken).directory(&guard.directory);
-    let new = Instance::load(&directory, link_type, Some((&guard.instance, keep)))?;
-    if let Err(error) = bpf::link_update(guard.link.as_fd(), new.program().as_fd()) {
-        instance::remove(new.directory())?;
-        return Err(Error::failed(format!("{}: cannot replace the program", guard.interface.name))
-            .because(error)
-            .remedy("The guard goes on as it was."));
-    }
-    let Guard { interface, directory, link, instance: old } = guard;
-    Ok((Guard { interface, directory, link, instance: new }, old))
+    let directory = InstanceName::next(&taken).directory(interface);
+    Instance::load(&directory, link_type, Some((&guard.instance, keep)))
 }
 
-/// Takes a guard off its interface. Its counters go with it. The caller holds the lock.
-pub fn detach(guard: &Guard) -> Result<()> {
-    bpf::link_detach(guard.link.as_fd()).map_err(|error| {
-        Error::failed(format!("{}: cannot take the guard off", guard.interface.name)).because(error)
-    })?;
-    remove_directory(&guard.directory)
+/// Removes an instance that never became live; the error that led to it is the one to tell.
+fn abandon(instance: &Instance) {
+    let _ = instance::remove(instance.directory());
 }
 
-/// Removes what guards have left behind whose interfaces are gone, or whose network namespaces are. The caller holds
-/// the lock.
-pub fn sweep(home: &Home) -> Result<()> {
-    for namespace in home.namespaces()? {
-        for name in bpffs::subdirectories(&namespace)? {
-            let directory = namespace.join(&name);
-            // An interface that has moved to another namespace, with another index, takes its guard along.
-            let link = crate::guard::pinned_link(&directory)?;
-            let is_guarding = link.is_some_and(|(_, info)| info.ifindex.is_some());
-            if !is_guarding {
-                remove_directory(&directory)?;
-            }
-        }
-        // Only an empty one goes.
-        let _ = fs::remove_dir(namespace);
+/// Lets the link run a new instance, from one packet to the next; gives the guard with the new one, and the old one.
+fn replace(guard: Guard, new: Instance) -> Result<(Guard, Instance)> {
+    if let Err(error) = bpf::link_update(guard.pinned.link.as_fd(), new.program().as_fd()) {
+        abandon(&new);
+        let what = format!("{}: cannot replace the program", guard.interface().name);
+        return Err(Error::from_io(what, &error).remedy("The guard goes on as it was."));
     }
-    Ok(())
+    let Guard { pinned, instance: old } = guard;
+    Ok((Guard { pinned, instance: new }, old))
 }
 
 fn busy(interface: &Interface, foreign: AttachedXdp) -> Error {
-    let id = foreign.program_id;
-    let name = instance::program_name(id).map(|name| format!(", {name}")).unwrap_or_default();
-    Error::failed(format!("{}: another XDP program is attached already", interface.name))
-        .because(format!("program {id}{name}, in {} mode", foreign.mode.word()))
-        .remedy(format!(
-            "portguard leaves it alone; if nobody needs it: ip link set dev {} xdp off",
-            interface.name
-        ))
-}
-
-fn pin_link(directory: &Path, link: &OwnedFd) -> Result<()> {
-    let path = directory.join(LINK_PIN);
-    bpf::pin(link.as_fd(), &path)
-        .map_err(|error| Error::failed(format!("cannot pin {}", path.display())).because(error))
+    let name = &interface.name;
+    let program = instance::program_name(foreign.program_id);
+    let error = Error::failed(format!("{name}: another XDP program is attached already")).because(format!(
+        "program {}{}, in {} mode",
+        foreign.program_id,
+        program.as_ref().map(|program| format!(", {program}")).unwrap_or_default(),
+        foreign.mode.word()
+    ));
+    if program.is_some_and(|program| program.starts_with("portguard")) {
+        return error.remedy(
+            "It is a guard that was attached in another network or mount namespace, or whose pins were removed: \
+             detach it there.",
+        );
+    }
+    let switch = match foreign.mode {
+        XdpMode::Native => "xdpdrv",
+        XdpMode::Generic => "xdpgeneric",
+        XdpMode::Offload => "xdpoffload",
+    };
+    error.remedy(format!(
+        "portguard leaves it alone. If nobody needs it, stop what attached it, or: ip link set dev {name} {switch} off"
+    ))
 }
 
 fn set_audit(policy: &Mapped<Policy>, audit: bool) {
@@ -185,13 +186,4 @@ fn set_attached_at(policy: &Mapped<Policy>, time: u64) {
     let policy = policy.element(0);
     // SAFETY: the element is mapped, and the kernel program does not use the field.
     unsafe { (&raw mut (*policy).attached_at).write_volatile(time) };
-}
-
-fn remove_directory(directory: &Path) -> Result<()> {
-    match fs::remove_dir_all(directory) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::failed(format!("cannot remove {}", directory.display())).because(error))
-        }
-        _ => Ok(()),
-    }
 }

@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info};
+use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info, bpf_link_type};
 
 /// What the kernel says about an XDP link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +56,10 @@ pub(super) fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     attr.info.info_len = size_of::<bpf_link_info>() as u32;
     attr.info.info = (&raw mut info) as u64;
     call(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
-    // SAFETY: the kernel has filled the arm for XDP links, and any integer is valid there.
+    if info.type_ != bpf_link_type::BPF_LINK_TYPE_XDP as u32 {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is a link, but not one of XDP"));
+    }
+    // SAFETY: for a link of XDP the kernel fills this arm, and any integer is valid there.
     let ifindex = unsafe { info.__bindgen_anon_1.xdp.ifindex };
     Ok(LinkInfo { program_id: info.prog_id, ifindex: (ifindex != 0).then_some(ifindex) })
 }

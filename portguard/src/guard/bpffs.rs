@@ -17,6 +17,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{FsType, statfs};
+use nix::unistd::geteuid;
 
 use crate::error::{Error, Kind, Result};
 
@@ -37,12 +38,18 @@ pub struct Lock(#[expect(dead_code, reason = "held, not read")] Flock<File>);
 impl Home {
     /// The directory if it exists: if it does not, there are no guards.
     pub fn find() -> Result<Option<Self>> {
+        if !is_bpffs(Path::new(BPFFS))? {
+            require_own_mounts()?;
+            return Ok(None);
+        }
         let root = Path::new(BPFFS).join("portguard");
         match fs::symlink_metadata(&root) {
-            Ok(_) if is_bpffs(Path::new(BPFFS))? => Ok(Some(Self { root })),
-            Ok(_) => Ok(None),
+            Ok(metadata) => {
+                require_private(&root, &metadata)?;
+                Ok(Some(Self { root }))
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Error::failed(format!("cannot look into {}", root.display())).because(error)),
+            Err(error) => Err(Error::from_io(format!("cannot look into {}", root.display()), &error)),
         }
     }
 
@@ -50,6 +57,7 @@ impl Home {
     pub fn make(say: impl FnOnce(&str)) -> Result<Self> {
         let mount_point = Path::new(BPFFS);
         if !is_bpffs(mount_point)? {
+            require_own_mounts()?;
             mount(Some("bpf"), mount_point, Some("bpf"), MsFlags::empty(), Some("mode=0700")).map_err(
                 |errno| {
                     let what = format!("cannot mount the BPF file system at {BPFFS}, where guards are kept");
@@ -64,28 +72,26 @@ impl Home {
             )?;
             say(&format!("mounted the BPF file system at {BPFFS}"));
         }
-        let root = mount_point.join("portguard");
-        make_directory(&root)?;
-        Ok(Self { root })
+        make_directory(&mount_point.join("portguard"))?;
+        Self::find()?.ok_or_else(|| Error::failed(format!("{BPFFS} is not what it was a moment ago")))
     }
 
     /// Waits until no other portguard changes guards, and keeps others from doing so while the lock is held. `waiting`
     /// is called once if there is something to wait for.
     pub fn lock(&self, waiting: impl FnOnce()) -> Result<Lock> {
-        let failed = |error: &dyn std::fmt::Display| {
-            Error::failed(format!("cannot lock {}", self.root.display())).because(error)
-        };
-        let directory = File::open(&self.root).map_err(|error| failed(&error))?;
+        let what = format!("cannot lock {}", self.root.display());
+        let failed = |errno: Errno| Error::from_io(&what, &errno.into());
+        let directory = File::open(&self.root).map_err(|error| Error::from_io(&what, &error))?;
         match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => Ok(Lock(lock)),
             Err((directory, Errno::EWOULDBLOCK)) => {
                 waiting();
                 match Flock::lock(directory, FlockArg::LockExclusive) {
                     Ok(lock) => Ok(Lock(lock)),
-                    Err((_, error)) => Err(failed(&error.desc())),
+                    Err((_, error)) => Err(failed(error)),
                 }
             }
-            Err((_, error)) => Err(failed(&error.desc())),
+            Err((_, error)) => Err(failed(error)),
         }
     }
 
@@ -103,17 +109,35 @@ impl Home {
         Ok(indexes)
     }
 
-    /// The directories of all network namespaces, this one's or not, there still or gone.
-    pub(super) fn namespaces(&self) -> Result<Vec<PathBuf>> {
+    /// The directories of the interfaces of all network namespaces, this one's or not, there still or gone.
+    pub(super) fn all_interfaces(&self) -> Result<Vec<PathBuf>> {
+        let mut directories = Vec::new();
+        for namespace in self.namespaces()? {
+            let interfaces = subdirectories(&namespace)?;
+            directories.extend(interfaces.iter().map(|name| namespace.join(name)));
+        }
+        Ok(directories)
+    }
+
+    /// Removes the directories of network namespaces in which nothing is guarded.
+    pub(super) fn remove_empty_namespaces(&self) {
+        for namespace in self.namespaces().unwrap_or_default() {
+            // The others are not empty, and stay.
+            let _ = fs::remove_dir(namespace);
+        }
+    }
+
+    fn namespaces(&self) -> Result<Vec<PathBuf>> {
         Ok(subdirectories(&self.root)?.iter().map(|name| self.root.join(name)).collect())
     }
 
     fn namespace(&self) -> Result<PathBuf> {
-        let inode = fs::metadata("/proc/self/ns/net").map(|metadata| metadata.ino()).map_err(|error| {
-            Error::failed("cannot tell which network namespace this is")
-                .because(format!("/proc/self/ns/net: {error}"))
-                .remedy("Mount /proc.")
-        })?;
+        let inode =
+            fs::metadata("/proc/thread-self/ns/net").map(|metadata| metadata.ino()).map_err(|error| {
+                Error::failed("cannot tell which network namespace this is")
+                    .because(format!("/proc/thread-self/ns/net: {error}"))
+                    .remedy("Mount /proc.")
+            })?;
         Ok(self.root.join(inode.to_string()))
     }
 }
@@ -144,6 +168,38 @@ pub(super) fn subdirectories(path: &Path) -> Result<Vec<String>> {
     }
     names.sort_unstable();
     Ok(names)
+}
+
+/// Fails if this process has mounts of its own, which would go with it, and guards with them: `ip netns exec` gives it
+/// such, without the BPF file system of the host.
+fn require_own_mounts() -> Result<()> {
+    let inode = |path| fs::metadata(path).map(|metadata| metadata.ino());
+    match (inode("/proc/thread-self/ns/mnt"), inode("/proc/1/ns/mnt")) {
+        (Ok(own), Ok(init)) if own != init => {
+            Err(Error::failed(format!("the BPF file system of the host is not at {BPFFS} here"))
+                .because("this process has mounts of its own, as `ip netns exec` and containers make them")
+                .remedy(
+                    "Enter a network namespace with: nsenter --net=/run/netns/NAME portguard ... \
+                     In a container, mount the host's /sys/fs/bpf.",
+                ))
+        }
+        // Who cannot see the first process is not kept from trying.
+        _ => Ok(()),
+    }
+}
+
+/// Fails unless a directory is root's alone: whoever else could write there could hide guards, or forge them.
+fn require_private(path: &Path, metadata: &fs::Metadata) -> Result<()> {
+    let owner = metadata.uid();
+    let mode = metadata.mode() & 0o7777;
+    if metadata.is_dir() && (owner == 0 || owner == geteuid().as_raw()) && mode & 0o077 == 0 {
+        return Ok(());
+    }
+    Err(Error::failed(format!("{} is not to be trusted", path.display()))
+        .because(format!(
+            "it belongs to user {owner}, with mode {mode:04o}, and not to root alone, with mode 0700"
+        ))
+        .remedy("Find out who made it, remove it, and attach again."))
 }
 
 fn is_bpffs(path: &Path) -> Result<bool> {

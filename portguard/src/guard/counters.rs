@@ -122,8 +122,9 @@ impl Counters {
     }
 
     /// How large they are.
-    pub fn sizes(&self) -> Sizes {
+    pub fn sizes(&self) -> Result<Sizes> {
         Sizes::of_maps(self.totals.len(), self.v4.buckets.len())
+            .ok_or_else(|| Error::failed("the counters of the guard have sizes that do not fit together"))
     }
 
     /// What they hold now.
@@ -235,17 +236,20 @@ where
         }
     }
 
-    /// What is in a bucket. Its CPU may be at work on it: then the copy is taken again.
+    /// What is in a bucket. If its CPU is at work on it, the copy is taken again: soon one falls between two changes,
+    /// of which even a flood makes no more than a few thousand a second in one bucket.
     fn bucket(&self, index: u32) -> ([Option<(K, Sighting)>; WAYS], Count) {
         loop {
+            let before = self.buckets.read_u32(index, Bucket::<K>::SEQUENCE_OFFSET);
             let bucket = self.buckets.read(index);
+            // A record is read after the state that points to it.
             fence(Ordering::Acquire);
             let sightings = std::array::from_fn(|way| {
                 bucket.sighting(way, || self.records.read(index * WAYS as u32 + way as u32))
             });
             fence(Ordering::Acquire);
-            let sequence = self.buckets.read(index).sequence();
-            if sequence == bucket.sequence() && sequence.is_multiple_of(2) {
+            let after = self.buckets.read_u32(index, Bucket::<K>::SEQUENCE_OFFSET);
+            if Bucket::<K>::is_whole(before, after) {
                 return (sightings, bucket.remainder());
             }
             std::hint::spin_loop();

@@ -125,7 +125,7 @@ impl Instance {
         }
         let kept = old.filter(|(_, keep)| *keep == Keep::PolicyAndCounters).map(|(old, _)| &old.counters);
         let (sizes, seed) = match kept {
-            Some(counters) => (counters.sizes(), counters.epoch().seed),
+            Some(counters) => (counters.sizes()?, counters.epoch().seed),
             None => (Sizes::of_this_host()?, random_seed()?),
         };
 
@@ -219,10 +219,19 @@ pub(super) fn identity(directory: &Path) -> Result<Identity> {
     Ok(Identity { id: info.id(), name: info.name_as_str().unwrap_or_default().to_owned(), tag: info.tag() })
 }
 
+/// The instance in the directory of an interface whose program has this number.
+pub(crate) fn live(interface: &Path, program_id: u32) -> Result<Option<InstanceName>> {
+    let runs = |name: &InstanceName| {
+        // A loader that was killed may have left a directory without a program.
+        identity(&name.directory(interface)).is_ok_and(|identity| identity.id == program_id)
+    };
+    Ok(InstanceName::list(interface)?.into_iter().find(runs))
+}
+
 /// The name of any loaded program; to ask for it takes CAP_SYS_ADMIN.
 pub(super) fn program_name(id: u32) -> Option<String> {
     loaded_programs()
-        .filter_map(|info| info.ok())
+        .filter_map(Result::ok)
         .find(|info| info.id() == id)
         .and_then(|info| info.name_as_str().map(str::to_owned))
 }
@@ -276,9 +285,6 @@ fn refused(error: ProgramError) -> Error {
         ProgramError::LoadError { io_error, verifier_log } => {
             // The complaint comes last, but for figures about the verifier's work.
             let log = verifier_log.to_string();
-            if std::env::var_os("PGDBG").is_some() {
-                eprintln!("{log}");
-            }
             let figures = ["verification time", "stack depth", "processed "];
             let complaint = log
                 .lines()

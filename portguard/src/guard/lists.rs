@@ -7,9 +7,9 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering, fence};
 use std::thread;
 use std::time::Duration;
 
@@ -61,8 +61,18 @@ pub struct ListInfo {
 pub(super) fn in_force(policy: &Mapped<Policy>) -> Option<ListInfo> {
     use std::os::unix::ffi::OsStrExt as _;
 
-    let policy = policy.read(0);
-    let record = policy.lists.get(policy.active as usize)?;
+    let record = loop {
+        let copy = policy.read(0);
+        fence(Ordering::Acquire);
+        let record = *copy.lists.get(copy.active as usize)?;
+        let again = policy.read(0);
+        let unchanged = again.active == copy.active
+            && again.lists.get(copy.active as usize)?.generation == record.generation;
+        // Two reloads since the copy was begun may have written over it.
+        if unchanged {
+            break record;
+        }
+    };
     let path = record.path.get(..record.path_len as usize)?;
     (record.generation > 0).then(|| ListInfo {
         generation: record.generation,
@@ -103,10 +113,10 @@ pub(super) fn fill(interface: &Path, instance: &Instance, list: &Allowlist) -> R
     for (number, entry) in (0_u32..).zip(list.entries()) {
         match entry.prefix() {
             IpNet::V4(prefix) => {
-                v4.push((Key::new(prefix.prefix_len().into(), prefix.addr().octets()), number))
+                v4.push((Key::new(prefix.prefix_len().into(), prefix.addr().octets()), number));
             }
             IpNet::V6(prefix) => {
-                v6.push((Key::new(prefix.prefix_len().into(), prefix.addr().octets()), number))
+                v6.push((Key::new(prefix.prefix_len().into(), prefix.addr().octets()), number));
             }
         }
     }
@@ -135,27 +145,48 @@ pub(super) fn switch(interface: &Path, instance: &Instance, filled: &Filled) -> 
     if before == filled.slot {
         return Ok(());
     }
-    let failed = |error| Error::failed("cannot let go of the list that was in force before").because(error);
     // A packet may have read the number of the old slot just before the switch: the tries must stay there until it is
     // through.
-    wait_for_packets_in_flight(interface, instance)?;
+    Grace::prepare(interface, instance)?.wait();
     for outer in [&instance.lists_v4, &instance.lists_v6] {
         match bpf::clear_inner_map(outer.as_fd(), before) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                let what = "the new list is in force, but the kernel does not let go of the one before it";
+                return Err(Error::from_io(what, &error));
+            }
             _ => {}
         }
     }
     remove_pins(interface, Some(filled.generation))
 }
 
-/// Returns when every packet that was being judged at the time of the call has been judged and counted: to set a slot
-/// of an array of maps, even to what is there already, waits for that.
-pub(super) fn wait_for_packets_in_flight(interface: &Path, instance: &Instance) -> Result<()> {
-    let failed = |error| Error::failed("cannot wait for packets in flight").because(error);
-    let Some(list) = in_force(&instance.policy) else { return Ok(()) };
-    let trie = bpf::get(&pin(interface, list.generation, "v4")).map_err(failed)?;
-    let slot = instance.policy.read(0).active;
-    bpf::set_inner_map(instance.lists_v4.as_fd(), slot, trie.as_fd()).map_err(failed)
+/// A way to wait until every packet that is being judged has been judged and counted: to set a slot of an array of
+/// maps, even to what is there already, waits for that.
+pub(crate) struct Grace {
+    outer: OwnedFd,
+    slot: u32,
+    trie: OwnedFd,
+}
+
+impl Grace {
+    /// Gets hold of what it takes; the list in force stays as it is.
+    pub(crate) fn prepare(interface: &Path, instance: &Instance) -> Result<Self> {
+        let list = in_force(&instance.policy).ok_or_else(|| Error::failed("there is no list in force"))?;
+        let path = pin(interface, list.generation, "v4");
+        let cannot_use = |error| Error::from_io(format!("cannot use {}", path.display()), &error);
+        let trie = bpf::get(&path).map_err(cannot_use)?;
+        let outer = instance.lists_v4.try_clone().map_err(cannot_use)?;
+        Ok(Self { outer, slot: instance.policy.read(0).active, trie })
+    }
+
+    /// Waits.
+    pub(crate) fn wait(&self) {
+        let waited = bpf::set_inner_map(self.outer.as_fd(), self.slot, self.trie.as_fd());
+        if waited.is_err() {
+            // Not to be expected, with everything at hand. A packet takes microseconds.
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
 }
 
 /// A trie with these entries, all of them there.

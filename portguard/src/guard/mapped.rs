@@ -4,6 +4,7 @@ use std::io;
 use std::marker::PhantomData;
 use std::num::NonZeroUsize;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use aya::maps::MapData;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
@@ -59,6 +60,17 @@ impl<T: Shared> Mapped<T> {
     pub fn read(&self, index: u32) -> T {
         // SAFETY: the element is mapped, and any bytes that were once written as `T`, or zeroes, are a `T`.
         unsafe { self.element(index).read_volatile() }
+    }
+
+    /// An integer within an element, at `offset` bytes from its start; nothing that is read after it was read before it.
+    ///
+    /// # Panics
+    ///
+    /// Panics if there is no such element, or the integer is not aligned within it.
+    pub(crate) fn read_u32(&self, index: u32, offset: usize) -> u32 {
+        assert!(offset + size_of::<u32>() <= size_of::<T>() && offset.is_multiple_of(align_of::<u32>()));
+        // SAFETY: the integer lies within a mapped element, aligned, and is only ever accessed whole.
+        unsafe { AtomicU32::from_ptr(self.element(index).byte_add(offset).cast()) }.load(Ordering::Acquire)
     }
 
     /// The address of an element: valid, and aligned, for as long as `self` is alive.

@@ -6,6 +6,7 @@ mod bpffs;
 mod clock;
 mod counters;
 mod instance;
+mod link;
 mod lists;
 mod mapped;
 mod mode;
@@ -13,9 +14,7 @@ mod privileges;
 mod sizes;
 
 use std::collections::BTreeSet;
-use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use ipnet::IpNet;
 use portguard_common::ABI_VERSION;
@@ -24,7 +23,7 @@ use crate::allowlist::Allowlist;
 use crate::error::{Error, Kind, Result};
 use crate::interface::{self, Interface, XdpMode};
 
-pub use attach::{Attached, Options, attach, detach, reset, sweep};
+pub use attach::{Attached, Options, attach, reset};
 pub use bpffs::{Home, Lock};
 pub use clock::unix_now;
 pub use counters::{Snapshot, Source};
@@ -32,109 +31,82 @@ pub use instance::{Identity, Instance};
 pub use lists::ListInfo;
 pub use privileges::require as require_privileges;
 
-/// The file name of the link's pin.
-const LINK_PIN: &str = "link";
+use link::{LINK_PIN, PinnedLink};
 
 /// A guard that is on its interface.
 #[derive(Debug)]
 pub struct Guard {
-    interface: Interface,
-    directory: PathBuf,
-    link: OwnedFd,
+    pinned: PinnedLink,
     instance: Instance,
 }
 
 impl Guard {
     /// The guard on an interface, if there is one.
-    ///
-    /// Who only looks takes no lock. When another portguard replaces or removes what is being looked at, the link
-    /// tells, and the look starts afresh.
     pub fn find(home: &Home, interface: &Interface) -> Result<Option<Self>> {
-        let directory = home.interface(interface.index)?;
         loop {
-            let Some((link, info)) = link_on(&directory, interface.index)? else { return Ok(None) };
-            match Self::open(interface, &directory, info) {
-                Ok(instance) => {
-                    return Ok(Some(Self { interface: interface.clone(), directory, link, instance }));
-                }
-                Err(_) if bpf::link_info(link.as_fd()).is_ok_and(|now| now != info) => {}
-                Err(error) => return Err(error),
+            let Some(pinned) = PinnedLink::find(home, interface)? else { return Ok(None) };
+            let program = pinned.program.program_id;
+            match Self::open(pinned) {
+                Ok(guard) => return Ok(Some(guard)),
+                // Who only looks takes no lock: another portguard may have replaced or removed what was looked at.
+                Err(error) => match PinnedLink::find(home, interface)? {
+                    None => return Ok(None),
+                    Some(again) if again.program.program_id == program => return Err(error),
+                    Some(_) => {}
+                },
             }
         }
     }
 
-    /// Opens the instance that a link runs.
-    fn open(interface: &Interface, directory: &Path, info: bpf::LinkInfo) -> Result<Instance> {
-        let name = &interface.name;
-        for candidate in instance::InstanceName::list(directory)? {
-            let candidate_directory = candidate.directory(directory);
-            let identity = match instance::identity(&candidate_directory) {
-                Ok(identity) => identity,
-                // Left behind by a loader that was killed before it could pin the program.
-                Err(_) => continue,
-            };
-            if identity.id != info.program_id {
-                continue;
-            }
-            if candidate.abi != ABI_VERSION {
-                return Err(Error::failed(format!(
-                    "{name}: guarded by a portguard with ABI version {}, and this one knows version {ABI_VERSION}",
-                    candidate.abi
+    fn open(pinned: PinnedLink) -> Result<Self> {
+        let name = &pinned.interface.name;
+        let Some(live) = instance::live(&pinned.directory, pinned.program.program_id)? else {
+            return Err(Error::failed(format!("{name}: the pins of the guard are damaged"))
+                .because(format!(
+                    "none in {} is program {}, which the link runs",
+                    pinned.directory.display(),
+                    pinned.program.program_id
                 ))
                 .remedy(format!(
-                    "That guard goes on. Use the portguard that attached it, or run its portguard detach {name}."
+                    "The port is guarded still. To start afresh: portguard detach {name} (which opens it), then attach."
                 )));
-            }
-            return Instance::open(&candidate_directory);
+        };
+        if live.abi != ABI_VERSION {
+            return Err(Error::failed(format!(
+                "{name}: guarded by a portguard with ABI version {}, and this one knows version {ABI_VERSION}",
+                live.abi
+            ))
+            .remedy("That guard goes on. Use the portguard that attached it."));
         }
-        Err(Error::failed(format!("{name}: the pins of the guard in {} are damaged", directory.display()))
-            .because(format!("none of them is program {}, which the link runs", info.program_id))
-            .remedy(format!("The port is guarded still. To start afresh, remove {}.", directory.display())))
+        let instance = Instance::open(&live.directory(&pinned.directory))?;
+        Ok(Self { pinned, instance })
     }
 
     /// The guard on the interface with a name; an error if there is none.
     pub fn by_name(home: Option<&Home>, name: &str) -> Result<Self> {
         let interface = interface::by_name(name)?;
-        let guard = match home {
-            Some(home) => Self::find(home, &interface)?,
-            None => None,
-        };
-        guard.ok_or_else(|| {
-            Error::new(Kind::NotThere, format!("{name}: no guard is attached"))
-                .remedy(format!("Attach one with: portguard attach {name}"))
-        })
-    }
-
-    /// All guards of this network namespace.
-    pub fn all(home: Option<&Home>) -> Result<Vec<Self>> {
-        let Some(home) = home else { return Ok(Vec::new()) };
-        let indexes = home.interfaces()?;
-        if indexes.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut guards = Vec::new();
-        for interface in interface::all()?.iter().filter(|interface| indexes.contains(&interface.index)) {
-            guards.extend(Self::find(home, interface)?);
-        }
-        Ok(guards)
+        let guard = home.map(|home| Self::find(home, &interface)).transpose()?.flatten();
+        guard.ok_or_else(|| not_attached(name))
     }
 
     /// The guards on these interfaces; all of this network namespace if none is named.
-    pub fn select(home: Option<&Home>, names: &[String]) -> Result<Vec<Self>> {
+    pub fn select(home: Option<&Home>, names: &[String]) -> Result<Vec<Result<Self>>> {
         if names.is_empty() {
-            return Self::all(home);
+            let interfaces = guarded(home)?;
+            let find = |interface: &Interface| home.and_then(|home| Self::find(home, interface).transpose());
+            return Ok(interfaces.iter().filter_map(find).collect());
         }
-        names.iter().map(|name| Self::by_name(home, name)).collect()
+        Ok(names.iter().map(|name| Self::by_name(home, name)).collect())
     }
 
     /// The interface, as it was when the guard was looked up.
     pub fn interface(&self) -> &Interface {
-        &self.interface
+        &self.pinned.interface
     }
 
     /// Where the program runs.
     pub fn mode(&self) -> XdpMode {
-        self.interface.xdp.map_or(XdpMode::Native, |xdp| xdp.mode)
+        self.pinned.program.mode
     }
 
     /// Whether denied packets are dropped, not only counted.
@@ -159,7 +131,7 @@ impl Guard {
 
     /// Where the link is pinned.
     pub fn pin(&self) -> PathBuf {
-        self.directory.join(LINK_PIN)
+        self.pinned.directory.join(LINK_PIN)
     }
 
     /// The list in force.
@@ -169,13 +141,13 @@ impl Guard {
 
     /// The prefixes of the list in force, read back from the kernel.
     pub fn prefixes(&self) -> Result<BTreeSet<IpNet>> {
-        lists::prefixes_in_force(&self.directory, &self.instance.policy)
+        lists::prefixes_in_force(&self.pinned.directory, &self.instance.policy)
     }
 
     /// Puts a list in force, in one step. The caller holds the lock.
     pub fn reload(&self, list: &Allowlist) -> Result<()> {
-        let filled = lists::fill(&self.directory, &self.instance, list)?;
-        lists::switch(&self.directory, &self.instance, &filled)
+        let filled = lists::fill(&self.pinned.directory, &self.instance, list)?;
+        lists::switch(&self.pinned.directory, &self.instance, &filled)
     }
 
     /// What the counters hold now.
@@ -184,20 +156,39 @@ impl Guard {
     }
 }
 
-/// The link that is pinned in a directory, if it is on the interface with this index.
-fn link_on(directory: &Path, ifindex: u32) -> Result<Option<(OwnedFd, bpf::LinkInfo)>> {
-    Ok(pinned_link(directory)?.filter(|(_, info)| info.ifindex == Some(ifindex)))
+/// Takes the guard off the interface with a name, in whatever state its maps are. Its counters go with it. The caller
+/// holds the lock.
+pub fn detach(home: Option<&Home>, name: &str) -> Result<()> {
+    let interface = interface::by_name(name)?;
+    let pinned = home.map(|home| PinnedLink::find(home, &interface)).transpose()?.flatten();
+    pinned.ok_or_else(|| not_attached(name))?.detach()
 }
 
-/// The link that is pinned in a directory, whether it is still on an interface or not.
-fn pinned_link(directory: &Path) -> Result<Option<(OwnedFd, bpf::LinkInfo)>> {
-    let path = directory.join(LINK_PIN);
-    let failed = |error| Error::failed(format!("cannot use {}", path.display())).because(error);
-    let link = match bpf::get(&path) {
-        Ok(link) => link,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed(error)),
-    };
-    let info = bpf::link_info(link.as_fd()).map_err(failed)?;
-    Ok(Some((link, info)))
+/// The names of the interfaces of this network namespace that have a guard.
+pub fn guarded_names(home: Option<&Home>) -> Result<Vec<String>> {
+    let Some(home) = home else { return Ok(Vec::new()) };
+    let mut names = Vec::new();
+    for interface in guarded(Some(home))? {
+        names.extend(PinnedLink::find(home, &interface)?.map(|pinned| pinned.interface.name));
+    }
+    Ok(names)
+}
+
+/// Removes what is left of guards whose interfaces are gone. The caller holds the lock.
+pub fn sweep(home: &Home) -> Result<()> {
+    link::sweep(home)
+}
+
+/// The interfaces of this network namespace that have something pinned for them.
+fn guarded(home: Option<&Home>) -> Result<Vec<Interface>> {
+    let indexes = home.map(Home::interfaces).transpose()?.unwrap_or_default();
+    if indexes.is_empty() {
+        return Ok(Vec::new());
+    }
+    Ok(interface::all()?.into_iter().filter(|interface| indexes.contains(&interface.index)).collect())
+}
+
+fn not_attached(name: &str) -> Error {
+    Error::new(Kind::NotThere, format!("{name}: no guard is attached"))
+        .remedy(format!("Attach one with: portguard attach {name}"))
 }

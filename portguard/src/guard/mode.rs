@@ -20,8 +20,11 @@ const MTU_OF_ONE_BUFFER: u32 = 3498;
 
 /// `ARPHRD_*`, `include/uapi/linux/if_arp.h`.
 const ARPHRD_ETHER: u16 = 1;
-const ARPHRD_RAWIP: u16 = 519;
 const ARPHRD_NONE: u16 = 0xfffe;
+
+/// Kinds of devices that look like Ethernet and take an XDP program, but run it on none of their packets, or not on
+/// all: a VRF, and what `ifb` gets by redirection (`skb_is_redirected` in `net/core/dev.c`).
+const ELSEWHERE: [&str; 2] = ["vrf", "ifb"];
 
 /// What the frames of an interface begin with; an error where the guard could not read them, and would so be open.
 pub(super) fn link_type(interface: &Interface) -> Result<LinkType> {
@@ -31,11 +34,18 @@ pub(super) fn link_type(interface: &Interface) -> Result<LinkType> {
             .because("local clients of rpcbind go over it, and no packet from outside does")
             .remedy("Attach to the interfaces that face the network."));
     }
-    match *hardware_type {
-        ARPHRD_ETHER => Ok(LinkType::Ethernet),
-        ARPHRD_NONE | ARPHRD_RAWIP => Ok(LinkType::RawIp),
-        other => {
-            let kind = kind.as_deref().map(|kind| format!(" ({kind})")).unwrap_or_default();
+    match (*hardware_type, kind.as_deref()) {
+        (ARPHRD_ETHER, Some(kind)) if ELSEWHERE.contains(&kind) => {
+            Err(Error::failed(format!("{name}: a device of kind {kind} cannot be guarded"))
+                .because(
+                    "the kernel does not show its packets to XDP; the guard would let everything through",
+                )
+                .remedy("Guard the interfaces that its packets come in on."))
+        }
+        (ARPHRD_ETHER, _) => Ok(LinkType::Ethernet),
+        (ARPHRD_NONE, Some("tun" | "wireguard")) => Ok(LinkType::RawIp),
+        (other, kind) => {
+            let kind = kind.map(|kind| format!(" ({kind})")).unwrap_or_default();
             Err(Error::failed(format!("{name}: link type {other}{kind} is not known to portguard"))
                 .because("it could not tell where a packet begins, and would let everything through")
                 .remedy("Guard port 111 on this interface by other means (nft)."))
@@ -69,7 +79,11 @@ pub(super) fn attach(
     match choice {
         ModeChoice::Native => try_mode(XdpMode::Native).map(attached(XdpMode::Native)),
         ModeChoice::Generic => try_mode(XdpMode::Generic).map(attached(XdpMode::Generic)),
-        ModeChoice::Offload => try_mode(XdpMode::Offload).map(attached(XdpMode::Offload)),
+        ModeChoice::Offload => {
+            Err(Error::failed(format!("{}: offload XDP refused", interface.name))
+                .because("portguard cannot load its program onto a card: it would have to be loaded for that card alone")
+                .remedy("Use --mode native or auto."))
+        }
         ModeChoice::Auto => match try_mode(XdpMode::Native) {
             Ok(link) => Ok(Attachment { link, mode: XdpMode::Native, fallback: None }),
             Err(refusal) if refusal.kind() == Kind::NotPermitted => Err(refusal),
@@ -91,7 +105,7 @@ fn flags(mode: XdpMode) -> u32 {
 
 /// The kernel gives a number; this is the cause and the remedy, as far as the number and the interface tell.
 fn refusal(interface: &Interface, mode: XdpMode, identity: &Identity, error: &io::Error) -> Error {
-    let Interface { name, mtu, .. } = interface;
+    let Interface { name, mtu, kind, .. } = interface;
     let refused = Error::failed(format!("{name}: {} XDP refused", mode.word()));
     let generic = "use --mode generic";
     let one_buffer = identity.name != names::PROGRAM_FRAGS;
@@ -108,6 +122,9 @@ fn refusal(interface: &Interface, mode: XdpMode, identity: &Identity, error: &io
                 kernel_version()
             ))
             .remedy(format!("Lower the MTU to {MTU_OF_ONE_BUFFER} or {generic}.")),
+        (XdpMode::Native, Some(libc::EOPNOTSUPP)) if kind.is_some() => {
+            refused.because("devices of this kind have none").remedy(format!("{}.", sentence(generic)))
+        }
         (XdpMode::Native, Some(libc::EOPNOTSUPP)) => refused
             .because("the driver has none, or has it switched off while large receive offload is on")
             .remedy(format!("Try: ethtool -K {name} lro off. Or {generic}.")),
@@ -116,14 +133,22 @@ fn refusal(interface: &Interface, mode: XdpMode, identity: &Identity, error: &io
             .remedy(format!(
                 "The kernel log (dmesg) may say more. Lower the MTU to {MTU_OF_ONE_BUFFER} or {generic}."
             )),
+        (XdpMode::Native, Some(libc::ENOSPC)) if kind.as_deref() == Some("veth") => {
+            refused.because("it has fewer receive queues than its peer has transmit queues").remedy(format!(
+                "Make the pair with as many of both (ip link add ... numrxqueues N), or {generic}."
+            ))
+        }
         (XdpMode::Native, Some(libc::ENOMEM | libc::ENOSPC)) => refused
             .because("the driver wants more transmit queues than there are")
             .remedy(format!("Try fewer channels: ethtool -L {name} combined N. Or {generic}.")),
-        (XdpMode::Offload, _) => refused
-            .because(format!("the card cannot run the program ({error})"))
-            .remedy("Use --mode native or auto."),
         _ => refused.because(error).remedy("The kernel log (dmesg) may say more."),
     }
+}
+
+/// With a capital letter.
+fn sentence(words: &str) -> String {
+    let mut characters = words.chars();
+    characters.next().map(|first| first.to_uppercase().chain(characters).collect()).unwrap_or_default()
 }
 
 fn kernel_version() -> String {

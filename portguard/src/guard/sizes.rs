@@ -1,8 +1,13 @@
 //! How large the counters are.
 
+use std::fs;
+
 use portguard_common::sources::{BucketV4, BucketV6, Record, WAYS};
 
 use crate::error::{Error, Result};
+
+/// `0-127`, or `0-3,8-11` where some are missing: the number of a CPU can be higher than there are CPUs.
+const POSSIBLE_CPUS: &str = "/sys/devices/system/cpu/possible";
 
 /// The number of CPUs, and how many buckets each has in the table of each address family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,17 +39,21 @@ impl Sizes {
 
     /// The default for this host.
     pub fn of_this_host() -> Result<Self> {
-        let cpus = aya::util::nr_cpus()
-            .map_err(|(file, error)| Error::failed(format!("cannot read {file}")).because(error))?;
-        Ok(Self::for_cpus(cpus as u32))
+        let text = fs::read_to_string(POSSIBLE_CPUS)
+            .map_err(|error| Error::failed(format!("cannot read {POSSIBLE_CPUS}")).because(error))?;
+        cpu_numbers(&text).map(Self::for_cpus).ok_or_else(|| {
+            Error::failed(format!("cannot make sense of {POSSIBLE_CPUS}")).because(text.trim())
+        })
     }
 
-    /// The sizes that maps of these lengths were made with.
-    pub fn of_maps(totals: u32, buckets: u32) -> Self {
-        Self { cpus: totals, bucket_bits: (buckets / totals).ilog2() }
+    /// The sizes that maps of these lengths were made with; `None` if no sizes give them.
+    pub(crate) fn of_maps(totals: u32, buckets: u32) -> Option<Self> {
+        let bucket_bits = buckets.checked_div(totals)?.checked_ilog2()?;
+        let sizes = Self { cpus: totals, bucket_bits };
+        (sizes.buckets() == buckets).then_some(sizes)
     }
 
-    /// CPUs that the kernel may ever bring up.
+    /// One more than the highest number of a CPU that the kernel may ever bring up.
     pub fn cpus(self) -> u32 {
         self.cpus
     }
@@ -65,9 +74,24 @@ impl Sizes {
     }
 }
 
+/// One more than the last number of a list of ranges.
+fn cpu_numbers(ranges: &str) -> Option<u32> {
+    let last = ranges.trim().rsplit([',', '-']).next()?;
+    last.parse::<u32>().ok()?.checked_add(1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_cpu_has_its_cell_whatever_its_number() {
+        assert_eq!(cpu_numbers("0\n"), Some(1));
+        assert_eq!(cpu_numbers("0-127\n"), Some(128));
+        assert_eq!(cpu_numbers("0-3,8-11\n"), Some(12));
+        assert_eq!(cpu_numbers("0,5\n"), Some(6));
+        assert_eq!(cpu_numbers("\n"), None);
+    }
 
     #[test]
     fn more_cpus_share_a_bounded_amount_of_memory() {
@@ -79,6 +103,8 @@ mod tests {
     #[test]
     fn sizes_are_found_again_from_the_maps() {
         let sizes = Sizes::for_cpus(6);
-        assert_eq!(Sizes::of_maps(sizes.cpus(), sizes.buckets()), sizes);
+        assert_eq!(Sizes::of_maps(sizes.cpus(), sizes.buckets()), Some(sizes));
+        assert_eq!(Sizes::of_maps(0, 64), None);
+        assert_eq!(Sizes::of_maps(6, 65), None);
     }
 }

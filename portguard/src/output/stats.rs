@@ -307,6 +307,6 @@ pub fn csv(document: &Document) -> Result<String, csv::Error> {
             })?;
         }
     }
-    let bytes = writer.into_inner().map_err(|error| error.into_error())?;
+    let bytes = writer.into_inner().map_err(csv::IntoInnerError::into_error)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

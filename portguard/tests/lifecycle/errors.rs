@@ -30,21 +30,32 @@ fn what_cannot_be_offloaded_is_refused() {
 #[test]
 fn a_driver_without_native_mode_gets_generic_and_is_told_so() {
     let bench = Bench::bare();
-    bench.namespace.ip("link add ifb0 type ifb\nlink set ifb0 up").expect("a device without native XDP");
+    bench.namespace.ip("link add br0 type bridge\nlink set br0 up").expect("a device without native XDP");
     let portguard = bench.portguard();
     let list = bench.list();
-    let told = portguard.fails(1, &["attach", "ifb0", "--mode", "native", "--allowlist", &list]);
-    assert!(told.contains("ifb0: native XDP refused") && told.contains("--mode generic"), "{told}");
+    let told = portguard.fails(1, &["attach", "br0", "--mode", "native", "--allowlist", &list]);
+    assert!(told.contains("br0: native XDP refused") && told.contains("--mode generic"), "{told}");
     bench.machine.assert_tidy(0);
 
-    let output = portguard.run(&["attach", "ifb0", "--allowlist", &list]);
+    let output = portguard.run(&["attach", "br0", "--allowlist", &list]);
     assert_eq!(output.code, 0, "{output:?}");
-    assert_eq!(output.stdout, "ifb0: attached in generic mode, enforcing, 1 entry\n");
+    assert_eq!(output.stdout, "br0: attached in generic mode, enforcing, 1 entry\n");
     let notes: Vec<&str> = output.stderr.lines().collect();
     let [refusal, fallback] = notes[..] else { panic!("{notes:?}") };
-    assert!(refusal.starts_with("note: ifb0: native XDP refused: "), "{refusal}");
-    assert!(fallback.starts_with("note: ifb0: generic mode instead"), "{fallback}");
+    assert!(refusal.starts_with("note: br0: native XDP refused: "), "{refusal}");
+    assert!(fallback.starts_with("note: br0: generic mode instead"), "{fallback}");
     assert_eq!(portguard.status().mode, "generic");
+}
+
+/// The kernel attaches to it, and then shows the program none of its packets.
+#[test]
+fn a_device_that_hides_its_packets_is_refused() {
+    let bench = Bench::bare();
+    bench.namespace.ip("link add ifb7 type ifb\nlink set ifb7 up").expect("CONFIG_IFB");
+    let told = bench.portguard().fails(1, &["attach", "ifb7", "--allowlist", &bench.list()]);
+    assert!(told.contains("ifb7: a device of kind ifb cannot be guarded"), "{told}");
+    assert_eq!(program_on(&bench.namespace, "ifb7"), None);
+    bench.machine.assert_tidy(0);
 }
 
 /// What `setpriv` runs a command with.

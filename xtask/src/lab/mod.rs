@@ -11,6 +11,7 @@
 mod capture;
 mod forger;
 pub mod frame;
+pub mod headers;
 mod mounts;
 mod namespace;
 mod packet_socket;

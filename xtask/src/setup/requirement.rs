@@ -4,7 +4,7 @@ use std::env;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::toolchain::{Compiler, Linker, Missing};
+use crate::toolchain::{Compiler, Linker};
 
 /// A package of ordinary programs.
 #[derive(Debug, PartialEq, Eq)]
@@ -143,7 +143,14 @@ pub(super) fn names(needs: &[Need]) -> String {
 /// Everything that is not there.
 pub(super) fn missing() -> Vec<Need> {
     let compiler = Compiler::find(&crate::kernel());
-    let mut needs = from_toolchain(compiler.as_ref(), |llvm| Linker::find(llvm).is_ok());
+    let mut needs = match &compiler {
+        Err(_) => vec![Need::Compiler, Need::Linker(None), Need::KernelClippy],
+        Ok(compiler) => beside_compiler(
+            compiler.llvm(),
+            Linker::find(compiler.llvm()).is_ok(),
+            compiler.companion(Component::Clippy.program()).is_some(),
+        ),
+    };
     let components = [Component::Rustfmt, Component::Clippy].into_iter();
     needs.extend(components.filter(|component| !has_component(component.program())).map(Need::Component));
     let folders = folders();
@@ -152,19 +159,11 @@ pub(super) fn missing() -> Vec<Need> {
     needs
 }
 
-/// What the search for the compiler means for what depends on it.
-fn from_toolchain(compiler: Result<&Compiler, &Missing>, has_linker: impl Fn(u32) -> bool) -> Vec<Need> {
-    let Ok(compiler) = compiler else {
-        return vec![Need::Compiler, Need::Linker(None), Need::KernelClippy];
-    };
-    let mut needs = Vec::new();
-    if !has_linker(compiler.llvm()) {
-        needs.push(Need::Linker(Some(compiler.llvm())));
-    }
-    if compiler.companion(Component::Clippy.program()).is_none() {
-        needs.push(Need::KernelClippy);
-    }
-    needs
+/// What a compiler with that LLVM lacks.
+fn beside_compiler(llvm: u32, has_linker: bool, has_clippy: bool) -> Vec<Need> {
+    let linker = (!has_linker).then_some(Need::Linker(Some(llvm)));
+    let clippy = (!has_clippy).then_some(Need::KernelClippy);
+    linker.into_iter().chain(clippy).collect()
 }
 
 /// Whether the toolchain that runs us has the program. The proxies of rustup prove nothing: they are always there.
@@ -178,4 +177,24 @@ fn folders() -> Vec<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let administrator = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(|folder| Path::new(folder).to_owned());
     env::split_paths(&path).chain(administrator).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_linker_is_wanted_with_the_llvm_of_the_compiler() {
+        assert_eq!(beside_compiler(22, false, true), [Need::Linker(Some(22))]);
+        assert_eq!(beside_compiler(22, false, false), [Need::Linker(Some(22)), Need::KernelClippy]);
+        assert_eq!(beside_compiler(22, true, true), []);
+    }
+
+    #[test]
+    fn every_tool_can_be_recognised_and_says_what_it_is_for() {
+        for tool in &TOOLS {
+            assert!(!tool.programs.is_empty(), "{} would never be missing", tool.package);
+            assert!(!tool.why.is_empty(), "{} is installed for no reason", tool.package);
+        }
+    }
 }

@@ -19,7 +19,10 @@ pub(super) fn missing() -> Vec<String> {
         ),
         (
             "network namespaces with veth",
-            in_namespace("--net", &["ip", "link", "add", "a", "type", "veth", "peer", "name", "b"]),
+            in_namespace(
+                "--net",
+                &["ip", "link", "add", "name", "one", "type", "veth", "peer", "name", "two"],
+            ),
             "they need CAP_SYS_ADMIN and the kernel module veth",
         ),
     ];

@@ -1,0 +1,163 @@
+//! The source table against an exact account: whatever comes in, nothing is lost, and what stays is right.
+
+use std::collections::{BTreeMap, HashMap};
+
+use portguard_common::sources::{Bucket, BucketV4, BucketV6, Event, Key, Record, Records, Seed, Stamp, WAYS};
+use portguard_common::totals::Count;
+use portguard_common::transport::Protocol;
+use proptest::prelude::*;
+
+/// A table of one CPU.
+struct Table<K: Key> {
+    buckets: Vec<Bucket<K>>,
+    records: Vec<[Record; WAYS]>,
+    seed: Seed,
+    bits: u32,
+}
+
+struct RecordsOf<'t>(&'t mut [Record; WAYS]);
+
+impl Records for RecordsOf<'_> {
+    fn record(&mut self, way: usize) -> Option<&mut Record> {
+        self.0.get_mut(way)
+    }
+}
+
+/// A packet, and what is to be known about it afterwards.
+#[derive(Debug, Clone, Copy)]
+struct Packet<K> {
+    source: K,
+    bytes: u64,
+    protocol: Protocol,
+    now: Stamp,
+}
+
+impl<K: Key + Eq + Ord + std::hash::Hash> Table<K> {
+    fn new(bits: u32, empty: Bucket<K>) -> Self {
+        let seed =
+            [0x9e37_79b9_7f4a_7c15, 0xbf58_476d_1ce4_e5b9, 0x94d0_49bb_1331_11eb, 0xd6e8_feb8_6659_fd93, 77];
+        let buckets = vec![empty; 1 << bits];
+        Self { records: vec![[Record::default(); WAYS]; buckets.len()], buckets, seed, bits }
+    }
+
+    fn count(&mut self, packet: &Packet<K>) {
+        let Packet { source, bytes, protocol, now } = *packet;
+        let hash = source.hash(&self.seed);
+        let bucket = (u64::from(hash) << self.bits >> 32) as usize;
+        let event = Event { source, hash, bytes, protocol, now };
+        self.buckets[bucket].count(&event, &mut RecordsOf(&mut self.records[bucket]));
+    }
+
+    /// The sources that are remembered, and the sum of all that are not.
+    fn read(&self) -> (BTreeMap<K, portguard_common::sources::Sighting>, Count) {
+        let mut sources = BTreeMap::new();
+        let mut remainder = Count::default();
+        for (bucket, records) in self.buckets.iter().zip(&self.records) {
+            for (way, record) in records.iter().enumerate() {
+                if let Some((source, sighting)) = bucket.sighting(way, || *record) {
+                    assert!(sources.insert(source, sighting).is_none(), "{source:?} is in two ways");
+                }
+            }
+            remainder.add(bucket.remainder());
+        }
+        (sources, remainder)
+    }
+}
+
+/// What must hold after any stream.
+fn check<K: Key + Eq + Ord + std::hash::Hash>(mut table: Table<K>, stream: &[Packet<K>]) {
+    let mut exact: HashMap<K, Vec<Packet<K>>> = HashMap::new();
+    let mut total = Count::default();
+    for packet in stream {
+        table.count(packet);
+        exact.entry(packet.source).or_default().push(*packet);
+        total.add_packet(packet.bytes);
+    }
+    let (sources, remainder) = table.read();
+    let mut sum = remainder;
+    for (source, sighting) in &sources {
+        sum.add(sighting.count);
+        // What is remembered of a source are its last packets: those since it was let in.
+        let packets = &exact[source];
+        let kept = sighting.count.packets as usize;
+        assert!((1..=packets.len()).contains(&kept));
+        let kept = &packets[packets.len() - kept..];
+        assert_eq!(sighting.count.bytes, kept.iter().map(|packet| packet.bytes).sum::<u64>());
+        let tcp = kept.iter().filter(|packet| packet.protocol == Protocol::Tcp).count();
+        assert_eq!(sighting.tcp_packets, tcp as u64);
+        assert_eq!(sighting.first_seen, kept[0].now);
+        assert_eq!(sighting.last_seen, kept[kept.len() - 1].now);
+    }
+    assert_eq!(sum, total, "every packet is in one source or in the remainder");
+    if exact.len() <= WAYS && table.bits == 0 {
+        assert_eq!(sources.len(), exact.len(), "nobody had to make way");
+        assert_eq!(remainder, Count::default());
+    }
+}
+
+fn empty<B: portguard_common::layout::Shared>() -> B {
+    // SAFETY: zeroes are the empty value of every `Shared` type.
+    unsafe { std::mem::zeroed() }
+}
+
+fn packets<K: std::fmt::Debug>(source: impl Strategy<Value = K>) -> impl Strategy<Value = Vec<Packet<K>>> {
+    let length = prop_oneof![20_u64..1500, Just(65_535), Just(65_536), Just(200_000)];
+    let protocol = prop_oneof![Just(Protocol::Udp), Just(Protocol::Tcp)];
+    let packet = (source, length, protocol, any::<u32>()).prop_map(|(source, bytes, protocol, now)| Packet {
+        source,
+        bytes,
+        protocol,
+        now,
+    });
+    proptest::collection::vec(packet, 0..400)
+}
+
+proptest! {
+    #[test]
+    fn ipv4_streams_are_accounted_for(stream in packets(0_u32..12), bits in 0_u32..3) {
+        check(Table::new(bits, empty::<BucketV4>()), &stream);
+    }
+
+    #[test]
+    fn ipv4_floods_are_accounted_for(stream in packets(any::<u32>()), bits in 0_u32..3) {
+        check(Table::new(bits, empty::<BucketV4>()), &stream);
+    }
+
+    #[test]
+    fn ipv6_streams_are_accounted_for(stream in packets([0_u64..3, 0_u64..4]), bits in 0_u32..3) {
+        check(Table::new(bits, empty::<BucketV6>()), &stream);
+    }
+}
+
+/// A pseudo random sequence (xorshift64*).
+fn random(state: &mut u64) -> u64 {
+    *state ^= *state >> 12;
+    *state ^= *state << 25;
+    *state ^= *state >> 27;
+    state.wrapping_mul(0x2545_f491_4f6c_dd1d)
+}
+
+/// 256 sources that send 1/128 of a flood in which every other packet has a source of its own: each of them has
+/// 1/32,768 of the packets, in a table of 16,384 sources.
+#[test]
+fn heavy_sources_in_a_flood_keep_nearly_all_of_their_packets() {
+    let mut table = Table::new(12, empty::<BucketV4>());
+    let mut state = 1;
+    let (mut sent, packets) = (BTreeMap::<u32, u64>::new(), 8 << 20);
+    for number in 0..packets {
+        let heavy = random(&mut state).is_multiple_of(128);
+        let source =
+            if heavy { (random(&mut state) % 256) as u32 } else { random(&mut state) as u32 | 1 << 31 };
+        if heavy {
+            *sent.entry(source).or_default() += 1;
+        }
+        table.count(&Packet { source, bytes: 68, protocol: Protocol::Udp, now: number });
+    }
+    let (sources, _) = table.read();
+    let kept: u64 =
+        sent.keys().filter_map(|source| sources.get(source)).map(|source| source.count.packets).sum();
+    let all: u64 = sent.values().sum();
+    let remembered = sent.keys().filter(|source| sources.contains_key(source)).count();
+    assert_eq!(remembered, 256, "of 256 heavy sources, {remembered} are remembered");
+    assert!(kept * 100 >= all * 95, "{kept} of {all} packets of the heavy sources are attributed to them");
+}

@@ -1,0 +1,142 @@
+//! The pinned link: what shows that a guard is on an interface, and what takes it off.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::guard::bpf::{self, LinkInfo};
+use crate::guard::bpffs::Home;
+use crate::interface::{self, AttachedXdp, Interface};
+
+/// The file name of the pin.
+pub(crate) const LINK_PIN: &str = "link";
+
+/// Another portguard may replace the program of a link between two of our questions; asked again, the answers fit.
+const ATTEMPTS: u32 = 10;
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// A link that is on its interface, as both the link and the interface say.
+#[derive(Debug)]
+pub(super) struct PinnedLink {
+    /// The interface, as it was when the link was looked up.
+    pub interface: Interface,
+    /// The directory of the interface.
+    pub directory: PathBuf,
+    /// The link.
+    pub link: OwnedFd,
+    /// What it runs, and how.
+    pub program: AttachedXdp,
+}
+
+/// What there is at the pin of a link.
+#[derive(Debug)]
+enum Pin {
+    /// No link.
+    Nothing,
+    /// A link whose interface is gone.
+    Defunct,
+    /// A link that is on some interface.
+    Live(OwnedFd, LinkInfo),
+}
+
+impl PinnedLink {
+    /// The link on an interface, if there is one.
+    pub(crate) fn find(home: &Home, interface: &Interface) -> Result<Option<Self>> {
+        match look(home, interface)? {
+            Found::Here(link) => Ok(Some(link)),
+            Found::Elsewhere(_) | Found::Nothing => Ok(None),
+        }
+    }
+
+    /// Fails if what is pinned for an interface is a link that is on another one.
+    pub(crate) fn require_free(home: &Home, interface: &Interface) -> Result<()> {
+        let Found::Elsewhere(info) = look(home, interface)? else { return Ok(()) };
+        let path = home.interface(interface.index)?.join(LINK_PIN);
+        Err(Error::failed(format!("{}: its place is taken", interface.name))
+            .because(format!(
+                "{} holds the guard of an interface that was moved to another network namespace (program {})",
+                path.display(),
+                info.program_id
+            ))
+            .remedy("That guard goes on there. To take it OFF, remove the pin; or move the interface back."))
+    }
+
+    /// Takes the program off the interface, and removes everything that was pinned for it.
+    pub(crate) fn detach(&self) -> Result<()> {
+        bpf::link_detach(self.link.as_fd()).map_err(|error| {
+            Error::from_io(format!("{}: cannot take the guard off", self.interface.name), &error)
+        })?;
+        remove_directory(&self.directory)
+    }
+}
+
+/// What [`look`] finds.
+enum Found {
+    Nothing,
+    Here(PinnedLink),
+    Elsewhere(LinkInfo),
+}
+
+fn look(home: &Home, interface: &Interface) -> Result<Found> {
+    let directory = home.interface(interface.index)?;
+    let mut interface = interface.clone();
+    for attempt in 1.. {
+        let (link, info) = match open(&directory)? {
+            Pin::Nothing | Pin::Defunct => return Ok(Found::Nothing),
+            Pin::Live(link, info) => (link, info),
+        };
+        let program = interface.xdp.iter().find(|xdp| xdp.program_id == info.program_id);
+        if let Some(&program) = program
+            && info.ifindex == Some(interface.index)
+        {
+            return Ok(Found::Here(PinnedLink { interface, directory, link, program }));
+        }
+        if attempt == ATTEMPTS {
+            return Ok(Found::Elsewhere(info));
+        }
+        thread::sleep(PAUSE);
+        match interface::all()?.into_iter().find(|candidate| candidate.index == interface.index) {
+            Some(fresh) => interface = fresh,
+            None => return Ok(Found::Nothing),
+        }
+    }
+    Ok(Found::Nothing)
+}
+
+fn open(directory: &Path) -> Result<Pin> {
+    let path = directory.join(LINK_PIN);
+    let failed = |error| Error::from_io(format!("cannot use {}", path.display()), &error);
+    let link = match bpf::get(&path) {
+        Ok(link) => link,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Pin::Nothing),
+        Err(error) => return Err(failed(error)),
+    };
+    let info = bpf::link_info(link.as_fd()).map_err(failed)?;
+    Ok(if info.ifindex.is_some() { Pin::Live(link, info) } else { Pin::Defunct })
+}
+
+/// Removes what is left of guards whose interfaces are gone, in every network namespace, and of attachments that were
+/// never completed. The caller holds the lock.
+pub(crate) fn sweep(home: &Home) -> Result<()> {
+    for directory in home.all_interfaces()? {
+        if !matches!(open(&directory)?, Pin::Live(..)) {
+            remove_directory(&directory)?;
+        }
+    }
+    home.remove_empty_namespaces();
+    Ok(())
+}
+
+/// Removes a directory and all pins in it, if it is there.
+pub(crate) fn remove_directory(directory: &Path) -> Result<()> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Error::from_io(format!("cannot remove {}", directory.display()), &error))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,59 @@
+//! The host build of the parser and the verdict.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use ipnet::IpNet;
+use portguard::allowlist::{Allowlist, Entry};
+use portguard_common::cursor::Linear;
+use portguard_common::frame::LinkType;
+use portguard_common::ipv6::DirectStep;
+use portguard_common::transport::{self, Address};
+use portguard_common::verdict::{Court, Fault, Verdict, judge};
+
+use crate::frames::{Expect, Link, Protocol};
+
+/// A naive allowlist, and a verdict in the words of the table.
+struct HostCourt {
+    prefixes: Vec<IpNet>,
+}
+
+impl<A: Address + Into<IpAddr>> Court<A> for HostCourt {
+    type Outcome = (Expect, usize);
+
+    fn covers(&self, source: A) -> bool {
+        let source: IpAddr = source.into();
+        self.prefixes.iter().any(|prefix| prefix.contains(&source))
+    }
+
+    fn settle(&self, verdict: Verdict<A>, link_header_len: usize) -> (Expect, usize) {
+        let expect = match verdict {
+            Verdict::Pass => Expect::Pass,
+            Verdict::Allow => Expect::Allowed,
+            Verdict::Deny(knock) => Expect::Denied(
+                knock.source.into(),
+                match knock.protocol {
+                    transport::Protocol::Udp => Protocol::Udp,
+                    transport::Protocol::Tcp => Protocol::Tcp,
+                },
+            ),
+            Verdict::Reject(Fault::Truncated) => Expect::Truncated,
+            Verdict::Reject(Fault::Malformed) => Expect::Malformed,
+            Verdict::Reject(Fault::TooManyHeaders) => Expect::TooManyHeaders,
+        };
+        (expect, link_header_len)
+    }
+}
+
+/// What the host build makes of a frame, and the bytes that it would count.
+pub(crate) fn verdict(allowlist: &str, link: Link, frame: &[u8]) -> (Expect, u64) {
+    let checked = Allowlist::parse(Path::new("allowlist.yaml"), allowlist.as_bytes()).unwrap();
+    let court = HostCourt { prefixes: checked.allowlist.entries().iter().map(Entry::prefix).collect() };
+    let link_type = match link {
+        Link::Ethernet => LinkType::Ethernet,
+        Link::RawIp => LinkType::RawIp,
+    };
+    let cursor = Linear::new(frame);
+    let (expect, link_header_len) = judge(cursor, link_type, &court, &DirectStep(cursor));
+    (expect, (frame.len() - link_header_len) as u64)
+}

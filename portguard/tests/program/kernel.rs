@@ -1,0 +1,201 @@
+//! The loaded program, run by the kernel on frames of our choice (`BPF_PROG_TEST_RUN`), and its counters.
+
+use std::fs;
+use std::path::Path;
+
+use aya::programs::{TestRun as _, TestRunOptions, Xdp};
+use aya_obj::programs::XdpAttachType;
+use portguard::guard::{Guard, Home, Snapshot};
+use xtask::lab::{Namespace, run};
+
+use crate::frames::{Expect, Link, Protocol};
+
+const XDP_DROP: u32 = 1;
+const XDP_PASS: u32 = 2;
+
+/// The shortest frame that the kernel runs a program on (`ETH_HLEN`).
+pub(crate) const SHORTEST: usize = 14;
+
+/// A guard on an interface that nothing is connected to.
+pub(crate) struct Kernel {
+    namespace: Namespace,
+    _allowlist: tempfile::TempDir,
+}
+
+/// What the kernel made of a frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    pub passed: bool,
+    /// The counters after less those before.
+    pub moved: Vec<(Moved, i128)>,
+}
+
+/// A counter that can move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Moved {
+    Allowed(Unit),
+    Truncated(Unit),
+    Malformed(Unit),
+    TooManyHeaders(Unit),
+    NotAllowed(Unit),
+    WouldDrop(Unit),
+    Unattributed(Unit),
+    Source(std::net::IpAddr, Unit),
+    SourceTcp(std::net::IpAddr),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Unit {
+    Packets,
+    Bytes,
+}
+
+impl Kernel {
+    /// Attaches a guard with a list to an interface of the given kind.
+    pub(crate) fn new(link: Link, allowlist: &str, arguments: &[&str]) -> Self {
+        let namespace = Namespace::new("program").unwrap();
+        let interface = match link {
+            Link::Ethernet => "link add guarded type veth peer name other",
+            Link::RawIp => "tuntap add dev guarded mode tun",
+        };
+        namespace.ip(interface).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("allowlist.yaml");
+        fs::write(&path, allowlist).unwrap();
+        let kernel = Self { namespace, _allowlist: directory };
+        kernel.attach(&path, arguments);
+        kernel
+    }
+
+    fn attach(&self, allowlist: &Path, arguments: &[&str]) {
+        let mut command = self.namespace.command(env!("CARGO_BIN_EXE_portguard"));
+        command.args(["attach", "guarded", "--allowlist"]).arg(allowlist).args(arguments);
+        run(&mut command).unwrap();
+    }
+
+    /// Runs the program on each of the frames, and gives each outcome to `check`. With `first_len`, the packet's first
+    /// buffer has as many bytes, and the others have the rest.
+    pub(crate) fn judge<'f, T: Sync>(
+        &self,
+        cases: &'f [T],
+        frame: impl Fn(&'f T) -> &'f [u8] + Send + Sync,
+        first_len: Option<u32>,
+        mut check: impl FnMut(&'f T, Outcome) + Send,
+    ) {
+        self.namespace.run(|| {
+            let guard = self.guard();
+            let program = program(&guard);
+            let mut before = guard.counters().unwrap();
+            for case in cases {
+                let frame = frame(case);
+                let context = first_len.map(context);
+                let options = TestRunOptions {
+                    data_in: Some(frame),
+                    ctx_in: context.as_ref().map(<[u8; 24]>::as_slice),
+                    ..TestRunOptions::default()
+                };
+                let action = program.test_run(options).unwrap().return_value;
+                assert!([XDP_DROP, XDP_PASS].contains(&action), "action {action}");
+                let after = guard.counters().unwrap();
+                check(case, Outcome { passed: action == XDP_PASS, moved: moved(&before, &after) });
+                before = after;
+            }
+        });
+    }
+
+    /// Whether the kernel refuses to run the program on a frame.
+    pub(crate) fn refuses(&self, frame: &[u8]) -> bool {
+        self.namespace.run(|| {
+            let options = TestRunOptions { data_in: Some(frame), ..TestRunOptions::default() };
+            program(&self.guard()).test_run(options).is_err()
+        })
+    }
+
+    fn guard(&self) -> Guard {
+        let home = Home::find().unwrap();
+        Guard::by_name(home.as_ref(), "guarded").unwrap()
+    }
+}
+
+impl Drop for Kernel {
+    fn drop(&mut self) {
+        let mut command = self.namespace.command(env!("CARGO_BIN_EXE_portguard"));
+        // The namespace is about to go, and the guard with it; a failed test has its own story to tell.
+        let _ = run(command.args(["detach", "--all"]));
+    }
+}
+
+/// A `struct xdp_md` whose `data_end` says how long the first buffer is, the rest zero.
+fn context(first_len: u32) -> [u8; 24] {
+    let mut context = [0; 24];
+    context[4..8].copy_from_slice(&first_len.to_ne_bytes());
+    context
+}
+
+fn program(guard: &Guard) -> Xdp {
+    let instances = fs::read_dir(guard.pin().parent().unwrap()).unwrap();
+    let instance = instances.map(Result::unwrap).find(|entry| entry.file_type().unwrap().is_dir()).unwrap();
+    Xdp::from_pin(instance.path().join("program"), XdpAttachType::Interface).unwrap()
+}
+
+impl Outcome {
+    /// What must come of a frame of which `bytes` would be counted.
+    pub(crate) fn expected(expect: Expect, bytes: u64, audit: bool) -> Self {
+        let both = |counter: fn(Unit) -> Moved| {
+            vec![(counter(Unit::Packets), 1), (counter(Unit::Bytes), i128::from(bytes))]
+        };
+        let refused = !matches!(expect, Expect::Pass | Expect::Allowed);
+        let mut moved = match expect {
+            Expect::Pass => vec![],
+            Expect::Allowed => both(Moved::Allowed),
+            Expect::Truncated => both(Moved::Truncated),
+            Expect::Malformed => both(Moved::Malformed),
+            Expect::TooManyHeaders => both(Moved::TooManyHeaders),
+            Expect::Denied(source, protocol) => {
+                let mut moved = both(Moved::NotAllowed);
+                moved.push((Moved::Source(source, Unit::Packets), 1));
+                moved.push((Moved::Source(source, Unit::Bytes), bytes.into()));
+                if protocol == Protocol::Tcp {
+                    moved.push((Moved::SourceTcp(source), 1));
+                }
+                moved
+            }
+        };
+        if audit && refused {
+            moved.extend(both(Moved::WouldDrop));
+        }
+        moved.retain(|(_, by)| *by != 0);
+        moved.sort_unstable();
+        Self { passed: audit || !refused, moved }
+    }
+}
+
+fn moved(before: &Snapshot, after: &Snapshot) -> Vec<(Moved, i128)> {
+    let values = |snapshot: &Snapshot| {
+        let mut values = Vec::new();
+        let counts = [
+            (Moved::Allowed as fn(Unit) -> Moved, snapshot.allowed),
+            (Moved::Truncated, snapshot.truncated),
+            (Moved::Malformed, snapshot.malformed),
+            (Moved::TooManyHeaders, snapshot.too_many_headers),
+            (Moved::NotAllowed, snapshot.not_allowed),
+            (Moved::WouldDrop, snapshot.would_drop),
+            (Moved::Unattributed, snapshot.unattributed),
+        ];
+        for (counter, count) in counts {
+            values.push((counter(Unit::Packets), i128::from(count.packets)));
+            values.push((counter(Unit::Bytes), i128::from(count.bytes)));
+        }
+        for source in &snapshot.sources {
+            values.push((Moved::Source(source.address, Unit::Packets), source.count.packets.into()));
+            values.push((Moved::Source(source.address, Unit::Bytes), source.count.bytes.into()));
+            values.push((Moved::SourceTcp(source.address), source.tcp_packets.into()));
+        }
+        values
+    };
+    let mut difference: std::collections::BTreeMap<Moved, i128> = values(after).into_iter().collect();
+    for (counter, value) in values(before) {
+        *difference.entry(counter).or_default() -= value;
+    }
+    difference.into_iter().filter(|(_, by)| *by != 0).collect()
+}

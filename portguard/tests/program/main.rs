@@ -1,0 +1,125 @@
+//! The verdict, frame by frame: the host build of the parser and the program in the kernel against one table.
+
+mod frames;
+mod host;
+mod kernel;
+
+use frames::{ALLOWLIST, Case, Link, ethernet_cases, raw_ip_cases};
+use kernel::{Kernel, Outcome, SHORTEST};
+use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::TestRunner;
+
+/// Fails with all the cases that went wrong, not only the first.
+fn report(wrong: &[String], of: usize) {
+    assert!(of > 100, "the table has only {of} cases");
+    assert!(wrong.is_empty(), "{} of {of} cases:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+fn check_host(link: Link, cases: &[Case]) {
+    let mut wrong = Vec::new();
+    for case in cases {
+        let (verdict, bytes) = host::verdict(ALLOWLIST, link, &case.frame);
+        if verdict != case.expect {
+            wrong.push(format!("{}: {verdict:?} instead of {:?}", case.name, case.expect));
+        } else if verdict != frames::Expect::Pass && bytes != case.bytes {
+            wrong.push(format!("{}: {bytes} bytes instead of {}", case.name, case.bytes));
+        }
+    }
+    report(&wrong, cases.len());
+}
+
+fn check_kernel(link: Link, cases: &[Case], first_len: Option<u32>, audit: bool) {
+    let kernel = Kernel::new(link, ALLOWLIST, if audit { &["--audit"] } else { &[] });
+    let shortest = first_len.map_or(SHORTEST, |first_len| SHORTEST.max(first_len as usize + 1));
+    let (long, short): (Vec<_>, Vec<_>) = cases.iter().partition(|case| case.frame.len() >= shortest);
+    let mut wrong = Vec::new();
+    kernel.judge(
+        &long,
+        |case| &case.frame,
+        first_len,
+        |case, outcome| {
+            let expected = Outcome::expected(case.expect, case.bytes, audit);
+            if outcome != expected {
+                wrong.push(format!("{}: {outcome:?} instead of {expected:?}", case.name));
+            }
+        },
+    );
+    report(&wrong, long.len());
+    for case in short.iter().filter(|case| case.frame.len() < SHORTEST) {
+        let name = &case.name;
+        assert!(kernel.refuses(&case.frame), "{name}: the kernel runs programs on runts now, so check it");
+    }
+}
+
+#[test]
+fn the_host_build_judges_ethernet_frames_as_the_table_says() {
+    check_host(Link::Ethernet, &ethernet_cases());
+}
+
+#[test]
+fn the_host_build_judges_raw_ip_frames_as_the_table_says() {
+    check_host(Link::RawIp, &raw_ip_cases());
+}
+
+#[test]
+fn the_kernel_judges_and_counts_ethernet_frames_as_the_table_says() {
+    check_kernel(Link::Ethernet, &ethernet_cases(), None, false);
+}
+
+#[test]
+fn the_kernel_judges_and_counts_raw_ip_frames_as_the_table_says() {
+    check_kernel(Link::RawIp, &raw_ip_cases(), None, false);
+}
+
+#[test]
+fn in_audit_mode_everything_passes_and_is_counted_the_same() {
+    check_kernel(Link::Ethernet, &ethernet_cases(), None, true);
+}
+
+/// Drivers with large buffers of several pages may leave the first one short, or empty (mlx5 does at MTU 9000).
+#[test]
+fn it_does_not_matter_how_much_of_a_frame_is_in_its_first_buffer() {
+    for first_len in [0, 14, 20, 34, 54] {
+        check_kernel(Link::Ethernet, &ethernet_cases(), Some(first_len), false);
+    }
+}
+
+/// Frames of the table with a few bytes changed, and cut or padded: what the table does not foresee, host and kernel
+/// must at least see alike.
+#[test]
+fn the_host_build_and_the_kernel_agree_on_frames_that_nobody_thought_of() {
+    const FRAMES: usize = 4_000;
+    let table: Vec<Vec<u8>> = ethernet_cases().into_iter().map(|case| case.frame).collect();
+    let changes = proptest::collection::vec((0_usize..100, any::<u8>()), 0..6);
+    let mutated =
+        (proptest::sample::select(table), changes, 0_usize..120).prop_map(|(mut frame, changes, end)| {
+            let len = frame.len().max(1);
+            for (at, byte) in changes {
+                if let Some(target) = frame.get_mut(at % len) {
+                    *target = byte;
+                }
+            }
+            frame.truncate(len.min(end + SHORTEST).max(len.saturating_sub(end)));
+            frame.resize(frame.len().max(SHORTEST), 0);
+            frame
+        });
+    let mut runner = TestRunner::default();
+    let frames: Vec<Vec<u8>> =
+        (0..FRAMES).map(|_| mutated.new_tree(&mut runner).unwrap().current()).collect();
+    let kernel = Kernel::new(Link::Ethernet, ALLOWLIST, &[]);
+    let mut wrong = Vec::new();
+    kernel.judge(
+        &frames,
+        |frame| frame,
+        None,
+        |frame, outcome| {
+            let (verdict, bytes) = host::verdict(ALLOWLIST, Link::Ethernet, frame);
+            if outcome != Outcome::expected(verdict, bytes, false) {
+                wrong
+                    .push(format!("{frame:02x?}: {outcome:?}, but the host says {verdict:?}, {bytes} bytes"));
+            }
+        },
+    );
+    report(&wrong, frames.len());
+}
