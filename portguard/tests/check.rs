@@ -137,7 +137,7 @@ fn missing_file() {
      --> list.yaml
       = help: write the list there, or name the file where it is
 
-    portguard: list.yaml is not a valid allowlist: 1 error
+    error: list.yaml is not a valid allowlist: 1 error
     ----- exit code: 3 -----
     "#);
 }
@@ -155,7 +155,7 @@ fn name_with_control_characters() {
       |         ^^^^^^^^^^^
       = help: did you mean 10.1.0.0/16 or 10.1.2.3/32?
 
-    portguard: a\n\u{1b}[31mlist.yaml is not a valid allowlist: 1 error
+    error: a\n\u{1b}[31mlist.yaml is not a valid allowlist: 1 error
     ----- exit code: 3 -----
     "#);
 }
@@ -170,7 +170,7 @@ fn folder() {
      --> .
       = help: name the file in it
 
-    portguard: . is not a valid allowlist: 1 error
+    error: . is not a valid allowlist: 1 error
     ----- exit code: 3 -----
     "#);
 }
@@ -184,7 +184,7 @@ fn device() {
      --> null
       = help: write the list to a file, and name that
 
-    portguard: null is not a valid allowlist: 1 error
+    error: null is not a valid allowlist: 1 error
     ----- exit code: 3 -----
     "#);
 }
@@ -202,7 +202,7 @@ fn fifo_is_not_waited_for() {
      --> list.yaml
       = help: write the list to a file, and name that
 
-    portguard: list.yaml is not a valid allowlist: 1 error
+    error: list.yaml is not a valid allowlist: 1 error
     ----- exit code: 3 -----
     "#);
 }
@@ -229,7 +229,7 @@ fn file_that_others_may_write() {
       |     ^^^^^^^^^^^
       = help: did you mean 10.1.0.0/16 or 10.1.2.3/32?
 
-    portguard: list.yaml is not a valid allowlist: 2 errors
+    error: list.yaml is not a valid allowlist: 2 errors
     ----- exit code: 3 -----
     "#);
 }
@@ -246,7 +246,7 @@ fn too_large_a_file() {
      --> list.yaml
       = help: a list within the limits is smaller: is this the right file?
 
-    portguard: list.yaml is not a valid allowlist: 1 error
+    error: list.yaml is not a valid allowlist: 1 error
     ----- exit code: 3 -----
     "#);
 }
@@ -264,7 +264,7 @@ fn latin_1() {
       |                             ^
       = help: save the file as UTF-8, e.g. with `iconv -f LATIN1 -t UTF-8`
 
-    portguard: list.yaml is not a valid allowlist: 1 error
+    error: list.yaml is not a valid allowlist: 1 error
     ----- exit code: 3 -----
     "#);
 }
@@ -282,7 +282,7 @@ fn utf_16() {
       | ^
       = help: the file is in UTF-16: save it as UTF-8, e.g. with `iconv -f UTF-16 -t UTF-8`
 
-    portguard: list.yaml is not a valid allowlist: 1 error
+    error: list.yaml is not a valid allowlist: 1 error
     ----- exit code: 3 -----
     "#);
 }
@@ -299,7 +299,7 @@ fn cut_off_in_a_character() {
       |              ^
       = help: save the file as UTF-8, e.g. with `iconv -f LATIN1 -t UTF-8`
 
-    portguard: list.yaml is not a valid allowlist: 1 error
+    error: list.yaml is not a valid allowlist: 1 error
     ----- exit code: 3 -----
     "#);
 }
@@ -316,7 +316,7 @@ fn zero_bytes() {
       |               ^^
       = help: indent all entries alike, each after `- `, and put texts with special characters in quotes
 
-    portguard: list.yaml is not a valid allowlist: 1 error
+    error: list.yaml is not a valid allowlist: 1 error
     ----- exit code: 3 -----
     "#);
 }
@@ -335,7 +335,7 @@ fn deep_nesting_fails_fast() {
       |                                        ^
       = help: an entry is one prefix: write each on a line of its own, after `- `
 
-    portguard: list.yaml is not a valid allowlist: 1 error
+    error: list.yaml is not a valid allowlist: 1 error
     ----- exit code: 3 -----
     "#);
 }
@@ -360,7 +360,7 @@ fn deep_nesting_of_mappings_fails_fast() {
       |                                                                                  ^
       = help: an entry is one prefix: write each on a line of its own, after `- `
 
-    portguard: list.yaml is not a valid allowlist: 2 errors
+    error: list.yaml is not a valid allowlist: 2 errors
     ----- exit code: 3 -----
     "#);
 }
@@ -381,7 +381,7 @@ fn prefixes_at_the_limit_and_above() {
             |   ^^^^^^
             = help: this is the first one over the limit: put larger prefixes in place of neighbours
 
-    portguard: list.yaml is not a valid allowlist: 1 error
+    error: list.yaml is not a valid allowlist: 1 error
     ----- exit code: 3 -----
     "#);
 }

@@ -68,7 +68,7 @@ fn an_interrupted_demo_leaves_nothing_behind() {
         demo.signal(signal).unwrap();
         let status = demo.wait(PATIENCE).unwrap().expect("the demo ends");
         assert_eq!(status.code(), Some(1), "{}", demo.output());
-        assert!(demo.output().ends_with("xtask: interrupted\n"), "{}", demo.output());
+        assert!(demo.output().ends_with("error: interrupted\n"), "{}", demo.output());
         assert_nothing_left(demo.id());
     }
 }
