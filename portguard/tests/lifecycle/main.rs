@@ -3,6 +3,7 @@
 //! Each test plays in network namespaces and on a BPF file system of its own, so they run in parallel, and what one of
 //! them leaves behind is gone with it.
 
+mod attach_points;
 mod bpffs;
 mod damage;
 mod detach;
