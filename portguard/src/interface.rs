@@ -77,6 +77,8 @@ pub fn by_name(name: &str) -> Result<Interface> {
         interface.name == name || interface.alternative_names.iter().any(|other| other == name)
     };
     interfaces.iter().find(called).cloned().ok_or_else(|| {
+        let odd = name.is_empty() || name.contains(char::is_control);
+        let name = if odd { format!("{name:?}") } else { name.to_owned() };
         Error::new(Kind::NotThere, format!("{name}: no such interface"))
             .remedy(format!("There are: {known}."))
     })
