@@ -3,3 +3,4 @@
 pub mod demo;
 pub mod interrupt;
 pub mod lab;
+pub mod proof;

@@ -1,9 +1,11 @@
 //! What developers and CI run, one module per command.
 
+mod fuzz;
 mod licences;
 mod lint;
 mod setup;
 mod test;
+mod verify;
 
 /// Shared with portguard's build script, which cannot depend on a crate that setup has yet to make buildable.
 #[path = "../../portguard/build/toolchain.rs"]
@@ -32,6 +34,10 @@ enum Command {
     Lint,
     /// Run all tests; needs root and BPF
     Test(test::Args),
+    /// Look for inputs that break the parsers, for a given time
+    Fuzz(fuzz::Args),
+    /// Prove the verdict at length, and write docs/verification.md; needs root and BPF
+    Verify(verify::Args),
 }
 
 fn main() -> ExitCode {
@@ -40,6 +46,8 @@ fn main() -> ExitCode {
         Command::Demo(args) => setup::run(&setup::Args::default()).and_then(|()| xtask::demo::run(&args)),
         Command::Lint => lint::run(),
         Command::Test(args) => test::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
+        Command::Verify(args) => verify::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -24,10 +24,7 @@ pub(crate) struct Args {
 /// Runs all tests.
 pub(crate) fn run(args: &Args) -> Result<()> {
     setup::run(&setup::Args::default())?;
-    let missing = preconditions::missing();
-    if !missing.is_empty() {
-        bail!("the tests cannot run here:\n  {}", missing.join("\n  "));
-    }
+    require_preconditions()?;
     // The kernel program is tested as the object that portguard embeds; it cannot run on the host.
     let mut command = cargo();
     command.args(["test", "--workspace", "--exclude=portguard-ebpf", "--locked"]).args(&args.cargo);
@@ -35,6 +32,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let status = command.status().context("cannot run cargo test")?;
     if !status.success() {
         bail!("tests failed");
+    }
+    Ok(())
+}
+
+/// Fails if this machine, or this user, cannot run the tests, and says why.
+pub(crate) fn require_preconditions() -> Result<()> {
+    let missing = preconditions::missing();
+    if !missing.is_empty() {
+        bail!("the tests cannot run here:\n  {}", missing.join("\n  "));
     }
     Ok(())
 }

@@ -5,19 +5,9 @@
 
 use std::net::IpAddr;
 
-use xtask::lab::headers::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ipv4, Ipv6, TCP, UDP, ethernet, extension as ext};
+pub(crate) use xtask::proof::ALLOWLIST;
 
-/// The list in force while the table is checked.
-pub(crate) const ALLOWLIST: &str = "\
-allow:
-  - 192.0.2.0/24
-  - 198.51.100.6/31
-  - 198.51.100.99
-  - 100.64.0.0/10
-  - 2001:db8:40::/48
-  - 2001:db8:1::2/127
-  - 2001:db8:1::99
-";
+use xtask::lab::headers::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ipv4, Ipv6, TCP, UDP, ethernet, extension as ext};
 
 /// What must happen to a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,11 +14,11 @@ use portguard_common::verdict::{Court, Fault, Verdict, judge};
 use crate::frames::{Expect, Link, Protocol};
 
 /// A naive allowlist, and a verdict in the words of the table.
-struct HostCourt {
+pub(crate) struct Host {
     prefixes: Vec<IpNet>,
 }
 
-impl<A: Address + Into<IpAddr>> Court<A> for HostCourt {
+impl<A: Address + Into<IpAddr>> Court<A> for Host {
     type Outcome = (Expect, usize);
 
     fn covers(&self, source: A) -> bool {
@@ -45,15 +45,21 @@ impl<A: Address + Into<IpAddr>> Court<A> for HostCourt {
     }
 }
 
-/// What the host build makes of a frame, and the bytes that it would count.
-pub(crate) fn verdict(allowlist: &str, link: Link, frame: &[u8]) -> (Expect, u64) {
-    let checked = Allowlist::parse(Path::new("allowlist.yaml"), allowlist.as_bytes()).unwrap();
-    let court = HostCourt { prefixes: checked.allowlist.entries().iter().map(Entry::prefix).collect() };
-    let link_type = match link {
-        Link::Ethernet => LinkType::Ethernet,
-        Link::RawIp => LinkType::RawIp,
-    };
-    let cursor = Linear::new(frame);
-    let (expect, link_header_len) = judge(cursor, link_type, &court, &DirectStep(cursor));
-    (expect, (frame.len() - link_header_len) as u64)
+impl Host {
+    /// With that list in force.
+    pub(crate) fn new(allowlist: &str) -> Self {
+        let checked = Allowlist::parse(Path::new("allowlist.yaml"), allowlist.as_bytes()).unwrap();
+        Self { prefixes: checked.allowlist.entries().iter().map(Entry::prefix).collect() }
+    }
+
+    /// What the host build makes of a frame, and the bytes that it would count.
+    pub(crate) fn verdict(&self, link: Link, frame: &[u8]) -> (Expect, u64) {
+        let link_type = match link {
+            Link::Ethernet => LinkType::Ethernet,
+            Link::RawIp => LinkType::RawIp,
+        };
+        let cursor = Linear::new(frame);
+        let (expect, link_header_len) = judge(cursor, link_type, self, &DirectStep(cursor));
+        (expect, (frame.len() - link_header_len) as u64)
+    }
 }

@@ -103,6 +103,25 @@ impl Kernel {
         });
     }
 
+    /// Runs the program on all of the frames: which of them passed, and which counters moved in all.
+    pub(crate) fn judge_all(&self, frames: &[Vec<u8>]) -> (Vec<bool>, Vec<(Moved, i128)>) {
+        self.namespace.run(|| {
+            let guard = self.guard();
+            let program = program(&guard);
+            let before = guard.counters().unwrap();
+            let passed = frames
+                .iter()
+                .map(|frame| {
+                    let options = TestRunOptions { data_in: Some(frame), ..TestRunOptions::default() };
+                    let action = program.test_run(options).unwrap().return_value;
+                    assert!([XDP_DROP, XDP_PASS].contains(&action), "action {action}");
+                    action == XDP_PASS
+                })
+                .collect();
+            (passed, moved(&before, &guard.counters().unwrap()))
+        })
+    }
+
     /// Whether the kernel refuses to run the program on a frame.
     pub(crate) fn refuses(&self, frame: &[u8]) -> bool {
         self.namespace.run(|| {

@@ -165,7 +165,8 @@ impl Ipv6 {
         bytes
     }
 
-    fn pseudo_sum(&self, protocol: u8, length: usize) -> u32 {
+    /// The sum over the pseudo header of an upper-layer packet of `length` bytes, RFC 8200, section 8.1.
+    pub(crate) fn pseudo_sum(&self, protocol: u8, length: usize) -> u32 {
         sum(&self.source) + sum(&self.destination) + u32::from(protocol) + length as u32
     }
 
@@ -286,13 +287,20 @@ fn tcp(source_port: u16, destination_port: u16, flags: u8, pseudo_sum: impl Fn(u
     bytes
 }
 
+/// A message whose checksum, at `at`, is that over itself and what was summed up before.
+pub(crate) fn with_checksum(mut message: Vec<u8>, at: usize, before: u32) -> Vec<u8> {
+    let checksum = checksum(&message, before);
+    message[at..at + 2].copy_from_slice(&checksum.to_be_bytes());
+    message
+}
+
 /// The sum of 16-bit words, the last one padded with a zero.
 fn sum(bytes: &[u8]) -> u32 {
     bytes.chunks(2).map(|word| u32::from(word[0]) << 8 | u32::from(*word.get(1).unwrap_or(&0))).sum()
 }
 
 /// The internet checksum, RFC 1071, over `bytes` and what was summed up before.
-fn checksum(bytes: &[u8], before: u32) -> u16 {
+pub(crate) fn checksum(bytes: &[u8], before: u32) -> u16 {
     let mut total = before + sum(bytes);
     while total > 0xffff {
         total = (total & 0xffff) + (total >> 16);

@@ -1,0 +1,3 @@
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|frame: &[u8]| portguard_fuzz::frame(frame));

@@ -1,0 +1,86 @@
+//! What the fuzz targets assert. The test `portguard/tests/seeds.rs` compiles this file, too, and runs the committed seeds
+//! and the crashes of the past through it.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use portguard::allowlist::{Allowlist, Entry, Style};
+use portguard_common::cursor::Linear;
+use portguard_common::frame::LinkType;
+use portguard_common::ipv6::DirectStep;
+use portguard_common::transport::{Address, Protocol};
+use portguard_common::verdict::{Court, Fault, Verdict, judge};
+use xtask::proof::is_listed;
+use xtask::proof::oracle::{self, Finding};
+
+/// How long it may take to read a list of the size that a fuzzer tries, on a machine that is busy with other things.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A court that only takes down what the parser has found.
+struct Clerk;
+
+impl<A: Address + Into<IpAddr>> Court<A> for Clerk {
+    type Outcome = (Finding, bool, usize);
+
+    fn covers(&self, source: A) -> bool {
+        is_listed(source.into())
+    }
+
+    fn settle(&self, verdict: Verdict<A>, link_header_len: usize) -> Self::Outcome {
+        let finding = match verdict {
+            Verdict::Pass | Verdict::Allow => Finding::Other,
+            Verdict::Deny(knock) => {
+                Finding::Knock { source: knock.source.into(), is_tcp: knock.protocol == Protocol::Tcp }
+            }
+            Verdict::Reject(Fault::Truncated) => Finding::Truncated,
+            Verdict::Reject(Fault::Malformed) => Finding::Malformed,
+            Verdict::Reject(Fault::TooManyHeaders) => Finding::TooManyHeaders,
+        };
+        (finding, matches!(verdict, Verdict::Allow), link_header_len)
+    }
+}
+
+/// The parser has a verdict for any frame, and it is the oracle's; also for a link without Ethernet.
+pub fn frame(frame: &[u8]) {
+    let cursor = Linear::new(frame);
+    let (found, is_allowed, link_header_len) = judge(cursor, LinkType::Ethernet, &Clerk, &DirectStep(cursor));
+    let (expected, packet_len) = oracle::judge(frame);
+    match expected {
+        Finding::Knock { source, .. } if is_listed(source) => assert!(is_allowed, "{source} is on the list"),
+        _ => assert_eq!((found, is_allowed), (expected, false)),
+    }
+    if found != Finding::Other || is_allowed {
+        assert_eq!(frame.len() - link_header_len, packet_len, "what is counted begins at the IP header");
+    }
+    judge(cursor, LinkType::RawIp, &Clerk, &DirectStep(cursor));
+}
+
+/// Any bytes are read in bounded time, as a list or as errors that can be shown; and a list means the same when it is
+/// written down again.
+pub fn allowlist(bytes: &[u8]) {
+    let start = Instant::now();
+    let read = Allowlist::parse(Path::new("allowlist.yaml"), bytes);
+    let took = start.elapsed();
+    assert!(took < PATIENCE, "{took:?} for {} bytes", bytes.len());
+    match read {
+        Err(invalid) => {
+            assert!(invalid.errors.total() > 0, "refused without an error");
+            assert!(!invalid.render(Style::Plain).is_empty());
+        }
+        Ok(checked) => {
+            let mut again = String::from("allow:\n");
+            for entry in checked.allowlist.entries() {
+                writeln!(again, "  - {}", entry.prefix()).expect("strings take anything");
+            }
+            if checked.allowlist.entries().is_empty() {
+                again = "allow: []\n".to_owned();
+            }
+            let reread = Allowlist::parse(Path::new("again.yaml"), again.as_bytes());
+            let reread = reread.unwrap_or_else(|invalid| panic!("{}", invalid.render(Style::Plain)));
+            let prefixes = |list: &Allowlist| list.entries().iter().map(Entry::prefix).collect::<Vec<_>>();
+            assert_eq!(prefixes(&reread.allowlist), prefixes(&checked.allowlist), "{again}");
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! `cargo xtask verify`: the long form of the proofs that `cargo xtask test` runs in short, with their figures.
+
+pub(crate) mod document;
+mod mutants;
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+use clap::ValueEnum;
+use xtask::proof::figures::Figures;
+
+use self::document::Section;
+use crate::{cargo, setup, test};
+
+/// Arguments of `cargo xtask verify`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// What to verify; everything, one after the other, if absent
+    proof: Option<Proof>,
+    /// How many frames to try, instead of 10,000,000 for the parsers and 1,000,000 for Linux
+    #[arg(long)]
+    frames: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Proof {
+    /// The table of frames, on the host and in the kernel
+    Table,
+    /// The oracle, the host build and the loaded program against each other
+    Parsers,
+    /// What Linux delivers without the guard and with it
+    Linux,
+    /// Whether deliberate bugs are caught
+    Mutants,
+}
+
+/// Verifies, and writes `docs/verification.md`.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    setup::run(&setup::Args::default())?;
+    test::require_preconditions()?;
+    match args.proof {
+        Some(proof) => verify(proof, args.frames),
+        None => Proof::value_variants().iter().try_for_each(|proof| verify(*proof, args.frames)),
+    }
+}
+
+fn verify(proof: Proof, frames: Option<u64>) -> Result<()> {
+    match proof {
+        Proof::Table => table(),
+        Proof::Parsers => long(document::PARSERS, "program", "parsers::", frames.unwrap_or(10_000_000)),
+        Proof::Linux => long(document::LINUX, "linux", "linux_delivers", frames.unwrap_or(1_000_000)),
+        Proof::Mutants => mutants::run(),
+    }
+}
+
+fn table() -> Result<()> {
+    let figures = figures(document::TABLE, tests("program").arg("--skip=parsers::"))?;
+    document::write(document::TABLE, &rows(&figures))
+}
+
+fn long(section: Section, program: &str, filter: &str, frames: u64) -> Result<()> {
+    let figures = figures(section, tests(program).arg(filter).env("PORTGUARD_FRAMES", frames.to_string()))?;
+    if figures.get("frames").is_none_or(|tried| tried < frames) {
+        bail!("fewer frames were tried than asked for: {figures}");
+    }
+    document::write(section, &rows(&figures))
+}
+
+/// A test program of portguard, with what it prints; as `cargo xtask test` has built it, which is optimised enough.
+fn tests(program: &str) -> Command {
+    let mut command = cargo();
+    command.args(["test", "--locked", "--package=portguard", "--test", program, "--", "--nocapture"]);
+    command
+}
+
+/// Runs tests, shows what they print, and picks out the figures of one proof.
+fn figures(section: Section, command: &mut Command) -> Result<Figures> {
+    eprintln!("verify: {}", section.key);
+    let mut child = command.stdout(Stdio::piped()).spawn().context("cannot run cargo test")?;
+    let mut found = None;
+    for line in BufReader::new(child.stdout.take().context("no output")?).lines() {
+        let line = line.context("cannot read what cargo test prints")?;
+        println!("{line}");
+        found = Figures::parse(&line).filter(|figures| figures.proof() == section.key).or(found);
+    }
+    if !child.wait().context("cannot wait for cargo test")?.success() {
+        bail!("{} is not proved", section.key);
+    }
+    found.with_context(|| format!("the tests of {} printed no figures", section.key))
+}
+
+/// A table of figures, for the document.
+pub(crate) fn rows(figures: &Figures) -> String {
+    let row = |(name, number): &(String, u64)| format!("| {name} | {} |\n", grouped(*number));
+    let rows: String = figures.numbers().iter().map(row).collect();
+    format!("| | |\n|---|---:|\n{rows}")
+}
+
+/// A number with its thousands set apart.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::new();
+    for (position, digit) in digits.chars().enumerate() {
+        if position > 0 && (digits.len() - position).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::grouped;
+
+    #[test]
+    fn thousands_are_set_apart() {
+        for (number, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (10_000_000, "10,000,000")] {
+            assert_eq!(grouped(number), text);
+        }
+    }
+}
