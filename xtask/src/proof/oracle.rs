@@ -17,8 +17,8 @@ use etherparse::err::ipv4::HeaderSliceError as Ipv4Error;
 use etherparse::err::ipv6::HeaderSliceError as Ipv6Error;
 use etherparse::{
     EtherType, Ethernet2HeaderSlice, IpAuthHeaderSlice, IpNumber, Ipv4HeaderSlice, Ipv6FragmentHeaderSlice,
-    Ipv6HeaderSlice, Ipv6RawExtHeaderSlice, LaxSlicedPacket, SingleVlanHeaderSlice, TcpHeaderSlice,
-    TransportSlice, UdpHeaderSlice,
+    Ipv6HeaderSlice, Ipv6RawExtHeaderSlice, LaxNetSlice, LaxSlicedPacket, SingleVlanHeaderSlice,
+    TcpHeaderSlice, TransportSlice, UdpHeaderSlice,
 };
 
 /// The most VLAN tags that are looked through.
@@ -68,8 +68,13 @@ pub fn judge(frame: &[u8]) -> (Finding, usize) {
 /// finds none, because there is none, or because a length or an order of headers displeases it.
 pub fn port_by_the_book(frame: &[u8]) -> Option<u16> {
     let sliced = LaxSlicedPacket::from_ethernet(frame).ok()?;
-    // Linux sees no packet in MACsec without a device for it, nor behind tags of the kind 0x9100; etherparse does.
-    if !link(frame).is_some_and(|(ethertype, _)| [EtherType::IPV4, EtherType::IPV6].contains(&ethertype)) {
+    // Linux sees no packet in MACsec without a device for it, nor behind tags of the kind 0x9100, nor where the
+    // ethertype and the version in the header contradict each other; etherparse does.
+    let is_what_it_says = matches!(
+        (link(frame)?.0, sliced.net?),
+        (EtherType::IPV4, LaxNetSlice::Ipv4(_)) | (EtherType::IPV6, LaxNetSlice::Ipv6(_))
+    );
+    if !is_what_it_says {
         return None;
     }
     match sliced.transport? {
