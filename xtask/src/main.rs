@@ -4,6 +4,7 @@ mod licences;
 mod lint;
 mod setup;
 mod test;
+mod vm_test;
 
 /// Shared with portguard's build script, which cannot depend on a crate that setup has yet to make buildable.
 #[path = "../../portguard/build/toolchain.rs"]
@@ -32,6 +33,8 @@ enum Command {
     Lint,
     /// Run all tests; needs root and BPF
     Test(test::Args),
+    /// Run portguard on the kernels of Debian's releases, in virtual machines, and write down what works on which
+    VmTest(vm_test::Args),
 }
 
 fn main() -> ExitCode {
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => setup::run(&setup::Args::default()).and_then(|()| xtask::demo::run(&args)),
         Command::Lint => lint::run(),
         Command::Test(args) => test::run(&args),
+        Command::VmTest(args) => vm_test::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
