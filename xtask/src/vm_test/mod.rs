@@ -9,8 +9,11 @@ mod matrix;
 mod verdict;
 
 use std::fs;
+use std::num::NonZero;
+use std::panic;
 use std::path::Path;
 use std::process::Command;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -61,25 +64,27 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let names: Vec<_> = suites.iter().map(|(suite, _)| *suite).collect();
     let programs = Programs::build(&names, &folder.join("build"))?;
 
+    let kernels = folder.join("kernels");
+    let kernels: Vec<(Series, Kernel)> = series
+        .into_iter()
+        .map(|series| Ok((series, apt.kernel(series, &kernels)?)))
+        .collect::<Result<_>>()?;
     let mut columns = Vec::new();
-    for series in series {
-        let kernel = apt.kernel(series, &folder.join("kernels"))?;
-        let folder = folder.join(series.name);
-        fs::create_dir_all(&folder)?;
-        let initramfs = programs.pack(&kernel, &suites, &folder)?;
-        eprintln!("vm-test: booting {}", kernel.version);
-        let (start, log) = (Instant::now(), folder.join("console.log"));
-        let console = boot(&kernel, &initramfs, &log)?;
-        let column = Column { series, version: kernel.version, console };
-        let result = if column.failures().is_empty() { "ok" } else { "FAILED" };
-        eprintln!("vm-test: {} {result}, after {} s", column.version, start.elapsed().as_secs());
-        for failure in column.failures() {
-            eprintln!("  {failure}");
+    // A machine has one CPU.
+    for some in kernels.chunks(thread::available_parallelism().map_or(1, NonZero::get)) {
+        let test = |(series, kernel): &(Series, Kernel)| {
+            test(&programs, &suites, *series, kernel, &folder.join(series.name))
+        };
+        let tested: Vec<Result<Column>> = thread::scope(|scope| {
+            let machines: Vec<_> = some.iter().map(|kernel| scope.spawn(|| test(kernel))).collect();
+            machines
+                .into_iter()
+                .map(|machine| machine.join().unwrap_or_else(|panic| panic::resume_unwind(panic)))
+                .collect()
+        });
+        for column in tested {
+            columns.push(column?);
         }
-        if result != "ok" {
-            eprintln!("  its console: {}", log.display());
-        }
-        columns.push(column);
     }
     let document = matrix::document(&columns);
     print!("{document}");
@@ -98,6 +103,29 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         bail!("failed on {}", failed.join(", "));
     }
     Ok(())
+}
+
+/// Tests on one kernel, and tells how it went.
+fn test(
+    programs: &Programs,
+    suites: &[(&str, Vec<&str>)],
+    series: Series,
+    kernel: &Kernel,
+    folder: &Path,
+) -> Result<Column> {
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let initramfs = programs.pack(kernel, suites, folder)?;
+    eprintln!("vm-test: booting {}", kernel.version);
+    let (start, log) = (Instant::now(), folder.join("console.log"));
+    let console = boot(kernel, &initramfs, &log)?;
+    let column = Column { series, version: kernel.version.clone(), console };
+    let failures = column.failures();
+    let (result, elapsed) = (if failures.is_empty() { "ok" } else { "FAILED" }, start.elapsed().as_secs());
+    eprintln!("vm-test: {} {result}, after {elapsed} s; console: {}", column.version, log.display());
+    for failure in failures {
+        eprintln!("  {failure}");
+    }
+    Ok(column)
 }
 
 /// Runs a machine to its end; what it prints is kept in `log`.
