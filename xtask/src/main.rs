@@ -6,6 +6,7 @@ mod lint;
 mod setup;
 mod test;
 mod verify;
+mod vm_test;
 
 /// Shared with portguard's build script, which cannot depend on a crate that setup has yet to make buildable.
 #[path = "../../portguard/build/toolchain.rs"]
@@ -38,6 +39,8 @@ enum Command {
     Fuzz(fuzz::Args),
     /// Prove the verdict at length, and write docs/verification.md; needs root and BPF
     Verify(verify::Args),
+    /// Run portguard on the kernels of Debian's releases, in virtual machines, and write down what works on which
+    VmTest(vm_test::Args),
 }
 
 fn main() -> ExitCode {
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::VmTest(args) => vm_test::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

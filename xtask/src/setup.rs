@@ -1,4 +1,5 @@
-//! `cargo xtask setup`: installs what building, testing and the demo need, and nothing that is there already.
+//! `cargo xtask setup`: installs what building, testing and the demo need, and nothing that is there already. What a
+//! single command needs beside that is installed when the command is run.
 //!
 //! It looks, plans, says what it will do and why, does it, and looks again, until nothing is missing: what a bpf-linker
 //! must be like is known only once the compiler is there.
@@ -14,6 +15,7 @@ use anyhow::{Result, bail};
 
 use self::plan::Machine;
 use self::requirement::Need;
+pub(crate) use self::requirement::Purpose;
 
 /// Arguments of `cargo xtask setup`.
 #[derive(Debug, Default, clap::Args)]
@@ -23,11 +25,16 @@ pub(crate) struct Args {
     check: bool,
 }
 
-/// Installs what is missing.
+/// Installs what is missing for development.
 pub(crate) fn run(args: &Args) -> Result<()> {
+    run_for(args, Purpose::Development)
+}
+
+/// Installs what is missing for some purpose.
+pub(crate) fn run_for(args: &Args, purpose: Purpose) -> Result<()> {
     let mut before: Option<Vec<Need>> = None;
     loop {
-        let missing = requirement::missing();
+        let missing = requirement::missing(purpose);
         if missing.is_empty() {
             eprintln!("setup: everything is there");
             return Ok(());

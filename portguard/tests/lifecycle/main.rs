@@ -12,6 +12,7 @@ mod flood;
 mod foreign;
 mod identity;
 mod links;
+mod modes;
 mod names;
 mod parallel;
 mod reload;

@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-use aya::programs::{TestRun as _, TestRunOptions, Xdp};
+use aya::programs::{ProgramError, TestRun as _, TestRunOptions, Xdp};
 use aya_obj::programs::XdpAttachType;
 use portguard::guard::{Guard, Home, Snapshot};
+use portguard_common::names;
 use xtask::lab::{Namespace, run};
 
 use crate::frames::{Expect, Link, Protocol};
@@ -15,6 +16,13 @@ const XDP_PASS: u32 = 2;
 
 /// The shortest frame that the kernel runs a program on (`ETH_HLEN`).
 pub(crate) const SHORTEST: usize = 14;
+
+/// The longest frame that every kernel runs a program on: what a page of 4096 bytes holds beside 256 of headroom and
+/// 320 of `skb_shared_info`. Longer ones have several buffers, which only `portguard_frags` takes.
+pub(crate) const ONE_BUFFER: usize = 3520;
+
+/// `cargo xtask vm-test` takes a test that fails with this for one that cannot be made on that kernel.
+const NOT_SUPPORTED: &str = "not supported by this kernel";
 
 /// A guard on an interface that nothing is connected to.
 pub(crate) struct Kernel {
@@ -85,6 +93,9 @@ impl Kernel {
         self.namespace.run(|| {
             let guard = self.guard();
             let program = program(&guard);
+            if let Some(case) = cases.first() {
+                assert_can_ask(&program, frame(case), first_len);
+            }
             let mut before = guard.counters().unwrap();
             for case in cases {
                 let frame = frame(case);
@@ -104,7 +115,7 @@ impl Kernel {
     }
 
     /// Runs the program on all of the frames: which of them passed, and which counters moved in all.
-    pub(crate) fn judge_all(&self, frames: &[Vec<u8>]) -> (Vec<bool>, Vec<(Moved, i128)>) {
+    pub(crate) fn judge_all(&self, frames: &[&Vec<u8>]) -> (Vec<bool>, Vec<(Moved, i128)>) {
         self.namespace.run(|| {
             let guard = self.guard();
             let program = program(&guard);
@@ -120,6 +131,12 @@ impl Kernel {
                 .collect();
             (passed, moved(&before, &guard.counters().unwrap()))
         })
+    }
+
+    /// The longest frame that the guard's program takes.
+    pub(crate) fn longest(&self) -> usize {
+        let name = self.namespace.run(|| self.guard().program().name.clone());
+        if name == names::PROGRAM_FRAGS { usize::MAX } else { ONE_BUFFER }
     }
 
     /// Whether the kernel refuses to run the program on a frame.
@@ -142,6 +159,32 @@ impl Drop for Kernel {
         // The namespace is about to go, and the guard with it; a failed test has its own story to tell.
         let _ = run(command.args(["detach", "--all"]));
     }
+}
+
+/// Makes sure that the kernel can be asked about such frames at all: by its own answer to the first of them.
+fn assert_can_ask(program: &Xdp, frame: &[u8], first_len: Option<u32>) {
+    let context = first_len.map(context);
+    let options = TestRunOptions {
+        data_in: Some(frame),
+        ctx_in: context.as_ref().map(<[u8; 24]>::as_slice),
+        ..TestRunOptions::default()
+    };
+    let lacking = match program.test_run(options) {
+        Err(ProgramError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::EINVAL) => {
+            let takes_several_buffers = program.info().unwrap().name_as_str() == Some(names::PROGRAM_FRAGS);
+            match first_len {
+                Some(_) => {
+                    "BPF_PROG_TEST_RUN with a first buffer of a given length (`data_end` in the context)"
+                }
+                None if frame.len() > ONE_BUFFER && !takes_several_buffers => {
+                    "XDP programs for packets in several buffers"
+                }
+                None => return,
+            }
+        }
+        _ => return,
+    };
+    panic!("{NOT_SUPPORTED}: {lacking}");
 }
 
 /// A `struct xdp_md` whose `data_end` says how long the first buffer is, the rest zero.

@@ -9,6 +9,7 @@
 //! - No fixed sleeps: a condition and a deadline.
 
 mod capture;
+mod cards;
 mod forger;
 pub mod frame;
 pub mod headers;
@@ -22,6 +23,7 @@ mod switch;
 mod veth;
 
 pub use capture::{Capture, Count, Replies};
+pub use cards::{CARDS, Cards};
 pub use forger::Forger;
 pub use mounts::MountNamespace;
 pub use namespace::{Namespace, stale};

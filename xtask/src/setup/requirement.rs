@@ -19,8 +19,44 @@ pub(super) struct Tool {
     pub(super) units: &'static [&'static str],
 }
 
+/// What the requirements are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To build, to test, to lint, and to show.
+    Development,
+    /// That, and to test on other kernels.
+    Kernels,
+}
+
+impl Purpose {
+    /// What it takes from the distribution beside the compilers.
+    fn tools(self) -> impl Iterator<Item = &'static Tool> {
+        let more: &[Tool] = match self {
+            Self::Development => &[],
+            Self::Kernels => &KERNEL_TOOLS,
+        };
+        TOOLS.iter().chain(more)
+    }
+}
+
+/// What it takes to boot other kernels.
+static KERNEL_TOOLS: [Tool; 2] = [
+    Tool {
+        package: "qemu-system-x86",
+        programs: &["qemu-system-x86_64"],
+        why: "the machines that other kernels are tested on",
+        units: &[],
+    },
+    Tool {
+        package: "busybox-static",
+        programs: &["busybox"],
+        why: "the little that such a machine needs beside the tests",
+        units: &[],
+    },
+];
+
 /// Everything from the distribution but the compilers.
-pub(super) const TOOLS: [Tool; 8] = [
+pub(super) static TOOLS: [Tool; 8] = [
     Tool {
         package: "iproute2",
         programs: &["ip"],
@@ -141,7 +177,7 @@ pub(super) fn names(needs: &[Need]) -> String {
 }
 
 /// Everything that is not there.
-pub(super) fn missing() -> Vec<Need> {
+pub(super) fn missing(purpose: Purpose) -> Vec<Need> {
     let compiler = Compiler::find(&crate::kernel());
     let mut needs = match &compiler {
         Err(_) => vec![Need::Compiler, Need::Linker(None), Need::KernelClippy],
@@ -155,7 +191,7 @@ pub(super) fn missing() -> Vec<Need> {
     needs.extend(components.filter(|component| !has_component(component.program())).map(Need::Component));
     let folders = folders();
     let is_there = |program: &&str| folders.iter().any(|folder| folder.join(program).is_file());
-    needs.extend(TOOLS.iter().filter(|tool| !tool.programs.iter().all(is_there)).map(Need::Tool));
+    needs.extend(purpose.tools().filter(|tool| !tool.programs.iter().all(is_there)).map(Need::Tool));
     needs
 }
 
@@ -192,7 +228,7 @@ mod tests {
 
     #[test]
     fn every_tool_can_be_recognised_and_says_what_it_is_for() {
-        for tool in &TOOLS {
+        for tool in Purpose::Kernels.tools() {
             assert!(!tool.programs.is_empty(), "{} would never be missing", tool.package);
             assert!(!tool.why.is_empty(), "{} is installed for no reason", tool.package);
         }

@@ -1,0 +1,40 @@
+//! How much work the verifier of this kernel has with each program.
+
+use aya::programs::{ProgramError, Xdp};
+use aya::{EbpfLoader, include_bytes_aligned};
+use portguard_common::names;
+
+/// What portguard embeds.
+static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/portguard.bpf.o"));
+/// Half of what kernels since 5.2 take (`BPF_COMPLEXITY_LIMIT_INSNS`).
+const ENOUGH: u32 = 500_000;
+
+/// The instructions that the verifier went through; 0 if the kernel does not say (before 5.16).
+fn verified(name: &str) -> Result<u32, ProgramError> {
+    let mut object = EbpfLoader::new().load(OBJECT).expect("maps");
+    let program: &mut Xdp = object.program_mut(name).expect("a program").try_into().expect("an XDP program");
+    program.load()?;
+    Ok(program.info()?.verified_instruction_count().unwrap_or(0))
+}
+
+/// What it tells is for the matrix of `cargo xtask vm-test`.
+#[test]
+fn every_program_is_verified_with_room_to_spare() {
+    for name in [names::PROGRAM_FRAGS, names::PROGRAM, names::CLOCK] {
+        match verified(name) {
+            Ok(0) => println!("fact: {name} = taken, this kernel does not count"),
+            Ok(count) => {
+                println!("fact: {name} = {count}");
+                assert!(count < ENOUGH, "{name}: {count} instructions");
+            }
+            Err(ProgramError::LoadError { io_error, verifier_log })
+                if name == names::PROGRAM_FRAGS
+                    && io_error.raw_os_error() == Some(libc::EINVAL)
+                    && verifier_log.to_string().trim().is_empty() =>
+            {
+                println!("fact: {name} = not supported");
+            }
+            Err(error) => panic!("{name}: {error}"),
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! What the virtual machine boots into: the tests, linked statically, in a file system in memory.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde::Deserialize;
+
+use super::debian::{Kernel, find, output};
+use super::verdict::{BEGIN, COMPLETE, END, LOG};
+use crate::cargo;
+
+/// Debian's kernels for virtual machines are for this machine only.
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// The drivers that the tests need, each behind those that it needs itself.
+const MODULES: [&str; 8] = ["failover", "net_failover", "virtio_net", "veth", "tun", "llc", "stp", "bridge"];
+
+/// The tests, as programs that need nothing but a kernel.
+#[derive(Debug)]
+pub(super) struct Programs {
+    /// The command line that they test: they run it by the path that it was built at.
+    portguard: PathBuf,
+    /// The test programs by name.
+    suites: Vec<(String, PathBuf)>,
+}
+
+/// A message of cargo about something that it has built.
+#[derive(Deserialize)]
+struct Artifact {
+    target: Target,
+    executable: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    name: String,
+}
+
+impl Programs {
+    /// Builds the command line and these test programs below `target_dir`.
+    pub(super) fn build(suites: &[&str], target_dir: &Path) -> Result<Self> {
+        let mut command = cargo();
+        command.args(["test", "--no-run", "--locked", "--package=portguard", "--target", TARGET]);
+        command.arg("--target-dir").arg(target_dir).arg("--message-format=json-render-diagnostics");
+        command.args(suites.iter().flat_map(|suite| ["--test", suite]));
+        command.env("RUSTFLAGS", "-Ctarget-feature=+crt-static").stderr(Stdio::inherit());
+        let built = command.output().context("cannot run cargo test")?;
+        ensure!(built.status.success(), "the tests do not build");
+        let executable = |name: &str| {
+            let artifacts = built.stdout.split(|byte| *byte == b'\n');
+            let mut artifacts = artifacts.filter_map(|line| serde_json::from_slice::<Artifact>(line).ok());
+            let built =
+                artifacts.find_map(|artifact| artifact.executable.filter(|_| artifact.target.name == name));
+            built.with_context(|| format!("cargo has built no program {name}"))
+        };
+        let suites = suites.iter().map(|suite| Ok(((*suite).to_owned(), executable(suite)?)));
+        Ok(Self { portguard: executable("portguard")?, suites: suites.collect::<Result<_>>()? })
+    }
+
+    /// Makes the file system, below `folder`, and packs it; `tests` are the suites with the names of their tests.
+    pub(super) fn pack(
+        &self,
+        kernel: &Kernel,
+        tests: &[(&str, Vec<&str>)],
+        folder: &Path,
+    ) -> Result<PathBuf> {
+        let root = folder.join("root");
+        if root.exists() {
+            fs::remove_dir_all(&root).with_context(|| format!("cannot remove {}", root.display()))?;
+        }
+        for mount_point in ["proc", "sys", "dev", "run", "tmp", "modules", "bin"] {
+            fs::create_dir_all(root.join(mount_point))?;
+        }
+        install(&program("busybox")?, &root, "/bin/busybox")?;
+        symlink("busybox", root.join("bin/sh"))?;
+        for tool in ["ip", "bpftool"] {
+            install_with_libraries(&program(tool)?, &root)?;
+        }
+        install(&self.portguard, &root, &self.portguard.display().to_string())?;
+        for (suite, path) in &self.suites {
+            install(path, &root, &format!("/bin/{suite}"))?;
+        }
+        for module in MODULES {
+            install_module(kernel, module, &root)?;
+        }
+        let init = root.join("init");
+        fs::write(&init, script(tests))?;
+        fs::set_permissions(&init, fs::Permissions::from_mode(0o755))?;
+        pack(&root, &folder.join("initramfs"))
+    }
+}
+
+/// The first process of the machine.
+fn script(tests: &[(&str, Vec<&str>)]) -> String {
+    let mut script = "\
+#!/bin/sh
+export PATH=/bin:/sbin:/usr/sbin
+bb=/bin/busybox
+$bb mount -t proc proc /proc
+$bb mount -t sysfs sysfs /sys
+$bb mount -t devtmpfs devtmpfs /dev
+$bb mount -t tmpfs tmpfs /run
+$bb mount -t tmpfs tmpfs /tmp
+$bb mount -t bpf bpf /sys/fs/bpf
+"
+    .to_owned();
+    for module in MODULES {
+        script += &format!("[ ! -e /modules/{module}.ko ] || $bb insmod /modules/{module}.ko\n");
+    }
+    for (suite, tests) in tests {
+        // Output of tests that succeed, too, because it may hold facts; one after the other, as there is one CPU.
+        script += &format!(
+            "$bb echo '{BEGIN} {suite}'\n{suite} --exact --include-ignored --test-threads=1 --show-output {} 2>&1\n\
+             $bb echo \"{END} {suite} $?\"\n",
+            tests.join(" ")
+        );
+    }
+    script + &format!("$bb echo '{LOG}'\n$bb dmesg\n$bb echo '{COMPLETE}'\n$bb poweroff -f\n")
+}
+
+/// A program of this machine.
+fn program(name: &str) -> Result<PathBuf> {
+    let folders = ["/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/local/bin"];
+    let mut paths = folders.iter().map(|folder| Path::new(folder).join(name));
+    paths.find(|path| path.is_file()).with_context(|| format!("there is no {name}; try: cargo xtask setup"))
+}
+
+fn install(file: &Path, root: &Path, at: &str) -> Result<()> {
+    let to = root.join(at.trim_start_matches('/'));
+    fs::create_dir_all(to.parent().context("a file is in a folder")?)?;
+    fs::copy(file, &to).with_context(|| format!("cannot copy {} to {}", file.display(), to.display()))?;
+    Ok(())
+}
+
+fn install_with_libraries(file: &Path, root: &Path) -> Result<()> {
+    let file_name = file.file_name().context("a program has a name")?;
+    install(file, root, &Path::new("/sbin").join(file_name).display().to_string())?;
+    let listed = output(Command::new("ldd").arg(file))?;
+    libraries(&listed).try_for_each(|library| install(Path::new(library), root, library))
+}
+
+/// The files that `ldd` lists.
+fn libraries(listed: &str) -> impl Iterator<Item = &str> {
+    listed.lines().filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')))
+}
+
+/// A module that the kernel has not built in.
+fn install_module(kernel: &Kernel, module: &str, root: &Path) -> Result<()> {
+    let (plain, packed) = (format!("{module}.ko"), format!("{module}.ko.xz"));
+    let Some(file) = find(&kernel.modules, &|name| name == plain || name == packed) else {
+        let builtin = fs::read_to_string(kernel.modules.join("modules.builtin"))?;
+        let is_builtin = builtin.lines().any(|line| line.ends_with(&format!("/{plain}")));
+        ensure!(is_builtin, "kernel {} has no module {module}", kernel.version);
+        return Ok(());
+    };
+    let to = root.join("modules").join(&plain);
+    if file.extension().is_some_and(|extension| extension == "ko") {
+        fs::copy(&file, &to)?;
+        return Ok(());
+    }
+    let unpacked = fs::File::create(&to)?;
+    let status = Command::new("busybox").args(["xzcat"]).arg(&file).stdout(unpacked).status()?;
+    ensure!(status.success(), "cannot unpack {}", file.display());
+    Ok(())
+}
+
+/// Packs a folder as the kernel wants it.
+fn pack(root: &Path, archive: &Path) -> Result<PathBuf> {
+    let mut names = Vec::new();
+    list(root, Path::new(""), &mut names)?;
+    let mut child = Command::new("busybox")
+        .args(["cpio", "-o", "-H", "newc"])
+        .current_dir(root)
+        .stdin(Stdio::piped())
+        .stdout(fs::File::create(archive)?)
+        .stderr(Stdio::null())
+        .spawn()
+        .context("cannot run busybox")?;
+    let mut input = child.stdin.take().context("it was asked for a pipe")?;
+    for name in names {
+        writeln!(input, "{}", name.display())?;
+    }
+    drop(input);
+    if !child.wait()?.success() {
+        bail!("cannot pack {}", root.display());
+    }
+    Ok(archive.to_owned())
+}
+
+/// The names of all that is below a folder, folders first.
+fn list(root: &Path, folder: &Path, names: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in fs::read_dir(root.join(folder))? {
+        let entry = entry?;
+        let name = folder.join(entry.file_name());
+        names.push(name.clone());
+        if entry.file_type()?.is_dir() {
+            list(root, &name, names)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libraries_are_those_with_a_path() {
+        let listed = "\tlinux-vdso.so.1 (0x00007ffd)\n\tlibelf.so.1 => /lib/x86_64-linux-gnu/libelf.so.1 (0x00007f)\n\
+                      \t/lib64/ld-linux-x86-64.so.2 (0x00007f)\n";
+        let found: Vec<_> = libraries(listed).collect();
+        assert_eq!(found, ["/lib/x86_64-linux-gnu/libelf.so.1", "/lib64/ld-linux-x86-64.so.2"]);
+    }
+
+    #[test]
+    fn every_suite_is_run_between_its_marks_and_the_end_is_marked() {
+        let script = script(&[("program", vec!["one", "two"])]);
+        let at = |text: &str| script.find(text).unwrap_or_else(|| panic!("no {text} in {script}"));
+        assert!(at(&format!("{BEGIN} program")) < at("--show-output one two"));
+        assert!(at("--show-output one two") < at(&format!("{END} program")));
+        assert!(at(&format!("{END} program")) < at(COMPLETE));
+    }
+}
