@@ -56,8 +56,8 @@ pub(super) struct Kernel {
     pub(super) version: String,
     /// The bootable image.
     pub(super) image: PathBuf,
-    /// `lib/modules/RELEASE`
-    pub(super) modules: PathBuf,
+    /// What was in its packages.
+    pub(super) packages: PathBuf,
 }
 
 /// An apt of our own.
@@ -113,10 +113,7 @@ impl Apt {
         }
         let image = find(&folder, &|name| name.starts_with("vmlinuz"))
             .with_context(|| format!("no kernel image in the packages of {version}"))?;
-        let kernel = find(&folder, &|name| name == "modules.builtin")
-            .with_context(|| format!("no modules in the packages of {version}"))?;
-        let modules = kernel.parent().context("a file is in a folder")?.to_owned();
-        Ok(Kernel { version, image, modules })
+        Ok(Kernel { version, image, packages: folder })
     }
 
     /// The packages that the kernel of this version consists of.
