@@ -154,13 +154,14 @@ fn other_ports_are_nobodys_business() {
     stage.attach();
     let denied = stage.host(Role::Denied);
     for (server, client) in SERVER.into_iter().zip(DENIED) {
+        // The source port is no business either. One socket for all: a process that another test has just forked may
+        // hold on to a closed one for a moment.
+        let socket = denied.run(|| UdpSocket::bind(port_111(client))).expect("a UDP socket");
         // Neighbours of the port, one whose bytes are its own turned round, and one that ends in its byte.
         for port in [110, 112, 111_u16.swap_bytes(), 0x016f, 2049] {
             let to = SocketAddr::new(server, port);
             let echo = stage.server.run(|| UdpSocket::bind(to)).expect("a UDP socket");
             echo.set_read_timeout(Some(PATIENCE)).expect("SO_RCVTIMEO");
-            // The source port is no business either.
-            let socket = denied.run(|| UdpSocket::bind(port_111(client))).expect("a UDP socket");
             socket.send_to(b"hello", to).expect("sending");
             let mut heard = [0; 8];
             let (length, from) =
