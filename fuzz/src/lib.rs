@@ -2,18 +2,20 @@
 //! and the crashes of the past through it.
 
 use std::fmt::Write as _;
-use std::net::IpAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use portguard::allowlist::{Allowlist, Entry, Style};
+use portguard_common::address::Address;
 use portguard_common::cursor::Linear;
 use portguard_common::frame::LinkType;
 use portguard_common::ipv6::DirectStep;
-use portguard_common::transport::{Address, Protocol};
+use portguard_common::rpc::{self, Procedure};
+use portguard_common::transport::Protocol;
 use portguard_common::verdict::{Court, Fault, Verdict, judge};
 use xtask::proof::is_listed;
 use xtask::proof::oracle::{self, Finding};
+use xtask::proof::rpc as rpc_oracle;
 
 /// How long it may take to read a list of the size that a fuzzer tries, on a machine that is busy with other things.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -21,18 +23,18 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A court that only takes down what the parser has found.
 struct Clerk;
 
-impl<A: Address + Into<IpAddr>> Court<A> for Clerk {
+impl<A: Address> Court<A> for Clerk {
     type Outcome = (Finding, bool, usize);
 
     fn covers(&self, source: A) -> bool {
-        is_listed(source.into())
+        is_listed(source.ip())
     }
 
     fn settle(&self, verdict: Verdict<A>, link_header_len: usize) -> Self::Outcome {
         let finding = match verdict {
             Verdict::Pass | Verdict::Allow => Finding::Other,
             Verdict::Deny(knock) => {
-                Finding::Knock { source: knock.source.into(), is_tcp: knock.protocol == Protocol::Tcp }
+                Finding::Knock { source: knock.source.ip(), is_tcp: knock.protocol == Protocol::Tcp }
             }
             Verdict::Reject(Fault::Truncated) => Finding::Truncated,
             Verdict::Reject(Fault::Malformed) => Finding::Malformed,
@@ -55,6 +57,24 @@ pub fn frame(frame: &[u8]) {
         assert_eq!(frame.len() - link_header_len, packet_len, "what is counted begins at the IP header");
     }
     judge(cursor, LinkType::RawIp, &Clerk, &DirectStep(cursor));
+}
+
+/// What a datagram or segment asks rpcbind for is what the oracle says. The first byte is even for UDP; the header of
+/// UDP or TCP follows.
+pub fn rpc(bytes: &[u8]) {
+    let Some((first, transport)) = bytes.split_first() else { return };
+    let protocol = if first % 2 == 0 { Protocol::Udp } else { Protocol::Tcp };
+    let found = rpc::procedure(Linear::new(transport), protocol).map(|procedure| match procedure {
+        Procedure::Null => "NULL",
+        Procedure::GetAddress => "GETADDR",
+        Procedure::Dump => "DUMP",
+        Procedure::CallIt => "CALLIT",
+        Procedure::GetStat => "GETSTAT",
+        Procedure::Set => "SET",
+        Procedure::OtherRpc => "other",
+        Procedure::NotRpc => "not RPC",
+    });
+    assert_eq!(found, rpc_oracle::procedure(transport, protocol == Protocol::Tcp));
 }
 
 /// Any bytes are read in bounded time, as a list or as errors that can be shown; and a list means the same when it is

@@ -22,15 +22,24 @@ pub enum LinkType {
     RawIp = 1,
 }
 
-/// An ethertype, in the order of the wire (IEEE 802 numbers).
-type EtherType = [u8; 2];
+/// An ethertype (IEEE 802 numbers) as the integer that its two bytes on the wire are on this machine: one load, one
+/// comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct EtherType(u16);
 
-const IPV4: EtherType = [0x08, 0x00];
-const IPV6: EtherType = [0x86, 0xdd];
+const IPV4: EtherType = EtherType::of([0x08, 0x00]);
+const IPV6: EtherType = EtherType::of([0x86, 0xdd]);
 /// 802.1Q.
-const VLAN: EtherType = [0x81, 0x00];
+const VLAN: EtherType = EtherType::of([0x81, 0x00]);
 /// 802.1ad, the outer tag of "QinQ". Linux knows these two only (`eth_type_vlan` in `include/linux/if_vlan.h`).
-const SERVICE_VLAN: EtherType = [0x88, 0xa8];
+const SERVICE_VLAN: EtherType = EtherType::of([0x88, 0xa8]);
+
+impl EtherType {
+    #[inline(always)]
+    const fn of(wire: [u8; 2]) -> Self {
+        Self(u16::from_ne_bytes(wire))
+    }
+}
 
 /// IEEE 802.3, clause 3.
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +47,7 @@ const SERVICE_VLAN: EtherType = [0x88, 0xa8];
 struct EthernetHeader {
     _destination: [u8; 6],
     _source: [u8; 6],
-    ethertype_be: EtherType,
+    ethertype_be: [u8; 2],
 }
 
 // SAFETY: `repr(C)`, byte arrays only.
@@ -49,7 +58,7 @@ unsafe impl Wire for EthernetHeader {}
 #[repr(C)]
 struct VlanTag {
     _control_be: [u8; 2],
-    ethertype_be: EtherType,
+    ethertype_be: [u8; 2],
 }
 
 // SAFETY: `repr(C)`, byte arrays only.
@@ -83,12 +92,12 @@ pub fn parse<C: Cursor>(frame: C, link_type: LinkType) -> Link<C> {
 
 #[inline(always)]
 fn ethernet<C: Cursor>(mut cursor: C) -> Option<Link<C>> {
-    let mut ethertype = cursor.read::<EthernetHeader>()?.ethertype_be;
+    let mut ethertype = EtherType::of(cursor.read::<EthernetHeader>()?.ethertype_be);
     for _ in 0..MAX_VLAN_TAGS {
         if !is_vlan(ethertype) {
             break;
         }
-        ethertype = cursor.read::<VlanTag>()?.ethertype_be;
+        ethertype = EtherType::of(cursor.read::<VlanTag>()?.ethertype_be);
     }
     Some(match ethertype {
         IPV4 => Link::Ipv4(cursor),

@@ -4,6 +4,7 @@
 //! the verdict, and leaves the length at zero in the largest packets that it puts together itself (BIG TCP), which
 //! generic XDP sees.
 
+use crate::address::{Address as _, V4};
 use crate::cursor::Cursor;
 use crate::ipv6::{self, Chain, ChainStep};
 use crate::layout::Wire;
@@ -32,12 +33,12 @@ unsafe impl Wire for Header {}
 const HEADER_LEN: usize = 20;
 const _: () = assert!(size_of::<Header>() == HEADER_LEN);
 
-/// The 13 low bits of `flags_fragment_offset_be`.
-const FRAGMENT_OFFSET: [u8; 2] = [0x1f, 0xff];
+/// The 13 low bits of `flags_fragment_offset_be`, as the integer that these two bytes are on this machine.
+const FRAGMENT_OFFSET: u16 = u16::from_ne_bytes([0x1f, 0xff]);
 
 /// The segment or datagram for the guarded port that the packet at `cursor` is, if it is one.
 #[inline(always)]
-pub(crate) fn knock(mut cursor: impl Cursor, step: &impl ChainStep) -> Result<Option<Knock<[u8; 4]>>, Fault> {
+pub(crate) fn knock(mut cursor: impl Cursor, step: &impl ChainStep) -> Result<Option<Knock<V4>>, Fault> {
     let header: Header = cursor.read().ok_or(Fault::Truncated)?;
     let ihl = usize::from(header.version_ihl & 0xf) * 4;
     if header.version_ihl >> 4 != 4 || ihl < HEADER_LEN {
@@ -46,8 +47,7 @@ pub(crate) fn knock(mut cursor: impl Cursor, step: &impl ChainStep) -> Result<Op
     if ihl > HEADER_LEN {
         cursor.skip(ihl - HEADER_LEN).ok_or(Fault::Truncated)?;
     }
-    let [offset_high, offset_low] = header.flags_fragment_offset_be;
-    if offset_high & FRAGMENT_OFFSET[0] != 0 || offset_low & FRAGMENT_OFFSET[1] != 0 {
+    if u16::from_ne_bytes(header.flags_fragment_offset_be) & FRAGMENT_OFFSET != 0 {
         // A later fragment: no ports, and no use without the first.
         return Ok(None);
     }
@@ -59,7 +59,7 @@ pub(crate) fn knock(mut cursor: impl Cursor, step: &impl ChainStep) -> Result<Op
         },
     };
     if transport::is_for_guarded_port(cursor)? {
-        return Ok(Some(Knock { source: header.source, protocol }));
+        return Ok(Some(Knock { source: V4::from_wire(header.source), protocol }));
     }
     Ok(None)
 }

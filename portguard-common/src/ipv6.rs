@@ -7,6 +7,7 @@
 //!
 //! The payload length is not looked at, for the reasons given in [`crate::ipv4`].
 
+use crate::address::{Address as _, V6};
 use crate::cursor::Cursor;
 use crate::layout::Wire;
 use crate::transport::{self, Protocol};
@@ -182,10 +183,7 @@ pub(crate) fn upper_layer<C: Cursor>(
 
 /// The segment or datagram for the guarded port that the packet at `cursor` is, if it is one.
 #[inline(always)]
-pub(crate) fn knock(
-    mut cursor: impl Cursor,
-    step: &impl ChainStep,
-) -> Result<Option<Knock<[u8; 16]>>, Fault> {
+pub(crate) fn knock(mut cursor: impl Cursor, step: &impl ChainStep) -> Result<Option<Knock<V6>>, Fault> {
     let header: Header = cursor.read().ok_or(Fault::Truncated)?;
     if header.version_class >> 4 != 6 {
         return Err(Fault::Malformed);
@@ -198,7 +196,7 @@ pub(crate) fn knock(
         },
     };
     if transport::is_for_guarded_port(cursor)? {
-        return Ok(Some(Knock { source: header.source, protocol }));
+        return Ok(Some(Knock { source: V6::from_wire(header.source), protocol }));
     }
     Ok(None)
 }

@@ -13,3 +13,12 @@ pub unsafe trait Wire: Copy {}
 ///
 /// The type must be `repr(C)`, made of integers and arrays of them only, without padding; zeroes must be its empty value.
 pub unsafe trait Shared: Copy {}
+
+// SAFETY: integers have no padding, and zero is one of them.
+unsafe impl Shared for u8 {}
+// SAFETY: as above.
+unsafe impl Shared for u32 {}
+// SAFETY: as above.
+unsafe impl Shared for u64 {}
+// SAFETY: an array has no padding that its elements do not have.
+unsafe impl<T: Shared, const N: usize> Shared for [T; N] {}

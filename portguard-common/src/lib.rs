@@ -13,13 +13,16 @@
 //! Integers are in host order; wire values stay byte arrays.
 #![no_std]
 
+pub mod address;
 pub mod cursor;
 pub mod epoch;
 pub mod frame;
+pub mod index;
 pub mod ipv4;
 pub mod ipv6;
 pub mod layout;
 pub mod policy;
+pub mod rpc;
 pub mod sources;
 pub mod totals;
 pub mod transport;
@@ -29,7 +32,7 @@ pub mod verdict;
 pub const PORT: u16 = 111;
 
 /// The version of everything that lives in pinned maps. A loader that meets another one leaves the guard alone.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// The names of programs and maps in the object, of which the pins have the same.
 pub mod names {
@@ -45,6 +48,14 @@ pub mod names {
     pub const LISTS_V4: &str = "LISTS_V4";
     /// Tries by slot.
     pub const LISTS_V6: &str = "LISTS_V6";
+    /// [`crate::index::Front`] by slot.
+    pub const FRONTS_V4: &str = "FRONTS_V4";
+    /// [`crate::index::Front`] by slot.
+    pub const FRONTS_V6: &str = "FRONTS_V6";
+    /// The lines of indexes by slot.
+    pub const INDEXES_V4: &str = "INDEXES_V4";
+    /// The lines of indexes by slot.
+    pub const INDEXES_V6: &str = "INDEXES_V6";
     /// [`crate::totals::Totals`] by CPU.
     pub const TOTALS: &str = "TOTALS";
     /// [`crate::sources::BucketV4`] by CPU and hash.

@@ -12,6 +12,11 @@ pub const SLOTS: usize = 2;
 /// The longest path of an allowlist, in bytes (`PATH_MAX` of Linux, with its NUL).
 pub const PATH_LEN: usize = 4096;
 
+/// [`ListRecord::origin`]: the list was read from the file at [`ListRecord::path`].
+pub const FROM_FILE: u32 = 0;
+/// [`ListRecord::origin`]: that file was broken, and the copy of what it last held in good order was taken.
+pub const FROM_LAST_GOOD: u32 = 1;
+
 /// The one value of the policy map. The kernel program reads `active` and `audit`, the loader the rest.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
@@ -47,8 +52,8 @@ pub struct ListRecord {
     pub prefixes_v6: u32,
     /// Length of `path` in bytes.
     pub path_len: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// How the list came into the slot: [`FROM_FILE`] or [`FROM_LAST_GOOD`].
+    pub origin: u32,
     /// The absolute path of the file.
     pub path: [u8; PATH_LEN],
 }

@@ -19,6 +19,7 @@
 
 use core::sync::atomic::{Ordering, compiler_fence};
 
+use crate::address::{Address, V4, V6};
 use crate::layout::Shared;
 use crate::totals::Count;
 use crate::transport::Protocol;
@@ -32,27 +33,14 @@ pub type Stamp = u32;
 /// See [`Stamp`].
 pub const STAMP_SHIFT: u32 = 6;
 
-/// A source address as the key of a table: the bytes of the wire, in native integers for fast comparison.
-pub trait Key: Shared + PartialEq + core::fmt::Debug {
+/// A source address as the key of a table.
+pub trait Key: Address {
     /// Fills the bucket up to a power of two.
     type Padding: Shared + core::fmt::Debug;
 
     /// A hash of 32 bits that nobody can aim at who does not know the seed.
     fn hash(self, seed: &Seed) -> u32;
 }
-
-/// An IPv4 source.
-pub type KeyV4 = u32;
-
-/// An IPv6 source.
-pub type KeyV6 = [u64; 2];
-
-// SAFETY: integers without padding; zeroes are a valid value.
-unsafe impl Shared for KeyV4 {}
-// SAFETY: integers without padding; zeroes are a valid value.
-unsafe impl Shared for KeyV6 {}
-// SAFETY: bytes.
-unsafe impl<const N: usize> Shared for [u8; N] {}
 
 /// The random numbers of the hash: one for each half word of the longest key, and one to add.
 pub type Seed = [u64; 5];
@@ -68,7 +56,7 @@ fn multiply_shift<const N: usize>(words: [u32; N], seed: &Seed) -> u32 {
     (sum >> 32) as u32
 }
 
-impl Key for KeyV4 {
+impl Key for V4 {
     type Padding = [u8; 0];
 
     #[inline(always)]
@@ -77,7 +65,7 @@ impl Key for KeyV4 {
     }
 }
 
-impl Key for KeyV6 {
+impl Key for V6 {
     type Padding = [u8; 16];
 
     #[inline(always)]
@@ -104,9 +92,16 @@ mod state {
         }
     }
 
+    /// Whether none is empty: whether none of the bytes is zero.
+    #[inline(always)]
+    pub(super) fn are_taken(states: [u8; super::WAYS]) -> bool {
+        let states = u32::from_ne_bytes(states);
+        states.wrapping_sub(0x0101_0101) & !states & 0x8080_8080 == 0
+    }
+
     #[inline(always)]
     pub(super) fn is_single(state: u8) -> bool {
-        state == SINGLE_UDP || state == SINGLE_TCP
+        state.wrapping_sub(SINGLE_UDP) <= SINGLE_TCP - SINGLE_UDP
     }
 }
 
@@ -126,9 +121,9 @@ pub struct Bucket<K: Key> {
 }
 
 /// A bucket of the IPv4 table.
-pub type BucketV4 = Bucket<KeyV4>;
+pub type BucketV4 = Bucket<V4>;
 /// A bucket of the IPv6 table.
-pub type BucketV6 = Bucket<KeyV6>;
+pub type BucketV6 = Bucket<V6>;
 
 // SAFETY: integers and arrays of them, without padding (asserted below); zeroes are an empty bucket.
 unsafe impl Shared for BucketV4 {}
@@ -231,14 +226,12 @@ impl<K: Key> Bucket<K> {
 
     #[inline(always)]
     fn count_first(&mut self, event: &Event<K>, records: &mut impl Records) {
-        let start = event.hash as usize;
-        let empty = (0..WAYS).find(|&way| self.states[way] == state::EMPTY);
-        let single =
-            (0..WAYS).map(|way| (start + way) % WAYS).find(|&way| state::is_single(self.states[way]));
-        let (way, gone) = match (empty, single) {
-            (Some(way), _) => (way, Count::default()),
-            (None, Some(way)) => (way, self.single(way).count),
-            (None, None) => self.least_established(records),
+        // In a flood all ways are taken, and most of them by singles: the first look then finds one.
+        let way = event.hash as usize % WAYS;
+        let (way, gone) = if state::are_taken(self.states) && state::is_single(self.states[way]) {
+            (way, self.single(way).count)
+        } else {
+            self.make_room(way, records)
         };
         self.sequence = self.sequence.wrapping_add(1);
         compiler_fence(Ordering::SeqCst);
@@ -246,6 +239,19 @@ impl<K: Key> Bucket<K> {
         self.settle(way, event, records);
         compiler_fence(Ordering::SeqCst);
         self.sequence = self.sequence.wrapping_add(1);
+    }
+
+    /// The way for a new source, and what the one that was there has sent.
+    #[inline(always)]
+    fn make_room(&self, start: usize, records: &mut impl Records) -> (usize, Count) {
+        let empty = (0..WAYS).find(|&way| self.states[way] == state::EMPTY);
+        let single =
+            (0..WAYS).map(|way| (start + way) % WAYS).find(|&way| state::is_single(self.states[way]));
+        match (empty, single) {
+            (Some(way), _) => (way, Count::default()),
+            (None, Some(way)) => (way, self.single(way).count),
+            (None, None) => self.least_established(records),
+        }
     }
 
     /// Gives a way to a new source.
@@ -277,15 +283,16 @@ impl<K: Key> Bucket<K> {
     /// in each way, the next new source becomes a single, and singles make way first.
     #[inline(always)]
     fn least_established(&self, records: &mut impl Records) -> (usize, Count) {
-        let mut least: Option<(usize, Count)> = None;
-        for way in 0..WAYS {
+        // Not an `Option`: of one that is `None` the compiler keeps what was never written, which Linux 5.10 refuses.
+        let mut least = (0, records.record(0).map_or_else(Count::default, |record| record.count));
+        for way in 1..WAYS {
             if let Some(record) = records.record(way)
-                && least.is_none_or(|(_, count)| record.count.packets < count.packets)
+                && record.count.packets < least.1.packets
             {
-                least = Some((way, record.count));
+                least = (way, record.count);
             }
         }
-        least.unwrap_or_default()
+        least
     }
 
     /// What the single in this way has sent.

@@ -3,7 +3,6 @@
 use crate::PORT;
 use crate::cursor::Cursor;
 use crate::layout::Wire;
-use crate::sources::{Key, KeyV4, KeyV6};
 use crate::verdict::Fault;
 
 /// IP protocol number of TCP.
@@ -29,34 +28,6 @@ impl Protocol {
             UDP => Some(Self::Udp),
             _ => None,
         }
-    }
-}
-
-/// An IP address, in the order of the wire: `[u8; 4]` or `[u8; 16]`.
-pub trait Address: Copy {
-    /// Its form in the source tables.
-    type Key: Key;
-
-    /// Turns it into that form.
-    fn key(self) -> Self::Key;
-}
-
-impl Address for [u8; 4] {
-    type Key = KeyV4;
-
-    #[inline(always)]
-    fn key(self) -> KeyV4 {
-        u32::from_ne_bytes(self)
-    }
-}
-
-impl Address for [u8; 16] {
-    type Key = KeyV6;
-
-    #[inline(always)]
-    fn key(self) -> KeyV6 {
-        let [a, b, c, d, e, f, g, h, rest @ ..] = self;
-        [u64::from_ne_bytes([a, b, c, d, e, f, g, h]), u64::from_ne_bytes(rest)]
     }
 }
 

@@ -1,9 +1,10 @@
 //! What becomes of a frame.
 
+use crate::address::{Address, V4, V6};
 use crate::cursor::Cursor;
 use crate::frame::{self, Link, LinkType};
 use crate::ipv6::ChainStep;
-use crate::transport::{Address, Protocol};
+use crate::transport::Protocol;
 use crate::{ipv4, ipv6};
 
 /// Why an IP packet that nobody could have sent in earnest is dropped without asking the allowlist.
@@ -60,14 +61,14 @@ pub trait Court<A: Address> {
 #[inline(always)]
 pub fn judge<Outcome, C>(frame: impl Cursor, link_type: LinkType, court: &C, step: &impl ChainStep) -> Outcome
 where
-    C: Court<[u8; 4], Outcome = Outcome> + Court<[u8; 16], Outcome = Outcome>,
+    C: Court<V4, Outcome = Outcome> + Court<V6, Outcome = Outcome>,
 {
     match frame::parse(frame, link_type) {
         Link::Ipv4(packet) => settle(court, ipv4::knock(packet, step), packet),
         Link::Ipv6(packet) => settle(court, ipv6::knock(packet, step), packet),
-        Link::Other => court.settle(Verdict::<[u8; 4]>::Pass, 0),
+        Link::Other => court.settle(Verdict::<V4>::Pass, 0),
         Link::TooManyTags(behind) => {
-            court.settle(Verdict::<[u8; 4]>::Reject(Fault::TooManyHeaders), behind.offset())
+            court.settle(Verdict::<V4>::Reject(Fault::TooManyHeaders), behind.offset())
         }
     }
 }

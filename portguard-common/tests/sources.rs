@@ -137,6 +137,61 @@ fn random(state: &mut u64) -> u64 {
     state.wrapping_mul(0x2545_f491_4f6c_dd1d)
 }
 
+/// What a bucket holds: source -> packets, and which of them are more than a single packet.
+fn ways(table: &Table<u32>, bucket: usize) -> Vec<(u32, u64)> {
+    let sighting = |way: usize| table.buckets[bucket].sighting(way, || table.records[bucket][way]);
+    (0..WAYS).filter_map(sighting).map(|(source, sighting)| (source, sighting.count.packets)).collect()
+}
+
+/// Streams that are made to push sources out: (name, source of packet `number`).
+type Stream = (&'static str, fn(u32, &mut u64) -> u32);
+const ADVERSARIES: [Stream; 5] = [
+    ("each packet from a new source", |_, state| random(state) as u32),
+    ("each source twice in a row, to look established", |number, _| (number / 2).wrapping_mul(0x9e37_79b9)),
+    ("each source ten times in a row", |number, _| (number / 10).wrapping_mul(0x9e37_79b9)),
+    ("the same few more than fit, round and round", |number, _| (number % 40).wrapping_mul(0x9e37_79b9)),
+    (
+        "one source among many",
+        |number, state| if number.is_multiple_of(3) { 7 } else { random(state) as u32 % 5000 },
+    ),
+];
+
+/// The bound that docs/accounting.md states: whom a newcomer pushes out.
+#[test]
+fn only_those_make_way_who_have_sent_least() {
+    for (name, source) in ADVERSARIES {
+        let (mut table, mut state, mut evictions) = (Table::new(3, empty::<BucketV4>()), 1, 0);
+        let bucket_of = |source: u32, table: &Table<u32>| {
+            (u64::from(source.hash(&table.seed)) << table.bits >> 32) as usize
+        };
+        for number in 0..60_000 {
+            let source = source(number, &mut state);
+            let bucket = bucket_of(source, &table);
+            let before = ways(&table, bucket);
+            table.count(&Packet { source, bytes: 68, protocol: Protocol::Udp, now: number });
+            let after = ways(&table, bucket);
+            assert!(
+                after.iter().any(|(there, _)| *there == source),
+                "{name}: who has just sent is remembered"
+            );
+            let gone: Vec<_> =
+                before.iter().filter(|(old, _)| !after.iter().any(|(there, _)| there == old)).collect();
+            let Some((_, packets)) = gone.first() else { continue };
+            evictions += 1;
+            assert_eq!(
+                (gone.len(), before.len()),
+                (1, WAYS),
+                "{name}: one makes way, and only if all ways are taken"
+            );
+            assert!(
+                before.iter().all(|(_, others)| others >= packets),
+                "{name}: of {before:?} one with {packets} packets made way"
+            );
+        }
+        assert!(evictions > 1000, "{name}: only {evictions} evictions");
+    }
+}
+
 /// 256 sources that send 1/128 of a flood in which every other packet has a source of its own: each of them has
 /// 1/32,768 of the packets, in a table of 16,384 sources.
 #[test]
@@ -159,5 +214,5 @@ fn heavy_sources_in_a_flood_keep_nearly_all_of_their_packets() {
     let all: u64 = sent.values().sum();
     let remembered = sent.keys().filter(|source| sources.contains_key(source)).count();
     assert_eq!(remembered, 256, "of 256 heavy sources, {remembered} are remembered");
-    assert!(kept * 100 >= all * 95, "{kept} of {all} packets of the heavy sources are attributed to them");
+    assert!(kept * 100 >= all * 97, "{kept} of {all} packets of the heavy sources are attributed to them");
 }

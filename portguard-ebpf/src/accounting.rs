@@ -1,7 +1,7 @@
 //! Counts packets in the cells of this CPU.
 
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_jiffies64};
-use portguard_common::sources::{Event, Key as _, Record, Records, STAMP_SHIFT, Stamp, WAYS};
+use portguard_common::sources::{Event, Record, Records, STAMP_SHIFT, Stamp, WAYS};
 use portguard_common::totals::{Count, Totals};
 use portguard_common::verdict::{Fault, Knock};
 
@@ -54,7 +54,7 @@ impl Account {
     /// Whether the source table had a place for the packet.
     #[inline(always)]
     fn attribute<A: Family>(&self, knock: Knock<A>) -> bool {
-        let source = knock.source.key();
+        let source = knock.source;
         let hash = source.hash(&maps::seed());
         let bits = maps::bucket_bits();
         // The upper bits pick the bucket, the lower ones the way.

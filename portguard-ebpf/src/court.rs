@@ -2,20 +2,48 @@
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_ebpf::bindings::xdp_md;
-use aya_ebpf::btf_maps::lpm_trie::Key;
+use aya_ebpf::programs::XdpContext;
+use portguard_common::index::hint;
 use portguard_common::policy::Policy;
 use portguard_common::verdict::{Court, Fault, Verdict};
 
 use crate::accounting::Account;
 use crate::family::Family;
 use crate::maps::POLICY;
+use crate::packet;
 
 /// Judges a frame.
 pub(crate) struct KernelCourt {
-    /// Its length in bytes.
-    pub(crate) frame_len: u64,
-    /// Where to look for what is not in the part that is being judged, if there is more of the frame.
-    pub(crate) elsewhere: Option<*mut xdp_md>,
+    pub(crate) ctx: *mut xdp_md,
+    pub(crate) extent: Extent,
+}
+
+/// What part of the frame is being judged.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// All of it, in one buffer.
+    OneBuffer,
+    /// Its first buffer. What is not in there may be in the next.
+    FirstBuffer,
+    /// All of it, in however many buffers.
+    AllBuffers,
+}
+
+impl KernelCourt {
+    /// The length of the whole frame. Asked only when it matters: most frames are somebody else's business.
+    #[inline(always)]
+    fn frame_len(&self) -> u64 {
+        let ctx = XdpContext::new(self.ctx);
+        match self.extent {
+            Extent::OneBuffer => packet::first_len(&ctx),
+            Extent::FirstBuffer | Extent::AllBuffers => packet::len(&ctx),
+        }
+    }
+
+    #[inline(always)]
+    fn goes_on(&self) -> bool {
+        self.extent == Extent::FirstBuffer && packet::goes_on(&XdpContext::new(self.ctx))
+    }
 }
 
 impl<A: Family + PartialEq> Court<A> for KernelCourt {
@@ -27,21 +55,23 @@ impl<A: Family + PartialEq> Court<A> for KernelCourt {
         let Some(policy) = policy() else { return false };
         // SAFETY: `policy` is valid; the loader stores the slot in one aligned write.
         let slot = unsafe { (&raw const (*policy).active).read_volatile() };
-        let on_stack = StackKey { _offset: 0, key: Key::new(A::BITS, source) };
-        A::lists().get(slot).is_some_and(|trie| trie.get(&on_stack.key).is_some())
+        let Some(front) = A::fronts().get(slot) else { return false };
+        match hint(front, source) {
+            hint::DENIED => false,
+            hint::COVERED => true,
+            _ => source.is_on_list(slot),
+        }
     }
 
     #[inline(always)]
     fn settle(&self, verdict: Verdict<A>, link_header_len: usize) -> u32 {
-        if verdict == Verdict::Reject(Fault::Truncated)
-            && let Some(ctx) = self.elsewhere
-        {
-            return crate::portguard_scattered(ctx);
+        if verdict == Verdict::Pass {
+            return XDP_PASS;
         }
-        let account = match verdict {
-            Verdict::Pass => return XDP_PASS,
-            _ => Account::open(self.frame_len - link_header_len as u64),
-        };
+        if verdict == Verdict::Reject(Fault::Truncated) && self.goes_on() {
+            return crate::portguard_scattered(self.ctx);
+        }
+        let account = Account::open(self.frame_len() - link_header_len as u64);
         match verdict {
             Verdict::Pass => return XDP_PASS,
             Verdict::Allow => {
@@ -57,14 +87,6 @@ impl<A: Family + PartialEq> Court<A> for KernelCourt {
         }
         XDP_DROP
     }
-}
-
-/// A key of a trie, with its address at a multiple of eight bytes. The compiler takes it that memory may be accessed at
-/// any address (the loads from packets are three times as many without), but on the stack the verifier does not.
-#[repr(C, align(8))]
-struct StackKey<A> {
-    _offset: u32,
-    key: Key<A>,
 }
 
 #[inline(always)]

@@ -1,24 +1,40 @@
 //! Which maps belong to which kind of address.
 
-use portguard_common::sources::{Bucket, Record};
-use portguard_common::transport::Address;
+use portguard_common::address::{V4, V6};
+use portguard_common::index::{Front, Indexed};
+use portguard_common::sources::{Bucket, Key, Record};
 
-use crate::maps::{BUCKETS_V4, BUCKETS_V6, Cells, LISTS_V4, LISTS_V6, Lists, RECORDS_V4, RECORDS_V6};
+use crate::list;
+use crate::maps::{
+    BUCKETS_V4, BUCKETS_V6, Cells, FRONTS_V4, FRONTS_V6, INDEXES_V4, INDEXES_V6, Indexes, LISTS_V4, LISTS_V6,
+    Lists, RECORDS_V4, RECORDS_V6,
+};
 
 /// An address family of IP.
-pub(crate) trait Family: Address + 'static {
+pub(crate) trait Family: Key + Indexed + 'static {
     /// The length of an address in bits.
     const BITS: u32;
+    /// Whether the list in a slot covers the address; asked where the front of the index does not know.
+    fn is_on_list(self, slot: u32) -> bool;
     /// The allowlists.
     fn lists() -> &'static Lists<Self>;
+    /// What the indexes of the allowlists begin with.
+    fn fronts() -> &'static Cells<Front>;
+    /// The tables and leaves of the indexes.
+    fn indexes() -> &'static Indexes<Self>;
     /// The source table.
-    fn buckets() -> &'static Cells<Bucket<Self::Key>>;
+    fn buckets() -> &'static Cells<Bucket<Self>>;
     /// What the source table knows about established sources.
     fn records() -> &'static Cells<Record>;
 }
 
-impl Family for [u8; 4] {
+impl Family for V4 {
     const BITS: u32 = 32;
+
+    #[inline(always)]
+    fn is_on_list(self, slot: u32) -> bool {
+        list::portguard_covers_v4(slot, self) != 0
+    }
 
     #[inline(always)]
     fn lists() -> &'static Lists<Self> {
@@ -26,7 +42,17 @@ impl Family for [u8; 4] {
     }
 
     #[inline(always)]
-    fn buckets() -> &'static Cells<Bucket<Self::Key>> {
+    fn fronts() -> &'static Cells<Front> {
+        &FRONTS_V4
+    }
+
+    #[inline(always)]
+    fn indexes() -> &'static Indexes<Self> {
+        &INDEXES_V4
+    }
+
+    #[inline(always)]
+    fn buckets() -> &'static Cells<Bucket<Self>> {
         &BUCKETS_V4
     }
 
@@ -36,8 +62,14 @@ impl Family for [u8; 4] {
     }
 }
 
-impl Family for [u8; 16] {
+impl Family for V6 {
     const BITS: u32 = 128;
+
+    #[inline(always)]
+    fn is_on_list(self, slot: u32) -> bool {
+        let [first, second] = self;
+        list::portguard_covers_v6(slot, first, second) != 0
+    }
 
     #[inline(always)]
     fn lists() -> &'static Lists<Self> {
@@ -45,7 +77,17 @@ impl Family for [u8; 16] {
     }
 
     #[inline(always)]
-    fn buckets() -> &'static Cells<Bucket<Self::Key>> {
+    fn fronts() -> &'static Cells<Front> {
+        &FRONTS_V6
+    }
+
+    #[inline(always)]
+    fn indexes() -> &'static Indexes<Self> {
+        &INDEXES_V6
+    }
+
+    #[inline(always)]
+    fn buckets() -> &'static Cells<Bucket<Self>> {
         &BUCKETS_V6
     }
 

@@ -18,6 +18,7 @@
 mod accounting;
 mod court;
 mod family;
+mod list;
 mod maps;
 mod packet;
 
@@ -32,28 +33,24 @@ use portguard_common::frame::LONGEST_HEADER;
 use portguard_common::ipv6::{self, ChainStep, Position};
 use portguard_common::verdict;
 
-use crate::court::KernelCourt;
+use crate::court::{Extent, KernelCourt};
 use crate::packet::AllBuffers;
 
 /// The guard for interfaces whose packets come in one buffer.
 #[xdp]
 pub(crate) fn portguard(ctx: XdpContext) -> u32 {
-    let frame_len = (ctx.data_end() - ctx.data()) as u64;
-    let court = KernelCourt { frame_len, elsewhere: None };
+    let court = KernelCourt { ctx: ctx.ctx, extent: Extent::OneBuffer };
     verdict::judge(packet::first_buffer(&ctx), maps::link_type(), &court, &FirstBufferStep(ctx.ctx))
 }
 
 /// The same for packets in several buffers (jumbo frames, large receive offload): Linux 5.18 and later.
 #[xdp(frags)]
 pub(crate) fn portguard_frags(ctx: XdpContext) -> u32 {
-    let first_len = (ctx.data_end() - ctx.data()) as u64;
-    let frame_len = packet::len(&ctx);
-    let elsewhere = (first_len < frame_len).then_some(ctx.ctx);
-    if first_len < LONGEST_HEADER as u64 && elsewhere.is_some() {
+    if packet::first_len(&ctx) < LONGEST_HEADER as u64 && packet::goes_on(&ctx) {
         // Some drivers leave the first buffer empty: it then cannot even say that the packet is not IP.
         return portguard_scattered(ctx.ctx);
     }
-    let court = KernelCourt { frame_len, elsewhere };
+    let court = KernelCourt { ctx: ctx.ctx, extent: Extent::FirstBuffer };
     verdict::judge(packet::first_buffer(&ctx), maps::link_type(), &court, &FirstBufferStep(ctx.ctx))
 }
 
@@ -63,7 +60,7 @@ pub(crate) fn portguard_frags(ctx: XdpContext) -> u32 {
 #[inline(never)]
 pub(crate) extern "C" fn portguard_scattered(ctx: *mut xdp_md) -> u32 {
     let ctx = XdpContext::new(ctx);
-    let court = KernelCourt { frame_len: packet::len(&ctx), elsewhere: None };
+    let court = KernelCourt { ctx: ctx.ctx, extent: Extent::AllBuffers };
     verdict::judge(AllBuffers::new(&ctx), maps::link_type(), &court, &AllBuffersStep(ctx.ctx))
 }
 

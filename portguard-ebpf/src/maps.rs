@@ -3,10 +3,12 @@
 //! Sizes given here as 1 are set by the loader.
 
 use aya_ebpf::Global;
-use aya_ebpf::bindings::BPF_F_MMAPABLE;
+use aya_ebpf::bindings::{BPF_F_INNER_MAP, BPF_F_MMAPABLE};
 use aya_ebpf::btf_maps::{Array, ArrayOfMaps, LpmTrie};
 use aya_ebpf::macros::btf_map;
+use portguard_common::address::{V4, V6};
 use portguard_common::frame::LinkType;
+use portguard_common::index::{Front, Indexed};
 use portguard_common::policy::{Policy, SLOTS};
 use portguard_common::sources::{BucketV4, BucketV6, Record, Seed};
 use portguard_common::totals::Totals;
@@ -19,14 +21,31 @@ pub(crate) type Cells<T> = Array<T, 1, MMAPABLE>;
 /// The tries of a list by slot: prefix -> number of the entry in the file.
 pub(crate) type Lists<A> = ArrayOfMaps<LpmTrie<A, u32, 1>, SLOTS>;
 
+/// The lines of an index. As many as the index of a list takes, which the kernel allows by the flag for inner maps.
+pub(crate) type IndexLines<A> = Array<<A as Indexed>::Line, 1, { MMAPABLE | BPF_F_INNER_MAP as usize }>;
+
+/// The indexes of a list by slot.
+pub(crate) type Indexes<A> = ArrayOfMaps<IndexLines<A>, SLOTS>;
+
 /// What is enforced.
 #[btf_map]
 pub(crate) static POLICY: Cells<Policy> = Array::new();
 
 #[btf_map]
-pub(crate) static LISTS_V4: Lists<[u8; 4]> = ArrayOfMaps::new();
+pub(crate) static LISTS_V4: Lists<V4> = ArrayOfMaps::new();
 #[btf_map]
-pub(crate) static LISTS_V6: Lists<[u8; 16]> = ArrayOfMaps::new();
+pub(crate) static LISTS_V6: Lists<V6> = ArrayOfMaps::new();
+
+/// By slot.
+#[btf_map]
+pub(crate) static FRONTS_V4: Cells<Front> = Array::new();
+/// By slot.
+#[btf_map]
+pub(crate) static FRONTS_V6: Cells<Front> = Array::new();
+#[btf_map]
+pub(crate) static INDEXES_V4: Indexes<V4> = ArrayOfMaps::new();
+#[btf_map]
+pub(crate) static INDEXES_V6: Indexes<V6> = ArrayOfMaps::new();
 
 /// By CPU.
 #[btf_map]

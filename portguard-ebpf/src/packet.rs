@@ -16,6 +16,18 @@ pub(crate) fn first_buffer(ctx: &XdpContext) -> Linear<'_> {
     unsafe { Linear::from_raw(ctx.data() as *const u8, ctx.data_end() as *const u8) }
 }
 
+/// How many bytes its first buffer has.
+#[inline(always)]
+pub(crate) fn first_len(ctx: &XdpContext) -> u64 {
+    (ctx.data_end() - ctx.data()) as u64
+}
+
+/// Whether there are more buffers.
+#[inline(always)]
+pub(crate) fn goes_on(ctx: &XdpContext) -> bool {
+    first_len(ctx) < len(ctx)
+}
+
 /// How many bytes the whole packet has.
 #[inline(always)]
 pub(crate) fn len(ctx: &XdpContext) -> u64 {

@@ -77,7 +77,7 @@ fn compile(target: &Target, out_dir: &Path) -> Result<PathBuf, String> {
     let target_dir = out_dir.join("ebpf");
     discard_if_stale(&target_dir, &toolchain)?;
     let output = toolchain
-        .cargo("build", workspace, &target_dir)
+        .cargo("build", "portguard-ebpf", workspace, &target_dir)
         .output()
         .map_err(|error| format!("cannot start cargo for the kernel program: {error}"))?;
     if !output.status.success() {

@@ -190,11 +190,17 @@ impl Toolchain {
         Ok(Self { compiler, linker, target })
     }
 
-    /// `cargo SUBCOMMAND` for the kernel program of the workspace at `workspace`, building below `target_dir`.
+    /// `cargo SUBCOMMAND` for a package of kernel programs of the workspace at `workspace`, building below `target_dir`.
     ///
     /// The command inherits nothing that was meant for the cargo or the rustc that runs us (clippy's wrapper, another
     /// target's flags): the object depends on the sources and on this toolchain alone.
-    pub(crate) fn cargo(&self, subcommand: &str, workspace: &Path, target_dir: &Path) -> Command {
+    pub(crate) fn cargo(
+        &self,
+        subcommand: &str,
+        package: &str,
+        workspace: &Path,
+        target_dir: &Path,
+    ) -> Command {
         let Self { compiler, linker: _, target } = self;
         let cargo = match compiler.core {
             Core::Prebuilt => env::var_os("CARGO").map_or_else(|| "cargo".into(), PathBuf::from),
@@ -213,15 +219,7 @@ impl Toolchain {
             .env("CARGO_PROFILE_RELEASE_DEBUG", "2")
             .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1")
             .env("CARGO_ENCODED_RUSTFLAGS", self.flags().join(OsStr::new("\x1f")))
-            .args([
-                subcommand,
-                "--locked",
-                "--package",
-                "portguard-ebpf",
-                "--release",
-                "--target",
-                target.triple(),
-            ])
+            .args([subcommand, "--locked", "--package", package, "--release", "--target", target.triple()])
             .arg("--target-dir")
             .arg(target_dir);
         if let Some(rustdoc) = compiler.companion("rustdoc") {

@@ -25,6 +25,8 @@ pub enum Command {
     Detach(Detach),
     /// Put a changed allowlist in force, in one step
     Reload(Reload),
+    /// Keep interfaces guarded, as a service that follows the list and the interfaces
+    Run(Run),
     /// Show which guard is on which interface, with which list
     Status(Status),
     /// Show what was allowed and dropped, in total and per source
@@ -46,6 +48,21 @@ pub enum ModeChoice {
     Offload,
 }
 
+/// What `attach` and `run` want of a guard.
+#[derive(Debug, Args)]
+pub struct GuardOptions {
+    /// How the kernel runs the guard
+    #[arg(long, value_enum, default_value_t = ModeChoice::Auto)]
+    pub mode: ModeChoice,
+    /// Let everything through; count what would be dropped
+    #[arg(long)]
+    pub audit: bool,
+    /// Remember so many denied sources, on each CPU and of each address family [default: 16384, fewer on hosts with
+    /// many CPUs or little memory]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(256..=1_048_576))]
+    pub sources: Option<u32>,
+}
+
 /// Arguments of `attach`.
 #[derive(Debug, Args)]
 pub struct Attach {
@@ -55,12 +72,9 @@ pub struct Attach {
     /// The allowlist [default: /etc/portguard/allowlist.yaml]
     #[arg(long, value_name = "PATH", env = "PORTGUARD_ALLOWLIST")]
     pub allowlist: Option<PathBuf>,
-    /// How the kernel runs the guard
-    #[arg(long, value_enum, default_value_t = ModeChoice::Auto)]
-    pub mode: ModeChoice,
-    /// Let everything through; count what would be dropped
-    #[arg(long)]
-    pub audit: bool,
+    /// What guard.
+    #[command(flatten)]
+    pub guard: GuardOptions,
 }
 
 /// Arguments of `detach`.
@@ -87,6 +101,20 @@ pub struct Reload {
     /// Only show what would change
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// The interfaces to keep guarded, whether they are there yet or not
+    #[arg(value_name = "IFACE", required = true)]
+    pub interfaces: Vec<String>,
+    /// The allowlist [default: /etc/portguard/allowlist.yaml]
+    #[arg(long, value_name = "PATH", env = "PORTGUARD_ALLOWLIST")]
+    pub allowlist: Option<PathBuf>,
+    /// What guard.
+    #[command(flatten)]
+    pub guard: GuardOptions,
 }
 
 /// Arguments of `status`.

@@ -29,6 +29,13 @@ pub struct Interface {
     pub xdp: Vec<AttachedXdp>,
 }
 
+impl Interface {
+    /// Whether this is one of its names.
+    pub fn is_called(&self, name: &str) -> bool {
+        self.name == name || self.alternative_names.iter().any(|other| other == name)
+    }
+}
+
 /// An XDP program on an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AttachedXdp {
@@ -73,10 +80,7 @@ pub fn by_name(name: &str) -> Result<Interface> {
     let interfaces = all()?;
     let names: Vec<&str> = interfaces.iter().map(|interface| interface.name.as_str()).collect();
     let known = names.join(", ");
-    let called = |interface: &&Interface| {
-        interface.name == name || interface.alternative_names.iter().any(|other| other == name)
-    };
-    interfaces.iter().find(called).cloned().ok_or_else(|| {
+    interfaces.iter().find(|interface| interface.is_called(name)).cloned().ok_or_else(|| {
         let odd = name.is_empty() || name.contains(char::is_control);
         let name = if odd { format!("{name:?}") } else { name.to_owned() };
         Error::new(Kind::NotThere, format!("{name}: no such interface"))

@@ -11,5 +11,8 @@ pub mod cli;
 pub mod commands;
 pub mod error;
 pub mod guard;
+pub mod index;
 pub mod interface;
+pub mod last_good;
 pub mod output;
+pub mod service;

@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-const COMMANDS: [&str; 6] = ["attach", "detach", "reload", "status", "stats", "check"];
+const COMMANDS: [&str; 7] = ["attach", "detach", "reload", "run", "status", "stats", "check"];
 
 /// Runs `portguard ARGUMENTS` away from any terminal; gives all that it did.
 fn portguard(arguments: &[&str]) -> String {

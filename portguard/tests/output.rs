@@ -92,7 +92,7 @@ fn counters_as_csv() {
     assert_snapshot!(stats::csv(&document).unwrap());
 }
 
-fn guard(enforcing: bool, changed_on_disk: bool) -> status::Guard {
+fn guard(enforcing: bool, origin: &'static str, file: status::File) -> status::Guard {
     status::Guard {
         interface: "eth0".into(),
         ifindex: 2,
@@ -107,7 +107,9 @@ fn guard(enforcing: bool, changed_on_disk: bool) -> status::Guard {
             prefixes_v4: 14,
             prefixes_v6: 1,
             loaded_at: "2026-11-23T05:00:00Z".into(),
-            changed_on_disk,
+            changed_on_disk: file != status::File::Unchanged,
+            origin,
+            file,
         },
         program: status::Program {
             id: 42,
@@ -120,11 +122,20 @@ fn guard(enforcing: bool, changed_on_disk: bool) -> status::Guard {
 
 #[test]
 fn guards_as_text() {
-    assert_snapshot!(status::text(&status::Document::new(vec![guard(true, false), guard(false, true)])));
+    assert_snapshot!(status::text(&status::Document::new(vec![
+        guard(true, "file", status::File::Unchanged),
+        guard(false, "file", status::File::Changed),
+        guard(
+            true,
+            "last_good",
+            status::File::Broken { problem: "line 3: 10.1.2.3/16 has host bits set".into() }
+        ),
+    ])));
 }
 
 #[test]
 fn guards_as_json() {
-    let document = status::Document::new(vec![guard(true, false)]);
+    let document =
+        status::Document::new(vec![guard(true, "last_good", status::File::Broken { problem: "…".into() })]);
     assert_snapshot!(serde_json::to_string_pretty(&document).unwrap());
 }

@@ -26,6 +26,11 @@ fn frames() {
 }
 
 #[test]
+fn rpc_headers() {
+    run("rpc", targets::rpc);
+}
+
+#[test]
 fn allowlists() {
     run("allowlist", targets::allowlist);
 }

@@ -27,6 +27,8 @@ pub(crate) struct Args {
 enum Target {
     /// The frame parser, against the oracle
     Frame,
+    /// The RPC header, against the oracle
+    Rpc,
     /// The allowlist file
     Allowlist,
 }
@@ -35,6 +37,7 @@ impl Target {
     fn name(self) -> &'static str {
         match self {
             Self::Frame => "frame",
+            Self::Rpc => "rpc",
             Self::Allowlist => "allowlist",
         }
     }
@@ -44,6 +47,8 @@ impl Target {
         match self {
             // Sixteen extension headers, of which one or two are long.
             Self::Frame => 4096,
+            // The longest TCP header, and what a call begins with.
+            Self::Rpc => 128,
             Self::Allowlist => 8192,
         }
     }

@@ -10,7 +10,12 @@ use crate::toolchain::Toolchain;
 use crate::{cargo, licences, setup, workspace};
 
 /// The crates that run on the host.
-const HOST: [&str; 3] = ["--workspace", "--exclude=portguard-ebpf", "--locked"];
+const HOST: [&str; 4] =
+    ["--workspace", "--exclude=portguard-ebpf", "--exclude=portguard-bench-ebpf", "--locked"];
+
+/// The packages for the kernel.
+const KERNEL: &str = "portguard-ebpf";
+const BENCH: &str = "portguard-bench-ebpf";
 
 /// Makes warnings errors, for rustdoc.
 const STRICT: &str = "-Dwarnings";
@@ -73,10 +78,10 @@ fn checks(toolchain: &Toolchain) -> Result<Vec<(&'static str, Command)>> {
     };
 
     let target_dir = workspace().join("target/kernel-lint");
-    let kernel_clippy = {
+    let kernel_clippy = |package| -> Result<Command> {
         let clippy =
             toolchain.compiler.companion("cargo-clippy").context("the compiler for BPF has no clippy")?;
-        let cargo = toolchain.cargo("clippy", workspace(), &target_dir);
+        let cargo = toolchain.cargo("clippy", package, workspace(), &target_dir);
         // The same command, by the clippy that belongs to that compiler.
         let mut command = Command::new(clippy);
         command.args(cargo.get_args()).args(["--", STRICT]).current_dir(workspace());
@@ -86,18 +91,23 @@ fn checks(toolchain: &Toolchain) -> Result<Vec<(&'static str, Command)>> {
                 None => command.env_remove(name),
             };
         }
+        Ok(command)
+    };
+    let kernel_doc = |package| {
+        let mut command = toolchain.cargo("doc", package, workspace(), &target_dir);
+        command.args(["--no-deps", "--document-private-items"]).env("RUSTDOCFLAGS", STRICT);
         command
     };
-    let mut kernel_doc = toolchain.cargo("doc", workspace(), &target_dir);
-    kernel_doc.args(["--no-deps", "--document-private-items"]).env("RUSTDOCFLAGS", STRICT);
 
     Ok(vec![
         ("formatting", format),
         ("clippy, host", clippy),
-        ("clippy, kernel", kernel_clippy),
+        ("clippy, kernel", kernel_clippy(KERNEL)?),
+        ("clippy, kernel programs of the bench", kernel_clippy(BENCH)?),
         ("documentation, portguard", program("portguard")),
         ("documentation, xtask", program("xtask")),
         ("documentation, libraries", documentation),
-        ("documentation, kernel", kernel_doc),
+        ("documentation, kernel", kernel_doc(KERNEL)),
+        ("documentation, kernel programs of the bench", kernel_doc(BENCH)),
     ])
 }

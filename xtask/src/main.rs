@@ -1,10 +1,15 @@
 //! What developers and CI run, one module per command.
 
+mod bench;
+mod document;
 mod fuzz;
 mod licences;
 mod lint;
+mod reliability;
 mod setup;
+mod systemd_test;
 mod test;
+mod torture;
 mod verify;
 mod vm_test;
 
@@ -39,6 +44,14 @@ enum Command {
     Fuzz(fuzz::Args),
     /// Prove the verdict at length, and write docs/verification.md; needs root and BPF
     Verify(verify::Args),
+    /// Measure what portguard and its peers cost, and write docs/performance.md; needs root and BPF
+    Bench(bench::Args),
+    /// Kill, starve and mislead portguard under traffic, and write docs/reliability.md; needs root and BPF
+    Torture(torture::TortureArgs),
+    /// Run the service under a flood for a long time, and write docs/reliability.md; needs root and BPF
+    Soak(torture::SoakArgs),
+    /// Start, reload, kill and stop the units by a real systemd, in a virtual machine; needs root
+    SystemdTest,
     /// Run portguard on the kernels of Debian's releases, in virtual machines, and write down what works on which
     VmTest(vm_test::Args),
 }
@@ -51,6 +64,10 @@ fn main() -> ExitCode {
         Command::Test(args) => test::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Torture(args) => torture::torture(&args),
+        Command::Soak(args) => torture::soak(&args),
+        Command::SystemdTest => systemd_test::run(),
         Command::VmTest(args) => vm_test::run(&args),
     };
     match result {

@@ -27,7 +27,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     require_preconditions()?;
     // The kernel program is tested as the object that portguard embeds; it cannot run on the host.
     let mut command = cargo();
-    command.args(["test", "--workspace", "--exclude=portguard-ebpf", "--locked"]).args(&args.cargo);
+    command.args(["test", "--workspace", "--exclude=portguard-ebpf", "--exclude=portguard-bench-ebpf"]);
+    command.arg("--locked").args(&args.cargo);
     command.arg("--").args(&args.programs);
     let status = command.status().context("cannot run cargo test")?;
     if !status.success() {

@@ -11,6 +11,7 @@ use clap::ValueEnum;
 use xtask::proof::figures::Figures;
 
 use self::document::Section;
+pub(crate) use crate::document::rows;
 use crate::{cargo, setup, test};
 
 /// Arguments of `cargo xtask verify`.
@@ -88,36 +89,4 @@ fn figures(section: Section, command: &mut Command) -> Result<Figures> {
         bail!("{} is not proved", section.key);
     }
     found.with_context(|| format!("the tests of {} printed no figures", section.key))
-}
-
-/// A table of figures, for the document.
-pub(crate) fn rows(figures: &Figures) -> String {
-    let row = |(name, number): &(String, u64)| format!("| {name} | {} |\n", grouped(*number));
-    let rows: String = figures.numbers().iter().map(row).collect();
-    format!("| | |\n|---|---:|\n{rows}")
-}
-
-/// A number with its thousands set apart.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut grouped = String::new();
-    for (position, digit) in digits.chars().enumerate() {
-        if position > 0 && (digits.len() - position).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
-}
-
-#[cfg(test)]
-mod tests {
-    use super::grouped;
-
-    #[test]
-    fn thousands_are_set_apart() {
-        for (number, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (10_000_000, "10,000,000")] {
-            assert_eq!(grouped(number), text);
-        }
-    }
 }

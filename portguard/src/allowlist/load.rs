@@ -15,7 +15,7 @@ use super::{Checked, Invalid, MAX_FILE_SIZE};
 pub(super) fn load(path: &Path) -> Result<Checked, Box<Invalid>> {
     let mut errors = Diagnostics::new(path);
     match read(path, &mut errors) {
-        Ok(bytes) => super::check(path, &bytes, errors).map(|mut checked| {
+        Ok(bytes) => super::check(path, bytes, errors).map(|mut checked| {
             // Fails for an empty path only, which cannot have been read.
             checked.allowlist.path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
             checked

@@ -88,10 +88,31 @@ impl fmt::Display for Sha256Sum {
     }
 }
 
+/// Where the text of a list was read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// From its file.
+    File,
+    /// From the copy of what its file last held in good order; see [`crate::last_good`].
+    LastGood,
+}
+
+impl Origin {
+    /// The word for it, in output of every format.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::LastGood => "last_good",
+        }
+    }
+}
+
 /// A valid allowlist: no prefix twice, every prefix without host bits, at most [`MAX_PREFIXES_PER_FAMILY`] of each family.
 #[derive(Debug, Clone)]
 pub struct Allowlist {
     path: PathBuf,
+    origin: Origin,
+    text: Vec<u8>,
     sha256: Sha256Sum,
     entries: Vec<Entry>,
     prefixes_v4: usize,
@@ -111,7 +132,12 @@ impl Allowlist {
     /// # Errors
     /// Everything that is wrong with the list.
     pub fn parse(path: &Path, bytes: &[u8]) -> Result<Checked, Box<Invalid>> {
-        check(path, bytes, Diagnostics::new(path))
+        check(path, bytes.to_vec(), Diagnostics::new(path))
+    }
+
+    /// The same list, read from the copy of what the file at `path` last held in good order.
+    pub(crate) fn last_good_of(self, path: PathBuf) -> Self {
+        Self { path, origin: Origin::LastGood, ..self }
     }
 
     /// The file, as an absolute path if the list was loaded from it.
@@ -119,7 +145,17 @@ impl Allowlist {
         &self.path
     }
 
-    /// The hash of the file's content.
+    /// Whether it was read from that file.
+    pub fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    /// The bytes that it was read from.
+    pub fn text(&self) -> &[u8] {
+        &self.text
+    }
+
+    /// The hash of these bytes.
     pub fn sha256(&self) -> Sha256Sum {
         self.sha256
     }
@@ -179,10 +215,10 @@ impl From<Box<Invalid>> for Error {
 }
 
 /// Validates `bytes`; `errors` holds what is wrong with the file already.
-fn check(path: &Path, bytes: &[u8], mut errors: Diagnostics) -> Result<Checked, Box<Invalid>> {
+fn check(path: &Path, text: Vec<u8>, mut errors: Diagnostics) -> Result<Checked, Box<Invalid>> {
     let mut warnings = Diagnostics::new(path);
-    let sha256 = Sha256Sum::of(bytes);
-    let entries = match Source::decode(bytes) {
+    let sha256 = Sha256Sum::of(&text);
+    let entries = match Source::decode(&text) {
         Ok(source) => {
             let entries = parse::parse(&source, &mut errors, &mut warnings);
             lint::lint(&entries, &source, &mut errors, &mut warnings);
@@ -197,5 +233,6 @@ fn check(path: &Path, bytes: &[u8], mut errors: Diagnostics) -> Result<Checked, 
         return Err(Box::new(Invalid { path: path.to_owned(), sha256: Some(sha256), errors, warnings }));
     }
     let prefixes_v4 = entries.iter().filter(|entry| matches!(entry.prefix, IpNet::V4(_))).count();
-    Ok(Checked { allowlist: Allowlist { path: path.to_owned(), sha256, entries, prefixes_v4 }, warnings })
+    let (path, origin) = (path.to_owned(), Origin::File);
+    Ok(Checked { allowlist: Allowlist { path, origin, text, sha256, entries, prefixes_v4 }, warnings })
 }

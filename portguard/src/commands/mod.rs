@@ -4,6 +4,7 @@ pub mod attach;
 pub mod check;
 pub mod detach;
 pub mod reload;
+pub mod run;
 pub mod stats;
 pub mod status;
 
@@ -16,20 +17,27 @@ use serde::Serialize;
 use crate::allowlist::{Allowlist, Checked, Style};
 use crate::error::{Error, Result};
 use crate::guard::{Home, Lock};
-use crate::output;
+use crate::{last_good, output};
 
 /// Said where there is nothing to show or to do.
 const NOTHING_GUARDED: &str = "no interface of this network namespace is guarded";
 
 /// Reads a list that is to be put in force; shows what is odd about it.
-fn load_allowlist(path: &Path) -> Result<Allowlist> {
+pub(crate) fn load_allowlist(path: &Path) -> Result<Allowlist> {
     let Checked { allowlist, warnings } = Allowlist::load(path)?;
     eprint!("{}", warnings.render(Style::of(&io::stderr())));
     Ok(allowlist)
 }
 
+/// Keeps a copy of a list that has been put in force; that it cannot is no reason to take the guard off again.
+pub(crate) fn keep_last_good(list: &Allowlist) {
+    if let Err(error) = last_good::keep(list) {
+        output::error::warning(&error.to_string());
+    }
+}
+
 /// Waits for other portguards that change guards.
-fn lock(home: &Home) -> Result<Lock> {
+pub(crate) fn lock(home: &Home) -> Result<Lock> {
     home.lock(|| output::error::note("waiting for another portguard to finish"))
 }
 
@@ -47,7 +55,7 @@ fn for_each<T>(things: impl IntoIterator<Item = T>, mut act: impl FnMut(T) -> Re
 }
 
 /// Names without repetitions, in their order.
-fn unique(names: &[String]) -> Vec<&String> {
+pub(crate) fn unique(names: &[String]) -> Vec<&String> {
     let mut unique = Vec::new();
     for name in names {
         if !unique.contains(&name) {

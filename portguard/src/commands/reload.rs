@@ -3,17 +3,17 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use ipnet::IpNet;
 
 use crate::allowlist::{self, Allowlist};
 use crate::cli::{DEFAULT_ALLOWLIST, Reload};
-use crate::commands::{NOTHING_GUARDED, for_each, load_allowlist, lock, print};
+use crate::commands::{NOTHING_GUARDED, for_each, keep_last_good, load_allowlist, lock, print};
 use crate::error::{Error, Kind, Result};
 use crate::guard::{self, Guard, Home};
-use crate::output::{self, lists::Difference};
+use crate::output::{self, lists::Difference, progress::Filling};
 
 /// How many changed prefixes are listed.
 const LISTED: usize = 20;
@@ -43,33 +43,44 @@ pub fn run(args: &Reload, out: &mut dyn Write) -> Result<ExitCode> {
             }
         }
     }
-    Ok(for_each(guards, |guard| {
+    let mut in_force: BTreeMap<&Path, &Allowlist> = BTreeMap::new();
+    let code = for_each(guards, |guard| {
         let guard = guard?;
         let Some(list) = given.as_ref().or_else(|| lists.get(&own_path(&guard))) else { return Ok(()) };
-        let name = &guard.interface().name;
-        let new: BTreeSet<IpNet> = list.entries().iter().map(allowlist::Entry::prefix).collect();
-        let generation = guard.list().map_or(0, |list| list.generation);
-        let old = guard.prefixes().inspect_err(|error| {
-            output::error::note(&format!("{error}. What changes is not known."));
-        });
+        let told = replace_list(&guard, list, args.dry_run)?;
         if !args.dry_run {
-            guard.reload(list)?;
+            in_force.insert(list.path(), list);
         }
-        let dry_run = if args.dry_run { " (dry run)" } else { "" };
-        match old {
-            Ok(old) => {
-                let difference = Difference::new(&old, &new, generation);
-                print(out, &format!("{name}: {difference}{dry_run}\n{}", difference.lines(LISTED)))
-            }
-            Err(_) => {
-                let now = generation + 1;
-                print(
-                    out,
-                    &format!("{name}: {} prefixes, generation {generation} -> {now}{dry_run}\n", new.len()),
-                )
-            }
+        print(out, &told)
+    });
+    in_force.into_values().for_each(keep_last_good);
+    Ok(code)
+}
+
+/// Puts a list in force, or only looks what that would change; tells the difference, in lines. The caller holds the
+/// lock.
+pub(crate) fn replace_list(guard: &Guard, list: &Allowlist, dry_run: bool) -> Result<String> {
+    let name = &guard.interface().name;
+    let new: BTreeSet<IpNet> = list.entries().iter().map(allowlist::Entry::prefix).collect();
+    let generation = guard.list().map_or(0, |list| list.generation);
+    let old = guard.prefixes().inspect_err(|error| {
+        output::error::note(&format!("{error}. What changes is not known."));
+    });
+    if !dry_run {
+        let mut filling = Filling::of(name);
+        guard.reload(list, &mut |event| filling.tell(event))?;
+    }
+    let dry_run = if dry_run { " (dry run)" } else { "" };
+    Ok(match old {
+        Ok(old) => {
+            let difference = Difference::new(&old, &new, generation);
+            format!("{name}: {difference}{dry_run}\n{}", difference.lines(LISTED))
         }
-    }))
+        Err(_) => {
+            let now = generation + 1;
+            format!("{name}: {} prefixes, generation {generation} -> {now}{dry_run}\n", new.len())
+        }
+    })
 }
 
 /// The file that the guard was given.

@@ -6,16 +6,17 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use portguard_common::policy::Policy;
 
 use crate::allowlist::Allowlist;
-use crate::cli::ModeChoice;
+use crate::cli::{GuardOptions, ModeChoice};
 use crate::error::{Error, Result};
 use crate::guard::bpffs::{self, Home};
 use crate::guard::clock::unix_now;
 use crate::guard::counters::Snapshot;
-use crate::guard::instance::{self, Instance, InstanceName, Keep};
+use crate::guard::instance::{self, Instance, InstanceName, Keep, Origin};
 use crate::guard::link::{LINK_PIN, PinnedLink, remove_directory};
-use crate::guard::lists::{self, Grace};
+use crate::guard::lists::{self, Event, Grace};
 use crate::guard::mapped::Mapped;
 use crate::guard::mode;
+use crate::guard::sizes::Sizes;
 use crate::guard::{Guard, bpf};
 use crate::interface::{AttachedXdp, Interface, XdpMode};
 
@@ -26,6 +27,14 @@ pub struct Options {
     pub mode: ModeChoice,
     /// Whether it only counts what it would drop.
     pub audit: bool,
+    /// How many sources each CPU remembers, of each address family; the host's default if absent.
+    pub sources: Option<u32>,
+}
+
+impl From<&GuardOptions> for Options {
+    fn from(&GuardOptions { mode, audit, sources }: &GuardOptions) -> Self {
+        Self { mode, audit, sources }
+    }
 }
 
 /// What `attach` did.
@@ -43,14 +52,32 @@ pub enum Attached {
 }
 
 /// Puts a guard on an interface, or renews the one that is there. The caller holds the lock.
-pub fn attach(home: &Home, interface: &Interface, list: &Allowlist, options: Options) -> Result<Attached> {
+pub fn attach(
+    home: &Home,
+    interface: &Interface,
+    list: &Allowlist,
+    options: Options,
+    tell: &mut dyn FnMut(Event),
+) -> Result<Attached> {
     match Guard::find(home, interface)? {
-        Some(guard) => renew(guard, list, options),
-        None => attach_new(home, interface, list, options),
+        Some(guard) => renew(guard, Some(list), options, tell),
+        None => attach_new(home, interface, list, options, tell),
     }
 }
 
-fn attach_new(home: &Home, interface: &Interface, list: &Allowlist, options: Options) -> Result<Attached> {
+/// Renews the program of the guard on an interface, if there is one, and leaves its list in force. The caller holds the
+/// lock.
+pub fn take_over(home: &Home, interface: &Interface, options: Options) -> Result<Option<Attached>> {
+    Guard::find(home, interface)?.map(|guard| renew(guard, None, options, &mut |_| {})).transpose()
+}
+
+fn attach_new(
+    home: &Home,
+    interface: &Interface,
+    list: &Allowlist,
+    options: Options,
+    tell: &mut dyn FnMut(Event),
+) -> Result<Attached> {
     let link_type = mode::link_type(interface)?;
     if let Some(foreign) = interface.xdp.first() {
         return Err(busy(interface, *foreign));
@@ -59,9 +86,10 @@ fn attach_new(home: &Home, interface: &Interface, list: &Allowlist, options: Opt
     let directory = home.interface(interface.index)?;
     remove_directory(&directory)?;
     bpffs::make_directory(&directory)?;
-    let attach = || {
-        let instance = Instance::load(&InstanceName::next(&[]).directory(&directory), link_type, None)?;
-        let filled = lists::fill(&directory, &instance, list)?;
+    let mut attach = || {
+        let origin = Origin::New(Sizes::of_this_host(options.sources)?);
+        let instance = Instance::load(&InstanceName::next(&[]).directory(&directory), link_type, origin)?;
+        let filled = lists::fill(&directory, &instance, list, tell)?;
         lists::switch(&directory, &instance, &filled)?;
         set_audit(&instance.policy, options.audit);
         set_attached_at(&instance.policy, unix_now());
@@ -77,8 +105,14 @@ fn attach_new(home: &Home, interface: &Interface, list: &Allowlist, options: Opt
     })
 }
 
-/// A new program on the maps of the old one: no packet goes unjudged or uncounted.
-fn renew(guard: Guard, list: &Allowlist, options: Options) -> Result<Attached> {
+/// A new program on the maps of the old one: no packet goes unjudged or uncounted. Without a list, the one in force
+/// stays.
+fn renew(
+    guard: Guard,
+    list: Option<&Allowlist>,
+    options: Options,
+    tell: &mut dyn FnMut(Event),
+) -> Result<Attached> {
     let mode = guard.mode();
     let other = match options.mode {
         ModeChoice::Auto => None,
@@ -96,12 +130,25 @@ fn renew(guard: Guard, list: &Allowlist, options: Options) -> Result<Attached> {
         .because("a guard that is attached keeps its mode")
         .remedy(format!("Run portguard detach {name} and attach again; in between the port is open.")));
     }
+    let sizes = guard.instance.counters.sizes()?;
+    if let Some(sources) = options.sources.filter(|sources| !sizes.are_for(*sources)) {
+        let name = &guard.interface().name;
+        let now = sizes.sources();
+        return Err(Error::failed(format!(
+            "{name}: cannot change the number of sources from {now} to {sources}"
+        ))
+        .because("the counters that are there keep their size")
+        .remedy(format!("Run portguard detach {name} and attach again; in between the port is open.")));
+    }
     let directory = guard.pinned.directory.clone();
     let new = prepare(&guard, Keep::PolicyAndCounters)?;
     // Both instances share the lists: the new one is filled beside the one in force.
-    let filled = lists::fill(&directory, &new, list).inspect_err(|_| abandon(&new))?;
+    let filled = list.map(|list| lists::fill(&directory, &new, list, tell)).transpose();
+    let filled = filled.inspect_err(|_| abandon(&new))?;
     let (guard, old) = replace(guard, new)?;
-    lists::switch(&directory, &guard.instance, &filled)?;
+    if let Some(filled) = filled {
+        lists::switch(&directory, &guard.instance, &filled)?;
+    }
     set_audit(&guard.instance.policy, options.audit);
     instance::remove(old.directory())?;
     Ok(Attached::Renewed)
@@ -131,7 +178,7 @@ fn prepare(guard: &Guard, keep: Keep) -> Result<Instance> {
         }
     }
     let directory = InstanceName::next(&taken).directory(interface);
-    Instance::load(&directory, link_type, Some((&guard.instance, keep)))
+    Instance::load(&directory, link_type, Origin::Of(&guard.instance, keep))
 }
 
 /// Removes an instance that never became live; the error that led to it is the one to tell.

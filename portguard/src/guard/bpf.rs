@@ -7,7 +7,9 @@ use std::mem;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::ptr;
 
+use aya::Pod;
 use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info, bpf_link_type};
 
 /// What the kernel says about an XDP link.
@@ -81,6 +83,56 @@ pub(super) fn clear_inner_map(map: BorrowedFd<'_>, index: u32) -> io::Result<()>
     attr.__bindgen_anon_2.map_fd = map.as_raw_fd() as u32;
     attr.__bindgen_anon_2.key = (&raw const index) as u64;
     call(bpf_cmd::BPF_MAP_DELETE_ELEM, &mut attr).map(drop)
+}
+
+/// Puts many elements into a map: a value for each key. After an error, some of them may be there: how many is not to be
+/// known, as a kernel that cannot do this says nothing about it.
+pub(super) fn update_batch<K: Pod, V: Pod>(map: BorrowedFd<'_>, keys: &[K], values: &[V]) -> io::Result<()> {
+    assert_eq!(keys.len(), values.len(), "a value for each key");
+    let mut attr = empty_attr();
+    attr.batch.map_fd = map.as_raw_fd() as u32;
+    attr.batch.keys = keys.as_ptr() as u64;
+    attr.batch.values = values.as_ptr() as u64;
+    attr.batch.count = keys.len() as u32;
+    call(bpf_cmd::BPF_MAP_UPDATE_BATCH, &mut attr).map(drop)
+}
+
+/// Reads all keys of a map, many at a time: into `keys`, which has room for as many as the map can hold. `value_size` is
+/// that of the map, in bytes. Returns how many there are.
+pub(super) fn keys_in_batches<K: Pod>(
+    map: BorrowedFd<'_>,
+    keys: &mut [K],
+    batch: usize,
+    value_size: usize,
+) -> io::Result<usize> {
+    let mut values = vec![0_u64; batch * value_size.div_ceil(8)];
+    // Where the next batch begins: the key before it.
+    let mut cursor: Option<K> = None;
+    let mut found = 0;
+    loop {
+        let room = &mut keys[found..];
+        let mut next = room.first().copied();
+        let mut attr = empty_attr();
+        attr.batch.map_fd = map.as_raw_fd() as u32;
+        attr.batch.in_batch = cursor.as_ref().map_or(0, |key| ptr::from_ref(key) as u64);
+        attr.batch.out_batch = next.as_mut().map_or(0, |key| ptr::from_mut(key) as u64);
+        attr.batch.keys = room.as_mut_ptr() as u64;
+        attr.batch.values = values.as_mut_ptr() as u64;
+        attr.batch.count = room.len().min(batch) as u32;
+        let result = call(bpf_cmd::BPF_MAP_LOOKUP_BATCH, &mut attr);
+        // SAFETY: the kernel leaves the number of keys there that it has written.
+        let count = unsafe { attr.batch.count } as usize;
+        match result {
+            Ok(_) => found += count,
+            // The map is at its end.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found + count),
+            Err(error) => return Err(error),
+        }
+        cursor = next;
+        if found == keys.len() {
+            return Ok(found);
+        }
+    }
 }
 
 /// Gives a name in the BPF file system to a program, map or link.

@@ -35,6 +35,10 @@ pub struct Home {
 #[derive(Debug)]
 pub struct Lock(#[expect(dead_code, reason = "held, not read")] Flock<File>);
 
+/// Held by each service that keeps an interface guarded: as long as one does, nobody takes the guard off.
+#[derive(Debug)]
+pub struct Claim(#[expect(dead_code, reason = "held, not read")] Flock<File>);
+
 impl Home {
     /// The directory if it exists: if it does not, there are no guards.
     pub fn find() -> Result<Option<Self>> {
@@ -139,6 +143,23 @@ impl Home {
                     .remedy("Mount /proc.")
             })?;
         Ok(self.root.join(inode.to_string()))
+    }
+}
+
+/// Claims the guard in the directory of an interface. The caller holds the lock of all guards.
+pub(super) fn claim(directory: &Path) -> Result<Claim> {
+    let failed = |error| Error::from_io(format!("cannot lock {}", directory.display()), &error);
+    let lock = Flock::lock(File::open(directory).map_err(failed)?, FlockArg::LockSharedNonblock);
+    lock.map(Claim).map_err(|(_, errno)| failed(errno.into()))
+}
+
+/// Whether somebody claims the guard in the directory of an interface. The caller holds the lock of all guards.
+pub(super) fn is_claimed(directory: &Path) -> Result<bool> {
+    let failed = |error| Error::from_io(format!("cannot lock {}", directory.display()), &error);
+    match Flock::lock(File::open(directory).map_err(failed)?, FlockArg::LockExclusiveNonblock) {
+        Ok(_) => Ok(false),
+        Err((_, Errno::EWOULDBLOCK)) => Ok(true),
+        Err((_, errno)) => Err(failed(errno.into())),
     }
 }
 

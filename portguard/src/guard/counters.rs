@@ -4,14 +4,15 @@
 //! the sum over the tables: whatever moment a reader catches, its parts add up.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::atomic::{Ordering, fence};
 
 use aya::maps::MapData;
+use portguard_common::address::{V4, V6};
 use portguard_common::epoch::Epoch;
 use portguard_common::layout::Shared;
 use portguard_common::names;
-use portguard_common::sources::{Bucket, Key, KeyV4, KeyV6, Record, Seed, Sighting, WAYS};
+use portguard_common::sources::{Bucket, Key, Record, Seed, Sighting, WAYS};
 use portguard_common::totals::{Count, Totals};
 
 use crate::error::{Error, Result};
@@ -23,8 +24,8 @@ use crate::guard::sizes::Sizes;
 #[derive(Debug)]
 pub struct Counters {
     totals: Mapped<Totals>,
-    v4: Table<KeyV4>,
-    v6: Table<KeyV6>,
+    v4: Table<V4>,
+    v6: Table<V6>,
     epoch: Mapped<Epoch>,
     clock: Clock,
 }
@@ -130,8 +131,8 @@ impl Counters {
     /// What they hold now.
     pub fn read(&self) -> Result<Snapshot> {
         let mut tally = Tally::default();
-        self.v4.read(|source| IpAddr::from(Ipv4Addr::from(source.to_ne_bytes())), &mut tally);
-        self.v6.read(|[high, low]| IpAddr::from(ipv6(high, low)), &mut tally);
+        self.v4.read(&mut tally);
+        self.v6.read(&mut tally);
         let mut totals = Totals::default();
         for cpu in 0..self.totals.len() {
             totals.add(&self.totals.read(cpu));
@@ -172,13 +173,6 @@ impl Counters {
 fn mapped<T: Shared>(map: impl Fn(&str) -> Result<MapData>, name: &str) -> Result<Mapped<T>> {
     Mapped::new(&map(name)?)
         .map_err(|error| Error::failed(format!("cannot read the map {name} of the guard")).because(error))
-}
-
-fn ipv6(high: u64, low: u64) -> Ipv6Addr {
-    let mut octets = [0; 16];
-    octets[..8].copy_from_slice(&high.to_ne_bytes());
-    octets[8..].copy_from_slice(&low.to_ne_bytes());
-    Ipv6Addr::from(octets)
 }
 
 /// The sources of all CPUs, put together.
@@ -226,12 +220,12 @@ impl<K: Key> Table<K>
 where
     Bucket<K>: Shared,
 {
-    fn read(&self, address: impl Fn(K) -> IpAddr, tally: &mut Tally) {
+    fn read(&self, tally: &mut Tally) {
         for bucket in 0..self.buckets.len() {
             let (sightings, remainder) = self.bucket(bucket);
             tally.remainder.add(remainder);
             for (source, sighting) in sightings.into_iter().flatten() {
-                tally.add(address(source), sighting);
+                tally.add(source.ip(), sighting);
             }
         }
     }

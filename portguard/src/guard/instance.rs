@@ -14,7 +14,8 @@ use aya::programs::{ProgramError, ProgramInfo, Xdp, loaded_programs};
 use aya::{EbpfLoader, include_bytes_aligned};
 use aya_obj::generated::BPF_F_MMAPABLE;
 use portguard_common::frame::LinkType;
-use portguard_common::policy::Policy;
+use portguard_common::index::Front;
+use portguard_common::policy::{Policy, SLOTS};
 use portguard_common::{ABI_VERSION, names};
 
 use crate::error::{Error, Result};
@@ -28,7 +29,15 @@ use crate::guard::sizes::Sizes;
 /// The kernel half, compiled by the build script.
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/portguard.bpf.o"));
 
-const POLICY_MAPS: [&str; 3] = [names::POLICY, names::LISTS_V4, names::LISTS_V6];
+const POLICY_MAPS: [&str; 7] = [
+    names::POLICY,
+    names::LISTS_V4,
+    names::LISTS_V6,
+    names::FRONTS_V4,
+    names::FRONTS_V6,
+    names::INDEXES_V4,
+    names::INDEXES_V6,
+];
 const COUNTER_MAPS: [&str; 5] =
     [names::TOTALS, names::BUCKETS_V4, names::RECORDS_V4, names::BUCKETS_V6, names::RECORDS_V6];
 /// The file name of the program's pin.
@@ -42,12 +51,30 @@ pub struct Instance {
     identity: Identity,
     /// What is enforced.
     pub policy: Mapped<Policy>,
-    /// The IPv4 lists, by slot.
-    pub lists_v4: OwnedFd,
-    /// The IPv6 lists, by slot.
-    pub lists_v6: OwnedFd,
+    /// The IPv4 lists.
+    pub lists_v4: Lists,
+    /// The IPv6 lists.
+    pub lists_v6: Lists,
     /// What was counted.
     pub counters: Counters,
+}
+
+/// The lists of an address family, by slot: those in force, and those that are being filled.
+#[derive(Debug)]
+pub struct Lists {
+    /// The tries: an array of maps.
+    pub tries: OwnedFd,
+    /// What the indexes begin with.
+    pub fronts: Mapped<Front>,
+    /// The lines of the indexes: an array of maps.
+    pub indexes: OwnedFd,
+}
+
+impl Lists {
+    /// The arrays of maps that have a slot for each list.
+    pub(super) fn slots(&self) -> [&OwnedFd; 2] {
+        [&self.tries, &self.indexes]
+    }
 }
 
 /// How the kernel names a program.
@@ -59,6 +86,15 @@ pub struct Identity {
     pub name: String,
     /// A hash of its instructions.
     pub tag: u64,
+}
+
+/// What a new instance begins with.
+#[derive(Debug, Clone, Copy)]
+pub enum Origin<'a> {
+    /// Nothing; its counters get these sizes.
+    New(Sizes),
+    /// What it takes over from the live one.
+    Of(&'a Instance, Keep),
 }
 
 /// What a new instance takes over from the live one.
@@ -104,16 +140,16 @@ impl InstanceName {
 
 impl Instance {
     /// Loads a new instance into a new directory; what it keeps of an old one stays shared with it.
-    pub fn load(directory: &Path, link_type: LinkType, old: Option<(&Self, Keep)>) -> Result<Self> {
+    pub fn load(directory: &Path, link_type: LinkType, origin: Origin<'_>) -> Result<Self> {
         bpffs::make_directory(directory)?;
-        Self::load_into(directory, link_type, old).inspect_err(|_| {
+        Self::load_into(directory, link_type, origin).inspect_err(|_| {
             // The first error is the one to tell.
             let _ = remove(directory);
         })
     }
 
-    fn load_into(directory: &Path, link_type: LinkType, old: Option<(&Self, Keep)>) -> Result<Self> {
-        if let Some((old, keep)) = old {
+    fn load_into(directory: &Path, link_type: LinkType, origin: Origin<'_>) -> Result<Self> {
+        if let Origin::Of(old, keep) = origin {
             let counters = COUNTER_MAPS.into_iter().chain([names::EPOCH]);
             let counters = counters.filter(|_| keep == Keep::PolicyAndCounters);
             for name in POLICY_MAPS.into_iter().chain(counters) {
@@ -123,11 +159,14 @@ impl Instance {
                     .map_err(|error| cannot_pin(directory, name, &error))?;
             }
         }
-        let kept = old.filter(|(_, keep)| *keep == Keep::PolicyAndCounters).map(|(old, _)| &old.counters);
-        let (sizes, seed) = match kept {
-            Some(counters) => (counters.sizes()?, counters.epoch().seed),
-            None => (Sizes::of_this_host()?, random_seed()?),
+        let (sizes, kept_seed) = match origin {
+            Origin::New(sizes) => (sizes, None),
+            Origin::Of(old, Keep::Policy) => (old.counters.sizes()?, None),
+            Origin::Of(old, Keep::PolicyAndCounters) => {
+                (old.counters.sizes()?, Some(old.counters.epoch().seed))
+            }
         };
+        let seed = kept_seed.map_or_else(random_seed, Ok)?;
 
         let mut loader = EbpfLoader::new();
         for name in POLICY_MAPS.into_iter().chain(COUNTER_MAPS) {
@@ -138,6 +177,8 @@ impl Instance {
             .override_global("LINK_TYPE", &link_type, true)
             .override_global("BUCKET_BITS", &bucket_bits, true)
             .override_global("SEED", &seed, true)
+            .map_max_entries(names::FRONTS_V4, SLOTS as u32)
+            .map_max_entries(names::FRONTS_V6, SLOTS as u32)
             .map_max_entries(names::TOTALS, sizes.cpus())
             .map_max_entries(names::BUCKETS_V4, sizes.buckets())
             .map_max_entries(names::BUCKETS_V6, sizes.buckets())
@@ -164,7 +205,7 @@ impl Instance {
         load(names::CLOCK).map_err(refused)?;
         drop(object);
 
-        if kept.is_some() {
+        if kept_seed.is_some() {
             return Self::open(directory);
         }
         Array::<MapData, [u64; 8]>::create(1, BPF_F_MMAPABLE)
@@ -183,6 +224,7 @@ impl Instance {
         };
         let open =
             |name: &str| bpf::get(&directory.join(name)).map_err(|error| broken(directory, name, &error));
+        let fronts = |name: &str| Mapped::new(&map(name)?).map_err(|error| broken(directory, name, &error));
         let clock = Clock::open(&directory.join(names::CLOCK))?;
         Ok(Self {
             directory: directory.to_owned(),
@@ -190,8 +232,16 @@ impl Instance {
             identity: identity(directory)?,
             policy: Mapped::new(&map(names::POLICY)?)
                 .map_err(|error| broken(directory, names::POLICY, &error))?,
-            lists_v4: open(names::LISTS_V4)?,
-            lists_v6: open(names::LISTS_V6)?,
+            lists_v4: Lists {
+                tries: open(names::LISTS_V4)?,
+                fronts: fronts(names::FRONTS_V4)?,
+                indexes: open(names::INDEXES_V4)?,
+            },
+            lists_v6: Lists {
+                tries: open(names::LISTS_V6)?,
+                fronts: fronts(names::FRONTS_V6)?,
+                indexes: open(names::INDEXES_V6)?,
+            },
             counters: Counters::open(map, clock)?,
         })
     }

@@ -48,7 +48,7 @@ impl PinnedLink {
     pub(crate) fn find(home: &Home, interface: &Interface) -> Result<Option<Self>> {
         match look(home, interface)? {
             Found::Here(link) => Ok(Some(link)),
-            Found::Elsewhere(_) | Found::Nothing => Ok(None),
+            Found::Elsewhere(_) | Found::Nothing => moved(home, interface),
         }
     }
 
@@ -105,6 +105,25 @@ fn look(home: &Home, interface: &Interface) -> Result<Found> {
         }
     }
     Ok(Found::Nothing)
+}
+
+/// The link of an interface that came from another network namespace, and may have got another index: the kernel took
+/// the link along, and its pin is where it was.
+fn moved(home: &Home, interface: &Interface) -> Result<Option<PinnedLink>> {
+    if interface.xdp.is_empty() {
+        return Ok(None);
+    }
+    for directory in home.all_interfaces()? {
+        // Who only looks takes no lock: what is not there any more was another interface's.
+        let Ok(Pin::Live(link, info)) = open(&directory) else { continue };
+        let program = interface.xdp.iter().find(|xdp| xdp.program_id == info.program_id);
+        if let Some(&program) = program
+            && info.ifindex == Some(interface.index)
+        {
+            return Ok(Some(PinnedLink { interface: interface.clone(), directory, link, program }));
+        }
+    }
+    Ok(None)
 }
 
 fn open(directory: &Path) -> Result<Pin> {

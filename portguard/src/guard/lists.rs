@@ -1,4 +1,4 @@
-//! Puts a list in force: fills new tries beside those in force, makes sure of them, and switches in one step.
+//! Puts a list in force: fills new tries and indexes beside those in force, makes sure of them, and switches in one step.
 //!
 //! The tries of a list are pinned as `list<generation>-v4` and `-v6` in the directory of the interface, so that the
 //! list in force can be read back from the kernel. A pin with any other generation than the one in force is rubbish
@@ -15,22 +15,19 @@ use std::time::Duration;
 
 use aya::Pod;
 use aya::maps::lpm_trie::Key;
-use aya::maps::{LpmTrie, Map, MapData, MapError};
-use aya_obj::generated::{BPF_F_NO_PREALLOC, bpf_map_type::BPF_MAP_TYPE_LPM_TRIE};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use portguard_common::policy::{ListRecord, PATH_LEN, Policy};
+use portguard_common::address::{V4, V6};
+use portguard_common::policy::{FROM_FILE, FROM_LAST_GOOD, ListRecord, PATH_LEN, Policy};
 
-use crate::allowlist::{Allowlist, Sha256Sum};
+use crate::allowlist::{Allowlist, Origin, Sha256Sum};
 use crate::error::{Error, Result};
 use crate::guard::bpf;
 use crate::guard::clock::unix_now;
-use crate::guard::instance::Instance;
+use crate::guard::indexes;
+use crate::guard::instance::{Instance, Lists};
 use crate::guard::mapped::Mapped;
-
-/// How often an insertion is tried that fails for want of memory: the allocator of the tries refills itself in the
-/// background (amazon-linux-2023#1129), so a moment later it may succeed.
-const ATTEMPTS: u32 = 50;
-const PAUSE: Duration = Duration::from_millis(10);
+use crate::guard::tries::{self, new_trie};
+use crate::index::{self, Index};
 
 /// A list that is complete in the kernel, but not yet in force.
 #[derive(Debug)]
@@ -47,7 +44,9 @@ pub struct ListInfo {
     pub generation: u64,
     /// The file, at the time.
     pub path: PathBuf,
-    /// Of the bytes of the file.
+    /// Whether it was read from that file, or from the copy of what the file last held in good order.
+    pub origin: Origin,
+    /// Of the bytes of the list.
     pub sha256: Sha256Sum,
     /// IPv4 prefixes.
     pub prefixes_v4: u32,
@@ -77,6 +76,7 @@ pub(super) fn in_force(policy: &Mapped<Policy>) -> Option<ListInfo> {
     (record.generation > 0).then(|| ListInfo {
         generation: record.generation,
         path: Path::new(std::ffi::OsStr::from_bytes(path)).to_owned(),
+        origin: if record.origin == FROM_LAST_GOOD { Origin::LastGood } else { Origin::File },
         sha256: record.sha256.into(),
         prefixes_v4: record.prefixes_v4,
         prefixes_v6: record.prefixes_v6,
@@ -87,24 +87,43 @@ pub(super) fn in_force(policy: &Mapped<Policy>) -> Option<ListInfo> {
 /// The prefixes of the list in force, read back from the kernel.
 pub(super) fn prefixes_in_force(interface: &Path, policy: &Mapped<Policy>) -> Result<BTreeSet<IpNet>> {
     let Some(list) = in_force(policy) else { return Ok(BTreeSet::new()) };
-    let mut prefixes = BTreeSet::new();
-    for key in open_trie::<[u8; 4]>(&pin(interface, list.generation, "v4"))?.keys() {
-        let key = key.map_err(|error| unreadable(interface, &error))?;
-        let prefix = Ipv4Net::new(key.data().into(), key.prefix_len() as u8)
-            .map_err(|error| unreadable(interface, &error))?;
-        prefixes.insert(prefix.into());
+    let unsound = |error: &dyn std::fmt::Display| unreadable(interface, error);
+    let mut prefixes: Vec<IpNet> = Vec::new();
+    for key in tries::keys::<[u8; 4]>(&pin(interface, list.generation, "v4"))? {
+        let prefix =
+            Ipv4Net::new(key.data().into(), key.prefix_len() as u8).map_err(|error| unsound(&error))?;
+        prefixes.push(prefix.into());
     }
-    for key in open_trie::<[u8; 16]>(&pin(interface, list.generation, "v6"))?.keys() {
-        let key = key.map_err(|error| unreadable(interface, &error))?;
-        let prefix = Ipv6Net::new(key.data().into(), key.prefix_len() as u8)
-            .map_err(|error| unreadable(interface, &error))?;
-        prefixes.insert(prefix.into());
+    for key in tries::keys::<[u8; 16]>(&pin(interface, list.generation, "v6"))? {
+        let prefix =
+            Ipv6Net::new(key.data().into(), key.prefix_len() as u8).map_err(|error| unsound(&error))?;
+        prefixes.push(prefix.into());
     }
-    Ok(prefixes)
+    // Collected at once: the set is built from sorted prefixes, which is many times as fast as one by one.
+    Ok(prefixes.into_iter().collect())
+}
+
+/// What there is to tell while a list is filled.
+#[derive(Debug)]
+pub enum Event {
+    /// So many of its entries are in the kernel.
+    Filled {
+        /// Entries that are there.
+        entries: usize,
+        /// Entries of the list.
+        of: usize,
+    },
+    /// Look-ups will be slower than they could be.
+    WithoutIndex(Error),
 }
 
 /// Fills the slot that is not in force. The list in force stays as it is, whatever happens.
-pub(super) fn fill(interface: &Path, instance: &Instance, list: &Allowlist) -> Result<Filled> {
+pub(super) fn fill(
+    interface: &Path,
+    instance: &Instance,
+    list: &Allowlist,
+    tell: &mut dyn FnMut(Event),
+) -> Result<Filled> {
     let old = in_force(&instance.policy);
     let generation = old.as_ref().map_or(1, |list| list.generation + 1);
     let slot = if old.is_some() { 1 - instance.policy.read(0).active } else { 0 };
@@ -112,27 +131,54 @@ pub(super) fn fill(interface: &Path, instance: &Instance, list: &Allowlist) -> R
     let (mut v4, mut v6) = (Vec::new(), Vec::new());
     for (number, entry) in (0_u32..).zip(list.entries()) {
         match entry.prefix() {
-            IpNet::V4(prefix) => {
-                v4.push((Key::new(prefix.prefix_len().into(), prefix.addr().octets()), number));
-            }
-            IpNet::V6(prefix) => {
-                v6.push((Key::new(prefix.prefix_len().into(), prefix.addr().octets()), number));
-            }
+            IpNet::V4(prefix) => v4.push((prefix.addr().octets(), prefix.prefix_len(), number)),
+            IpNet::V6(prefix) => v6.push((prefix.addr().octets(), prefix.prefix_len(), number)),
         }
     }
     remove_pins(interface, old.map(|list| list.generation))?;
-    let trie_v4 = new_trie(v4)?;
-    let trie_v6 = new_trie(v6)?;
-    for (trie, family) in [(&trie_v4, "v4"), (&trie_v6, "v6")] {
-        let path = pin(interface, generation, family);
-        bpf::pin(trie.fd().as_fd(), &path)
-            .map_err(|error| Error::failed(format!("cannot pin {}", path.display())).because(error))?;
-    }
-    for (outer, trie) in [(&instance.lists_v4, &trie_v4), (&instance.lists_v6, &trie_v6)] {
-        bpf::set_inner_map(outer.as_fd(), slot, trie.fd().as_fd()).map_err(|error| cannot_fill(&error))?;
-    }
+    let mut filling = Filling { interface, generation, slot, done: 0, of: list.entries().len(), tell };
+    filling.family::<V4>(&instance.lists_v4, &mut v4, "v4")?;
+    filling.family::<V6>(&instance.lists_v6, &mut v6, "v6")?;
     describe(&instance.policy, slot, generation, list)?;
     Ok(Filled { slot, generation })
+}
+
+/// A list on its way into a slot.
+struct Filling<'a> {
+    interface: &'a Path,
+    generation: u64,
+    slot: u32,
+    done: usize,
+    of: usize,
+    tell: &'a mut dyn FnMut(Event),
+}
+
+impl Filling<'_> {
+    /// Fills trie and index of a family with entries: network address, length, number in the file.
+    fn family<A: index::Family<Wire: Pod + Ord>>(
+        &mut self,
+        lists: &Lists,
+        entries: &mut [(A::Wire, u8, u32)],
+        name: &str,
+    ) -> Result<()> {
+        // The kernel is three times as fast with neighbours one after the other, and the index wants them in order.
+        entries.sort_unstable();
+        let index = Index::of(entries.iter().map(|&(wire, length, _)| (A::from_wire(wire), length)));
+        if let Err(error) = indexes::put(lists, self.slot, &index) {
+            (self.tell)(Event::WithoutIndex(error));
+        }
+        let keys: Vec<_> = entries.iter().map(|&(wire, length, _)| Key::new(length.into(), wire)).collect();
+        let numbers: Vec<_> = entries.iter().map(|&(_, _, number)| number).collect();
+        let trie = new_trie(&keys, &numbers, |entries| {
+            (self.tell)(Event::Filled { entries: self.done + entries, of: self.of });
+        })?;
+        self.done += keys.len();
+        let path = pin(self.interface, self.generation, name);
+        bpf::pin(trie.fd().as_fd(), &path)
+            .map_err(|error| Error::failed(format!("cannot pin {}", path.display())).because(error))?;
+        bpf::set_inner_map(lists.tries.as_fd(), self.slot, trie.fd().as_fd())
+            .map_err(|error| cannot_fill(&error))
+    }
 }
 
 /// Puts a filled list in force, and lets go of the one before it when no packet is judged by it any more.
@@ -148,7 +194,7 @@ pub(super) fn switch(interface: &Path, instance: &Instance, filled: &Filled) -> 
     // A packet may have read the number of the old slot just before the switch: the tries must stay there until it is
     // through.
     Grace::prepare(interface, instance)?.wait();
-    for outer in [&instance.lists_v4, &instance.lists_v6] {
+    for outer in instance.lists_v4.slots().into_iter().chain(instance.lists_v6.slots()) {
         match bpf::clear_inner_map(outer.as_fd(), before) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 let what = "the new list is in force, but the kernel does not let go of the one before it";
@@ -175,7 +221,7 @@ impl Grace {
         let path = pin(interface, list.generation, "v4");
         let cannot_use = |error| Error::from_io(format!("cannot use {}", path.display()), &error);
         let trie = bpf::get(&path).map_err(cannot_use)?;
-        let outer = instance.lists_v4.try_clone().map_err(cannot_use)?;
+        let outer = instance.lists_v4.tries.try_clone().map_err(cannot_use)?;
         Ok(Self { outer, slot: instance.policy.read(0).active, trie })
     }
 
@@ -187,55 +233,6 @@ impl Grace {
             thread::sleep(Duration::from_millis(100));
         }
     }
-}
-
-/// A trie with these entries, all of them there.
-fn new_trie<K: Pod + Ord>(mut entries: Vec<(Key<K>, u32)>) -> Result<MapData> {
-    // The kernel is three times as fast with neighbours one after the other.
-    entries.sort_unstable_by_key(|(key, _)| (key.data(), key.prefix_len()));
-    // One to spare: kernels before 5.11 refuse even a replacement in a full trie, and none makes an empty one.
-    let capacity = u32::try_from(entries.len() + 1).map_err(|error| cannot_fill(&error))?;
-    let map = aya_obj::Map::new_from_params(
-        BPF_MAP_TYPE_LPM_TRIE as u32,
-        size_of::<Key<K>>() as u32,
-        size_of::<u32>() as u32,
-        capacity,
-        BPF_F_NO_PREALLOC,
-    );
-    let data = MapData::create(map, "portguard_list", None).map_err(|error| cannot_fill(&error))?;
-    let mut map = Map::LpmTrie(data);
-    let mut trie =
-        LpmTrie::<&mut MapData, K, u32>::try_from(&mut map).map_err(|error| cannot_fill(&error))?;
-    for (key, number) in &entries {
-        insert(&mut trie, key, *number).map_err(|error| cannot_fill(&error))?;
-    }
-    // A look-up with the length of a prefix finds that prefix, and not a longer one in it.
-    for (key, number) in &entries {
-        let found = trie.get(key, 0).map_err(|error| cannot_fill(&error))?;
-        if found != *number {
-            return Err(cannot_fill(&format!("entry {number} reads back as entry {found}")));
-        }
-    }
-    match map {
-        Map::LpmTrie(data) => Ok(data),
-        _ => unreachable!("it was made as a trie above"),
-    }
-}
-
-fn insert<K: Pod>(
-    trie: &mut LpmTrie<&mut MapData, K, u32>,
-    key: &Key<K>,
-    number: u32,
-) -> Result<(), MapError> {
-    for _ in 1..ATTEMPTS {
-        match trie.insert(key, number, 0) {
-            Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOMEM) => {
-                thread::sleep(PAUSE);
-            }
-            result => return result,
-        }
-    }
-    trie.insert(key, number, 0)
 }
 
 /// Writes down what is in a slot that is not in force.
@@ -254,7 +251,10 @@ fn describe(policy: &Mapped<Policy>, slot: u32, generation: u64, list: &Allowlis
         prefixes_v4: list.prefixes_v4() as u32,
         prefixes_v6: list.prefixes_v6() as u32,
         path_len: bytes.len() as u32,
-        reserved: 0,
+        origin: match list.origin() {
+            Origin::File => FROM_FILE,
+            Origin::LastGood => FROM_LAST_GOOD,
+        },
         path,
     };
     let policy = policy.element(0);
@@ -281,18 +281,11 @@ fn remove_pins(interface: &Path, keep: Option<u64>) -> Result<()> {
     Ok(())
 }
 
-fn open_trie<K: Pod>(path: &Path) -> Result<LpmTrie<MapData, K, u32>> {
-    MapData::from_pin(path)
-        .and_then(Map::from_map_data)
-        .and_then(LpmTrie::try_from)
-        .map_err(|error| unreadable(path, &error))
-}
-
-fn unreadable(path: &Path, error: &dyn std::fmt::Display) -> Error {
+pub(super) fn unreadable(path: &Path, error: &dyn std::fmt::Display) -> Error {
     Error::failed(format!("cannot read the list in force from {}", path.display())).because(error)
 }
 
-fn cannot_fill(error: &dyn std::fmt::Display) -> Error {
+pub(super) fn cannot_fill(error: &dyn std::fmt::Display) -> Error {
     Error::failed("cannot fill a new list in the kernel")
         .because(error)
         .remedy("The list in force is unchanged.")

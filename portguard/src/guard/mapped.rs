@@ -73,6 +73,18 @@ impl<T: Shared> Mapped<T> {
         unsafe { AtomicU32::from_ptr(self.element(index).byte_add(offset).cast()) }.load(Ordering::Acquire)
     }
 
+    /// Writes all elements, of which there must be as many.
+    ///
+    /// # Panics
+    ///
+    /// Panics if there are fewer or more.
+    pub(crate) fn write_all(&self, elements: &[T]) {
+        assert_eq!(elements.len(), self.len as usize, "as many elements as the map has");
+        // SAFETY: the elements are mapped one behind the other, for nobody but `self` has this address; whoever
+        // reads the map while it is written copies elements and checks them.
+        unsafe { self.first.as_ptr().copy_from_nonoverlapping(elements.as_ptr(), elements.len()) };
+    }
+
     /// The address of an element: valid, and aligned, for as long as `self` is alive.
     ///
     /// # Panics

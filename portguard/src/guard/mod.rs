@@ -5,6 +5,7 @@ mod bpf;
 mod bpffs;
 mod clock;
 mod counters;
+mod indexes;
 mod instance;
 mod link;
 mod lists;
@@ -12,6 +13,7 @@ mod mapped;
 mod mode;
 mod privileges;
 mod sizes;
+mod tries;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -23,12 +25,12 @@ use crate::allowlist::Allowlist;
 use crate::error::{Error, Kind, Result};
 use crate::interface::{self, Interface, XdpMode};
 
-pub use attach::{Attached, Options, attach, reset};
-pub use bpffs::{Home, Lock};
+pub use attach::{Attached, Options, attach, reset, take_over};
+pub use bpffs::{Claim, Home, Lock};
 pub use clock::unix_now;
 pub use counters::{Snapshot, Source};
 pub use instance::{Identity, Instance};
-pub use lists::ListInfo;
+pub use lists::{Event, ListInfo};
 pub use privileges::require as require_privileges;
 
 use link::{LINK_PIN, PinnedLink};
@@ -145,8 +147,8 @@ impl Guard {
     }
 
     /// Puts a list in force, in one step. The caller holds the lock.
-    pub fn reload(&self, list: &Allowlist) -> Result<()> {
-        let filled = lists::fill(&self.pinned.directory, &self.instance, list)?;
+    pub fn reload(&self, list: &Allowlist, tell: &mut dyn FnMut(Event)) -> Result<()> {
+        let filled = lists::fill(&self.pinned.directory, &self.instance, list, tell)?;
         lists::switch(&self.pinned.directory, &self.instance, &filled)
     }
 
@@ -161,7 +163,28 @@ impl Guard {
 pub fn detach(home: Option<&Home>, name: &str) -> Result<()> {
     let interface = interface::by_name(name)?;
     let pinned = home.map(|home| PinnedLink::find(home, &interface)).transpose()?.flatten();
-    pinned.ok_or_else(|| not_attached(name))?.detach()
+    let pinned = pinned.ok_or_else(|| not_attached(name))?;
+    if bpffs::is_claimed(&pinned.directory)? {
+        return Err(Error::failed(format!("{name}: the guard is kept on by a portguard that runs as a service"))
+            .remedy(format!(
+                "Stop that first (systemctl stop portguard@{name}, or end `portguard run`); the guard stays on until \
+                 you detach it then."
+            )));
+    }
+    pinned.detach()
+}
+
+/// Whether a guard is on an interface.
+pub fn is_on(home: &Home, interface: &Interface) -> Result<bool> {
+    Ok(PinnedLink::find(home, interface)?.is_some())
+}
+
+/// Claims the guard on an interface, which must be there. The caller holds the lock.
+pub fn claim(home: &Home, ifindex: u32) -> Result<Claim> {
+    let interface = interface::all()?.into_iter().find(|interface| interface.index == ifindex);
+    let pinned = interface.map(|interface| PinnedLink::find(home, &interface)).transpose()?.flatten();
+    let pinned = pinned.ok_or_else(|| not_attached(&format!("interface {ifindex}")))?;
+    bpffs::claim(&pinned.directory)
 }
 
 /// The names of the interfaces of this network namespace that have a guard.
@@ -179,13 +202,14 @@ pub fn sweep(home: &Home) -> Result<()> {
     link::sweep(home)
 }
 
-/// The interfaces of this network namespace that have something pinned for them.
+/// The interfaces of this network namespace that may have a guard: something is pinned for them, or they have come from
+/// another namespace with a program.
 fn guarded(home: Option<&Home>) -> Result<Vec<Interface>> {
-    let indexes = home.map(Home::interfaces).transpose()?.unwrap_or_default();
-    if indexes.is_empty() {
-        return Ok(Vec::new());
-    }
-    Ok(interface::all()?.into_iter().filter(|interface| indexes.contains(&interface.index)).collect())
+    let Some(home) = home else { return Ok(Vec::new()) };
+    let indexes = home.interfaces()?;
+    let mut interfaces = interface::all()?;
+    interfaces.retain(|interface| indexes.contains(&interface.index) || !interface.xdp.is_empty());
+    Ok(interfaces)
 }
 
 fn not_attached(name: &str) -> Error {

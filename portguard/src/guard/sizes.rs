@@ -18,32 +18,59 @@ pub struct Sizes {
 
 impl Sizes {
     /// 2^12 buckets, or 16,384 sources, for each CPU and address family: as many as stay in a second-level cache.
-    const MOST_BITS: u32 = 12;
+    const DEFAULT_BITS: u32 = 12;
     /// 2^6 buckets, or 256 sources: fewer are no help, however many CPUs there are.
     const FEWEST_BITS: u32 = 6;
-    /// What the tables of one guard may take, in bytes.
+    /// What the tables of one guard take at most by default, in bytes.
     const BUDGET: usize = 64 << 20;
+    /// The part of the host's memory that they take at most by default.
+    const SHARE: usize = 64;
 
-    /// The default for a host with this many CPUs.
-    pub fn for_cpus(cpus: u32) -> Self {
+    /// The fewest sources that a table can be made for.
+    pub const FEWEST_SOURCES: u32 = (WAYS as u32) << Self::FEWEST_BITS;
+    /// The most.
+    pub const MOST_SOURCES: u32 = 1 << 20;
+
+    /// The default for a host with this many CPUs and this much memory, in bytes.
+    pub fn for_host(cpus: u32, memory: usize) -> Self {
+        let budget = Self::BUDGET.min(memory / Self::SHARE);
         let bytes = |bits: u32| {
             let bucket = size_of::<BucketV4>() + size_of::<BucketV6>() + 2 * WAYS * size_of::<Record>();
             (cpus as usize * bucket) << bits
         };
-        let bucket_bits = (Self::FEWEST_BITS..=Self::MOST_BITS)
+        let bucket_bits = (Self::FEWEST_BITS..=Self::DEFAULT_BITS)
             .rev()
-            .find(|&bits| bytes(bits) <= Self::BUDGET)
+            .find(|&bits| bytes(bits) <= budget)
             .unwrap_or(Self::FEWEST_BITS);
         Self { cpus, bucket_bits }
     }
 
-    /// The default for this host.
-    pub fn of_this_host() -> Result<Self> {
+    /// For as many sources on each CPU, or a few more; the default for this host if absent.
+    pub fn of_this_host(sources: Option<u32>) -> Result<Self> {
         let text = fs::read_to_string(POSSIBLE_CPUS)
             .map_err(|error| Error::failed(format!("cannot read {POSSIBLE_CPUS}")).because(error))?;
-        cpu_numbers(&text).map(Self::for_cpus).ok_or_else(|| {
+        let cpus = cpu_numbers(&text).ok_or_else(|| {
             Error::failed(format!("cannot make sense of {POSSIBLE_CPUS}")).because(text.trim())
+        })?;
+        Ok(match sources {
+            Some(sources) => Self { cpus, bucket_bits: Self::bits_for(sources) },
+            None => Self::for_host(cpus, memory()),
         })
+    }
+
+    /// Whether tables of these sizes are what somebody gets who asks for so many sources.
+    pub fn are_for(self, sources: u32) -> bool {
+        self.bucket_bits == Self::bits_for(sources)
+    }
+
+    fn bits_for(sources: u32) -> u32 {
+        let sources = sources.clamp(Self::FEWEST_SOURCES, Self::MOST_SOURCES).next_power_of_two();
+        sources.ilog2() - WAYS.ilog2()
+    }
+
+    /// How many sources each CPU can remember of each address family.
+    pub fn sources(self) -> u32 {
+        (WAYS as u32) << self.bucket_bits
     }
 
     /// The sizes that maps of these lengths were made with; `None` if no sizes give them.
@@ -74,6 +101,15 @@ impl Sizes {
     }
 }
 
+/// The memory of this host, in bytes; as much as there can be if it does not tell.
+fn memory() -> usize {
+    let unit = |name| {
+        // SAFETY: no preconditions.
+        usize::try_from(unsafe { libc::sysconf(name) }).ok()
+    };
+    unit(libc::_SC_PHYS_PAGES).zip(unit(libc::_SC_PAGESIZE)).map_or(usize::MAX, |(pages, size)| pages * size)
+}
+
 /// One more than the last number of a list of ranges.
 fn cpu_numbers(ranges: &str) -> Option<u32> {
     let last = ranges.trim().rsplit([',', '-']).next()?;
@@ -95,14 +131,26 @@ mod tests {
 
     #[test]
     fn more_cpus_share_a_bounded_amount_of_memory() {
-        assert_eq!(Sizes::for_cpus(2).records(), 2 * 16_384);
-        assert_eq!(Sizes::for_cpus(64).bucket_bits(), 10);
-        assert_eq!(Sizes::for_cpus(8192).bucket_bits(), Sizes::FEWEST_BITS);
+        const MUCH: usize = 64 << 30;
+        assert_eq!(Sizes::for_host(2, MUCH).sources(), 16_384);
+        assert_eq!(Sizes::for_host(64, MUCH).bucket_bits(), 10);
+        assert_eq!(Sizes::for_host(8192, MUCH).bucket_bits(), Sizes::FEWEST_BITS);
+        assert_eq!(Sizes::for_host(2, 512 << 20).sources(), 16_384);
+        assert_eq!(Sizes::for_host(2, 128 << 20).sources(), 4096, "a small host");
+    }
+
+    #[test]
+    fn whoever_asks_for_sources_gets_as_many() {
+        for (asked, given) in [(1, 256), (256, 256), (257, 512), (16_384, 16_384), (u32::MAX, 1 << 20)] {
+            let sizes = Sizes { cpus: 2, bucket_bits: Sizes::bits_for(asked) };
+            assert_eq!(sizes.sources(), given);
+            assert!(sizes.are_for(asked));
+        }
     }
 
     #[test]
     fn sizes_are_found_again_from_the_maps() {
-        let sizes = Sizes::for_cpus(6);
+        let sizes = Sizes::for_host(6, 1 << 30);
         assert_eq!(Sizes::of_maps(sizes.cpus(), sizes.buckets()), Some(sizes));
         assert_eq!(Sizes::of_maps(0, 64), None);
         assert_eq!(Sizes::of_maps(6, 65), None);

@@ -13,6 +13,11 @@ pub fn print(error: &Error) {
     eprintln!("{} {error}", label("error", "31"));
 }
 
+/// Prints what the user must know: the guard is on, but something is not as it should be.
+pub fn warning(text: &str) {
+    eprintln!("{} {text}", label("warning", "33"));
+}
+
 /// Prints what the user should know although nothing failed.
 pub fn note(text: &str) {
     eprintln!("{} {text}", label("note", "36"));

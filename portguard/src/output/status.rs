@@ -59,6 +59,25 @@ pub struct Allowlist {
     pub loaded_at: String,
     /// Whether the file holds something else now, or is gone.
     pub changed_on_disk: bool,
+    /// `file`; or `last_good`, if the file was broken then and the copy of what it held before was taken.
+    pub origin: &'static str,
+    /// What the file holds now.
+    pub file: File,
+}
+
+/// What the file of a list holds, compared with the list in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum File {
+    /// The list in force.
+    Unchanged,
+    /// Another list, which is valid.
+    Changed,
+    /// Something that is no list, or nothing: it is not there, or cannot be read.
+    Broken {
+        /// Why.
+        problem: String,
+    },
 }
 
 /// A program in the kernel.
@@ -88,12 +107,23 @@ fn write(text: &mut String, guard: &Guard) -> std::fmt::Result {
     let Guard { interface, mode, generation, attached_at, allowlist, program, .. } = guard;
     let state = if guard.enforcing { "enforcing" } else { "audit only, nothing is dropped" };
     writeln!(text, "{interface}: {state}, {mode} mode, since {attached_at}")?;
-    let changed = if allowlist.changed_on_disk {
-        format!("CHANGED on disk since (portguard reload {interface})")
-    } else {
-        "unchanged on disk".to_owned()
-    };
-    writeln!(text, "  allowlist  {}, {changed}", allowlist.path.display())?;
+    let path = allowlist.path.display();
+    match &allowlist.file {
+        File::Unchanged => writeln!(text, "  allowlist  {path}, unchanged on disk")?,
+        File::Changed => {
+            writeln!(text, "  allowlist  {path}, CHANGED on disk since (portguard reload {interface})")?;
+        }
+        File::Broken { problem } => {
+            writeln!(text, "  allowlist  {path}, BROKEN on disk (portguard check {path})")?;
+            writeln!(text, "             {problem}; what is in force is the list that it held before")?;
+        }
+    }
+    if allowlist.origin == "last_good" {
+        writeln!(
+            text,
+            "             from the copy of the last good list: the file was broken when it was loaded"
+        )?;
+    }
     let Allowlist { prefixes_v4, prefixes_v6, loaded_at, sha256, .. } = allowlist;
     writeln!(
         text,

@@ -18,7 +18,7 @@ fn a_guard_whose_pins_are_damaged_is_told_goes_on_and_can_be_detached() {
     let status = statuses.iter().find(|status| status.interface == IFACE);
     let damaged = &status.expect("its status").pinned;
     let directory = Path::new(damaged).parent().expect("the directory of the interface").to_owned();
-    let totals = directory.join("abi1-1/TOTALS");
+    let totals = directory.join(format!("abi{}-1/TOTALS", portguard_common::ABI_VERSION));
     assert!(pins.iter().any(|pin| totals.ends_with(pin)), "{pins:?}");
     bench.machine.mounts().run(|| Ok(fs::remove_file(&totals)?)).expect("a pin to damage");
 

@@ -1,6 +1,8 @@
 //! A guard that is attached again: a new program on the old counters, without a gap.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -142,4 +144,50 @@ fn status_and_stats_are_whole_while_the_guard_is_renewed() {
             assert!(look.join().expect("looking does not fail") > 10);
         }
     });
+}
+
+/// An older or a newer portguard, as far as this one can tell: by the name of the directory, before it looks at a map.
+#[test]
+fn a_guard_with_an_unknown_layout_is_refused_by_name_and_goes_on() {
+    let stage = Stage::new();
+    stage.attach();
+    let portguard = stage.portguard();
+    let before = portguard.status();
+    let list = stage.list();
+    let rename = |from: &str, to: &str| {
+        let directory =
+            Path::new(&before.pinned).parent().expect("the directory of the interface").to_owned();
+        stage
+            .machine
+            .mounts()
+            .run(|| Ok(fs::rename(directory.join(from), directory.join(to))?))
+            .expect("renaming");
+    };
+    let (known, unknown) = (format!("abi{}-1", before.program.abi_version), "abi4242-1");
+    rename(&known, unknown);
+    let ledger = thread::scope(|scope| {
+        let traffic = Traffic::start(scope, &stage);
+        for arguments in [
+            &["status"][..],
+            &["stats"],
+            &["stats", "--reset"],
+            &["reload"],
+            &["attach", IFACE, "--allowlist", &list],
+            &["run", IFACE, "--allowlist", &list],
+        ] {
+            let output = portguard.run(arguments);
+            assert_eq!(output.code, 1, "{arguments:?}: {output:?}");
+            assert!(output.stderr.contains("guarded by a portguard with ABI version 4242"), "{output:?}");
+            assert!(output.stderr.contains("That guard goes on."), "{output:?}");
+        }
+        traffic.end()
+    });
+    ledger.assert_sealed();
+    rename(unknown, &known);
+    assert_eq!(portguard.status(), before, "untouched");
+    portguard.assert_counted(&ledger);
+    // To take it off does not take knowing what is in it.
+    rename(&known, unknown);
+    assert_eq!(portguard.ok(&["detach", IFACE]), "eth0: detached, port 111 is open\n");
+    stage.machine.assert_tidy(0);
 }

@@ -1,14 +1,14 @@
 //! The host build of the parser and the verdict.
 
-use std::net::IpAddr;
 use std::path::Path;
 
 use ipnet::IpNet;
 use portguard::allowlist::{Allowlist, Entry};
+use portguard_common::address::Address;
 use portguard_common::cursor::Linear;
 use portguard_common::frame::LinkType;
 use portguard_common::ipv6::DirectStep;
-use portguard_common::transport::{self, Address};
+use portguard_common::transport;
 use portguard_common::verdict::{Court, Fault, Verdict, judge};
 
 use crate::frames::{Expect, Link, Protocol};
@@ -18,11 +18,11 @@ pub(crate) struct Host {
     prefixes: Vec<IpNet>,
 }
 
-impl<A: Address + Into<IpAddr>> Court<A> for Host {
+impl<A: Address> Court<A> for Host {
     type Outcome = (Expect, usize);
 
     fn covers(&self, source: A) -> bool {
-        let source: IpAddr = source.into();
+        let source = source.ip();
         self.prefixes.iter().any(|prefix| prefix.contains(&source))
     }
 
@@ -31,7 +31,7 @@ impl<A: Address + Into<IpAddr>> Court<A> for Host {
             Verdict::Pass => Expect::Pass,
             Verdict::Allow => Expect::Allowed,
             Verdict::Deny(knock) => Expect::Denied(
-                knock.source.into(),
+                knock.source.ip(),
                 match knock.protocol {
                     transport::Protocol::Udp => Protocol::Udp,
                     transport::Protocol::Tcp => Protocol::Tcp,

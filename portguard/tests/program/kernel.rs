@@ -1,8 +1,12 @@
 //! The loaded program, run by the kernel on frames of our choice (`BPF_PROG_TEST_RUN`), and its counters.
 
 use std::fs;
+use std::net::IpAddr;
 use std::path::Path;
 
+use aya::Pod;
+use aya::maps::lpm_trie::Key;
+use aya::maps::{LpmTrie, Map, MapData};
 use aya::programs::{ProgramError, TestRun as _, TestRunOptions, Xdp};
 use aya_obj::programs::XdpAttachType;
 use portguard::guard::{Guard, Home, Snapshot};
@@ -14,7 +18,7 @@ use crate::frames::{Expect, Link, Protocol};
 const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
 
-/// The shortest frame that the kernel runs a program on (`ETH_HLEN`).
+/// The shortest frame that every kernel runs a program on (`ETH_HLEN`).
 pub(crate) const SHORTEST: usize = 14;
 
 /// The longest frame that every kernel runs a program on: what a page of 4096 bytes holds beside 256 of headroom and
@@ -27,7 +31,7 @@ const NOT_SUPPORTED: &str = "not supported by this kernel";
 /// A guard on an interface that nothing is connected to.
 pub(crate) struct Kernel {
     namespace: Namespace,
-    _allowlist: tempfile::TempDir,
+    allowlist: tempfile::TempDir,
 }
 
 /// What the kernel made of a frame.
@@ -48,8 +52,8 @@ pub(crate) enum Moved {
     NotAllowed(Unit),
     WouldDrop(Unit),
     Unattributed(Unit),
-    Source(std::net::IpAddr, Unit),
-    SourceTcp(std::net::IpAddr),
+    Source(IpAddr, Unit),
+    SourceTcp(IpAddr),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,7 +74,7 @@ impl Kernel {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("allowlist.yaml");
         fs::write(&path, allowlist).unwrap();
-        let kernel = Self { namespace, _allowlist: directory };
+        let kernel = Self { namespace, allowlist: directory };
         kernel.attach(&path, arguments);
         kernel
     }
@@ -79,6 +83,29 @@ impl Kernel {
         let mut command = self.namespace.command(env!("CARGO_BIN_EXE_portguard"));
         command.args(["attach", "guarded", "--allowlist"]).arg(allowlist).args(arguments);
         run(&mut command).unwrap();
+    }
+
+    /// Puts another list in force.
+    pub(crate) fn reload(&self, allowlist: &str) {
+        let path = self.allowlist.path().join("allowlist.yaml");
+        fs::write(&path, allowlist).unwrap();
+        let mut command = self.namespace.command(env!("CARGO_BIN_EXE_portguard"));
+        run(command.args(["reload", "guarded"])).unwrap();
+    }
+
+    /// Whether the tries of the list in force have an entry that covers an address.
+    pub(crate) fn tries_cover(&self, addresses: &[IpAddr]) -> Vec<bool> {
+        self.namespace.run(|| {
+            let guard = self.guard();
+            let generation = guard.list().unwrap().generation;
+            let pin = |family| guard.pin().with_file_name(format!("list{generation}-{family}"));
+            let (v4, v6) = (open_trie::<[u8; 4]>(&pin("v4")), open_trie::<[u8; 16]>(&pin("v6")));
+            let covers = |address: &IpAddr| match address {
+                IpAddr::V4(address) => v4.get(&Key::new(32, address.octets()), 0).is_ok(),
+                IpAddr::V6(address) => v6.get(&Key::new(128, address.octets()), 0).is_ok(),
+            };
+            addresses.iter().map(covers).collect()
+        })
     }
 
     /// Runs the program on each of the frames, and gives each outcome to `check`. With `first_len`, the packet's first
@@ -139,11 +166,11 @@ impl Kernel {
         if name == names::PROGRAM_FRAGS { usize::MAX } else { ONE_BUFFER }
     }
 
-    /// Whether the kernel refuses to run the program on a frame.
-    pub(crate) fn refuses(&self, frame: &[u8]) -> bool {
+    /// Whether the kernel runs the program on such a frame.
+    pub(crate) fn takes(&self, frame: &[u8]) -> bool {
         self.namespace.run(|| {
             let options = TestRunOptions { data_in: Some(frame), ..TestRunOptions::default() };
-            program(&self.guard()).test_run(options).is_err()
+            program(&self.guard()).test_run(options).is_ok()
         })
     }
 
@@ -170,7 +197,10 @@ fn assert_can_ask(program: &Xdp, frame: &[u8], first_len: Option<u32>) {
         ..TestRunOptions::default()
     };
     let lacking = match program.test_run(options) {
-        Err(ProgramError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::EINVAL) => {
+        // Linux 5.10 answers EMSGSIZE to a frame that is too long.
+        Err(ProgramError::SyscallError(error))
+            if matches!(error.io_error.raw_os_error(), Some(libc::EINVAL | libc::EMSGSIZE)) =>
+        {
             let takes_several_buffers = program.info().unwrap().name_as_str() == Some(names::PROGRAM_FRAGS);
             match first_len {
                 Some(_) => {
@@ -192,6 +222,10 @@ fn context(first_len: u32) -> [u8; 24] {
     let mut context = [0; 24];
     context[4..8].copy_from_slice(&first_len.to_ne_bytes());
     context
+}
+
+fn open_trie<K: Pod>(pin: &Path) -> LpmTrie<MapData, K, u32> {
+    Map::from_map_data(MapData::from_pin(pin).unwrap()).and_then(LpmTrie::try_from).unwrap()
 }
 
 fn program(guard: &Guard) -> Xdp {

@@ -73,12 +73,15 @@ impl Namespace {
     /// It enters by setns alone. `ip netns exec` would also give it a /sys of its own, which hides the host's bpffs.
     pub fn command(&self, program: impl AsRef<Path>) -> Command {
         let mut command = process::tool(program);
+        self.enter(&mut command);
+        command
+    }
+
+    /// Lets `command` run inside.
+    pub fn enter<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         let fd = Arc::clone(&self.fd);
         // SAFETY: the hook runs between fork and exec and makes one system call: it neither allocates nor locks.
-        unsafe {
-            command.pre_exec(move || setns(&fd, CloneFlags::CLONE_NEWNET).map_err(io::Error::from));
-        }
-        command
+        unsafe { command.pre_exec(move || setns(&fd, CloneFlags::CLONE_NEWNET).map_err(io::Error::from)) }
     }
 
     /// Runs `work` in a thread inside and returns its value. Sockets opened there stay in the namespace.

@@ -7,8 +7,10 @@ mod answer;
 mod cover;
 pub mod figures;
 mod generator;
+pub mod lists;
 mod mutate;
 pub mod oracle;
+pub mod rpc;
 
 pub use answer::Answer;
 pub use cover::{ALLOWLIST, is_listed};

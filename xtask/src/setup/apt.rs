@@ -105,6 +105,19 @@ pub(super) fn install_arguments(packages: &[String], suite: Option<&str>) -> Vec
     arguments
 }
 
+/// The packages that apt would have to remove to install these.
+pub(super) fn in_the_way(arguments: &[String]) -> Vec<String> {
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).filter(|&a| a != "--no-remove").collect();
+    let simulated = apt_get(&[&["--simulate"], &arguments[..]].concat()).output();
+    simulated.map(|output| removals(&String::from_utf8_lossy(&output.stdout))).unwrap_or_default()
+}
+
+/// `Remv qemu-utils [1:10.0.2]`
+fn removals(simulated: &str) -> Vec<String> {
+    let names = simulated.lines().filter_map(|line| line.strip_prefix("Remv ")?.split_whitespace().next());
+    names.map(str::to_owned).collect()
+}
+
 /// `apt-get`, asking nothing and waiting for another one to finish.
 pub(super) fn apt_get<S: AsRef<std::ffi::OsStr>>(arguments: &[S]) -> Command {
     let mut command = Command::new("apt-get");
@@ -159,6 +172,13 @@ nonesuch:
         assert_eq!(packages.suite("rustc", "1.85.0+dfsg3-1"), Some("trixie"));
         assert_eq!(packages.suite("rpcbind", "1.2.7-1"), Some("trixie"));
         assert_eq!(packages.suite("rpcbind", "9"), None);
+    }
+
+    #[test]
+    fn what_is_in_the_way_is_named() {
+        let simulated = "Remv qemu-utils [1:10.0.2]\nInst busybox-static (1:1.35.0-4)\nConf busybox-static\n";
+        assert_eq!(removals(simulated), ["qemu-utils"]);
+        assert_eq!(removals("Inst busybox-static (1:1.35.0-4)\n"), [""; 0]);
     }
 
     #[test]

@@ -30,6 +30,13 @@ fn packages(install: &AptInstall) -> Result<()> {
     let arguments = install.arguments();
     let label = format!("apt-get, {} packages and what they depend on", install.packages.len());
     progress::run(&label, apt::apt_get(&arguments)).with_context(|| {
+        let in_the_way = apt::in_the_way(&arguments).join(" ");
+        if !in_the_way.is_empty() {
+            return format!(
+                "cannot install packages: {in_the_way} would have to go, and setup removes nothing. If you can do without: \
+                 apt-get remove {in_the_way}"
+            );
+        }
         format!(
             "cannot install packages. Check the network and what apt says, then run `cargo xtask setup` again; by \
              hand: apt-get {}",

@@ -26,16 +26,22 @@ pub(crate) enum Purpose {
     Development,
     /// That, and to test on other kernels.
     Kernels,
+    /// That, and to boot a whole Debian.
+    Systemd,
+    /// Development, and to compare with peers.
+    Bench,
 }
 
 impl Purpose {
     /// What it takes from the distribution beside the compilers.
     fn tools(self) -> impl Iterator<Item = &'static Tool> {
-        let more: &[Tool] = match self {
-            Self::Development => &[],
-            Self::Kernels => &KERNEL_TOOLS,
+        let (more, even_more): (&[Tool], &[Tool]) = match self {
+            Self::Development => (&[], &[]),
+            Self::Kernels => (&KERNEL_TOOLS, &[]),
+            Self::Systemd => (&KERNEL_TOOLS, &SYSTEMD_TOOLS),
+            Self::Bench => (&PEERS, &[]),
         };
-        TOOLS.iter().chain(more)
+        TOOLS.iter().chain(more).chain(even_more)
     }
 }
 
@@ -55,8 +61,22 @@ static KERNEL_TOOLS: [Tool; 2] = [
     },
 ];
 
+/// Who else could guard port 111, beside those that the tests need anyway.
+static PEERS: [Tool; 2] = [
+    Tool { package: "iptables", programs: &["iptables"], why: "a peer to compare with", units: &[] },
+    Tool { package: "ipset", programs: &["ipset"], why: "holds the list for iptables", units: &[] },
+];
+
+/// What it takes to boot a whole Debian.
+static SYSTEMD_TOOLS: [Tool; 1] = [Tool {
+    package: "debootstrap",
+    programs: &["debootstrap"],
+    why: "makes the machine that systemd is tried on",
+    units: &[],
+}];
+
 /// Everything from the distribution but the compilers.
-pub(super) static TOOLS: [Tool; 8] = [
+pub(super) static TOOLS: [Tool; 10] = [
     Tool {
         package: "iproute2",
         programs: &["ip"],
@@ -99,6 +119,8 @@ pub(super) static TOOLS: [Tool; 8] = [
         why: "a foreign XDP program, and the peer to compare with",
         units: &[],
     },
+    Tool { package: "systemd", programs: &["systemd-analyze"], why: "judges the units", units: &[] },
+    Tool { package: "strace", programs: &["strace"], why: "kills loaders at each system call", units: &[] },
     Tool { package: "tcpdump", programs: &["tcpdump"], why: "shows what reaches a wire", units: &[] },
 ];
 
@@ -228,7 +250,7 @@ mod tests {
 
     #[test]
     fn every_tool_can_be_recognised_and_says_what_it_is_for() {
-        for tool in Purpose::Kernels.tools() {
+        for tool in Purpose::Systemd.tools().chain(Purpose::Bench.tools()) {
             assert!(!tool.programs.is_empty(), "{} would never be missing", tool.package);
             assert!(!tool.why.is_empty(), "{} is installed for no reason", tool.package);
         }

@@ -1,25 +1,9 @@
 //! `docs/verification.md`: what was proved, by whom, and with which figures.
-//!
-//! The words are here; the figures are those of the last run of each command, and stay until it runs again.
 
-use std::fs;
-use std::path::PathBuf;
-use std::process::Command;
+use anyhow::Result;
 
-use anyhow::{Context as _, Result};
-
-use crate::workspace;
-
-/// A part of the document with figures of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Section {
-    /// Names its figures in the document.
-    pub(crate) key: &'static str,
-    title: &'static str,
-    words: &'static str,
-    /// What makes its figures.
-    command: &'static str,
-}
+use crate::document::Document;
+pub(crate) use crate::document::Section;
 
 /// Layer 1.
 pub(crate) const TABLE: Section = Section {
@@ -63,7 +47,8 @@ pub(crate) const FUZZING: Section = Section {
     key: "fuzzing",
     title: "Fuzzing",
     words: "\
-libFuzzer looks for inputs that reach new code: `frame` holds the host parser against the oracle of layer 2, `allowlist` \
+libFuzzer looks for inputs that reach new code: `frame` holds the host parser against the oracle of layer 2, `rpc` the \
+reading of RPC calls against one of etherparse and onc-rpc, `allowlist` \
 asks that reading a list never panics, takes bounded time, and that an accepted list means the same when it is written down \
 again. The committed seeds run in `cargo xtask test`.",
     command: "cargo xtask fuzz",
@@ -89,82 +74,14 @@ that Linux would deliver anywhere else is dropped**, the header limits aside. It
 figures below are written by the commands that make them.
 ";
 
-impl Section {
-    fn begin(self) -> String {
-        format!("<!-- {} -->\n", self.key)
-    }
-
-    fn end(self) -> String {
-        format!("<!-- end of {} -->\n", self.key)
-    }
-
-    /// Its figures in a document.
-    fn figures(self, document: &str) -> Option<&str> {
-        let (_, rest) = document.split_once(&self.begin())?;
-        Some(rest.split_once(&self.end())?.0)
-    }
-}
+const DOCUMENT: Document = Document { path: "docs/verification.md", head: HEAD, sections: &SECTIONS };
 
 /// Writes down new figures of a section, with the date and the kernel.
 pub(crate) fn write(section: Section, figures: &str) -> Result<()> {
-    let path = path();
-    let old = fs::read_to_string(&path).unwrap_or_default();
-    let figures = format!("{figures}\n{}, Linux {}.\n", today()?, kernel()?);
-    fs::create_dir_all(path.parent().unwrap_or(&path))
-        .and_then(|()| fs::write(&path, render(&old, section, &figures)))
-        .with_context(|| format!("cannot write {}", path.display()))?;
-    eprintln!("verify: written to {}", path.display());
-    Ok(())
+    DOCUMENT.write(section, figures)
 }
 
 /// The figures of a section as they stand in the document.
 pub(crate) fn read(section: Section) -> Option<String> {
-    let document = fs::read_to_string(path()).ok()?;
-    section.figures(&document).map(str::to_owned)
-}
-
-fn path() -> PathBuf {
-    workspace().join("docs/verification.md")
-}
-
-fn render(old: &str, new: Section, figures: &str) -> String {
-    let mut document = HEAD.to_owned();
-    for section in SECTIONS {
-        let figures = if section == new { Some(figures) } else { section.figures(old) };
-        let figures = figures.unwrap_or("Not run yet.\n");
-        let Section { title, words, command, .. } = section;
-        document += &format!(
-            "\n## {title}\n\n{words}\n\n`{command}`:\n\n{}{figures}{}",
-            section.begin(),
-            section.end()
-        );
-    }
-    document
-}
-
-fn today() -> Result<String> {
-    let output = Command::new("date").args(["-u", "+%Y-%m-%d"]).output().context("cannot run date")?;
-    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
-}
-
-fn kernel() -> Result<String> {
-    const RELEASE: &str = "/proc/sys/kernel/osrelease";
-    Ok(fs::read_to_string(RELEASE).with_context(|| format!("cannot read {RELEASE}"))?.trim().to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn new_figures_replace_their_own_only() {
-        let first = render("", PARSERS, "7 frames\n");
-        let second = render(&first, LINUX, "8 frames\n");
-        assert_eq!(PARSERS.figures(&second), Some("7 frames\n"));
-        assert_eq!(LINUX.figures(&second), Some("8 frames\n"));
-        assert_eq!(FUZZING.figures(&second), Some("Not run yet.\n"));
-        let third = render(&second, PARSERS, "9 frames\n");
-        assert_eq!(PARSERS.figures(&third), Some("9 frames\n"));
-        assert_eq!(third.matches("## ").count(), SECTIONS.len());
-    }
+    DOCUMENT.read(section)
 }

@@ -18,7 +18,7 @@ const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// A line of kernels that Debian looks after.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Series {
+pub(crate) struct Series {
     /// What it is called on the command line, and what its versions begin with, less an `x`.
     pub(super) name: &'static str,
     /// The suites that have it.
@@ -35,7 +35,7 @@ pub(super) const SERIES: [Series; 4] = [
 
 impl Series {
     /// The series of that name.
-    pub(super) fn named(name: &str) -> Result<Self, String> {
+    pub(crate) fn named(name: &str) -> Result<Self, String> {
         SERIES.into_iter().find(|series| series.name == name).ok_or_else(|| {
             let names: Vec<_> = SERIES.iter().map(|series| series.name).collect();
             format!("there are {}", names.join(", "))
@@ -51,24 +51,24 @@ impl Series {
 
 /// A kernel that is unpacked on this machine.
 #[derive(Debug)]
-pub(super) struct Kernel {
+pub(crate) struct Kernel {
     /// The version of its package.
-    pub(super) version: String,
+    pub(crate) version: String,
     /// The bootable image.
-    pub(super) image: PathBuf,
+    pub(crate) image: PathBuf,
     /// What was in its packages.
-    pub(super) packages: PathBuf,
+    pub(crate) packages: PathBuf,
 }
 
 /// An apt of our own.
 #[derive(Debug)]
-pub(super) struct Apt {
+pub(crate) struct Apt {
     root: PathBuf,
 }
 
 impl Apt {
     /// Reads the package lists of all the suites into `root`.
-    pub(super) fn update(root: PathBuf) -> Result<Self> {
+    pub(crate) fn update(root: PathBuf) -> Result<Self> {
         ensure!(Path::new(KEYRING).is_file(), "{KEYRING} is missing: install debian-archive-keyring");
         let (main, security) = mirrors()?;
         let mut sources = String::new();
@@ -88,7 +88,7 @@ impl Apt {
     }
 
     /// Fetches and unpacks the newest kernel of a series, if that has not been done, into a folder of `kernels`.
-    pub(super) fn kernel(&self, series: Series, kernels: &Path) -> Result<Kernel> {
+    pub(crate) fn kernel(&self, series: Series, kernels: &Path) -> Result<Kernel> {
         let offers = output(self.command("apt-cache").args(["madison", META_PACKAGE]))?;
         let version = newest(series, &offers).with_context(|| {
             format!(
@@ -175,6 +175,11 @@ fn mirrors() -> Result<(String, String)> {
     choose_mirrors(&targets)
 }
 
+/// The mirror that this machine gets Debian from.
+pub(crate) fn mirror() -> Result<String> {
+    Ok(mirrors()?.0)
+}
+
 fn choose_mirrors(targets: &str) -> Result<(String, String)> {
     let find = |security: bool, what: &str| {
         let mut repositories = targets.lines().filter_map(|line| line.split_once(' '));
@@ -218,7 +223,7 @@ pub(super) fn find(folder: &Path, is_it: &dyn Fn(&str) -> bool) -> Option<PathBu
 }
 
 /// What a command prints; its complaints if it fails.
-pub(super) fn output(command: &mut Command) -> Result<String> {
+pub(crate) fn output(command: &mut Command) -> Result<String> {
     let program = command.get_program().display().to_string();
     let output = command.output().with_context(|| format!("cannot run {program}"))?;
     if !output.status.success() {

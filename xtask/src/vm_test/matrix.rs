@@ -16,7 +16,7 @@ pub(super) struct Check {
 }
 
 /// The lines of the matrix.
-pub(super) const CHECKS: [Check; 14] = [
+pub(super) const CHECKS: [Check; 15] = [
     Check {
         what: "the table of frames, host build",
         suite: "program",
@@ -54,6 +54,11 @@ pub(super) const CHECKS: [Check; 14] = [
         what: "50,000 random frames: oracle, host build and kernel agree",
         suite: "program",
         tests: &["parsers::oracle_host_and_kernel_agree_on_random_frames"],
+    },
+    Check {
+        what: "look-ups: the index, the tries and the list agree",
+        suite: "program",
+        tests: &["lookups::index_tries_and_list_agree"],
     },
     Check {
         what: "attach, native mode on veth, under traffic",

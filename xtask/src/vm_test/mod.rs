@@ -20,8 +20,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use xtask::interrupt;
 use xtask::lab::{CARDS, Outcome, run_within};
 
-use self::debian::{Apt, Kernel, SERIES, Series};
+use self::debian::SERIES;
+pub(crate) use self::debian::{Apt, Kernel, Series, mirror, output};
 use self::guest::Programs;
+pub(crate) use self::guest::{install_module, pack};
 use self::matrix::{CHECKS, Column};
 use self::verdict::Console;
 use crate::setup::{self, Purpose};

@@ -39,6 +39,15 @@ pub(crate) struct AllowlistStatus {
     pub(crate) prefixes_v6: u32,
     pub(crate) loaded_at: String,
     pub(crate) changed_on_disk: bool,
+    pub(crate) origin: String,
+    pub(crate) file: FileStatus,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FileStatus {
+    pub(crate) state: String,
+    pub(crate) problem: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

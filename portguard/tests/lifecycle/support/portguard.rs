@@ -10,19 +10,22 @@ use std::time::Duration;
 use anyhow::Context as _;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde::de::DeserializeOwned;
+use tempfile::TempDir;
 use xtask::lab::{Count, MountNamespace, Namespace, Outcome, run_within, wait_until};
 
 use super::documents::{Document, Stats, Status};
 use super::{Ledger, PATIENCE};
 
 pub(crate) const BPFFS: &str = "/sys/fs/bpf";
-const LIMIT: Duration = Duration::from_secs(30);
+/// Only to end what hangs: in an emulated machine on a busy one, a command takes its time.
+const LIMIT: Duration = Duration::from_secs(600);
 
 /// What the network namespaces of one machine share: a mount namespace, in which the BPF file system is a new one.
 /// Pins of other tests are not in it; and its own are gone with it, and the guards with them, however the test ends.
 #[derive(Debug)]
 pub(crate) struct Machine {
     mounts: MountNamespace,
+    state: TempDir,
 }
 
 impl Machine {
@@ -42,7 +45,12 @@ impl Machine {
                 Ok(())
             })
             .expect("entering the mount namespace");
-        Self { mounts }
+        Self { mounts, state: TempDir::new().expect("a temporary folder") }
+    }
+
+    /// Where its last good lists are kept.
+    pub(crate) fn state(&self) -> &Path {
+        self.state.path()
     }
 
     pub(crate) fn mount_bpffs(&self, flags: MsFlags) {
@@ -133,6 +141,7 @@ impl Portguard<'_> {
     pub(crate) fn command(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
         let mut command = self.machine.command(self.namespace, Self::BINARY);
         command.args(arguments).env_remove("PORTGUARD_ALLOWLIST");
+        command.env("STATE_DIRECTORY", self.machine.state());
         command
     }
 
@@ -177,6 +186,13 @@ impl Portguard<'_> {
     #[track_caller]
     pub(crate) fn status(&self) -> Status {
         let [status] = self.all_status().try_into().expect("one guard");
+        status
+    }
+
+    /// The guard on one interface.
+    #[track_caller]
+    pub(crate) fn status_of(&self, interface: &str) -> Status {
+        let [status] = self.document(&["status", "--json", interface]).try_into().expect("one guard");
         status
     }
 

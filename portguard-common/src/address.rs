@@ -1,0 +1,67 @@
+//! IP addresses: the bytes of the wire, held in integers.
+//!
+//! Integers are compared, hashed and copied in one or two instructions; and they are aligned, which the verifier wants on
+//! the stack, where the compiler would cut an array of bytes into parts at odd addresses.
+
+use core::fmt::Debug;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::layout::Shared;
+
+/// An IPv4 address.
+pub type V4 = u32;
+
+/// An IPv6 address.
+pub type V6 = [u64; 2];
+
+/// An IP address.
+pub trait Address: Shared + PartialEq + Debug {
+    /// How it stands on the wire.
+    type Wire;
+
+    /// The address with these bytes.
+    fn from_wire(wire: Self::Wire) -> Self;
+
+    /// The address as everybody writes it.
+    fn ip(self) -> IpAddr;
+}
+
+impl Address for V4 {
+    type Wire = [u8; 4];
+
+    #[inline(always)]
+    fn from_wire(wire: [u8; 4]) -> Self {
+        Self::from_ne_bytes(wire)
+    }
+
+    fn ip(self) -> IpAddr {
+        Ipv4Addr::from(self.to_ne_bytes()).into()
+    }
+}
+
+impl Address for V6 {
+    type Wire = [u8; 16];
+
+    #[inline(always)]
+    fn from_wire(wire: [u8; 16]) -> Self {
+        let [a, b, c, d, e, f, g, h, rest @ ..] = wire;
+        [u64::from_ne_bytes([a, b, c, d, e, f, g, h]), u64::from_ne_bytes(rest)]
+    }
+
+    fn ip(self) -> IpAddr {
+        let [first, second] = self.map(u64::from_be);
+        Ipv6Addr::from(u128::from(first) << 64 | u128::from(second)).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_the_bytes_of_the_wire() {
+        assert_eq!(V4::from_wire([192, 0, 2, 1]).ip(), IpAddr::from([192, 0, 2, 1]));
+        let wire = [0x20, 0x01, 0x0d, 0xb8, 0, 1, 0, 2, 0, 3, 0, 4, 0, 5, 0, 6];
+        assert_eq!(V6::from_wire(wire).ip(), IpAddr::from(wire));
+    }
+}

@@ -1,0 +1,206 @@
+//! The index: whether the allowlist covers an address, in a few nanoseconds and however long the list is.
+//!
+//! The tries of the kernel hold the list and can answer for any address, but an answer takes them longer the more
+//! entries there are, and forged sources ask for a different one each time. The index stands in front of them. It is
+//! built in user space from the same list (`portguard`, `guard/index.rs`), and leaves to the tries what it cannot hold.
+//!
+//! The verdict needs no longest prefix: every entry allows. So a list is a set of disjoint ranges of addresses, and
+//! the index is a way to the few ranges that are near an address:
+//!
+//! 1. The [`Front`] knows for the first 16 bits of an address whether all such addresses are covered, or none. It has
+//!    16 KiB; the sources of a forged flood die here.
+//! 2. For the others, the root [`Node`] of the front leads through *tables*, which take some bits of the address each,
+//!    to a *leaf*, which has a few ranges to compare the whole address with.
+//!
+//! Tables may skip bits that all their ranges have in common. An address that differs in them still ends in a leaf that
+//! does not have it, or at [`Node::DENIED`], because leaves hold whole ranges.
+//!
+//! Tables and leaves lie in lines of one or two cache lines ([`Indexed::Line`]).
+
+use crate::address::{Address, V4, V6};
+use crate::layout::Shared;
+
+/// The most tables on the way to a leaf. What would take more is left to the tries.
+pub const MAX_DEPTH: usize = 8;
+
+/// How many of the first bits of an address the front looks at.
+pub const FRONT_BITS: u32 = 16;
+
+/// The first step of a look-up; one for each address family and slot of lists.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Front {
+    /// Where to go on: a [`Node`].
+    pub root: u64,
+    /// Zero: keeps what follows at a multiple of a cache line.
+    pub reserved: [u64; 7],
+    /// Two bits for each value of the first [`FRONT_BITS`] of an address, four values to a byte: one of [`mod@hint`].
+    pub hints: [u8; 1 << (FRONT_BITS - 2)],
+}
+
+// SAFETY: integers without padding (asserted below); zeroes leave everything to the tries.
+unsafe impl Shared for Front {}
+
+const _: () = assert!(size_of::<Front>() == 64 + (1 << 14));
+
+/// What the front says.
+pub mod hint {
+    /// The root knows more.
+    pub const UNDECIDED: u8 = 0;
+    /// No such address is covered.
+    pub const DENIED: u8 = 1;
+    /// All such addresses are covered.
+    pub const COVERED: u8 = 2;
+}
+
+/// A place in the index. The lowest three bits are the kind, the upper 32 the number of a line; for a table, bits 8 to
+/// 15 are how many bits of the address it takes, bits 16 to 23 how many it skips.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Node(pub u64);
+
+impl Node {
+    /// Ask the tries.
+    pub const UNDECIDED: Self = Self(0);
+    /// No such address is covered.
+    pub const DENIED: Self = Self(1);
+    /// All such addresses are covered.
+    pub const COVERED: Self = Self(2);
+
+    const LEAF: u64 = 3;
+    const TABLE: u64 = 4;
+
+    /// A leaf in this line.
+    pub fn leaf(line: u32) -> Self {
+        Self(Self::LEAF | u64::from(line) << 32)
+    }
+
+    /// A table that begins in this line and takes `bits` bits of an address behind its first `skip`, all of them within
+    /// one of its halves of 64 bits.
+    pub fn table(line: u32, skip: u32, bits: u32) -> Self {
+        debug_assert!(bits > 0 && skip % 64 + bits <= 64);
+        Self(Self::TABLE | u64::from(bits) << 8 | u64::from(skip) << 16 | u64::from(line) << 32)
+    }
+
+    #[inline(always)]
+    fn kind(self) -> u64 {
+        self.0 & 7
+    }
+
+    #[inline(always)]
+    fn line(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+}
+
+/// An address as the index sees it.
+pub trait Indexed: Address {
+    /// Some ranges of a leaf, or some nodes of a table.
+    type Line: Shared + AsRef<[u64]> + AsMut<[u64]>;
+
+    /// How many nodes a line holds, as binary logarithm.
+    const LINE_BITS: u32;
+
+    /// How many ranges a line holds.
+    const RANGES: usize;
+
+    /// The 64 bits of the address behind its first 0 or 64, from the highest bit on.
+    fn half(self, second: bool) -> u64;
+
+    /// Whether one of the ranges of a leaf has the address. The ranges are in order, and the last one fills the line.
+    fn is_in(self, leaf: &Self::Line) -> bool;
+}
+
+/// IPv4. A range is one word: the first address in its upper half, the last one in the lower.
+impl Indexed for V4 {
+    type Line = [u64; 8];
+
+    const LINE_BITS: u32 = 3;
+    const RANGES: usize = 8;
+
+    #[inline(always)]
+    fn half(self, second: bool) -> u64 {
+        if second { 0 } else { u64::from(Self::from_be(self)) << 32 }
+    }
+
+    #[inline(always)]
+    fn is_in(self, leaf: &[u64; 8]) -> bool {
+        let address = u64::from(Self::from_be(self));
+        // The last range that begins at the address or before it.
+        let mut at = 0;
+        for step in [4, 2, 1] {
+            if leaf[(at + step) & 7] >> 32 <= address {
+                at += step;
+            }
+        }
+        let range = leaf[at & 7];
+        range >> 32 <= address && address <= range & 0xffff_ffff
+    }
+}
+
+/// IPv6. A range is four words: the halves of the first address, and those of the last.
+impl Indexed for V6 {
+    type Line = [u64; 16];
+
+    const LINE_BITS: u32 = 4;
+    const RANGES: usize = 4;
+
+    #[inline(always)]
+    fn half(self, second: bool) -> u64 {
+        let [first, last] = self;
+        u64::from_be(if second { last } else { first })
+    }
+
+    #[inline(always)]
+    fn is_in(self, leaf: &[u64; 16]) -> bool {
+        let (high, low) = (self.half(false), self.half(true));
+        let begins_by = |range: usize| {
+            let first = leaf[(range * 4) & 15];
+            first < high || (first == high && leaf[(range * 4 + 1) & 15] <= low)
+        };
+        let mut at = 0;
+        for step in [2, 1] {
+            if begins_by(at + step) {
+                at += step;
+            }
+        }
+        let last = leaf[(at * 4 + 2) & 15];
+        begins_by(at) && (high < last || (high == last && low <= leaf[(at * 4 + 3) & 15]))
+    }
+}
+
+/// The lines of an index.
+pub trait Lines<A: Indexed> {
+    /// The line of this number; `None` if there is none.
+    fn line(&self, number: u32) -> Option<&A::Line>;
+}
+
+/// What the front says about an address: one of [`mod@hint`].
+#[inline(always)]
+pub fn hint<A: Indexed>(front: &Front, address: A) -> u8 {
+    let first = (address.half(false) >> (64 - FRONT_BITS)) as usize;
+    front.hints[first / 4 % front.hints.len()] >> (first % 4 * 2) & 3
+}
+
+/// Goes on from the root where the front is undecided: whether the list covers the address; `None` if the tries have to
+/// say.
+#[inline(always)]
+pub fn search<A: Indexed>(root: Node, lines: &impl Lines<A>, address: A) -> Option<bool> {
+    let mut node = root;
+    // The root, and a node in each of the tables.
+    for _ in 0..=MAX_DEPTH {
+        match node.kind() {
+            Node::TABLE => {
+                let (bits, skip) = (node.0 >> 8 & 63, node.0 >> 16 & 127);
+                // A table of no bits does not exist; the shift must stay below 64 all the same.
+                let slot = address.half(skip >= 64) << (skip & 63) >> ((64 - bits) & 63);
+                let line = lines.line(node.line().wrapping_add((slot >> A::LINE_BITS) as u32))?;
+                node = Node(*line.as_ref().get(slot as usize & ((1 << A::LINE_BITS) - 1))?);
+            }
+            Node::LEAF => return Some(address.is_in(lines.line(node.line())?)),
+            _ if node == Node::DENIED => return Some(false),
+            _ if node == Node::COVERED => return Some(true),
+            _ => return None,
+        }
+    }
+    None
+}

@@ -1,0 +1,21 @@
+//! `portguard run`: keeps interfaces guarded, as a service.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::cli::{DEFAULT_ALLOWLIST, Run};
+use crate::error::Result;
+use crate::guard::Options;
+use crate::service;
+
+/// Guards the interfaces until it is told to stop; the guards stay on after that.
+///
+/// # Errors
+/// What [`crate::commands::attach`] fails for, at the start. Whatever goes wrong later is told, and the guards stay as
+/// they are.
+pub fn run(args: &Run) -> Result<ExitCode> {
+    let path = args.allowlist.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_ALLOWLIST));
+    let options = Options::from(&args.guard);
+    service::run(&args.interfaces, path, options)?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,66 @@
+//! Puts the index of a list into the kernel, beside the one in force: see [`portguard_common::index`].
+
+use std::io;
+use std::os::fd::AsFd as _;
+
+use aya::maps::MapData;
+use aya_obj::generated::{BPF_F_INNER_MAP, BPF_F_MMAPABLE, bpf_map_type::BPF_MAP_TYPE_ARRAY};
+use portguard_common::index::{Front, Indexed, Node};
+
+use crate::error::{Error, Result};
+use crate::guard::bpf;
+use crate::guard::instance::Lists;
+use crate::guard::mapped::Mapped;
+use crate::index::Index;
+
+/// Fills the slot of a list that is not in force. After an error, the slot holds as much of the index as is right by
+/// itself, and leaves everything else to the tries.
+pub(super) fn put<A: Indexed>(lists: &Lists, slot: u32, index: &Index<A>) -> Result<()> {
+    // The root goes last: it leads into the lines.
+    write_front(lists, slot, &Front { root: Node::UNDECIDED.0, ..*index.front });
+    if index.lines.is_empty() {
+        clear(lists, slot)?;
+    } else {
+        let lines = new_lines::<A>(&index.lines).map_err(|error| without(&error))?;
+        bpf::set_inner_map(lists.indexes.as_fd(), slot, lines.fd().as_fd())
+            .map_err(|error| without(&error))?;
+    }
+    write_front(lists, slot, &index.front);
+    match index.is_complete() {
+        true => Ok(()),
+        false => Err(without(&"the index of such a list would take too much memory")),
+    }
+}
+
+/// Lets go of what the slot holds.
+fn clear(lists: &Lists, slot: u32) -> Result<()> {
+    match bpf::clear_inner_map(lists.indexes.as_fd(), slot) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(without(&error)),
+        _ => Ok(()),
+    }
+}
+
+fn new_lines<A: Indexed>(lines: &[A::Line]) -> io::Result<MapData> {
+    let count = u32::try_from(lines.len()).map_err(io::Error::other)?;
+    let map = aya_obj::Map::new_from_params(
+        BPF_MAP_TYPE_ARRAY as u32,
+        size_of::<u32>() as u32,
+        size_of::<A::Line>() as u32,
+        count,
+        BPF_F_MMAPABLE | BPF_F_INNER_MAP,
+    );
+    let map = MapData::create(map, "portguard_index", None).map_err(io::Error::other)?;
+    Mapped::new(&map)?.write_all(lines);
+    Ok(map)
+}
+
+fn write_front(lists: &Lists, slot: u32, front: &Front) {
+    // SAFETY: the element is mapped and aligned; the slot is not in force, so the kernel program does not read it.
+    unsafe { lists.fronts.element(slot).write_volatile(*front) };
+}
+
+fn without(error: &dyn std::fmt::Display) -> Error {
+    Error::failed("the list has no index in the kernel").because(error).remedy(
+        "It is in force all the same, and decides exactly the same, but with many entries a packet costs more.",
+    )
+}

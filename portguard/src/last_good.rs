@@ -1,0 +1,126 @@
+//! The last good lists: a copy of every list that was put in force, by the path of its file.
+//!
+//! ```text
+//! /var/lib/portguard/               mode 0700; or what systemd names in $STATE_DIRECTORY
+//!   3a17…0b-allowlist.yaml          mode 0600; the bytes of a list; the digits are the hash of its path
+//! ```
+//!
+//! A copy is complete and on the disk before it takes the place of the one before it, so whatever moment a loader is
+//! killed at, there is one or the other. Only who holds the lock of the guards writes here.
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::OFlag;
+use nix::unistd::geteuid;
+
+use crate::allowlist::{Allowlist, Checked, Origin, Sha256Sum};
+use crate::error::{Error, Result};
+
+const DEFAULT_DIRECTORY: &str = "/var/lib/portguard";
+/// Longer names of files are cut: they only help who looks into the directory.
+const SHOWN_NAME: usize = 100;
+
+/// Keeps a copy of a list that has been put in force. The caller holds the lock of the guards.
+///
+/// # Errors
+/// The directory cannot be written to, or its disk is full. The copy before stays as it was.
+pub fn keep(list: &Allowlist) -> Result<()> {
+    if list.origin() == Origin::LastGood {
+        return Ok(());
+    }
+    let directory = directory();
+    let name = file_name(list.path());
+    let path = directory.join(&name);
+    if fs::read(&path).is_ok_and(|kept| kept == list.text()) {
+        return Ok(());
+    }
+    let mut unfinished = name;
+    unfinished.push(".new");
+    let new = directory.join(unfinished);
+    replace(&directory, &new, &path, list.text()).map_err(|error| {
+        // What is left of it would fill the disk further.
+        let _ = fs::remove_file(&new);
+        Error::failed(format!("cannot keep a copy of the list in {}", directory.display()))
+            .because(error)
+            .remedy(
+                "The guard is on, with the new list. But should the file be broken when portguard starts next, an \
+                 older copy will be taken, if there is one. Make room there, and: portguard reload",
+            )
+    })
+}
+
+/// The copy of what the file at a path last held in good order, if there is one.
+///
+/// # Errors
+/// There is one, but it cannot be used.
+pub fn of(path: &Path) -> Result<Option<Allowlist>> {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let directory = directory();
+    let copy = directory.join(file_name(&path));
+    let metadata = match fs::symlink_metadata(&copy) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::from_io(format!("cannot read {}", copy.display()), &error)),
+    };
+    let own = |metadata: &fs::Metadata| metadata.uid() == 0 || metadata.uid() == geteuid().as_raw();
+    if !metadata.is_file() || !own(&metadata) || !fs::metadata(&directory).is_ok_and(|it| own(&it)) {
+        return Err(Error::failed(format!("{} is not to be trusted", copy.display()))
+            .because("it is not a file of root's")
+            .remedy("Find out who made it, and remove it."));
+    }
+    let Checked { allowlist, .. } = Allowlist::load(&copy)?;
+    Ok(Some(allowlist.last_good_of(path)))
+}
+
+/// Writes a file whole, or leaves the one that is there.
+fn replace(directory: &Path, new: &Path, path: &Path, text: &[u8]) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .custom_flags(OFlag::O_NOFOLLOW.bits())
+        .open(new)?;
+    file.write_all(text)?;
+    file.sync_all()?;
+    fs::rename(new, path)?;
+    // The new name is on the disk when its directory is.
+    File::open(directory)?.sync_all()
+}
+
+fn directory() -> PathBuf {
+    // Several are separated by colons (systemd.exec(5)); the first is the service's own.
+    let named = env::var_os("STATE_DIRECTORY").unwrap_or_default();
+    let first = named.as_bytes().split(|&byte| byte == b':').next().unwrap_or_default();
+    if first.is_empty() { DEFAULT_DIRECTORY.into() } else { OsStr::from_bytes(first).into() }
+}
+
+/// The name of the copy of the file at an absolute path.
+fn file_name(path: &Path) -> OsString {
+    let hash = Sha256Sum::of(path.as_os_str().as_bytes()).to_string();
+    let name = path.file_name().unwrap_or_default().as_bytes();
+    let mut copy = OsString::from(hash);
+    copy.push("-");
+    copy.push(OsStr::from_bytes(&name[..name.len().min(SHOWN_NAME)]));
+    copy
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_path_has_a_name_that_tells_of_it() {
+        let name = |path: &str| file_name(Path::new(path)).into_string().unwrap();
+        assert!(name("/etc/portguard/allowlist.yaml").ends_with("-allowlist.yaml"));
+        assert_ne!(name("/etc/portguard/allowlist.yaml"), name("/srv/portguard/allowlist.yaml"));
+        assert!(name(&format!("/{}", "x".repeat(255))).len() < 255);
+    }
+}

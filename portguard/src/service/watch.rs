@@ -1,0 +1,238 @@
+//! News of a file, however it is replaced: written in place, renamed over, or behind symbolic links of which one is
+//! set anew, as Kubernetes does with a ConfigMap.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use notify::event::{AccessKind, AccessMode, ModifyKind};
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+use tokio::sync::Notify;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
+
+use crate::output;
+
+/// Who replaces a file does several things in a row: it is looked at when nothing has happened for this long,
+const QUIET: Duration = Duration::from_millis(100);
+/// or when so much has passed since the first event.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Some changes make no event: a directory far up the path is renamed, or a file server's file is written elsewhere.
+const LOOK: Duration = Duration::from_secs(10);
+/// As many symbolic links as Linux follows (`MAXSYMLINKS`).
+const MAX_LINKS: usize = 40;
+
+/// Notifies whenever the file at a path may have changed.
+pub(super) fn watch(path: &Path) -> Arc<Notify> {
+    let changed = Arc::new(Notify::new());
+    let told = Arc::clone(&changed);
+    let mut watch = Watch::new(path.to_owned());
+    tokio::spawn(async move {
+        let mut look = interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = watch.events.notified() => settle(&watch.events).await,
+                _ = look.tick() => {}
+            }
+            if watch.has_moved() {
+                watch.begin();
+                told.notify_one();
+            }
+        }
+    });
+    changed
+}
+
+/// Waits until no more events come.
+async fn settle(events: &Notify) {
+    let latest = Instant::now() + PATIENCE;
+    loop {
+        tokio::select! {
+            () = events.notified() => {}
+            () = sleep(QUIET) => return,
+            () = sleep_until(latest) => return,
+        }
+    }
+}
+
+/// What tells one state of a file from another without a look into it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Trace {
+    /// The directories on the way to the file in which a name may come to mean something else, with their inodes.
+    places: BTreeSet<(PathBuf, u64, u64)>,
+    /// Device, inode, mode, size, and the time of the last change, of the file.
+    file: Option<(u64, u64, u32, u64, i64, i64)>,
+}
+
+impl Trace {
+    fn of(path: &Path) -> Self {
+        let inode = |place: PathBuf| {
+            let metadata = fs::metadata(&place).ok()?;
+            Some((place, metadata.dev(), metadata.ino()))
+        };
+        let file = fs::metadata(path)
+            .ok()
+            .map(|file| (file.dev(), file.ino(), file.mode(), file.size(), file.ctime(), file.ctime_nsec()));
+        Self { places: places(path).into_iter().filter_map(inode).collect(), file }
+    }
+}
+
+/// The directories in which a path takes a turn, or ends: those of its symbolic links, and that of the file; or, if it
+/// leads nowhere, the last one that is there.
+fn places(path: &Path) -> BTreeSet<PathBuf> {
+    let mut places = BTreeSet::new();
+    let mut at = PathBuf::from("/");
+    let mut names: VecDeque<OsString> = names(path).collect();
+    let mut links = 0;
+    while let Some(name) = names.pop_front() {
+        if name == ".." {
+            at.pop();
+            continue;
+        }
+        let next = at.join(&name);
+        match fs::symlink_metadata(&next) {
+            Ok(metadata) if metadata.is_dir() => at = next,
+            Ok(metadata) if metadata.is_symlink() && links < MAX_LINKS => {
+                links += 1;
+                places.insert(at.clone());
+                let Ok(target) = fs::read_link(&next) else { return places };
+                if target.is_absolute() {
+                    at = PathBuf::from("/");
+                }
+                for name in self::names(&target).collect::<Vec<_>>().into_iter().rev() {
+                    names.push_front(name);
+                }
+            }
+            _ => break,
+        }
+    }
+    places.insert(at);
+    places
+}
+
+fn names(path: &Path) -> impl Iterator<Item = OsString> {
+    path.components().filter_map(|component| match component {
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::ParentDir => Some("..".into()),
+        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+    })
+}
+
+/// A watch on the places of a path.
+#[derive(Debug)]
+struct Watch {
+    path: PathBuf,
+    events: Arc<Notify>,
+    trace: Trace,
+    watcher: Option<RecommendedWatcher>,
+}
+
+impl Watch {
+    fn new(path: PathBuf) -> Self {
+        let path = std::path::absolute(&path).unwrap_or(path);
+        let mut watch = Self { path, events: Arc::default(), trace: Trace::default(), watcher: None };
+        watch.begin();
+        watch
+    }
+
+    /// Whether the path leads elsewhere, or to something else, than when the watch began.
+    fn has_moved(&self) -> bool {
+        Trace::of(&self.path) != self.trace
+    }
+
+    /// Watches where the path leads now.
+    fn begin(&mut self) {
+        let before = std::mem::take(&mut self.trace);
+        loop {
+            let trace = Trace::of(&self.path);
+            if self.watcher.is_none() || trace.places != before.places {
+                self.watcher = self
+                    .watcher(&trace)
+                    .inspect_err(|error| {
+                        output::error::warning(&format!(
+                            "cannot watch {}: {error}. Changes are noticed late; SIGHUP reloads at once.",
+                            self.path.display()
+                        ));
+                    })
+                    .ok();
+            }
+            // It may have led elsewhere again before it was watched there.
+            if Trace::of(&self.path).places == trace.places {
+                self.trace = trace;
+                return;
+            }
+        }
+    }
+
+    fn watcher(&self, trace: &Trace) -> notify::Result<RecommendedWatcher> {
+        let events = Arc::clone(&self.events);
+        let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+            if event.map_or(true, |event| matters(&event)) {
+                events.notify_one();
+            }
+        })?;
+        for (place, ..) in &trace.places {
+            match watcher.watch(place, RecursiveMode::NonRecursive) {
+                // It is gone again, and has left the path another way.
+                Err(error) if is_gone(&error) => {}
+                result => result?,
+            }
+        }
+        Ok(watcher)
+    }
+}
+
+fn is_gone(error: &notify::Error) -> bool {
+    match &error.kind {
+        notify::ErrorKind::PathNotFound => true,
+        notify::ErrorKind::Io(error) => error.kind() == io::ErrorKind::NotFound,
+        _ => false,
+    }
+}
+
+/// Whether an event can be the last one of a change: a file that is being written is looked at when it is closed.
+fn matters(event: &Event) -> bool {
+    match event.kind {
+        EventKind::Access(kind) => kind == AccessKind::Close(AccessMode::Write),
+        EventKind::Modify(ModifyKind::Data(_)) => false,
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn every_turn_of_a_path_is_a_place_to_watch() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path().canonicalize().unwrap();
+        let (list, there) = (root.join("cm/allowlist.yaml"), root.join("elsewhere"));
+        assert_eq!(places(&list), BTreeSet::from([root.clone()]), "the last one that is there");
+        fs::create_dir_all(root.join("cm/..1")).unwrap();
+        fs::create_dir_all(&there).unwrap();
+        assert_eq!(places(&list), BTreeSet::from([root.join("cm")]));
+        // As in a ConfigMap.
+        symlink("..1", root.join("cm/..data")).unwrap();
+        symlink("..data/allowlist.yaml", &list).unwrap();
+        fs::write(root.join("cm/..1/allowlist.yaml"), "").unwrap();
+        assert_eq!(places(&list), BTreeSet::from([root.join("cm"), root.join("cm/..1")]));
+        // A link that leads out, and back up.
+        fs::remove_file(&list).unwrap();
+        symlink(there.join("../elsewhere/list.yaml"), &list).unwrap();
+        assert_eq!(places(&list), BTreeSet::from([root.join("cm"), there.clone()]));
+        symlink("list.yaml", there.join("list.yaml")).unwrap();
+        assert_eq!(
+            places(&list),
+            BTreeSet::from([root.join("cm"), there]),
+            "round and round, and no further"
+        );
+    }
+}

@@ -1,0 +1,174 @@
+//! The index against a naive search of the list, on the host: random and difficult lists, of both address families.
+
+use fastrand::Rng;
+use portguard::index::{Family, Index};
+use portguard_common::address::{Address as _, V4, V6};
+use portguard_common::index::{Front, Indexed, Lines, Node, hint, search};
+use xtask::proof::lists::{Bits, Kind, list, probe};
+use xtask::proof::seed;
+
+/// An address family under test.
+trait Width: Family {
+    const WIDTH: u32;
+    fn from_bits(bits: u128) -> Self;
+}
+
+impl Width for V4 {
+    const WIDTH: u32 = 32;
+    fn from_bits(bits: u128) -> Self {
+        Self::from_wire(((bits >> 96) as u32).to_be_bytes())
+    }
+}
+
+impl Width for V6 {
+    const WIDTH: u32 = 128;
+    fn from_bits(bits: u128) -> Self {
+        Self::from_wire(bits.to_be_bytes())
+    }
+}
+
+struct Memory<'a, L>(&'a [L]);
+
+impl<A: Indexed> Lines<A> for Memory<'_, A::Line> {
+    fn line(&self, number: u32) -> Option<&A::Line> {
+        self.0.get(number as usize)
+    }
+}
+
+fn build<A: Width>(list: &[Bits]) -> Index<A> {
+    Index::of(list.iter().map(|prefix| (A::from_bits(prefix.network), prefix.length as u8)))
+}
+
+/// What the index says, the front first.
+fn ask<A: Width>(index: &Index<A>, address: A) -> Option<bool> {
+    match hint(&index.front, address) {
+        hint::DENIED => Some(false),
+        hint::COVERED => Some(true),
+        hint::UNDECIDED => search(Node(index.front.root), &Memory(&index.lines), address),
+        other => panic!("hint {other}"),
+    }
+}
+
+/// Compares `probes` answers with those of the list; returns how many the index left to the tries.
+fn check<A: Width>(rng: &mut Rng, list: &[Bits], probes: usize, context: &str) -> usize {
+    let index = build::<A>(list);
+    let mut undecided = 0;
+    for _ in 0..probes {
+        let bits = probe(rng, list, A::WIDTH);
+        let expected = list.iter().any(|prefix| prefix.covers(bits));
+        let address = A::from_bits(bits);
+        match ask(&index, address) {
+            Some(found) => assert_eq!(found, expected, "{context}: {address:?} in {list:x?}"),
+            None => undecided += 1,
+        }
+    }
+    undecided
+}
+
+fn check_all<A: Width>() {
+    let seed = seed();
+    let mut rng = Rng::with_seed(seed);
+    for round in 0..40 {
+        for kind in Kind::ALL {
+            for count in [0, 1, 2, 5, 9, 17, 100, 1000] {
+                let list = list(&mut rng, kind, count, A::WIDTH);
+                let context = format!("PORTGUARD_SEED={seed}, round {round}, {kind:?}, {count}");
+                let undecided = check::<A>(&mut rng, &list, 200, &context);
+                assert!(undecided == 0, "{context}: {undecided} of 200 left to the tries");
+            }
+        }
+    }
+}
+
+#[test]
+fn ipv4_index_and_list_agree() {
+    check_all::<V4>();
+}
+
+#[test]
+fn ipv6_index_and_list_agree() {
+    check_all::<V6>();
+}
+
+#[test]
+fn the_whole_of_ipv4_agrees_with_a_list_of_many_lengths() {
+    let mut rng = Rng::with_seed(7);
+    let list = list(&mut rng, Kind::Sparse, 300, 32);
+    let index = build::<V4>(&list);
+    // Every 257th address: each value of the lowest byte, many times over.
+    for address in (0..=u32::MAX).step_by(257) {
+        let bits = u128::from(address) << 96;
+        let expected = list.iter().any(|prefix| prefix.covers(bits));
+        assert_eq!(ask(&index, V4::from_bits(bits)), Some(expected), "{address:x}");
+    }
+}
+
+#[test]
+fn lists_of_everybody_and_nobody_need_no_more_than_the_front() {
+    for (list, expected) in [(vec![], false), (vec![Bits::of(0, 0)], true)] {
+        let (v4, v6) = (build::<V4>(&list), build::<V6>(&list));
+        assert_eq!((v4.lines.len(), v6.lines.len()), (0, 0));
+        for address in [0, 1 << 127, u128::MAX] {
+            assert_eq!(ask(&v4, V4::from_bits(address)), Some(expected));
+            assert_eq!(ask(&v6, V6::from_bits(address)), Some(expected));
+        }
+    }
+}
+
+#[test]
+fn what_would_take_too_many_steps_is_left_to_the_tries() {
+    // Each table finds a cluster at its end that is alike in all but ever more of its last bits.
+    let list: Vec<Bits> = {
+        let mut list: Vec<Bits> =
+            (0..128).flat_map(|bit| (0..6).map(move |n| Bits::of(1_u128 << 127 >> bit | n, 128))).collect();
+        list.sort_unstable();
+        list.dedup();
+        list
+    };
+    let mut rng = Rng::with_seed(1);
+    check::<V6>(&mut rng, &list, 20_000, "a list of many steps");
+}
+
+#[test]
+fn a_front_of_zeroes_decides_nothing() {
+    let front = Front { root: 0, reserved: [0; 7], hints: [0; 1 << 14] };
+    assert_eq!(hint(&front, V4::from_wire([192, 0, 2, 1])), hint::UNDECIDED);
+    assert_eq!(search::<V4>(Node(front.root), &Memory(&[]), V4::from_wire([192, 0, 2, 1])), None);
+}
+
+/// A million prefixes are what a list may have: they fit, and the index decides.
+#[test]
+fn a_million_prefixes_fit() {
+    let mut rng = Rng::with_seed(3);
+    for width in [32, 128] {
+        let mut list: Vec<Bits> = (0..1 << 20)
+            .map(|_| {
+                let address = if width == 32 { rng.u128(..) } else { rng.u128(..) >> 3 | 1 << 125 };
+                Bits::of(address, width - rng.u32(0..=width / 4))
+            })
+            .collect();
+        list.sort_unstable();
+        list.dedup();
+        let spread: Vec<Bits> = (0..2000).map(|_| list[rng.usize(0..list.len())]).collect();
+        let expected = |bits: u128| {
+            let at = list.partition_point(|prefix| prefix.network <= bits);
+            // An outer prefix may begin well before: naive, but for its start.
+            list[..at].iter().rev().any(|prefix| prefix.covers(bits))
+        };
+        let check_with = |ask: &dyn Fn(u128) -> Option<bool>, rng: &mut Rng| {
+            for _ in 0..60 {
+                let bits = probe(rng, &spread, width);
+                assert_eq!(ask(bits), Some(expected(bits)), "{bits:x}");
+            }
+        };
+        if width == 32 {
+            let index = build::<V4>(&list);
+            println!("IPv4: {} bytes", size_of_val(index.lines.as_slice()));
+            check_with(&|bits| ask(&index, V4::from_bits(bits)), &mut rng);
+        } else {
+            let index = build::<V6>(&list);
+            println!("IPv6: {} bytes", size_of_val(index.lines.as_slice()));
+            check_with(&|bits| ask(&index, V6::from_bits(bits)), &mut rng);
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! What happens to the file of the list while the service runs.
+
+use std::fs::{self, File, Permissions};
+use std::io::Write as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::support::{Bench, IFACE, Service, Stage, Traffic};
+
+/// A list of that many prefixes.
+fn list_of(prefixes: u8) -> String {
+    let lines = (0..prefixes).map(|number| format!("  - 192.0.{number}.0/24\n"));
+    format!("allow:\n{}", lines.collect::<String>())
+}
+
+fn write(path: &Path, text: &str) {
+    fs::write(path, text).expect("writing");
+    fs::set_permissions(path, Permissions::from_mode(0o644)).expect("chmod");
+}
+
+/// Waits until a list of that many prefixes is in force.
+#[track_caller]
+fn expect(bench: &Bench, service: &Service, prefixes: u8) {
+    let portguard = bench.portguard();
+    let what = format!("a list of {prefixes} is in force");
+    service.wait_until(&what, || portguard.status().allowlist.prefixes_v4 == u32::from(prefixes));
+    let status = portguard.status();
+    assert_eq!(
+        (&*status.allowlist.origin, &*status.allowlist.file.state),
+        ("file", "unchanged"),
+        "{status:?}"
+    );
+}
+
+#[test]
+fn however_the_file_is_replaced_it_is_noticed() {
+    let bench = Bench::new();
+    let path = bench.lists.path("allowlist.yaml");
+    let service = Service::start(bench.portguard(), &[IFACE, "--allowlist", &bench.list()]);
+    expect(&bench, &service, 1);
+
+    // In place.
+    write(&path, &list_of(2));
+    expect(&bench, &service, 2);
+    // By an editor: a new file, renamed over.
+    let new = bench.lists.path("allowlist.yaml~");
+    write(&new, &list_of(3));
+    fs::rename(&new, &path).expect("renaming");
+    expect(&bench, &service, 3);
+    // Away, and back.
+    fs::rename(&path, &new).expect("renaming");
+    service.until_said("is broken: the lists in force stay");
+    write(&path, &list_of(4));
+    expect(&bench, &service, 4);
+    // By its rights alone.
+    write(&path, &list_of(5));
+    fs::set_permissions(&path, Permissions::from_mode(0o666)).expect("chmod");
+    service.until_said("may be written by others than its owner");
+    fs::set_permissions(&path, Permissions::from_mode(0o644)).expect("chmod");
+    expect(&bench, &service, 5);
+    // A hard link in its place.
+    write(&new, &list_of(6));
+    fs::remove_file(&path).expect("removing");
+    fs::hard_link(&new, &path).expect("linking");
+    expect(&bench, &service, 6);
+    // A link that leads to another directory, and what it leads to.
+    let elsewhere = bench.lists.path("elsewhere");
+    fs::create_dir(&elsewhere).expect("a directory");
+    write(&elsewhere.join("list"), &list_of(7));
+    fs::remove_file(&path).expect("removing");
+    symlink("elsewhere/list", &path).expect("a link");
+    expect(&bench, &service, 7);
+    write(&elsewhere.join("list"), &list_of(8));
+    expect(&bench, &service, 8);
+    // The directory itself.
+    fs::rename(&elsewhere, bench.lists.path("away")).expect("renaming");
+    fs::create_dir(&elsewhere).expect("a directory");
+    write(&elsewhere.join("list"), &list_of(9));
+    expect(&bench, &service, 9);
+}
+
+#[test]
+fn a_configmap_is_followed_from_one_version_to_the_next() {
+    let bench = Bench::new();
+    let root = bench.lists.path("config");
+    let version = |number: u8| {
+        let name = format!("..version_{number}");
+        fs::create_dir_all(root.join(&name)).expect("a directory");
+        write(&root.join(&name).join("allowlist.yaml"), &list_of(number));
+        // As the kubelet does (AtomicWriter): a link beside, renamed over.
+        symlink(&name, root.join("..data_tmp")).expect("a link");
+        fs::rename(root.join("..data_tmp"), root.join("..data")).expect("renaming");
+        if number > 1 {
+            fs::remove_dir_all(root.join(format!("..version_{}", number - 1))).expect("removing");
+        }
+    };
+    version(1);
+    symlink("..data/allowlist.yaml", root.join("allowlist.yaml")).expect("a link");
+    let path = root.join("allowlist.yaml");
+    let path = path.to_str().expect("UTF-8");
+    let service = Service::start(bench.portguard(), &[IFACE, "--allowlist", path]);
+    for number in 2..=6 {
+        version(number);
+        expect(&bench, &service, number);
+    }
+}
+
+#[test]
+fn the_same_content_is_no_change_and_many_changes_in_a_row_are_few() {
+    let bench = Bench::new();
+    let path = bench.lists.path("allowlist.yaml");
+    let mut service = Service::start(bench.portguard(), &[IFACE, "--allowlist", &bench.list()]);
+    let text = fs::read_to_string(&path).expect("reading");
+    for _ in 0..5 {
+        write(&path, &text);
+        thread::sleep(Duration::from_millis(150));
+    }
+    assert_eq!(bench.portguard().status().generation, 1);
+    // A writer that takes its time: what it has not closed is not looked at.
+    let mut file = File::create(&path).expect("opening");
+    file.write_all(b"allow:\n  - 192.0.2.0/24\n").expect("writing");
+    thread::sleep(Duration::from_millis(300));
+    file.write_all(b"  - 198.51.100.0/24\n").expect("writing");
+    drop(file);
+    expect(&bench, &service, 2);
+    for prefixes in 1..=200 {
+        write(&path, &list_of(prefixes));
+    }
+    expect(&bench, &service, 200);
+    let generation = bench.portguard().status().generation;
+    assert!(generation < 100, "{generation} lists, for 200 writings as fast as can be");
+    service.signal(Signal::SIGTERM);
+    assert!(service.ended().success());
+}
+
+#[test]
+fn a_broken_file_leaves_the_list_in_force_and_is_told_of_once() {
+    let stage = Stage::new();
+    let portguard = stage.portguard();
+    let list = stage.list();
+    let mut service = Service::start(portguard, &[IFACE, "--allowlist", &list]);
+    let before = portguard.status();
+    let ledger = thread::scope(|scope| {
+        let traffic = Traffic::start(scope, &stage);
+        stage.lists.write_text("allowlist.yaml", "allow:\n  - 192.0.2.0/33\n");
+        service.until_said("allowlist.yaml:2:5");
+        // Touched, and still as broken.
+        stage.lists.write_text("allowlist.yaml", "allow:\n  - 192.0.2.0/33\n");
+        thread::sleep(Duration::from_millis(400));
+        let status = portguard.status();
+        assert_eq!(status.generation, before.generation);
+        assert_eq!(status.allowlist.file.state, "broken");
+        assert!(status.allowlist.file.problem.expect("why").contains("line 2: "));
+        assert!(portguard.ok(&["status"]).contains("BROKEN on disk"));
+
+        service.signal(Signal::SIGHUP);
+        service.until("RELOADING=1");
+        service.until("READY=1");
+        assert!(service.until("STATUS=").ends_with("is BROKEN, the lists in force stay"));
+        assert_eq!(service.said().matches("allowlist.yaml:2:5").count(), 2, "{}", service.said());
+
+        stage.list();
+        service.until_said("is in order again");
+        traffic.end()
+    });
+    ledger.assert_sealed();
+    portguard.assert_counted(&ledger);
+    assert_eq!(portguard.status(), before, "the same list as before: nothing to do");
+}

@@ -1,0 +1,5 @@
+//! `portguard run`, the service.
+
+mod files;
+mod interfaces;
+mod signals;

@@ -1,0 +1,158 @@
+//! Loaders that are killed before each of their system calls: between two of them nothing changes outside a process, so
+//! these are all the states that a killed loader can leave behind.
+
+use std::thread;
+use std::time::Duration;
+
+use xtask::proof::figures::Figures;
+
+use super::{account, assert_guarded, is_long};
+use crate::support::{IFACE, Stage, Traced, Traffic, program_on, run_to};
+
+/// How many kills the short form spreads over a command.
+const SAMPLE: u64 = 24;
+/// After so many kills the state must also be one that nothing is left behind in.
+const TIDY: u64 = 50;
+
+/// How many system calls a command makes.
+fn calls(stage: &Stage, arguments: &[&str]) -> u64 {
+    let fits = |calls: u64| match run_to(&mut stage.portguard().command(arguments), calls) {
+        Traced::Killed => true,
+        Traced::Ended(code) => {
+            assert_eq!(code, 0, "portguard {}", arguments.join(" "));
+            false
+        }
+    };
+    // The last one, exit_group, does not return.
+    let mut high = 256;
+    while fits(high) {
+        high *= 2;
+    }
+    let mut low = high / 2;
+    while low + 1 < high {
+        let middle = low.midpoint(high);
+        if fits(middle) { low = middle } else { high = middle }
+    }
+    high
+}
+
+/// The calls to kill at: all of them, or a sample that has more of the later ones, where things happen.
+fn chosen(calls: u64) -> Vec<u64> {
+    if is_long() {
+        return (0..calls).collect();
+    }
+    let mut sample: Vec<u64> =
+        (0..SAMPLE).map(|step| calls - 1 - calls * step * step / (SAMPLE * SAMPLE)).collect();
+    sample.dedup();
+    sample.reverse();
+    sample
+}
+
+/// Kills a command at each of its calls, on a guarded interface. Returns how often.
+fn kill_everywhere(stage: &Stage, arguments: &[&str]) -> u64 {
+    let portguard = stage.portguard();
+    let last = calls(stage, arguments);
+    let mut kills = 0;
+    for call in chosen(last) {
+        match run_to(&mut portguard.command(arguments), call) {
+            Traced::Killed => kills += 1,
+            // One call more or less: what it finds differs from time to time.
+            Traced::Ended(code) => assert_eq!(code, 0, "portguard {} at call {call}", arguments.join(" ")),
+        }
+        let status = assert_guarded(stage, &format!("killed at call {call} of {last}"));
+        assert_eq!((status.allowlist.prefixes_v4, status.allowlist.prefixes_v6), (1, 1));
+        if kills % TIDY == 0 {
+            portguard.ok(arguments);
+            stage.machine.assert_tidy(1);
+        }
+    }
+    portguard.ok(arguments);
+    stage.machine.assert_tidy(1);
+    assert!(kills > 0, "none was killed");
+    kills
+}
+
+#[test]
+fn a_loader_that_is_killed_at_any_call_of_an_upgrade_or_a_reload_leaves_the_guard_whole() {
+    let stage = Stage::new();
+    stage.attach();
+    let list = stage.list();
+    let mut counted = (0, 0, 0);
+    let ledger = thread::scope(|scope| {
+        let traffic = Traffic::start(scope, &stage);
+        counted.0 = kill_everywhere(&stage, &["attach", IFACE, "--allowlist", &list]);
+        counted.1 = kill_everywhere(&stage, &["reload"]);
+        // This one sets the counters to zero; killed, it may have done so or not. It is not counted with the others.
+        traffic.end()
+    });
+    let figures = Figures::of("upgrade and reload")
+        .with("kills in an upgrade", counted.0)
+        .with("kills in a reload", counted.1);
+    println!("{}", account(&stage, &ledger, figures));
+    // Resets begin to count anew, so they are for packets, not for sums.
+    let ledger = thread::scope(|scope| {
+        let traffic = Traffic::start(scope, &stage);
+        counted.2 = kill_everywhere(&stage, &["stats", "--reset"]);
+        traffic.end()
+    });
+    ledger.assert_sealed();
+    let figures = Figures::of("reset")
+        .with("kills in a reset", counted.2)
+        .with("denied packets sent", ledger.sent_denied().packets)
+        .with("of them delivered", 0)
+        .with("allowed packets sent", ledger.sent_allowed().packets)
+        .with("of them lost", 0);
+    println!("{figures}");
+}
+
+#[test]
+fn a_loader_that_is_killed_at_any_call_of_an_attachment_leaves_a_guard_or_none() {
+    let stage = Stage::new();
+    let portguard = stage.portguard();
+    let list = stage.list();
+    let arguments = ["attach", IFACE, "--allowlist", &list];
+    portguard.ok(&arguments);
+    portguard.ok(&["detach", IFACE]);
+    // The first takes longer than those that find a guard; each makes one, so it is taken off again.
+    let mut call = 0;
+    let (mut none, mut some, mut denied) = (0, 0, 0);
+    let stride = if is_long() { 1 } else { 97 };
+    loop {
+        let traced = run_to(&mut portguard.command(arguments), call);
+        let guards = portguard.all_status();
+        let there: Vec<u32> = guards.iter().map(|status| status.program.id).collect();
+        assert_eq!(there, Vec::from_iter(program_on(stage.server.namespace(), IFACE)), "at call {call}");
+        if guards.is_empty() {
+            none += 1;
+        } else {
+            some += 1;
+            let ledger = thread::scope(|scope| {
+                let traffic = Traffic::start(scope, &stage);
+                thread::sleep(Duration::from_millis(10));
+                traffic.end()
+            });
+            ledger.assert_sealed();
+            portguard.assert_counted(&ledger);
+            denied += ledger.sent_denied().packets;
+            portguard.ok(&["detach", IFACE]);
+        }
+        if traced != Traced::Killed {
+            assert_eq!(traced, Traced::Ended(0));
+            break;
+        }
+        if (none + some) % TIDY == 0 {
+            portguard.ok(&arguments);
+            stage.machine.assert_tidy(1);
+            portguard.ok(&["detach", IFACE]);
+        }
+        call += stride;
+    }
+    assert!(none > 0 && some > 0);
+    let figures = Figures::of("attachment")
+        .with("kills in an attachment", none + some - 1)
+        .with("left no guard", none)
+        .with("left one", some)
+        .with("denied packets sent to those", denied)
+        .with("of them delivered", 0);
+    println!("{figures}");
+}

@@ -1,0 +1,50 @@
+//! The guard is tortured while an allowed and a denied flow run: no denied packet may come through, no allowed one be
+//! lost, each must be counted once, and `status` must tell the truth after every fault.
+//!
+//! The short form runs with the other tests; `cargo xtask torture` runs the long one, and writes docs/reliability.md.
+
+mod faults;
+mod interfaces;
+mod kills;
+mod lists;
+mod memory;
+mod soak;
+
+use std::env;
+
+use xtask::proof::figures::Figures;
+
+use crate::support::{IFACE, Ledger, Stage, Status, program_on};
+
+/// What asks for the long form.
+const LONG: &str = "PORTGUARD_TORTURE";
+
+/// Whether everything is tried, not a sample of it.
+fn is_long() -> bool {
+    env::var(LONG).is_ok_and(|form| form == "long")
+}
+
+/// Asserts that `status` tells what the kernel says, and that the port is guarded. Returns what it tells.
+#[track_caller]
+fn assert_guarded(stage: &Stage, after: &str) -> Status {
+    let status = stage.portguard().status();
+    assert!(status.enforcing, "{after}: {status:?}");
+    let namespace = stage.server.namespace();
+    assert_eq!(program_on(namespace, IFACE), Some(status.program.id), "{after}: {status:?}");
+    assert_eq!(stage.machine.link(&status.pinned).program, status.program.id, "{after}: {status:?}");
+    assert_eq!(namespace.ifindex(IFACE).expect("its index"), status.ifindex, "{after}");
+    status
+}
+
+/// Asserts that nothing leaked, nothing was lost, and everything was counted; adds how much that was.
+#[track_caller]
+fn account(stage: &Stage, ledger: &Ledger, figures: Figures) -> Figures {
+    ledger.assert_sealed();
+    stage.portguard().assert_counted(ledger);
+    stage.machine.assert_tidy(1);
+    figures
+        .with("denied packets sent", ledger.sent_denied().packets)
+        .with("of them delivered", 0)
+        .with("allowed packets sent", ledger.sent_allowed().packets)
+        .with("of them lost", 0)
+}

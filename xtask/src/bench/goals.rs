@@ -1,0 +1,215 @@
+//! What portguard wants to be measured by, as ratios within one run, and whether it is met.
+
+use std::fmt;
+
+use super::results::{Case, Contender, Deed, Defence, Family, Results, Sources};
+use super::test_run::LIST;
+
+const MILLION: usize = 1_000_000;
+
+/// A bound, and what was measured.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Goal {
+    /// What is bounded.
+    pub(super) what: &'static str,
+    /// Its bound.
+    pub(super) bound: Bound,
+    /// What was measured, or nothing.
+    pub(super) value: Option<f64>,
+}
+
+/// A bound, with its unit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Bound {
+    /// No more than this.
+    AtMost(f64, &'static str),
+    /// No less than this.
+    AtLeast(f64, &'static str),
+}
+
+/// How a value stands to its bound.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Verdict {
+    /// It was not measured.
+    Unknown,
+    /// It is within its bound.
+    Met,
+    /// It is beyond its bound, by this share of it.
+    MissedBy(f64),
+}
+
+impl Goal {
+    /// Whether it is met.
+    pub(super) fn verdict(&self) -> Verdict {
+        let Some(value) = self.value else { return Verdict::Unknown };
+        let beyond = match self.bound {
+            Bound::AtMost(bound, _) => value / bound - 1.0,
+            Bound::AtLeast(bound, _) => 1.0 - value / bound,
+        };
+        if beyond <= 0.0 { Verdict::Met } else { Verdict::MissedBy(beyond) }
+    }
+
+    /// The value with its unit.
+    pub(super) fn shown(&self) -> String {
+        let (Bound::AtMost(_, unit) | Bound::AtLeast(_, unit)) = self.bound;
+        self.value.map_or_else(|| "not measured".to_owned(), |value| format!("{value:.2}{unit}"))
+    }
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AtMost(bound, unit) => write!(f, "<= {bound}{unit}"),
+            Self::AtLeast(bound, unit) => write!(f, ">= {bound}{unit}"),
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown => f.write_str("-"),
+            Self::Met => f.write_str("met"),
+            Self::MissedBy(share) => write!(f, "missed by {:.0} %", share * 100.0),
+        }
+    }
+}
+
+/// All goals.
+pub(super) fn goals(results: &Results) -> Vec<Goal> {
+    let mut goals = on_one_frame(results);
+    goals.extend(with_a_million(results));
+    goals.extend(on_the_wire(results));
+    let accounted = results.accounts.map(|accounts| {
+        100.0 * (accounts.attributed + accounts.unattributed) as f64 / accounts.denied as f64
+    });
+    let scaling = results.scaling.iter().find(|row| row.contender == Contender::Portguard);
+    goals.extend([
+        at_most("two CPUs, over one", 1.1, "x", scaling.map(|row| row.ratio.median)),
+        Goal { what: "drops accounted for", bound: Bound::AtLeast(100.0, " %"), value: accounted },
+    ]);
+    goals
+}
+
+fn on_one_frame(results: &Results) -> Vec<Goal> {
+    let here =
+        |sources, source_count| Case { family: Family::V4, tagged: false, sources, source_count, list: LIST };
+    let other = here(Sources::OtherPort, 1);
+    let flood = here(Sources::Denied, results.machine.flood);
+    // Behind the forger as well, unlike `DeniedSame`.
+    let same = here(Sources::Denied, 1);
+    let cost = |contender, case| Some(results.case(contender, case)?.nanoseconds.median);
+    let ratio = |case| Some(results.case(Contender::Portguard, case)?.ratio.median);
+    let portguard = |case| cost(Contender::Portguard, case);
+    let allowed = results.cases.iter().filter(|row| {
+        row.contender == Contender::Portguard
+            && Case { list: LIST, ..row.case } == here(Sources::AllowedSame, 1)
+            && row.case.list <= LIST
+    });
+    vec![
+        at_most("other port, over bare PASS", 1.15, "x", ratio(other)),
+        at_most(
+            "other port, over xdp-filter's default",
+            0.3,
+            "x",
+            over(portguard(other), cost(Contender::XdpFilter, other)),
+        ),
+        at_most(
+            "111 allowed, up to 1 k prefixes, over bare PASS",
+            1.45,
+            "x",
+            allowed.map(|row| row.ratio.median).reduce(f64::max),
+        ),
+        at_most("denied, same source, over bare DROP", 1.4, "x", ratio(here(Sources::DeniedSame, 1))),
+        at_most("denied, random sources, over bare DROP", 1.5, "x", ratio(flood)),
+        at_most(
+            "denied, random sources, over the same source",
+            1.35,
+            "x",
+            over(portguard(flood), portguard(same)),
+        ),
+        at_least(
+            "denied, random sources, faster than LPM + LRU",
+            7.0,
+            "x",
+            over(cost(Contender::LpmLru, flood), portguard(flood)),
+        ),
+    ]
+}
+
+fn with_a_million(results: &Results) -> Vec<Goal> {
+    let ratio = |family, sources| {
+        let is_it = |case: Case| case.family == family && case.sources == sources && case.list == MILLION;
+        let row = results.cases.iter().find(|row| row.contender == Contender::Portguard && is_it(row.case));
+        row.map(|row| row.ratio.median)
+    };
+    let loading = results.loading.iter().find(|row| row.family == Family::V4 && row.list == MILLION);
+    let load = loading.and_then(|row| Some((row.wall(Deed::Attach)? - row.wall(Deed::Check)?) / 1e3));
+    vec![
+        at_most("1 M prefixes, IPv4, denied, over bare DROP", 3.0, "x", ratio(Family::V4, Sources::Denied)),
+        at_most("1 M prefixes, IPv6, denied, over bare DROP", 3.0, "x", ratio(Family::V6, Sources::Denied)),
+        at_most("1 M prefixes, IPv4, allowed, over bare PASS", 6.5, "x", ratio(Family::V4, Sources::Allowed)),
+        at_most("1 M prefixes, IPv6, allowed, over bare PASS", 6.5, "x", ratio(Family::V6, Sources::Allowed)),
+        at_most("loading 1 M prefixes (attach less check)", 1.5, " s", load),
+        // Not visible from outside.
+        at_most("the index of 1 M prefixes", 150.0, " ms", None),
+        at_most("reading the sources", 5.0, " ms", results.reading.map(|reading| reading.read_alone.median)),
+    ]
+}
+
+fn on_the_wire(results: &Results) -> Vec<Goal> {
+    let rate = |defence| Some(results.on_wire(defence)?.packets_per_second.median);
+    let cost = |defence| Some(results.on_wire(defence)?.nanoseconds.median);
+    let faster = |than| over(rate(Defence::Portguard), rate(than));
+    vec![
+        at_most(
+            "veth, CPU over bare native",
+            1.25,
+            "x",
+            results.on_wire(Defence::Portguard).map(|row| row.ratio.median),
+        ),
+        at_least("veth, packets/s over xdp-filter", 1.3, "x", faster(Defence::XdpFilter)),
+        at_least("veth, packets/s over nftables", 4.0, "x", faster(Defence::Nft)),
+        at_least("veth, packets/s over nftables, per source", 4.0, "x", faster(Defence::NftPerSource)),
+        at_least("veth, packets/s over iptables", 4.0, "x", faster(Defence::Iptables)),
+        at_most(
+            "veth, generic, CPU over bare generic",
+            1.1,
+            "x",
+            over(cost(Defence::PortguardGeneric), cost(Defence::BareGeneric)),
+        ),
+    ]
+}
+
+fn over(above: Option<f64>, below: Option<f64>) -> Option<f64> {
+    Some(above? / below?)
+}
+
+fn at_most(what: &'static str, bound: f64, unit: &'static str, value: Option<f64>) -> Goal {
+    Goal { what, bound: Bound::AtMost(bound, unit), value }
+}
+
+fn at_least(what: &'static str, bound: f64, unit: &'static str, value: Option<f64>) -> Goal {
+    Goal { what, bound: Bound::AtLeast(bound, unit), value }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_goal_says_by_how_much_it_is_missed() {
+        let verdict = |value| at_most("", 1.5, "x", value).verdict();
+        assert_eq!(verdict(Some(1.5)), Verdict::Met);
+        assert_eq!(verdict(Some(3.0)).to_string(), "missed by 100 %");
+        assert_eq!(verdict(None), Verdict::Unknown);
+        assert_eq!(at_least("", 4.0, "x", Some(3.0)).verdict().to_string(), "missed by 25 %");
+    }
+
+    #[test]
+    fn without_results_nothing_is_met() {
+        let goals = goals(&Results::default());
+        assert!(goals.len() > 15);
+        assert!(goals.iter().all(|goal| goal.verdict() == Verdict::Unknown), "{goals:?}");
+    }
+}

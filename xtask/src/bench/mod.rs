@@ -1,0 +1,193 @@
+//! `cargo xtask bench`: what portguard costs, and what its peers cost, in the same rounds.
+//!
+//! Absolute times hold for one machine only, so everything is told as a ratio to a program that does nothing but drop
+//! or pass. No test asserts any of it.
+
+mod bpf;
+mod cpu;
+mod cpus;
+mod defences;
+mod document;
+mod ethtool;
+mod frames;
+mod goals;
+mod lists;
+mod load;
+mod machine;
+mod peers;
+mod plot;
+mod programs;
+mod results;
+mod spread;
+mod table;
+mod test_run;
+mod timed;
+mod wire;
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use clap::ValueEnum;
+use xtask::interrupt;
+use xtask::lab;
+
+use self::programs::Object;
+use self::results::Results;
+use crate::setup::{self, Purpose};
+use crate::{cargo, test};
+
+/// Arguments of `cargo xtask bench`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Few rounds and small lists, to see whether it works; writes no document
+    #[arg(long)]
+    quick: bool,
+    /// Only this part; may be given several times
+    #[arg(long, value_name = "PART", value_enum)]
+    only: Vec<Part>,
+    /// Measure this portguard instead of building the one of the working tree
+    #[arg(long, value_name = "PATH")]
+    portguard: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Each program on one frame again and again
+    TestRun,
+    /// Floods of real frames over veth
+    Wire,
+    /// Lists of all sizes: check, attach, reload; and reading many sources
+    Load,
+    /// Two CPUs against one
+    Cpus,
+}
+
+/// How much is done.
+#[derive(Debug)]
+struct Effort {
+    quick: bool,
+    /// How often everybody takes a turn.
+    rounds: usize,
+    /// How long a turn takes.
+    round: Duration,
+    /// The packets of a turn at least.
+    fewest: u32,
+    /// The packets before the first turn.
+    warm_up: u32,
+    /// Where it is measured.
+    cpu: usize,
+    /// How often everybody stands a flood of real frames.
+    floods: usize,
+    /// How long a flood takes.
+    flood_time: Duration,
+    /// The sources of a flood: many times as many as anybody remembers.
+    flood: usize,
+    /// The sources of permitted traffic.
+    members: usize,
+    /// How often a list is loaded.
+    repetitions: usize,
+}
+
+impl Effort {
+    fn new(quick: bool) -> Result<Self> {
+        let cpu = *cpu::usable()?.last().context("no CPU")?;
+        Ok(if quick {
+            Self {
+                quick,
+                rounds: 3,
+                round: Duration::from_millis(3),
+                fewest: 1000,
+                warm_up: 20_000,
+                cpu,
+                floods: 2,
+                flood_time: Duration::from_millis(100),
+                flood: 4096,
+                members: 1024,
+                repetitions: 1,
+            }
+        } else {
+            Self {
+                quick,
+                rounds: 15,
+                round: Duration::from_millis(30),
+                fewest: 20_000,
+                warm_up: 500_000,
+                cpu,
+                floods: 5,
+                flood_time: Duration::from_secs(1),
+                flood: 256 * 1024,
+                members: 64 * 1024,
+                repetitions: 3,
+            }
+        })
+    }
+
+    /// How many prefixes of each family the lists have.
+    fn lists(&self) -> &'static [usize] {
+        if self.quick { &[10, 1000, 10_000] } else { &[10, 100, 1000, 10_000, 100_000, 1_000_000] }
+    }
+}
+
+/// Runs the bench.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    setup::run_for(&setup::Args::default(), Purpose::Bench)?;
+    test::require_preconditions()?;
+    interrupt::install().context("cannot catch Ctrl-C")?;
+    for leftover in lab::stale()? {
+        eprintln!("bench: removing {}, which a killed run left behind", leftover.name());
+    }
+    let effort = Effort::new(args.quick)?;
+    let portguard = match &args.portguard {
+        Some(path) => std::fs::canonicalize(path).with_context(|| format!("no {}", path.display()))?,
+        None => build()?,
+    };
+    let object = Object::build()?;
+    let mut results = Results::load(effort.quick);
+    results.machine = machine::look(&effort)?;
+    let parts = if args.only.is_empty() { Part::value_variants() } else { &args.only };
+    for part in parts {
+        eprintln!(
+            "bench: {}",
+            part.to_possible_value().map_or_else(String::new, |name| name.get_name().to_owned())
+        );
+        match part {
+            Part::TestRun => {
+                let (cases, accounts) = test_run::run(&effort, &portguard, &object)?;
+                results.cases = cases;
+                results.accounts = Some(accounts);
+            }
+            Part::Wire => results.wire = wire::run(&effort, &portguard, &object)?,
+            Part::Load => {
+                results.loading = load::run(&effort, &portguard)?;
+                results.reading = Some(load::read(&effort, &portguard, &object)?);
+            }
+            Part::Cpus => results.scaling = cpus::run(&effort, &portguard, &object)?,
+        }
+        results.save()?;
+    }
+    println!("{}", table::of_goals(&results).drawn());
+    if !effort.quick {
+        plot::draw(&results)?;
+        document::write(&results)?;
+    }
+    Ok(())
+}
+
+/// Builds portguard as it is installed, and returns the program's path.
+fn build() -> Result<PathBuf> {
+    let built = cargo()
+        .args(["build", "--locked", "--release", "--package", "portguard", "--bin", "portguard"])
+        .arg("--message-format=json-render-diagnostics")
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cannot run cargo")?;
+    ensure!(built.status.success(), "portguard cannot be built; cargo says why above");
+    String::from_utf8(built.stdout)?
+        .lines()
+        .filter_map(|message| serde_json::from_str::<serde_json::Value>(message).ok())
+        .filter(|message| message["target"]["name"] == "portguard")
+        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .context("cargo did not say where it put the program")
+}

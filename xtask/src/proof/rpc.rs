@@ -1,0 +1,46 @@
+//! Which procedure a datagram or segment asks for, found out with etherparse and onc-rpc: the second opinion on the
+//! classification in `portguard-common`.
+
+use etherparse::{TcpHeaderSlice, UdpHeaderSlice};
+use onc_rpc::{CallBody, RpcMessage};
+
+/// `msg_type`, versions, program and procedure: up to there a call has to be whole.
+const FIXED_PART: usize = 24;
+
+/// What is asked for, by the name of the procedure or of its kind; `None` for a segment that is too short to ask.
+pub fn procedure(transport: &[u8], is_tcp: bool) -> Option<&'static str> {
+    if is_tcp {
+        let header = TcpHeaderSlice::from_slice(transport).ok()?;
+        let record = transport[header.slice().len()..].get(4..)?;
+        return record.get(..FIXED_PART).map(message);
+    }
+    let Ok(header) = UdpHeaderSlice::from_slice(transport) else { return Some("not RPC") };
+    let datagram = &transport[..usize::from(header.length()).min(transport.len())];
+    Some(datagram.get(8..8 + FIXED_PART).map_or("not RPC", message))
+}
+
+/// What the message asks for that begins like this.
+fn message(fixed_part: &[u8]) -> &'static str {
+    // A record of a stream with empty credentials and an empty verifier: onc-rpc takes whole messages only.
+    const LENGTH: u32 = FIXED_PART as u32 + 16;
+    let record = [&(1 << 31 | LENGTH).to_be_bytes(), fixed_part, &[0; 16]].concat();
+    match RpcMessage::try_from(record.as_slice()) {
+        Ok(message) => message.call_body().map_or("not RPC", call),
+        Err(_) => "not RPC",
+    }
+}
+
+/// RFC 1833, sections 2.2.1, 3.2 and, for the numbers of each version, 3.1.
+fn call(body: &CallBody<&[u8], &[u8]>) -> &'static str {
+    const VERSION_2: [&str; 6] = ["NULL", "SET", "SET", "GETADDR", "DUMP", "CALLIT"];
+    const VERSION_4: [&str; 13] = [
+        "NULL", "SET", "SET", "GETADDR", "DUMP", "CALLIT", "other", "other", "other", "GETADDR", "CALLIT",
+        "other", "GETSTAT",
+    ];
+    let procedures = match (body.program(), body.program_version()) {
+        (100_000, 2 | 3) => &VERSION_2[..],
+        (100_000, 4) => &VERSION_4[..],
+        _ => &[],
+    };
+    procedures.get(body.procedure() as usize).copied().unwrap_or("other")
+}

@@ -1,0 +1,83 @@
+//! `cargo xtask torture` and `cargo xtask soak`: the long forms of what `cargo xtask test` tries in short, with their
+//! figures in `docs/reliability.md`.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use xtask::proof::figures::Figures;
+
+use crate::document::rows;
+use crate::reliability::{DOCUMENT, SOAK, TORTURE};
+use crate::{cargo, setup, test};
+
+/// Arguments of `cargo xtask torture`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct TortureArgs {
+    /// Only what one module of portguard/tests/lifecycle/torture tries, such as `kills`
+    part: Option<String>,
+}
+
+/// Arguments of `cargo xtask soak`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct SoakArgs {
+    /// How long
+    #[arg(long, default_value_t = 600)]
+    seconds: u64,
+}
+
+/// Tortures, and writes `docs/reliability.md`: the figures of each test as soon as it is through.
+pub(crate) fn torture(args: &TortureArgs) -> Result<()> {
+    let filter =
+        args.part.as_ref().map_or_else(|| "torture::".to_owned(), |part| format!("torture::{part}::"));
+    let mut command = tests(&filter);
+    command.args(["--skip=soak", "--test-threads=1"]).env("PORTGUARD_TORTURE", "long");
+    run(&mut command, |figures| {
+        let section = TORTURE.iter().find(|section| section.key == figures.proof());
+        let section = section.with_context(|| format!("nobody knows the figures of {}", figures.proof()))?;
+        DOCUMENT.write(*section, &rows(figures))
+    })
+}
+
+/// Soaks, and writes `docs/reliability.md`.
+pub(crate) fn soak(args: &SoakArgs) -> Result<()> {
+    let mut command = tests("torture::soak::");
+    command.env("PORTGUARD_SOAK", args.seconds.to_string());
+    run(&mut command, |figures| DOCUMENT.write(SOAK, &rows(figures)))
+}
+
+/// Tests of a guard's life.
+fn tests(filter: &str) -> Command {
+    let mut command = cargo();
+    command.args([
+        "test",
+        "--locked",
+        "--package=portguard",
+        "--test=lifecycle",
+        "--",
+        "--nocapture",
+        filter,
+    ]);
+    command
+}
+
+/// Runs tests, shows what they print, and hands over their figures.
+fn run(command: &mut Command, mut take: impl FnMut(&Figures) -> Result<()>) -> Result<()> {
+    setup::run(&setup::Args::default())?;
+    test::require_preconditions()?;
+    let mut child = command.stdout(Stdio::piped()).spawn().context("cannot run cargo test")?;
+    let mut taken = 0;
+    for line in BufReader::new(child.stdout.take().context("no output")?).lines() {
+        let line = line.context("cannot read what cargo test prints")?;
+        println!("{line}");
+        if let Some(figures) = Figures::parse(&line) {
+            take(&figures)?;
+            taken += 1;
+        }
+    }
+    if !child.wait().context("cannot wait for cargo test")?.success() {
+        bail!("it did not hold");
+    }
+    ensure!(taken > 0, "no test has printed figures");
+    Ok(())
+}
