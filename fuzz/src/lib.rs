@@ -10,7 +10,7 @@ use portguard_common::address::Address;
 use portguard_common::cursor::Linear;
 use portguard_common::frame::LinkType;
 use portguard_common::ipv6::DirectStep;
-use portguard_common::rpc::{self, Procedure};
+use portguard_common::rpc::{Procedure, Request};
 use portguard_common::transport::Protocol;
 use portguard_common::verdict::{Court, Fault, Verdict, judge};
 use xtask::proof::is_listed;
@@ -33,9 +33,10 @@ impl<A: Address> Court<A> for Clerk {
     fn settle(&self, verdict: Verdict<A>, link_header_len: usize) -> Self::Outcome {
         let finding = match verdict {
             Verdict::Pass | Verdict::Allow => Finding::Other,
-            Verdict::Deny(knock) => {
-                Finding::Knock { source: knock.source.ip(), is_tcp: knock.protocol == Protocol::Tcp }
-            }
+            Verdict::Deny(denied) => Finding::Knock {
+                source: denied.source.ip(),
+                is_tcp: denied.request.protocol() == Protocol::Tcp,
+            },
             Verdict::Reject(Fault::Truncated) => Finding::Truncated,
             Verdict::Reject(Fault::Malformed) => Finding::Malformed,
             Verdict::Reject(Fault::TooManyHeaders) => Finding::TooManyHeaders,
@@ -64,7 +65,9 @@ pub fn frame(frame: &[u8]) {
 pub fn rpc(bytes: &[u8]) {
     let Some((first, transport)) = bytes.split_first() else { return };
     let protocol = if first % 2 == 0 { Protocol::Udp } else { Protocol::Tcp };
-    let found = rpc::procedure(Linear::new(transport), protocol).map(|procedure| match procedure {
+    let request = Request::of(Linear::new(transport), protocol);
+    assert_eq!(request.protocol(), protocol);
+    let found = match request.procedure() {
         Procedure::Null => "NULL",
         Procedure::GetAddress => "GETADDR",
         Procedure::Dump => "DUMP",
@@ -73,7 +76,7 @@ pub fn rpc(bytes: &[u8]) {
         Procedure::Set => "SET",
         Procedure::OtherRpc => "other",
         Procedure::NotRpc => "not RPC",
-    });
+    };
     assert_eq!(found, rpc_oracle::procedure(transport, protocol == Protocol::Tcp));
 }
 

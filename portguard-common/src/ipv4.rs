@@ -38,7 +38,7 @@ const FRAGMENT_OFFSET: u16 = u16::from_ne_bytes([0x1f, 0xff]);
 
 /// The segment or datagram for the guarded port that the packet at `cursor` is, if it is one.
 #[inline(always)]
-pub(crate) fn knock(mut cursor: impl Cursor, step: &impl ChainStep) -> Result<Option<Knock<V4>>, Fault> {
+pub(crate) fn knock<C: Cursor>(mut cursor: C, step: &impl ChainStep) -> Result<Option<Knock<V4, C>>, Fault> {
     let header: Header = cursor.read().ok_or(Fault::Truncated)?;
     let ihl = usize::from(header.version_ihl & 0xf) * 4;
     if header.version_ihl >> 4 != 4 || ihl < HEADER_LEN {
@@ -59,7 +59,7 @@ pub(crate) fn knock(mut cursor: impl Cursor, step: &impl ChainStep) -> Result<Op
         },
     };
     if transport::is_for_guarded_port(cursor)? {
-        return Ok(Some(Knock { source: V4::from_wire(header.source), protocol }));
+        return Ok(Some(Knock { source: V4::from_wire(header.source), protocol, header: cursor }));
     }
     Ok(None)
 }

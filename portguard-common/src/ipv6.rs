@@ -183,7 +183,7 @@ pub(crate) fn upper_layer<C: Cursor>(
 
 /// The segment or datagram for the guarded port that the packet at `cursor` is, if it is one.
 #[inline(always)]
-pub(crate) fn knock(mut cursor: impl Cursor, step: &impl ChainStep) -> Result<Option<Knock<V6>>, Fault> {
+pub(crate) fn knock<C: Cursor>(mut cursor: C, step: &impl ChainStep) -> Result<Option<Knock<V6, C>>, Fault> {
     let header: Header = cursor.read().ok_or(Fault::Truncated)?;
     if header.version_class >> 4 != 6 {
         return Err(Fault::Malformed);
@@ -196,7 +196,7 @@ pub(crate) fn knock(mut cursor: impl Cursor, step: &impl ChainStep) -> Result<Op
         },
     };
     if transport::is_for_guarded_port(cursor)? {
-        return Ok(Some(Knock { source: V6::from_wire(header.source), protocol }));
+        return Ok(Some(Knock { source: V6::from_wire(header.source), protocol, header: cursor }));
     }
     Ok(None)
 }

@@ -15,6 +15,7 @@
 
 pub mod address;
 pub mod cursor;
+pub mod drop_log;
 pub mod epoch;
 pub mod frame;
 pub mod index;
@@ -32,7 +33,7 @@ pub mod verdict;
 pub const PORT: u16 = 111;
 
 /// The version of everything that lives in pinned maps. A loader that meets another one leaves the guard alone.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// The names of programs and maps in the object, of which the pins have the same.
 pub mod names {
@@ -66,6 +67,10 @@ pub mod names {
     pub const BUCKETS_V6: &str = "BUCKETS_V6";
     /// [`crate::sources::Record`] by bucket and way.
     pub const RECORDS_V6: &str = "RECORDS_V6";
+    /// [`crate::drop_log::TokenBucket`] by CPU.
+    pub const LOG_BUCKETS: &str = "LOG_BUCKETS";
+    /// A ring of [`crate::drop_log::Event`].
+    pub const LOG: &str = "LOG";
     /// One [`crate::epoch::Epoch`]; not in the object, the loader makes it.
     pub const EPOCH: &str = "EPOCH";
 }

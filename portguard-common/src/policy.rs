@@ -4,6 +4,7 @@
 //! [`Policy::active`]: from one packet to the next the new list is in force, for IPv4 and IPv6 together, and so is its
 //! description.
 
+use crate::drop_log::Rate;
 use crate::layout::Shared;
 
 /// Slots for lists; a slot is the index of a trie in each of the two outer maps.
@@ -27,6 +28,8 @@ pub struct Policy {
     pub audit: u32,
     /// When the guard was attached, in nanoseconds of Unix time.
     pub attached_at: u64,
+    /// How much each CPU may log: the constant of the program that runs, for the next one.
+    pub log_rate: Rate,
     /// What is in the slots.
     pub lists: [ListRecord; SLOTS],
 }
@@ -34,7 +37,7 @@ pub struct Policy {
 // SAFETY: integers and a `Shared` array, without padding (asserted below); zeroes are an empty policy.
 unsafe impl Shared for Policy {}
 
-const _: () = assert!(size_of::<Policy>() == 16 + SLOTS * size_of::<ListRecord>());
+const _: () = assert!(size_of::<Policy>() == 32 + SLOTS * size_of::<ListRecord>());
 
 /// Where the list in a slot came from.
 #[derive(Clone, Copy, Debug)]

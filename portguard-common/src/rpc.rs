@@ -52,7 +52,7 @@ impl Procedure {
 
     /// The procedure of a call (RFC 1833, sections 2.2.1 and 3.2).
     #[inline(always)]
-    pub fn of_call(program: u32, version: u32, procedure: u32) -> Self {
+    pub const fn of_call(program: u32, version: u32, procedure: u32) -> Self {
         if program != PROGRAM {
             return Self::OtherRpc;
         }
@@ -115,47 +115,135 @@ unsafe impl Wire for CallHeader {}
 /// In front of each record of a stream (RFC 5531, section 11).
 const RECORD_MARK_LEN: usize = 4;
 
-/// What the segment or datagram whose header is at `cursor` asks for.
-///
-/// Over UDP that is exact for whole datagrams; the first fragment of one that is torn within the call is
-/// [`Procedure::NotRpc`]. Over TCP it is the best that can be said of one segment: `None` if it is too short for a call,
-/// as one without data is, and otherwise what a call would be that begins where the segment's data do.
-#[inline(always)]
-pub fn procedure(mut cursor: impl Cursor, protocol: Protocol) -> Option<Procedure> {
-    match protocol {
-        Protocol::Udp => {
-            let Some(header) = cursor.read::<UdpHeader>() else { return Some(Procedure::NotRpc) };
-            // What lies behind the datagram is padding of the link, which the receiver does not get to see.
-            let length = usize::from(u16::from_be_bytes(header.length_be));
-            if length < size_of::<UdpHeader>() + size_of::<CallHeader>() {
-                return Some(Procedure::NotRpc);
-            }
-            Some(call(cursor).unwrap_or(Procedure::NotRpc))
+/// What a denied packet asks for, and over which protocol: the index of a counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request(u8);
+
+/// How many kinds of [`Request`] there are: a power of two.
+pub const REQUESTS: usize = 2 * Procedure::ALL.len();
+
+/// A counter for each kind of [`Request`].
+pub type Requests = [u64; REQUESTS];
+
+impl Request {
+    const TCP: u8 = Procedure::ALL.len() as u8;
+
+    /// All of them, each at its index.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..REQUESTS as u8).map(Self)
+    }
+
+    /// The request with this index, of which the lowest four bits count.
+    #[inline(always)]
+    pub fn from_index(index: u8) -> Self {
+        Self(index % REQUESTS as u8)
+    }
+
+    /// What the segment or datagram whose header is at `cursor` asks for.
+    ///
+    /// Over UDP that is exact for whole datagrams; the first fragment of one that is torn within the call is
+    /// [`Procedure::NotRpc`]. Over TCP it is the best that can be said of one segment: what a call would be that begins
+    /// where the segment's data do. Segments without data, such as the first of a connection, are not RPC either.
+    #[inline(always)]
+    pub fn of(cursor: impl Cursor, protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Udp => Self(datagram(cursor).unwrap_or(Code::NOT_RPC).0),
+            Protocol::Tcp => Self(Self::TCP | segment(cursor).unwrap_or(Code::NOT_RPC).0),
         }
-        Protocol::Tcp => {
-            let header = cursor.read::<TcpHeader>()?;
-            let length = usize::from(header.data_offset >> 4) * 4;
-            cursor.skip(length.checked_sub(size_of::<TcpHeader>())?)?;
-            cursor.skip(RECORD_MARK_LEN)?;
-            call(cursor)
-        }
+    }
+
+    /// The index of its counter.
+    #[inline(always)]
+    pub fn index(self) -> usize {
+        usize::from(self.0) % REQUESTS
+    }
+
+    /// Whether no call was found in the packet.
+    #[inline(always)]
+    pub fn is_not_rpc(self) -> bool {
+        self.0 % Self::TCP == Procedure::NotRpc as u8
+    }
+
+    /// Over which protocol.
+    #[inline(always)]
+    pub fn protocol(self) -> Protocol {
+        if self.0 < Self::TCP { Protocol::Udp } else { Protocol::Tcp }
+    }
+
+    /// What is asked for.
+    pub fn procedure(self) -> Procedure {
+        Procedure::ALL[self.index() % Procedure::ALL.len()]
     }
 }
 
-/// The procedure of the message at `cursor`; `None` if the frame ends within its header.
 #[inline(always)]
-fn call(mut cursor: impl Cursor) -> Option<Procedure> {
-    let header = cursor.read::<CallHeader>()?;
-    let is_call = header.message_type_be == CALL.to_be_bytes();
-    if !is_call || header.rpc_version_be != RPC_VERSION.to_be_bytes() {
-        return Some(Procedure::NotRpc);
+fn datagram(mut cursor: impl Cursor) -> Option<Code> {
+    let header = cursor.read::<UdpHeader>()?;
+    // What lies behind the datagram is padding of the link, which the receiver does not get to see.
+    let length = usize::from(u16::from_be_bytes(header.length_be));
+    if length < size_of::<UdpHeader>() + size_of::<CallHeader>() {
+        return None;
     }
-    let number = u32::from_be_bytes;
-    Some(Procedure::of_call(
-        number(header.program_be),
-        number(header.version_be),
-        number(header.procedure_be),
-    ))
+    call(cursor)
+}
+
+#[inline(always)]
+fn segment(mut cursor: impl Cursor) -> Option<Code> {
+    let header = cursor.read::<TcpHeader>()?;
+    let length = usize::from(header.data_offset >> 4) * 4;
+    cursor.skip(length.checked_sub(size_of::<TcpHeader>())?)?;
+    cursor.skip(RECORD_MARK_LEN)?;
+    call(cursor)
+}
+
+/// What the message at `cursor` asks for; `None` if the frame ends within its header.
+#[inline(always)]
+fn call(mut cursor: impl Cursor) -> Option<Code> {
+    let header = cursor.read::<CallHeader>()?;
+    if header.message_type_be != CALL.to_be_bytes() || header.rpc_version_be != RPC_VERSION.to_be_bytes() {
+        return Some(Code::NOT_RPC);
+    }
+    let version = u32::from_be_bytes(header.version_be);
+    if header.program_be != PROGRAM.to_be_bytes() || !VERSIONS.contains(&version) {
+        return Some(Code::OTHER_RPC);
+    }
+    let codes = if version == 4 { Codes::OF_VERSION_4 } else { Codes::OF_VERSION_3 };
+    Some(codes.get(u32::from_be_bytes(header.procedure_be)))
+}
+
+/// A [`Procedure`] as a number below eight that the verifier can see to be one. Of a `match` that ends in procedures, the
+/// compiler makes arithmetic whose bounds it alone knows.
+#[derive(Clone, Copy)]
+struct Code(u8);
+
+impl Code {
+    const OTHER_RPC: Self = Self(Procedure::OtherRpc as u8);
+    const NOT_RPC: Self = Self(Procedure::NotRpc as u8);
+}
+
+/// The versions of rpcbind's program; the first is called portmapper.
+const VERSIONS: core::ops::RangeInclusive<u32> = 2..=4;
+
+/// The procedures of a version, four bits each, by their number.
+struct Codes(u64);
+
+impl Codes {
+    const OF_VERSION_3: Self = Self::of(3);
+    const OF_VERSION_4: Self = Self::of(4);
+
+    const fn of(version: u32) -> Self {
+        let (mut codes, mut number) = (0, 0);
+        while number < 16 {
+            codes |= (Procedure::of_call(PROGRAM, version, number) as u64) << (4 * number);
+            number += 1;
+        }
+        Self(codes)
+    }
+
+    #[inline(always)]
+    fn get(&self, number: u32) -> Code {
+        if number < 16 { Code((self.0 >> (4 * number)) as u8 & 7) } else { Code::OTHER_RPC }
+    }
 }
 
 #[cfg(test)]
@@ -177,9 +265,11 @@ mod tests {
         (bytes, 8 + payload.len())
     }
 
-    fn of_datagram(payload: &[u8], length: u16) -> Option<Procedure> {
+    fn of_datagram(payload: &[u8], length: u16) -> Procedure {
         let (bytes, end) = datagram(payload, length);
-        procedure(Linear::new(&bytes[..end]), Protocol::Udp)
+        let request = Request::of(Linear::new(&bytes[..end]), Protocol::Udp);
+        assert_eq!(request.protocol(), Protocol::Udp);
+        request.procedure()
     }
 
     #[test]
@@ -187,20 +277,23 @@ mod tests {
         for (index, procedure) in Procedure::ALL.into_iter().enumerate() {
             assert_eq!(procedure as usize, index);
         }
+        for (index, request) in Request::all().enumerate() {
+            assert_eq!((request.index(), Request::from_index(index as u8)), (index, request));
+        }
     }
 
     #[test]
     fn a_call_is_known_by_its_first_24_bytes_and_no_less() {
         for length in 0..=DUMP.len() {
             let expected = if length < 24 { Procedure::NotRpc } else { Procedure::Dump };
-            assert_eq!(of_datagram(&DUMP[..length], 8 + length as u16), Some(expected), "{length} bytes");
+            assert_eq!(of_datagram(&DUMP[..length], 8 + length as u16), expected, "{length} bytes");
         }
     }
 
     #[test]
     fn padding_behind_a_datagram_is_not_read() {
-        assert_eq!(of_datagram(&DUMP, 8 + 23), Some(Procedure::NotRpc));
-        assert_eq!(of_datagram(&DUMP, 8 + 24), Some(Procedure::Dump));
+        assert_eq!(of_datagram(&DUMP, 8 + 23), Procedure::NotRpc);
+        assert_eq!(of_datagram(&DUMP, 8 + 24), Procedure::Dump);
     }
 
     #[test]
@@ -208,7 +301,7 @@ mod tests {
         for (at, value) in [(7, 1), (11, 3)] {
             let mut message = DUMP;
             message[at] = value;
-            assert_eq!(of_datagram(&message, 48), Some(Procedure::NotRpc));
+            assert_eq!(of_datagram(&message, 48), Procedure::NotRpc);
         }
     }
 
@@ -233,17 +326,37 @@ mod tests {
     }
 
     #[test]
+    fn each_call_is_counted_as_what_it_is() {
+        for program in [PROGRAM, PROGRAM + 1] {
+            for (version, number) in (0..8).flat_map(|version| (0..40).map(move |number| (version, number))) {
+                let mut message = DUMP;
+                message[12..24]
+                    .as_chunks_mut()
+                    .0
+                    .copy_from_slice(&[program, version, number].map(u32::to_be_bytes));
+                let expected = Procedure::of_call(program, version, number);
+                assert_eq!(of_datagram(&message, 48), expected, "{program} {version} {number}");
+            }
+        }
+    }
+
+    #[test]
     fn a_segment_may_have_options_and_may_carry_nothing() {
         for options in [0, 12, 40] {
             let mut bytes = [0; 20 + 40 + 4 + 40];
             let data = 20 + options;
             bytes[12] = (data as u8 / 4) << 4;
             bytes[data + 4..data + 44].copy_from_slice(&DUMP);
-            let of = |length: usize| procedure(Linear::new(&bytes[..length]), Protocol::Tcp);
-            assert_eq!(of(data + 44), Some(Procedure::Dump));
-            assert_eq!(of(data + 27), None, "a segment without a whole header");
-            assert_eq!(of(data), None);
+            let of = |length: usize| {
+                let request = Request::of(Linear::new(&bytes[..length]), Protocol::Tcp);
+                assert_eq!(request.protocol(), Protocol::Tcp);
+                request.procedure()
+            };
+            assert_eq!(of(data + 44), Procedure::Dump);
+            assert_eq!(of(data + 27), Procedure::NotRpc, "a segment without a whole header");
+            assert_eq!(of(data), Procedure::NotRpc);
         }
-        assert_eq!(procedure(Linear::new(&[0; 100]), Protocol::Tcp), None, "a header of no length");
+        let of_no_length = Request::of(Linear::new(&[0; 100]), Protocol::Tcp);
+        assert_eq!(of_no_length.procedure(), Procedure::NotRpc, "a header of no length");
     }
 }

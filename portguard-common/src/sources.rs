@@ -21,8 +21,8 @@ use core::sync::atomic::{Ordering, compiler_fence};
 
 use crate::address::{Address, V4, V6};
 use crate::layout::Shared;
+use crate::rpc::{REQUESTS, Request, Requests};
 use crate::totals::Count;
-use crate::transport::Protocol;
 
 /// Sources a bucket can hold.
 pub const WAYS: usize = 4;
@@ -77,19 +77,23 @@ impl Key for V6 {
 
 /// What a way holds: one byte in [`Bucket::states`].
 mod state {
-    use crate::transport::Protocol;
+    use crate::rpc::{REQUESTS, Request};
 
     pub(super) const EMPTY: u8 = 0;
-    pub(super) const SINGLE_UDP: u8 = 1;
-    pub(super) const SINGLE_TCP: u8 = 2;
-    pub(super) const ESTABLISHED: u8 = 3;
+    /// And as many states behind it as there are requests.
+    const SINGLE: u8 = 1;
+    pub(super) const ESTABLISHED: u8 = SINGLE + REQUESTS as u8;
 
+    /// A single that has asked for this.
     #[inline(always)]
-    pub(super) fn single(protocol: Protocol) -> u8 {
-        match protocol {
-            Protocol::Udp => SINGLE_UDP,
-            Protocol::Tcp => SINGLE_TCP,
-        }
+    pub(super) fn single(request: Request) -> u8 {
+        SINGLE + request.index() as u8
+    }
+
+    /// What a single has asked for.
+    #[inline(always)]
+    pub(super) fn request(single: u8) -> Request {
+        Request::from_index(single.wrapping_sub(SINGLE))
     }
 
     /// Whether none is empty: whether none of the bytes is zero.
@@ -101,7 +105,7 @@ mod state {
 
     #[inline(always)]
     pub(super) fn is_single(state: u8) -> bool {
-        state.wrapping_sub(SINGLE_UDP) <= SINGLE_TCP - SINGLE_UDP
+        state.wrapping_sub(SINGLE) < REQUESTS as u8
     }
 }
 
@@ -139,18 +143,18 @@ const _: () = assert!(size_of::<BucketV6>() == 128 && align_of::<BucketV6>() == 
 pub struct Record {
     /// All packets, and their bytes.
     pub count: Count,
-    /// The packets that were TCP.
-    pub tcp_packets: u64,
     /// When the last one came.
     pub last_seen: Stamp,
-    /// One cache line a record; room for counters to come.
-    pub reserved: [u32; 9],
+    /// Zero.
+    pub reserved: u32,
+    /// What the packets asked for.
+    pub requests: Requests,
 }
 
 // SAFETY: integers and an array of them, without padding (asserted below); zeroes are an empty record.
 unsafe impl Shared for Record {}
 
-const _: () = assert!(size_of::<Record>() == 64 && align_of::<Record>() == 8);
+const _: () = assert!(size_of::<Record>() == 152 && align_of::<Record>() == 8);
 
 /// A denied packet.
 #[derive(Clone, Copy, Debug)]
@@ -161,8 +165,8 @@ pub struct Event<K> {
     pub hash: u32,
     /// Its length in bytes, see [`Count::bytes`].
     pub bytes: u64,
-    /// Its protocol.
-    pub protocol: Protocol,
+    /// What it asks for.
+    pub request: Request,
     /// The time.
     pub now: Stamp,
 }
@@ -185,8 +189,9 @@ impl Record {
     #[inline(always)]
     fn add<K>(&mut self, event: &Event<K>) {
         self.count.add_packet(event.bytes);
-        self.tcp_packets = self.tcp_packets.wrapping_add(u64::from(event.protocol == Protocol::Tcp));
         self.last_seen = event.now;
+        let requests = &mut self.requests[event.request.index()];
+        *requests = requests.wrapping_add(1);
     }
 }
 
@@ -216,8 +221,8 @@ impl<K: Key> Bucket<K> {
             record.add(event);
             return;
         }
-        let first = self.single(way);
-        *record = Record { count: first.count, tcp_packets: first.tcp_packets, ..Record::default() };
+        *record = Record { count: self.count_of_single(way), ..Record::default() };
+        record.requests[state::request(self.states[way]).index()] = 1;
         record.add(event);
         // The record is complete before a reader is told to look at it.
         compiler_fence(Ordering::Release);
@@ -229,7 +234,7 @@ impl<K: Key> Bucket<K> {
         // In a flood all ways are taken, and most of them by singles: the first look then finds one.
         let way = event.hash as usize % WAYS;
         let (way, gone) = if state::are_taken(self.states) && state::is_single(self.states[way]) {
-            (way, self.single(way).count)
+            (way, self.count_of_single(way))
         } else {
             self.make_room(way, records)
         };
@@ -249,7 +254,7 @@ impl<K: Key> Bucket<K> {
             (0..WAYS).map(|way| (start + way) % WAYS).find(|&way| state::is_single(self.states[way]));
         match (empty, single) {
             (Some(way), _) => (way, Count::default()),
-            (None, Some(way)) => (way, self.single(way).count),
+            (None, Some(way)) => (way, self.count_of_single(way)),
             (None, None) => self.least_established(records),
         }
     }
@@ -263,7 +268,7 @@ impl<K: Key> Bucket<K> {
         self.states[way] = match u16::try_from(event.bytes) {
             Ok(length) => {
                 self.lengths[way] = length;
-                state::single(event.protocol)
+                state::single(event.request)
             }
             // Only in a frame of several buffers: too long for the bucket to remember.
             Err(_) => match records.record(way) {
@@ -297,26 +302,25 @@ impl<K: Key> Bucket<K> {
 
     /// What the single in this way has sent.
     #[inline(always)]
-    fn single(&self, way: usize) -> Sighting {
-        let way = way % WAYS;
-        Sighting {
-            count: Count { packets: 1, bytes: u64::from(self.lengths[way]) },
-            tcp_packets: u64::from(self.states[way] == state::SINGLE_TCP),
-            first_seen: self.first_seen[way],
-            last_seen: self.first_seen[way],
-        }
+    fn count_of_single(&self, way: usize) -> Count {
+        Count { packets: 1, bytes: u64::from(self.lengths[way % WAYS]) }
     }
 
     /// What the source in this way has sent; `None` if the way is empty. `record` gives the record of the way, and is
     /// asked only about established sources.
     pub fn sighting(&self, way: usize, record: impl FnOnce() -> Record) -> Option<(K, Sighting)> {
+        let first_seen = self.first_seen[way];
         let sighting = match self.states[way] {
             state::EMPTY => return None,
             state::ESTABLISHED => {
-                let Record { count, tcp_packets, last_seen, reserved: _ } = record();
-                Sighting { count, tcp_packets, first_seen: self.first_seen[way], last_seen }
+                let Record { count, last_seen, reserved: _, requests } = record();
+                Sighting { count, requests, first_seen, last_seen }
             }
-            _ => self.single(way),
+            single => {
+                let mut requests = [0; REQUESTS];
+                requests[state::request(single).index()] = 1;
+                Sighting { count: self.count_of_single(way), requests, first_seen, last_seen: first_seen }
+            }
         };
         Some((self.keys[way], sighting))
     }
@@ -341,8 +345,8 @@ impl<K: Key> Bucket<K> {
 pub struct Sighting {
     /// All packets, and their bytes.
     pub count: Count,
-    /// The packets that were TCP; the others were UDP.
-    pub tcp_packets: u64,
+    /// What the packets asked for.
+    pub requests: Requests,
     /// When the first one came.
     pub first_seen: Stamp,
     /// When the last one came.

@@ -1,6 +1,7 @@
 //! The counters that are not about a source: one [`Totals`] for each CPU, which only that CPU writes.
 
 use crate::layout::Shared;
+use crate::rpc::{REQUESTS, Requests};
 use crate::verdict::Fault;
 
 /// Packets, and the bytes they have from the IP header on (link headers do not count, padding does).
@@ -31,7 +32,7 @@ impl Count {
     }
 }
 
-/// What one CPU has counted. Packets that were denied for their source are not here but in the source tables
+/// What one CPU has counted. How many packets were denied for their source is not here but in the source tables
 /// ([`crate::sources`]), each in exactly one place; their total is the sum over the tables.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C, align(128))]
@@ -48,14 +49,18 @@ pub struct Totals {
     pub would_drop: Count,
     /// Denied packets that no source table took in; the tables' own remainders come on top.
     pub unattributed: Count,
-    /// Two cache lines a CPU, so that no two CPUs write to the same pair.
-    pub reserved: [u64; 4],
+    /// What all denied packets asked for, in the source tables or not.
+    pub requests: Requests,
+    /// Denied packets that were to be logged, and for which the log had no room.
+    pub not_logged: u64,
+    /// Whole pairs of cache lines a CPU, so that no two CPUs write to the same pair.
+    pub reserved: [u64; 3],
 }
 
-// SAFETY: integers of the same size that fill the 128 bytes (asserted below); zeroes are the empty value.
+// SAFETY: integers of the same size that fill the 256 bytes (asserted below); zeroes are the empty value.
 unsafe impl Shared for Totals {}
 
-const _: () = assert!(size_of::<Totals>() == 128 && align_of::<Totals>() == 128);
+const _: () = assert!(size_of::<Totals>() == 256 && align_of::<Totals>() == 128);
 
 impl Totals {
     /// The counter of a fault.
@@ -76,5 +81,9 @@ impl Totals {
         self.too_many_headers.add(other.too_many_headers);
         self.would_drop.add(other.would_drop);
         self.unattributed.add(other.unattributed);
+        for index in 0..REQUESTS {
+            self.requests[index] = self.requests[index].wrapping_add(other.requests[index]);
+        }
+        self.not_logged = self.not_logged.wrapping_add(other.not_logged);
     }
 }

@@ -4,6 +4,7 @@ use crate::address::{Address, V4, V6};
 use crate::cursor::Cursor;
 use crate::frame::{self, Link, LinkType};
 use crate::ipv6::ChainStep;
+use crate::rpc::Request;
 use crate::transport::Protocol;
 use crate::{ipv4, ipv6};
 
@@ -19,12 +20,25 @@ pub enum Fault {
 }
 
 /// A TCP segment or UDP datagram for the guarded port.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Knock<A, C> {
+    /// Who sent it, if the sender is honest.
+    pub(crate) source: A,
+    /// Over which protocol.
+    pub(crate) protocol: Protocol,
+    /// Where its header begins.
+    pub(crate) header: C,
+}
+
+/// A TCP segment or UDP datagram that is denied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Knock<A> {
+pub struct Denied<A> {
     /// Who sent it, if the sender is honest.
     pub source: A,
-    /// Over which protocol.
-    pub protocol: Protocol,
+    /// What it asks for. Found out after the verdict, on which it has no influence.
+    pub request: Request,
+    /// Where its header begins: bytes from the start of the frame on.
+    pub header: usize,
 }
 
 /// What becomes of a frame while the guard enforces. `A` is the kind of its source address.
@@ -35,7 +49,7 @@ pub enum Verdict<A> {
     /// For the guarded port, from a source on the allowlist: passes.
     Allow,
     /// For the guarded port, from a source that no entry covers: dropped.
-    Deny(Knock<A>),
+    Deny(Denied<A>),
     /// Dropped whatever its source.
     Reject(Fault),
 }
@@ -74,16 +88,21 @@ where
 }
 
 #[inline(always)]
-fn settle<A: Address, C: Court<A>>(
+fn settle<A: Address, K: Cursor, C: Court<A>>(
     court: &C,
-    knock: Result<Option<Knock<A>>, Fault>,
-    packet: impl Cursor,
+    knock: Result<Option<Knock<A, K>>, Fault>,
+    packet: K,
 ) -> C::Outcome {
-    let verdict = match knock {
-        Ok(None) => Verdict::Pass,
-        Ok(Some(knock)) if court.covers(knock.source) => Verdict::Allow,
-        Ok(Some(knock)) => Verdict::Deny(knock),
-        Err(fault) => Verdict::Reject(fault),
-    };
-    court.settle(verdict, packet.offset())
+    // One call each: of a verdict that is put together first, the compiler carries along what the arms leave undefined.
+    let settle = |verdict| court.settle(verdict, packet.offset());
+    match knock {
+        Ok(None) => settle(Verdict::Pass),
+        Ok(Some(knock)) if court.covers(knock.source) => settle(Verdict::Allow),
+        Ok(Some(Knock { source, protocol, header })) => settle(Verdict::Deny(Denied {
+            source,
+            request: Request::of(header, protocol),
+            header: header.offset(),
+        })),
+        Err(fault) => settle(Verdict::Reject(fault)),
+    }
 }

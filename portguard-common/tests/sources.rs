@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use portguard_common::rpc::{REQUESTS, Request};
 use portguard_common::sources::{Bucket, BucketV4, BucketV6, Event, Key, Record, Records, Seed, Stamp, WAYS};
 use portguard_common::totals::Count;
-use portguard_common::transport::Protocol;
 use proptest::prelude::*;
 
 /// A table of one CPU.
@@ -28,7 +28,7 @@ impl Records for RecordsOf<'_> {
 struct Packet<K> {
     source: K,
     bytes: u64,
-    protocol: Protocol,
+    request: Request,
     now: Stamp,
 }
 
@@ -41,10 +41,10 @@ impl<K: Key + Eq + Ord + std::hash::Hash> Table<K> {
     }
 
     fn count(&mut self, packet: &Packet<K>) {
-        let Packet { source, bytes, protocol, now } = *packet;
+        let Packet { source, bytes, request, now } = *packet;
         let hash = source.hash(&self.seed);
         let bucket = (u64::from(hash) << self.bits >> 32) as usize;
-        let event = Event { source, hash, bytes, protocol, now };
+        let event = Event { source, hash, bytes, request, now };
         self.buckets[bucket].count(&event, &mut RecordsOf(&mut self.records[bucket]));
     }
 
@@ -83,8 +83,11 @@ fn check<K: Key + Eq + Ord + std::hash::Hash>(mut table: Table<K>, stream: &[Pac
         assert!((1..=packets.len()).contains(&kept));
         let kept = &packets[packets.len() - kept..];
         assert_eq!(sighting.count.bytes, kept.iter().map(|packet| packet.bytes).sum::<u64>());
-        let tcp = kept.iter().filter(|packet| packet.protocol == Protocol::Tcp).count();
-        assert_eq!(sighting.tcp_packets, tcp as u64);
+        let mut requests = [0; REQUESTS];
+        for packet in kept {
+            requests[packet.request.index()] += 1;
+        }
+        assert_eq!(sighting.requests, requests);
         assert_eq!(sighting.first_seen, kept[0].now);
         assert_eq!(sighting.last_seen, kept[kept.len() - 1].now);
     }
@@ -102,11 +105,11 @@ fn empty<B: portguard_common::layout::Shared>() -> B {
 
 fn packets<K: std::fmt::Debug>(source: impl Strategy<Value = K>) -> impl Strategy<Value = Vec<Packet<K>>> {
     let length = prop_oneof![20_u64..1500, Just(65_535), Just(65_536), Just(200_000)];
-    let protocol = prop_oneof![Just(Protocol::Udp), Just(Protocol::Tcp)];
-    let packet = (source, length, protocol, any::<u32>()).prop_map(|(source, bytes, protocol, now)| Packet {
+    let request = any::<u8>().prop_map(Request::from_index);
+    let packet = (source, length, request, any::<u32>()).prop_map(|(source, bytes, request, now)| Packet {
         source,
         bytes,
-        protocol,
+        request,
         now,
     });
     proptest::collection::vec(packet, 0..400)
@@ -168,7 +171,7 @@ fn only_those_make_way_who_have_sent_least() {
             let source = source(number, &mut state);
             let bucket = bucket_of(source, &table);
             let before = ways(&table, bucket);
-            table.count(&Packet { source, bytes: 68, protocol: Protocol::Udp, now: number });
+            table.count(&Packet { source, bytes: 68, request: Request::from_index(0), now: number });
             let after = ways(&table, bucket);
             assert!(
                 after.iter().any(|(there, _)| *there == source),
@@ -206,7 +209,7 @@ fn heavy_sources_in_a_flood_keep_nearly_all_of_their_packets() {
         if heavy {
             *sent.entry(source).or_default() += 1;
         }
-        table.count(&Packet { source, bytes: 68, protocol: Protocol::Udp, now: number });
+        table.count(&Packet { source, bytes: 68, request: Request::from_index(0), now: number });
     }
     let (sources, _) = table.read();
     let kept: u64 =

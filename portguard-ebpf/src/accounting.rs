@@ -1,66 +1,85 @@
 //! Counts packets in the cells of this CPU.
 
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_jiffies64};
+use portguard_common::rpc::Request;
 use portguard_common::sources::{Event, Record, Records, STAMP_SHIFT, Stamp, WAYS};
-use portguard_common::totals::{Count, Totals};
-use portguard_common::verdict::{Fault, Knock};
+use portguard_common::totals::Totals;
+use portguard_common::verdict::Fault;
 
 use crate::family::Family;
 use crate::maps::{self, Cells, TOTALS};
+
+/// The number of this CPU, which picks its cells.
+#[inline(always)]
+pub(crate) fn cpu() -> u32 {
+    // SAFETY: the helper has no preconditions.
+    unsafe { bpf_get_smp_processor_id() }
+}
+
+/// The totals of a CPU. To be asked for its own only, and not while what it was given before is in use.
+#[inline(always)]
+pub(crate) fn totals_of(cpu: u32) -> Option<&'static mut Totals> {
+    // SAFETY: the map holds zeroed or written `Totals`, no other CPU writes to this CPU's, and the caller holds no other
+    // reference.
+    TOTALS.get_ptr_mut(cpu).map(|totals| unsafe { &mut *totals })
+}
 
 /// The cells of this CPU, for one packet of `bytes`.
 pub(crate) struct Account {
     cpu: u32,
     bytes: u64,
+    totals: Option<&'static mut Totals>,
 }
 
 impl Account {
     #[inline(always)]
     pub(crate) fn open(bytes: u64) -> Self {
-        // SAFETY: the helper has no preconditions.
-        Self { cpu: unsafe { bpf_get_smp_processor_id() }, bytes }
+        let cpu = cpu();
+        Self { cpu, bytes, totals: totals_of(cpu) }
     }
 
     #[inline(always)]
-    pub(crate) fn allowed(&self) {
-        self.add(|totals| &mut totals.allowed);
-    }
-
-    #[inline(always)]
-    pub(crate) fn rejected(&self, fault: Fault) {
-        self.add(|totals| totals.fault(fault));
-    }
-
-    #[inline(always)]
-    pub(crate) fn let_through_in_audit_mode(&self) {
-        self.add(|totals| &mut totals.would_drop);
-    }
-
-    #[inline(always)]
-    pub(crate) fn denied<A: Family>(&self, knock: Knock<A>) {
-        if !self.attribute(knock) {
-            self.add(|totals| &mut totals.unattributed);
+    pub(crate) fn allowed(&mut self) {
+        if let Some(totals) = &mut self.totals {
+            totals.allowed.add_packet(self.bytes);
         }
     }
 
     #[inline(always)]
-    fn add(&self, counter: impl FnOnce(&mut Totals) -> &mut Count) {
-        if let Some(totals) = TOTALS.get_ptr_mut(self.cpu) {
-            // SAFETY: the map holds zeroed or written `Totals`, and no other CPU writes to this CPU's.
-            counter(unsafe { &mut *totals }).add_packet(self.bytes);
+    pub(crate) fn rejected(&mut self, fault: Fault) {
+        if let Some(totals) = &mut self.totals {
+            totals.fault(fault).add_packet(self.bytes);
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn let_through_in_audit_mode(&mut self) {
+        if let Some(totals) = &mut self.totals {
+            totals.would_drop.add_packet(self.bytes);
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn denied<A: Family>(&mut self, source: A, request: Request) {
+        let is_attributed = self.attribute(source, request);
+        if let Some(totals) = &mut self.totals {
+            let requests = &mut totals.requests[request.index()];
+            *requests = requests.wrapping_add(1);
+            if !is_attributed {
+                totals.unattributed.add_packet(self.bytes);
+            }
         }
     }
 
     /// Whether the source table had a place for the packet.
     #[inline(always)]
-    fn attribute<A: Family>(&self, knock: Knock<A>) -> bool {
-        let source = knock.source;
+    fn attribute<A: Family>(&self, source: A, request: Request) -> bool {
         let hash = source.hash(&maps::seed());
         let bits = maps::bucket_bits();
         // The upper bits pick the bucket, the lower ones the way.
         let index = (self.cpu << bits) + (u64::from(hash) << bits >> 32) as u32;
         let Some(bucket) = A::buckets().get_ptr_mut(index) else { return false };
-        let event = Event { source, hash, bytes: self.bytes, protocol: knock.protocol, now: now() };
+        let event = Event { source, hash, bytes: self.bytes, request, now: now() };
         // SAFETY: the map holds zeroed or written buckets, and no other CPU writes to this CPU's slice.
         unsafe { &mut *bucket }.count(&event, &mut RecordsOf { records: A::records(), bucket: index });
         true

@@ -8,6 +8,7 @@ use portguard_common::policy::Policy;
 use portguard_common::verdict::{Court, Fault, Verdict};
 
 use crate::accounting::Account;
+use crate::denied::Packed;
 use crate::family::Family;
 use crate::maps::POLICY;
 use crate::packet;
@@ -65,32 +66,45 @@ impl<A: Family + PartialEq> Court<A> for KernelCourt {
 
     #[inline(always)]
     fn settle(&self, verdict: Verdict<A>, link_header_len: usize) -> u32 {
-        if verdict == Verdict::Pass {
-            return XDP_PASS;
-        }
-        if verdict == Verdict::Reject(Fault::Truncated) && self.goes_on() {
+        let may_go_on = match verdict {
+            Verdict::Pass => return XDP_PASS,
+            Verdict::Allow => false,
+            Verdict::Deny(denied) => denied.request.is_not_rpc(),
+            Verdict::Reject(fault) => fault == Fault::Truncated,
+        };
+        if may_go_on && self.goes_on() {
             return crate::portguard_scattered(self.ctx);
         }
-        let account = Account::open(self.frame_len() - link_header_len as u64);
+        let bytes = self.frame_len() - link_header_len as u64;
         match verdict {
-            Verdict::Pass => return XDP_PASS,
+            Verdict::Pass => XDP_PASS,
             Verdict::Allow => {
-                account.allowed();
-                return XDP_PASS;
+                Account::open(bytes).allowed();
+                XDP_PASS
             }
-            Verdict::Deny(knock) => account.denied(knock),
-            Verdict::Reject(fault) => account.rejected(fault),
+            Verdict::Deny(denied) => denied.source.denied(self.ctx, Packed::new(&denied, bytes)),
+            Verdict::Reject(fault) => {
+                let mut account = Account::open(bytes);
+                account.rejected(fault);
+                refuse(account)
+            }
         }
-        if is_audit() {
-            account.let_through_in_audit_mode();
-            return XDP_PASS;
-        }
-        XDP_DROP
     }
 }
 
+/// What becomes of a packet that is not to pass, after it has been counted: the action.
 #[inline(always)]
-fn is_audit() -> bool {
+pub(crate) fn refuse(mut account: Account) -> u32 {
+    if is_audit() {
+        account.let_through_in_audit_mode();
+        return XDP_PASS;
+    }
+    XDP_DROP
+}
+
+/// Whether nothing is dropped.
+#[inline(always)]
+pub(crate) fn is_audit() -> bool {
     // SAFETY: `policy` is valid; the loader stores the field in one aligned write.
     policy().is_some_and(|policy| unsafe { (&raw const (*policy).audit).read_volatile() } != 0)
 }

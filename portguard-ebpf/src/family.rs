@@ -1,9 +1,11 @@
 //! Which maps belong to which kind of address.
 
+use aya_ebpf::bindings::xdp_md;
 use portguard_common::address::{V4, V6};
 use portguard_common::index::{Front, Indexed};
 use portguard_common::sources::{Bucket, Key, Record};
 
+use crate::denied::{self, Packed};
 use crate::list;
 use crate::maps::{
     BUCKETS_V4, BUCKETS_V6, Cells, FRONTS_V4, FRONTS_V6, INDEXES_V4, INDEXES_V6, Indexes, LISTS_V4, LISTS_V6,
@@ -14,8 +16,14 @@ use crate::maps::{
 pub(crate) trait Family: Key + Indexed + 'static {
     /// The length of an address in bits.
     const BITS: u32;
+    /// The version of IP.
+    const VERSION: u8;
+    /// The address as the log has it: see [`portguard_common::drop_log::Event::source`].
+    fn words(self) -> [u64; 2];
     /// Whether the list in a slot covers the address; asked where the front of the index does not know.
     fn is_on_list(self, slot: u32) -> bool;
+    /// What becomes of a denied packet from this source: the action.
+    fn denied(self, ctx: *mut xdp_md, packet: Packed) -> u32;
     /// The allowlists.
     fn lists() -> &'static Lists<Self>;
     /// What the indexes of the allowlists begin with.
@@ -30,10 +38,21 @@ pub(crate) trait Family: Key + Indexed + 'static {
 
 impl Family for V4 {
     const BITS: u32 = 32;
+    const VERSION: u8 = 4;
+
+    #[inline(always)]
+    fn words(self) -> [u64; 2] {
+        [u64::from(self), 0]
+    }
 
     #[inline(always)]
     fn is_on_list(self, slot: u32) -> bool {
         list::portguard_covers_v4(slot, self) != 0
+    }
+
+    #[inline(always)]
+    fn denied(self, ctx: *mut xdp_md, packet: Packed) -> u32 {
+        denied::portguard_denied_v4(ctx, self, packet.word())
     }
 
     #[inline(always)]
@@ -64,11 +83,23 @@ impl Family for V4 {
 
 impl Family for V6 {
     const BITS: u32 = 128;
+    const VERSION: u8 = 6;
+
+    #[inline(always)]
+    fn words(self) -> [u64; 2] {
+        self
+    }
 
     #[inline(always)]
     fn is_on_list(self, slot: u32) -> bool {
         let [first, second] = self;
         list::portguard_covers_v6(slot, first, second) != 0
+    }
+
+    #[inline(always)]
+    fn denied(self, ctx: *mut xdp_md, packet: Packed) -> u32 {
+        let [first, second] = self;
+        denied::portguard_denied_v6(ctx, first, second, packet.word())
     }
 
     #[inline(always)]

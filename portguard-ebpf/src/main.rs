@@ -17,8 +17,10 @@
 
 mod accounting;
 mod court;
+mod denied;
 mod family;
 mod list;
+mod log;
 mod maps;
 mod packet;
 

@@ -4,9 +4,10 @@
 
 use aya_ebpf::Global;
 use aya_ebpf::bindings::{BPF_F_INNER_MAP, BPF_F_MMAPABLE};
-use aya_ebpf::btf_maps::{Array, ArrayOfMaps, LpmTrie};
+use aya_ebpf::btf_maps::{Array, ArrayOfMaps, LpmTrie, RingBuf};
 use aya_ebpf::macros::btf_map;
 use portguard_common::address::{V4, V6};
+use portguard_common::drop_log::{Event, Rate, TokenBucket};
 use portguard_common::frame::LinkType;
 use portguard_common::index::{Front, Indexed};
 use portguard_common::policy::{Policy, SLOTS};
@@ -64,6 +65,13 @@ pub(crate) static BUCKETS_V6: Cells<BucketV6> = Array::new();
 #[btf_map]
 pub(crate) static RECORDS_V6: Cells<Record> = Array::new();
 
+/// By CPU.
+#[btf_map]
+pub(crate) static LOG_BUCKETS: Cells<TokenBucket> = Array::new();
+/// Sampled drops, for the service to read: some 1,300.
+#[btf_map]
+pub(crate) static LOG: RingBuf<Event, 65_536> = RingBuf::new();
+
 /// What the frames of the interface begin with: a [`LinkType`] as integer.
 #[unsafe(no_mangle)]
 static LINK_TYPE: Global<u32> = Global::new(0);
@@ -75,6 +83,10 @@ static BUCKET_BITS: Global<u32> = Global::new(0);
 /// Of the hash that picks the bucket.
 #[unsafe(no_mangle)]
 static SEED: Global<Seed> = Global::new([0; 5]);
+
+/// How much each CPU may log.
+#[unsafe(no_mangle)]
+static LOG_RATE: Global<[u64; 2]> = Global::new([0; 2]);
 
 #[inline(always)]
 pub(crate) fn link_type() -> LinkType {
@@ -89,4 +101,10 @@ pub(crate) fn bucket_bits() -> u32 {
 #[inline(always)]
 pub(crate) fn seed() -> Seed {
     SEED.load()
+}
+
+#[inline(always)]
+pub(crate) fn log_rate() -> Rate {
+    let [interval, depth] = LOG_RATE.load();
+    Rate { interval, depth }
 }

@@ -4,6 +4,7 @@ use insta::assert_snapshot;
 use portguard::cli::SortKey;
 use portguard::guard::{Snapshot, Source};
 use portguard::output::{stats, status};
+use portguard_common::rpc::{Procedure, REQUESTS, Requests};
 use portguard_common::totals::Count;
 
 const SECOND: u64 = 1_000_000_000;
@@ -14,11 +15,21 @@ fn count(packets: u64, bytes: u64) -> Count {
     Count { packets, bytes }
 }
 
+/// A few calls for addresses, and otherwise calls for the list, and segments without data.
+fn requests(packets: u64, tcp_packets: u64) -> Requests {
+    let udp = packets - tcp_packets;
+    let mut requests = [0; REQUESTS];
+    requests[Procedure::GetAddress as usize] = udp / 4;
+    requests[Procedure::Dump as usize] = udp - udp / 4;
+    requests[REQUESTS / 2 + Procedure::NotRpc as usize] = tcp_packets;
+    requests
+}
+
 fn source(address: &str, packets: u64, tcp_packets: u64, age: u64) -> Source {
     Source {
         address: address.parse().unwrap(),
         count: count(packets, 68 * packets),
-        tcp_packets,
+        requests: requests(packets, tcp_packets),
         first_seen: NOW - 2 * age * SECOND,
         last_seen: NOW - age * SECOND,
     }
@@ -40,6 +51,8 @@ fn snapshot() -> Snapshot {
             source("198.51.100.20", 30, 7, 10),
         ],
         unattributed: count(1_000_000, 68_000_000),
+        requests: requests(1_000_130, 47),
+        not_logged: 4711,
     }
 }
 
@@ -50,6 +63,8 @@ fn quiet() -> Snapshot {
         truncated: none,
         too_many_headers: none,
         unattributed: none,
+        requests: [0; REQUESTS],
+        not_logged: 0,
         sources: vec![],
         ..snapshot()
     }

@@ -3,6 +3,7 @@
 use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use portguard_common::drop_log::Rate;
 use portguard_common::policy::Policy;
 
 use crate::allowlist::Allowlist;
@@ -11,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::guard::bpffs::{self, Home};
 use crate::guard::clock::unix_now;
 use crate::guard::counters::Snapshot;
-use crate::guard::instance::{self, Instance, InstanceName, Keep, Origin};
+use crate::guard::instance::{self, Constants, Instance, InstanceName, Keep, Origin};
 use crate::guard::link::{LINK_PIN, PinnedLink, remove_directory};
 use crate::guard::lists::{self, Event, Grace};
 use crate::guard::mapped::Mapped;
@@ -29,11 +30,31 @@ pub struct Options {
     pub audit: bool,
     /// How many sources each CPU remembers, of each address family; the host's default if absent.
     pub sources: Option<u32>,
+    /// How many drops may be logged a second; as before if absent.
+    pub log: Option<LogLimit>,
+}
+
+/// How many drops may be logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogLimit {
+    /// None.
+    Off,
+    /// So many a second, on all CPUs together.
+    PerSecond(u32),
+}
+
+impl LogLimit {
+    fn rate(self, sizes: Sizes) -> Rate {
+        match self {
+            Self::Off => Rate::OFF,
+            Self::PerSecond(lines) => Rate::per_cpu(lines, sizes.cpus()),
+        }
+    }
 }
 
 impl From<&GuardOptions> for Options {
     fn from(&GuardOptions { mode, audit, sources }: &GuardOptions) -> Self {
-        Self { mode, audit, sources }
+        Self { mode, audit, sources, log: None }
     }
 }
 
@@ -87,11 +108,15 @@ fn attach_new(
     remove_directory(&directory)?;
     bpffs::make_directory(&directory)?;
     let mut attach = || {
-        let origin = Origin::New(Sizes::of_this_host(options.sources)?);
-        let instance = Instance::load(&InstanceName::next(&[]).directory(&directory), link_type, origin)?;
+        let sizes = Sizes::of_this_host(options.sources)?;
+        let log_rate = options.log.map_or(Rate::OFF, |log| log.rate(sizes));
+        let constants = Constants { link_type, log_rate };
+        let instance_directory = InstanceName::next(&[]).directory(&directory);
+        let instance = Instance::load(&instance_directory, constants, Origin::New(sizes))?;
         let filled = lists::fill(&directory, &instance, list, tell)?;
         lists::switch(&directory, &instance, &filled)?;
         set_audit(&instance.policy, options.audit);
+        set_log_rate(&instance.policy, log_rate);
         set_attached_at(&instance.policy, unix_now());
         let attachment = mode::attach(interface, instance.program(), instance.identity(), options.mode)?;
         let pin = directory.join(LINK_PIN);
@@ -141,7 +166,8 @@ fn renew(
         .remedy(format!("Run portguard detach {name} and attach again; in between the port is open.")));
     }
     let directory = guard.pinned.directory.clone();
-    let new = prepare(&guard, Keep::PolicyAndCounters)?;
+    let log_rate = options.log.map_or_else(|| log_rate(&guard), |log| log.rate(sizes));
+    let new = prepare(&guard, Keep::PolicyAndCounters, log_rate)?;
     // Both instances share the lists: the new one is filled beside the one in force.
     let filled = list.map(|list| lists::fill(&directory, &new, list, tell)).transpose();
     let filled = filled.inspect_err(|_| abandon(&new))?;
@@ -150,6 +176,7 @@ fn renew(
         lists::switch(&directory, &guard.instance, &filled)?;
     }
     set_audit(&guard.instance.policy, options.audit);
+    set_log_rate(&guard.instance.policy, log_rate);
     instance::remove(old.directory())?;
     Ok(Attached::Renewed)
 }
@@ -157,7 +184,7 @@ fn renew(
 /// Sets the counters of a guard back to zero; what they held at the very end of their time is returned. The caller
 /// holds the lock.
 pub fn reset(guard: Guard) -> Result<Snapshot> {
-    let new = prepare(&guard, Keep::Policy)?;
+    let new = prepare(&guard, Keep::Policy, log_rate(&guard))?;
     let grace = Grace::prepare(&guard.pinned.directory, &new).inspect_err(|_| abandon(&new))?;
     let (_guard, old) = replace(guard, new)?;
     grace.wait();
@@ -168,8 +195,8 @@ pub fn reset(guard: Guard) -> Result<Snapshot> {
 }
 
 /// A new instance beside the live one.
-fn prepare(guard: &Guard, keep: Keep) -> Result<Instance> {
-    let link_type = mode::link_type(guard.interface())?;
+fn prepare(guard: &Guard, keep: Keep, log_rate: Rate) -> Result<Instance> {
+    let constants = Constants { link_type: mode::link_type(guard.interface())?, log_rate };
     let interface = &guard.pinned.directory;
     let taken = InstanceName::list(interface)?;
     for directory in taken.iter().map(|name| name.directory(interface)) {
@@ -178,7 +205,7 @@ fn prepare(guard: &Guard, keep: Keep) -> Result<Instance> {
         }
     }
     let directory = InstanceName::next(&taken).directory(interface);
-    Instance::load(&directory, link_type, Origin::Of(&guard.instance, keep))
+    Instance::load(&directory, constants, Origin::Of(&guard.instance, keep))
 }
 
 /// Removes an instance that never became live; the error that led to it is the one to tell.
@@ -227,6 +254,17 @@ fn set_audit(policy: &Mapped<Policy>, audit: bool) {
     // SAFETY: the element is mapped for as long as `policy` lives, and aligned; the kernel program reads the field in
     // one load.
     unsafe { AtomicU32::from_ptr(&raw mut (*policy).audit) }.store(audit.into(), Ordering::Release);
+}
+
+/// What the program that runs may log.
+fn log_rate(guard: &Guard) -> Rate {
+    guard.instance.policy.read(0).log_rate
+}
+
+fn set_log_rate(policy: &Mapped<Policy>, rate: Rate) {
+    let policy = policy.element(0);
+    // SAFETY: the element is mapped, and the kernel program does not use the field.
+    unsafe { (&raw mut (*policy).log_rate).write_volatile(rate) };
 }
 
 fn set_attached_at(policy: &Mapped<Policy>, time: u64) {

@@ -12,8 +12,10 @@ use portguard_common::address::{V4, V6};
 use portguard_common::epoch::Epoch;
 use portguard_common::layout::Shared;
 use portguard_common::names;
+use portguard_common::rpc::{Request, Requests};
 use portguard_common::sources::{Bucket, Key, Record, Seed, Sighting, WAYS};
 use portguard_common::totals::{Count, Totals};
+use portguard_common::transport::Protocol;
 
 use crate::error::{Error, Result};
 use crate::guard::clock::{Calendar, Clock, unix_now};
@@ -53,6 +55,10 @@ pub struct Snapshot {
     pub sources: Vec<Source>,
     /// Packets of sources that had to make way for others.
     pub unattributed: Count,
+    /// What the packets of `not_allowed` asked for.
+    pub requests: Requests,
+    /// Packets of `not_allowed` that were to be logged, and for which the log had no room.
+    pub not_logged: u64,
 }
 
 /// A source that was denied.
@@ -62,12 +68,20 @@ pub struct Source {
     pub address: IpAddr,
     /// Its packets.
     pub count: Count,
-    /// How many of them were TCP.
-    pub tcp_packets: u64,
+    /// What they asked for.
+    pub requests: Requests,
     /// When the first came, in nanoseconds of Unix time.
     pub first_seen: u64,
     /// When the last came, in nanoseconds of Unix time.
     pub last_seen: u64,
+}
+
+impl Source {
+    /// How many of its packets were TCP.
+    pub fn tcp_packets(&self) -> u64 {
+        let is_tcp = |request: &Request| request.protocol() == Protocol::Tcp;
+        Request::all().filter(is_tcp).map(|request| self.requests[request.index()]).sum()
+    }
 }
 
 impl Snapshot {
@@ -150,7 +164,7 @@ impl Counters {
             sources.push(Source {
                 address,
                 count: sighting.count,
-                tcp_packets: sighting.tcp_packets,
+                requests: sighting.requests,
                 first_seen: calendar.time(sighting.first_seen),
                 last_seen: calendar.time(sighting.last_seen),
             });
@@ -166,6 +180,8 @@ impl Counters {
             would_drop: totals.would_drop,
             sources,
             unattributed,
+            requests: totals.requests,
+            not_logged: totals.not_logged,
         })
     }
 }
@@ -188,7 +204,9 @@ impl Tally {
             .entry(address)
             .and_modify(|sum| {
                 sum.count.add(sighting.count);
-                sum.tcp_packets += sighting.tcp_packets;
+                for (sum, more) in sum.requests.iter_mut().zip(sighting.requests) {
+                    *sum = sum.wrapping_add(more);
+                }
                 sum.first_seen = earlier(sum.first_seen, sighting.first_seen);
                 sum.last_seen = later(sum.last_seen, sighting.last_seen);
             })

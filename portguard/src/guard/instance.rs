@@ -13,6 +13,7 @@ use aya::maps::{Array, MapData};
 use aya::programs::{ProgramError, ProgramInfo, Xdp, loaded_programs};
 use aya::{EbpfLoader, include_bytes_aligned};
 use aya_obj::generated::BPF_F_MMAPABLE;
+use portguard_common::drop_log::Rate;
 use portguard_common::frame::LinkType;
 use portguard_common::index::Front;
 use portguard_common::policy::{Policy, SLOTS};
@@ -29,7 +30,8 @@ use crate::guard::sizes::Sizes;
 /// The kernel half, compiled by the build script.
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/portguard.bpf.o"));
 
-const POLICY_MAPS: [&str; 7] = [
+/// What a new instance always shares with the one before.
+const POLICY_MAPS: [&str; 9] = [
     names::POLICY,
     names::LISTS_V4,
     names::LISTS_V6,
@@ -37,6 +39,8 @@ const POLICY_MAPS: [&str; 7] = [
     names::FRONTS_V6,
     names::INDEXES_V4,
     names::INDEXES_V6,
+    names::LOG_BUCKETS,
+    names::LOG,
 ];
 const COUNTER_MAPS: [&str; 5] =
     [names::TOTALS, names::BUCKETS_V4, names::RECORDS_V4, names::BUCKETS_V6, names::RECORDS_V6];
@@ -86,6 +90,15 @@ pub struct Identity {
     pub name: String,
     /// A hash of its instructions.
     pub tag: u64,
+}
+
+/// What is constant for a loaded program.
+#[derive(Debug, Clone, Copy)]
+pub struct Constants {
+    /// What the frames of the interface begin with.
+    pub link_type: LinkType,
+    /// How much each CPU may log.
+    pub log_rate: Rate,
 }
 
 /// What a new instance begins with.
@@ -140,15 +153,15 @@ impl InstanceName {
 
 impl Instance {
     /// Loads a new instance into a new directory; what it keeps of an old one stays shared with it.
-    pub fn load(directory: &Path, link_type: LinkType, origin: Origin<'_>) -> Result<Self> {
+    pub fn load(directory: &Path, constants: Constants, origin: Origin<'_>) -> Result<Self> {
         bpffs::make_directory(directory)?;
-        Self::load_into(directory, link_type, origin).inspect_err(|_| {
+        Self::load_into(directory, constants, origin).inspect_err(|_| {
             // The first error is the one to tell.
             let _ = remove(directory);
         })
     }
 
-    fn load_into(directory: &Path, link_type: LinkType, origin: Origin<'_>) -> Result<Self> {
+    fn load_into(directory: &Path, constants: Constants, origin: Origin<'_>) -> Result<Self> {
         if let Origin::Of(old, keep) = origin {
             let counters = COUNTER_MAPS.into_iter().chain([names::EPOCH]);
             let counters = counters.filter(|_| keep == Keep::PolicyAndCounters);
@@ -172,13 +185,16 @@ impl Instance {
         for name in POLICY_MAPS.into_iter().chain(COUNTER_MAPS) {
             loader.map_pin_path(name, directory.join(name));
         }
-        let (link_type, bucket_bits) = (link_type as u32, sizes.bucket_bits());
+        let Constants { link_type, log_rate: Rate { interval, depth } } = constants;
+        let (link_type, log_rate, bucket_bits) = (link_type as u32, [interval, depth], sizes.bucket_bits());
         loader
             .override_global("LINK_TYPE", &link_type, true)
+            .override_global("LOG_RATE", &log_rate, true)
             .override_global("BUCKET_BITS", &bucket_bits, true)
             .override_global("SEED", &seed, true)
             .map_max_entries(names::FRONTS_V4, SLOTS as u32)
             .map_max_entries(names::FRONTS_V6, SLOTS as u32)
+            .map_max_entries(names::LOG_BUCKETS, sizes.cpus())
             .map_max_entries(names::TOTALS, sizes.cpus())
             .map_max_entries(names::BUCKETS_V4, sizes.buckets())
             .map_max_entries(names::BUCKETS_V6, sizes.buckets())

@@ -3,14 +3,14 @@
 use std::cmp::Reverse;
 use std::fmt::Write as _;
 
-use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use portguard_common::totals::Count;
 use serde::Serialize;
 
 use crate::cli::SortKey;
 use crate::guard::{Snapshot, Source};
-use crate::output::time;
+use crate::output::calls::Calls;
+use crate::output::{table, time};
 
 /// The document of `stats --json`. Fields may be added; none is renamed or removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -55,6 +55,10 @@ pub struct Totals {
     pub would_drop: Packets,
     /// `dropped` and `would_drop`, by their reason.
     pub by_reason: ByReason,
+    /// What the packets of `by_reason.not_allowed` asked for.
+    pub calls: Calls,
+    /// Packets of `by_reason.not_allowed` for which the log of drops had no room (`run --log-drops`).
+    pub not_logged: u64,
 }
 
 /// Why packets were dropped, or would have been.
@@ -102,6 +106,8 @@ pub struct SourceRow {
     pub first_seen: String,
     /// RFC 3339.
     pub last_seen: String,
+    /// What they asked for.
+    pub calls: Calls,
 }
 
 /// Sources that are not shown.
@@ -157,6 +163,8 @@ impl Interface {
                     malformed: snapshot.malformed.into(),
                     too_many_headers: snapshot.too_many_headers.into(),
                 },
+                calls: snapshot.requests.into(),
+                not_logged: snapshot.not_logged,
             },
             sources: sources.iter().map(SourceRow::from).collect(),
             not_shown,
@@ -180,10 +188,11 @@ impl From<&Source> for SourceRow {
             source: source.address.to_string(),
             packets: source.count.packets,
             bytes: source.count.bytes,
-            udp_packets: source.count.packets.saturating_sub(source.tcp_packets),
-            tcp_packets: source.tcp_packets,
+            udp_packets: source.count.packets.saturating_sub(source.tcp_packets()),
+            tcp_packets: source.tcp_packets(),
             first_seen: time::seconds(source.first_seen),
             last_seen: time::seconds(source.last_seen),
+            calls: source.requests.into(),
         }
     }
 }
@@ -198,7 +207,7 @@ fn interface_text(interface: &Interface) -> String {
     let state = if interface.enforcing { "enforcing" } else { "audit only, nothing is dropped" };
     let mut text = format!("{}: {state}, {mode} mode, counting since {since}\n", interface.interface);
 
-    let mut table = table(["", "packets", "bytes"]);
+    let mut table = with_numbers(["", "packets", "bytes"]);
     let mut row = |name: &str, Packets { packets, bytes }: Packets| {
         table.add_row([name.to_owned(), packets.to_string(), bytes.to_string()]);
     };
@@ -218,11 +227,23 @@ fn interface_text(interface: &Interface) -> String {
             row(name, count);
         }
     }
-    text += &indented(&table);
+    text += &table::indented(&table);
+    if let Some(calls) = totals.calls.text() {
+        text += "\n";
+        text += &calls;
+    }
 
     if !interface.sources.is_empty() {
-        let mut table =
-            self::table(["denied source", "packets", "bytes", "UDP", "TCP", "first seen", "last seen"]);
+        let mut table = with_numbers([
+            "denied source",
+            "packets",
+            "bytes",
+            "UDP",
+            "TCP",
+            "mostly",
+            "first seen",
+            "last seen",
+        ]);
         for source in &interface.sources {
             table.add_row([
                 source.source.clone(),
@@ -230,12 +251,13 @@ fn interface_text(interface: &Interface) -> String {
                 source.bytes.to_string(),
                 source.udp_packets.to_string(),
                 source.tcp_packets.to_string(),
+                source.calls.mostly().to_owned(),
                 source.first_seen.clone(),
                 source.last_seen.clone(),
             ]);
         }
         text += "\n";
-        text += &indented(&table);
+        text += &table::indented(&table);
     }
     let NotShown { sources, packets, bytes } = interface.not_shown;
     // Writing to a string does not fail.
@@ -251,11 +273,10 @@ fn interface_text(interface: &Interface) -> String {
     text
 }
 
-fn table<const N: usize>(header: [&str; N]) -> Table {
-    let mut table = Table::new();
-    table.load_style(NOTHING).set_header(header);
+/// A table whose second to fifth columns are numbers.
+fn with_numbers<const N: usize>(header: [&str; N]) -> Table {
+    let mut table = table::new(header);
     for (index, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((0, 2));
         if (1..5).contains(&index) {
             column.set_cell_alignment(CellAlignment::Right);
         }
@@ -263,48 +284,20 @@ fn table<const N: usize>(header: [&str; N]) -> Table {
     table
 }
 
-fn indented(table: &Table) -> String {
-    table.lines().map(|line| format!("  {}\n", line.trim_end())).collect()
-}
-
 /// The denied sources as comma-separated values (RFC 4180), with a header line.
 pub fn csv(document: &Document) -> Result<String, csv::Error> {
-    #[derive(Serialize)]
-    struct Row<'a> {
-        interface: &'a str,
-        source: &'a str,
-        packets: u64,
-        bytes: u64,
-        udp_packets: u64,
-        tcp_packets: u64,
-        first_seen: &'a str,
-        last_seen: &'a str,
-    }
-    let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
-    writer.write_record([
-        "interface",
-        "source",
-        "packets",
-        "bytes",
-        "udp_packets",
-        "tcp_packets",
-        "first_seen",
-        "last_seen",
-    ])?;
+    const COLUMNS: [&str; 8] =
+        ["interface", "source", "packets", "bytes", "udp_packets", "tcp_packets", "first_seen", "last_seen"];
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(COLUMNS.map(str::to_owned).into_iter().chain(Calls::columns()))?;
     for interface in &document.interfaces {
         for source in &interface.sources {
-            let SourceRow { source, packets, bytes, udp_packets, tcp_packets, first_seen, last_seen } =
+            let SourceRow { source, packets, bytes, udp_packets, tcp_packets, first_seen, last_seen, calls } =
                 source;
-            writer.serialize(Row {
-                interface: &interface.interface,
-                source,
-                packets: *packets,
-                bytes: *bytes,
-                udp_packets: *udp_packets,
-                tcp_packets: *tcp_packets,
-                first_seen,
-                last_seen,
-            })?;
+            let numbers = [packets, bytes, udp_packets, tcp_packets].map(u64::to_string);
+            let fields =
+                [&interface.interface, source].into_iter().chain(&numbers).chain([first_seen, last_seen]);
+            writer.write_record(fields.cloned().chain(calls.cells()))?;
         }
     }
     let bytes = writer.into_inner().map_err(csv::IntoInnerError::into_error)?;

@@ -30,9 +30,9 @@ impl<A: Address> Court<A> for Host {
         let expect = match verdict {
             Verdict::Pass => Expect::Pass,
             Verdict::Allow => Expect::Allowed,
-            Verdict::Deny(knock) => Expect::Denied(
-                knock.source.ip(),
-                match knock.protocol {
+            Verdict::Deny(denied) => Expect::Denied(
+                denied.source.ip(),
+                match denied.request.protocol() {
                     transport::Protocol::Udp => Protocol::Udp,
                     transport::Protocol::Tcp => Protocol::Tcp,
                 },

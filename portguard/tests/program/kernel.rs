@@ -285,7 +285,7 @@ fn moved(before: &Snapshot, after: &Snapshot) -> Vec<(Moved, i128)> {
         for source in &snapshot.sources {
             values.push((Moved::Source(source.address, Unit::Packets), source.count.packets.into()));
             values.push((Moved::Source(source.address, Unit::Bytes), source.count.bytes.into()));
-            values.push((Moved::SourceTcp(source.address), source.tcp_packets.into()));
+            values.push((Moved::SourceTcp(source.address), source.tcp_packets().into()));
         }
         values
     };

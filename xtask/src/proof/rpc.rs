@@ -7,16 +7,21 @@ use onc_rpc::{CallBody, RpcMessage};
 /// `msg_type`, versions, program and procedure: up to there a call has to be whole.
 const FIXED_PART: usize = 24;
 
-/// What is asked for, by the name of the procedure or of its kind; `None` for a segment that is too short to ask.
-pub fn procedure(transport: &[u8], is_tcp: bool) -> Option<&'static str> {
-    if is_tcp {
-        let header = TcpHeaderSlice::from_slice(transport).ok()?;
-        let record = transport[header.slice().len()..].get(4..)?;
-        return record.get(..FIXED_PART).map(message);
-    }
-    let Ok(header) = UdpHeaderSlice::from_slice(transport) else { return Some("not RPC") };
+/// What is asked for, by the name of the procedure or of its kind.
+pub fn procedure(transport: &[u8], is_tcp: bool) -> &'static str {
+    let fixed_part = if is_tcp { of_segment(transport) } else { of_datagram(transport) };
+    fixed_part.map_or("not RPC", message)
+}
+
+fn of_datagram(transport: &[u8]) -> Option<&[u8]> {
+    let header = UdpHeaderSlice::from_slice(transport).ok()?;
     let datagram = &transport[..usize::from(header.length()).min(transport.len())];
-    Some(datagram.get(8..8 + FIXED_PART).map_or("not RPC", message))
+    datagram.get(8..8 + FIXED_PART)
+}
+
+fn of_segment(transport: &[u8]) -> Option<&[u8]> {
+    let header = TcpHeaderSlice::from_slice(transport).ok()?;
+    transport[header.slice().len()..].get(4..4 + FIXED_PART)
 }
 
 /// What the message asks for that begins like this.

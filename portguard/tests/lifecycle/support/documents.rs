@@ -80,6 +80,8 @@ pub(crate) struct Totals {
     pub(crate) dropped: Count,
     pub(crate) would_drop: Count,
     pub(crate) by_reason: ByReason,
+    pub(crate) calls: Calls,
+    pub(crate) not_logged: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -101,6 +103,27 @@ pub(crate) struct Source {
     pub(crate) tcp_packets: u64,
     pub(crate) first_seen: String,
     pub(crate) last_seen: String,
+    pub(crate) calls: Calls,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Calls {
+    pub(crate) udp: ByProcedure,
+    pub(crate) tcp_best_effort: ByProcedure,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ByProcedure {
+    pub(crate) null: u64,
+    pub(crate) getaddr: u64,
+    pub(crate) dump: u64,
+    pub(crate) callit: u64,
+    pub(crate) getstat: u64,
+    pub(crate) set: u64,
+    pub(crate) other_rpc: u64,
+    pub(crate) not_rpc: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

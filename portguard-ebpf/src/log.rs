@@ -1,0 +1,74 @@
+//! Writes a sample of the denied packets into the ring that the service reads.
+//!
+//! The rate is a constant of the loaded program: where it is zero, the verifier sees that nothing here is ever reached,
+//! and leaves it out.
+
+use aya_ebpf::bindings::xdp_md;
+use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
+use aya_ebpf::programs::XdpContext;
+use portguard_common::cursor::Cursor as _;
+use portguard_common::drop_log::{Event, Rate};
+
+use crate::accounting;
+use crate::court;
+use crate::denied::Packed;
+use crate::family::Family;
+use crate::maps::{self, LOG, LOG_BUCKETS};
+use crate::packet;
+
+/// Logs a denied packet, if there is a log and it has room.
+#[inline(always)]
+pub(crate) fn denied<A: Family>(ctx: *mut xdp_md, source: A, packet: Packed) {
+    if maps::log_rate() != Rate::OFF {
+        let [first, second] = source.words();
+        portguard_log(ctx, first, second, packet.word() | u64::from(A::VERSION) << VERSION_SHIFT);
+    }
+}
+
+/// Above what a [`Packed`] uses.
+const VERSION_SHIFT: u32 = 56;
+
+/// A BPF global function, so that the verifier checks it once. The source as [`Event::source`]; a [`Packed`] with the
+/// version of IP. Returns 0.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn portguard_log(ctx: *mut xdp_md, first: u64, second: u64, packed: u64) -> u32 {
+    let cpu = accounting::cpu();
+    let packet = Packed::from_word(packed);
+    if !write(ctx, cpu, [first, second], packet, (packed >> VERSION_SHIFT) as u8)
+        && let Some(totals) = accounting::totals_of(cpu)
+    {
+        totals.not_logged = totals.not_logged.wrapping_add(1);
+    }
+    0
+}
+
+/// Whether there was room.
+#[inline(always)]
+fn write(ctx: *mut xdp_md, cpu: u32, source: [u64; 2], packet: Packed, ip_version: u8) -> bool {
+    // SAFETY: the helper has no preconditions.
+    let at = unsafe { bpf_ktime_get_ns() };
+    let Some(bucket) = LOG_BUCKETS.get_ptr_mut(cpu) else { return false };
+    // SAFETY: the map holds zeroed or written buckets, and no other CPU writes to this CPU's.
+    if !unsafe { &mut *bucket }.take(at, maps::log_rate()) {
+        return false;
+    }
+    let Some(mut entry) = LOG.reserve(0) else { return false };
+    let port_be = packet::first_buffer(&XdpContext::new(ctx))
+        .at(packet.header())
+        .and_then(|mut header| header.read::<[u8; 2]>())
+        .unwrap_or_default();
+    entry.write(Event {
+        at,
+        source,
+        // SAFETY: the context is the kernel's.
+        ifindex: unsafe { (*ctx).ingress_ifindex },
+        bytes: packet.bytes() as u32,
+        port_be,
+        ip_version,
+        request: packet.request().index() as u8,
+        dropped: u32::from(!court::is_audit()),
+    });
+    entry.submit(0);
+    true
+}
