@@ -32,7 +32,7 @@ impl<A: Address> Court<A> for Clerk {
 
     fn settle(&self, verdict: Verdict<A>, link_header_len: usize) -> Self::Outcome {
         let finding = match verdict {
-            Verdict::Pass | Verdict::Allow => Finding::Other,
+            Verdict::Pass | Verdict::Allow { .. } => Finding::Other,
             Verdict::Deny(denied) => Finding::Knock {
                 source: denied.source.ip(),
                 is_tcp: denied.request.protocol() == Protocol::Tcp,
@@ -41,7 +41,7 @@ impl<A: Address> Court<A> for Clerk {
             Verdict::Reject(Fault::Malformed) => Finding::Malformed,
             Verdict::Reject(Fault::TooManyHeaders) => Finding::TooManyHeaders,
         };
-        (finding, matches!(verdict, Verdict::Allow), link_header_len)
+        (finding, matches!(verdict, Verdict::Allow { .. }), link_header_len)
     }
 }
 

@@ -73,8 +73,8 @@ impl Cursor for Linear<'_> {
         let header = *self;
         self.skip(size_of::<T>())?;
         // SAFETY: `skip` has shown that `size_of::<T>()` bytes from the old position on lie in the frame, which is
-        // readable; `Wire` types have alignment 1 and take any bytes.
-        Some(unsafe { header.position.cast::<T>().read() })
+        // readable; `Wire` types take any bytes.
+        Some(unsafe { header.position.cast::<T>().read_unaligned() })
     }
 
     #[inline(always)]

@@ -15,7 +15,8 @@
 //! Tables may skip bits that all their ranges have in common. An address that differs in them still ends in a leaf that
 //! does not have it, or at [`Node::DENIED`], because leaves hold whole ranges.
 //!
-//! Tables and leaves lie in lines of one or two cache lines ([`Indexed::Line`]).
+//! Tables and leaves lie in lines of one or two cache lines ([`Indexed::Line`]). The lines of a list of up to a few
+//! thousand entries follow the front; those of a longer one are in a map of their own, and take a call each to get at.
 
 use crate::address::{Address, V4, V6};
 use crate::layout::Shared;
@@ -26,22 +27,45 @@ pub const MAX_DEPTH: usize = 8;
 /// How many of the first bits of an address the front looks at.
 pub const FRONT_BITS: u32 = 16;
 
+/// How many lines fit into a [`Front`].
+pub const LINES_IN_FRONT: usize = 1024;
+
 /// The first step of a look-up; one for each address family and slot of lists.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
-pub struct Front {
+pub struct Front<A: Indexed> {
     /// Where to go on: a [`Node`].
     pub root: u64,
+    /// 1 if the root leads into the lines below, 0 if it leads into the map.
+    pub has_lines: u64,
     /// Zero: keeps what follows at a multiple of a cache line.
-    pub reserved: [u64; 7],
+    pub reserved: [u64; 6],
     /// Two bits for each value of the first [`FRONT_BITS`] of an address, four values to a byte: one of [`mod@hint`].
     pub hints: [u8; 1 << (FRONT_BITS - 2)],
+    /// Tables and leaves.
+    pub lines: [A::Line; LINES_IN_FRONT],
 }
 
 // SAFETY: integers without padding (asserted below); zeroes leave everything to the tries.
-unsafe impl Shared for Front {}
+unsafe impl<A: Indexed> Shared for Front<A> {}
 
-const _: () = assert!(size_of::<Front>() == 64 + (1 << 14));
+const _: () = assert!(size_of::<Front<V4>>() == 64 + (1 << 14) + 64 * LINES_IN_FRONT);
+const _: () = assert!(size_of::<Front<V6>>() == 64 + (1 << 14) + 128 * LINES_IN_FRONT);
+
+impl<A: Indexed> Front<A> {
+    /// A front without lines.
+    pub const fn new(root: Node, hints: [u8; 1 << (FRONT_BITS - 2)]) -> Self {
+        Self { root: root.0, has_lines: 0, reserved: [0; 6], hints, lines: [A::EMPTY; LINES_IN_FRONT] }
+    }
+}
+
+/// The lines in a front.
+impl<A: Indexed> Lines<A> for Front<A> {
+    #[inline(always)]
+    fn line(&self, number: u32) -> Option<&A::Line> {
+        self.lines.get(number as usize % LINES_IN_FRONT)
+    }
+}
 
 /// What the front says.
 pub mod hint {
@@ -95,7 +119,10 @@ impl Node {
 /// An address as the index sees it.
 pub trait Indexed: Address {
     /// Some ranges of a leaf, or some nodes of a table.
-    type Line: Shared + AsRef<[u64]> + AsMut<[u64]>;
+    type Line: Shared + core::fmt::Debug + AsRef<[u64]> + AsMut<[u64]>;
+
+    /// A line of zeroes.
+    const EMPTY: Self::Line;
 
     /// How many nodes a line holds, as binary logarithm.
     const LINE_BITS: u32;
@@ -113,6 +140,8 @@ pub trait Indexed: Address {
 /// IPv4. A range is one word: the first address in its upper half, the last one in the lower.
 impl Indexed for V4 {
     type Line = [u64; 8];
+
+    const EMPTY: [u64; 8] = [0; 8];
 
     const LINE_BITS: u32 = 3;
     const RANGES: usize = 8;
@@ -140,6 +169,8 @@ impl Indexed for V4 {
 /// IPv6. A range is four words: the halves of the first address, and those of the last.
 impl Indexed for V6 {
     type Line = [u64; 16];
+
+    const EMPTY: [u64; 16] = [0; 16];
 
     const LINE_BITS: u32 = 4;
     const RANGES: usize = 4;
@@ -176,7 +207,7 @@ pub trait Lines<A: Indexed> {
 
 /// What the front says about an address: one of [`mod@hint`].
 #[inline(always)]
-pub fn hint<A: Indexed>(front: &Front, address: A) -> u8 {
+pub fn hint<A: Indexed>(front: &Front<A>, address: A) -> u8 {
     let first = (address.half(false) >> (64 - FRONT_BITS)) as usize;
     front.hints[first / 4 % front.hints.len()] >> (first % 4 * 2) & 3
 }

@@ -1,6 +1,6 @@
 //! IPv4 (RFC 791), as far as it decides which port a packet is for.
 //!
-//! The total length and the checksum are not looked at: Linux drops a packet whose length or checksum is wrong whatever
+//! The total length and the checksum have no part in the verdict: Linux drops a packet whose length or checksum is wrong whatever
 //! the verdict, and leaves the length at zero in the largest packets that it puts together itself (BIG TCP), which
 //! generic XDP sees.
 
@@ -9,15 +9,15 @@ use crate::cursor::Cursor;
 use crate::ipv6::{self, Chain, ChainStep};
 use crate::layout::Wire;
 use crate::transport::{self, Protocol};
-use crate::verdict::{Fault, Knock};
+use crate::verdict::{Fault, Knock, UNDECLARED};
 
 /// RFC 791, section 3.1.
 #[derive(Clone, Copy, Debug)]
-#[repr(C)]
+#[repr(C, align(4))]
 struct Header {
     version_ihl: u8,
     _dscp_ecn: u8,
-    _total_length_be: [u8; 2],
+    total_length_be: [u8; 2],
     _identification_be: [u8; 2],
     flags_fragment_offset_be: [u8; 2],
     _time_to_live: u8,
@@ -27,7 +27,7 @@ struct Header {
     _destination: [u8; 4],
 }
 
-// SAFETY: `repr(C)`, bytes and byte arrays only.
+// SAFETY: `repr(C)`, bytes and byte arrays only, without padding.
 unsafe impl Wire for Header {}
 
 const HEADER_LEN: usize = 20;
@@ -59,7 +59,21 @@ pub(crate) fn knock<C: Cursor>(mut cursor: C, step: &impl ChainStep) -> Result<O
         },
     };
     if transport::is_for_guarded_port(cursor)? {
-        return Ok(Some(Knock { source: V4::from_wire(header.source), protocol, header: cursor }));
+        let source = V4::from_wire(header.source);
+        return Ok(Some(Knock {
+            source,
+            protocol,
+            header: cursor,
+            declared_len: declared_len(header.total_length_be),
+        }));
     }
     Ok(None)
+}
+
+#[inline(always)]
+fn declared_len(total_length_be: [u8; 2]) -> usize {
+    match u16::from_be_bytes(total_length_be) {
+        0 => UNDECLARED,
+        length => length.into(),
+    }
 }

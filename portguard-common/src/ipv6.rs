@@ -11,7 +11,7 @@ use crate::address::{Address as _, V6};
 use crate::cursor::Cursor;
 use crate::layout::Wire;
 use crate::transport::{self, Protocol};
-use crate::verdict::{Fault, Knock};
+use crate::verdict::{Fault, Knock, UNDECLARED};
 
 /// How many extension headers may stand in front of TCP or UDP. RFC 8200 has seven kinds and asks that each stand
 /// once (destination options twice); Linux walks on without a limit.
@@ -28,18 +28,18 @@ const MOBILITY: u8 = 135;
 
 /// RFC 8200, section 3.
 #[derive(Clone, Copy, Debug)]
-#[repr(C)]
+#[repr(C, align(8))]
 struct Header {
     version_class: u8,
     _class_flow_be: [u8; 3],
-    _payload_length_be: [u8; 2],
+    payload_length_be: [u8; 2],
     next_header: u8,
     _hop_limit: u8,
     source: [u8; 16],
     _destination: [u8; 16],
 }
 
-// SAFETY: `repr(C)`, bytes and byte arrays only.
+// SAFETY: `repr(C)`, bytes and byte arrays only, without padding.
 unsafe impl Wire for Header {}
 
 const _: () = assert!(size_of::<Header>() == 40);
@@ -57,7 +57,7 @@ struct ExtensionHeader {
     _rest: [u8; 4],
 }
 
-// SAFETY: `repr(C)`, bytes and byte arrays only.
+// SAFETY: `repr(C)`, bytes and byte arrays only, without padding.
 unsafe impl Wire for ExtensionHeader {}
 
 const EXTENSION_HEADER_LEN: usize = size_of::<ExtensionHeader>();
@@ -196,7 +196,21 @@ pub(crate) fn knock<C: Cursor>(mut cursor: C, step: &impl ChainStep) -> Result<O
         },
     };
     if transport::is_for_guarded_port(cursor)? {
-        return Ok(Some(Knock { source: V6::from_wire(header.source), protocol, header: cursor }));
+        let source = V6::from_wire(header.source);
+        return Ok(Some(Knock {
+            source,
+            protocol,
+            header: cursor,
+            declared_len: declared_len(header.payload_length_be),
+        }));
     }
     Ok(None)
+}
+
+#[inline(always)]
+fn declared_len(payload_length_be: [u8; 2]) -> usize {
+    match u16::from_be_bytes(payload_length_be) {
+        0 => UNDECLARED,
+        length => size_of::<Header>() + usize::from(length),
+    }
 }

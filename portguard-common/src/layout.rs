@@ -2,9 +2,12 @@
 
 /// A header as it stands on the wire: any bytes are a valid value, at any address.
 ///
+/// Copies of a header that are long enough have an alignment of their own, for the kernel's stack, where the verifier
+/// wants each access aligned.
+///
 /// # Safety
 ///
-/// The type must be `repr(C)`, made of bytes and byte arrays only: alignment 1, no padding, no invalid values.
+/// The type must be `repr(C)`, made of bytes and byte arrays only, without padding.
 pub unsafe trait Wire: Copy {}
 
 /// A record in a map that the kernel program and the loader share.

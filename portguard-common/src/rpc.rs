@@ -70,7 +70,7 @@ impl Procedure {
 
 /// RFC 768.
 #[derive(Clone, Copy, Debug)]
-#[repr(C)]
+#[repr(C, align(8))]
 struct UdpHeader {
     _ports: [u8; 4],
     length_be: [u8; 2],
@@ -82,7 +82,7 @@ unsafe impl Wire for UdpHeader {}
 
 /// RFC 9293, section 3.1, without options.
 #[derive(Clone, Copy, Debug)]
-#[repr(C)]
+#[repr(C, align(4))]
 struct TcpHeader {
     _ports: [u8; 4],
     _numbers: [u8; 8],
@@ -94,12 +94,12 @@ struct TcpHeader {
     _urgent_be: [u8; 2],
 }
 
-// SAFETY: `repr(C)`, bytes and byte arrays only.
+// SAFETY: `repr(C)`, bytes and byte arrays only, without padding.
 unsafe impl Wire for TcpHeader {}
 
 /// The fixed part of a call (RFC 5531, section 9); credentials, verifier and arguments follow.
 #[derive(Clone, Copy, Debug)]
-#[repr(C)]
+#[repr(C, align(8))]
 struct CallHeader {
     _xid: [u8; 4],
     message_type_be: [u8; 4],

@@ -180,13 +180,6 @@ pub trait Records {
 
 impl Record {
     #[inline(always)]
-    fn of_one<K>(event: &Event<K>) -> Self {
-        let mut record = Self::default();
-        record.add(event);
-        record
-    }
-
-    #[inline(always)]
     fn add<K>(&mut self, event: &Event<K>) {
         self.count.add_packet(event.bytes);
         self.last_seen = event.now;
@@ -221,7 +214,9 @@ impl<K: Key> Bucket<K> {
             record.add(event);
             return;
         }
-        *record = Record { count: self.count_of_single(way), ..Record::default() };
+        // In place: the stack of the kernel program is small.
+        *record = Record::default();
+        record.count = self.count_of_single(way);
         record.requests[state::request(self.states[way]).index()] = 1;
         record.add(event);
         // The record is complete before a reader is told to look at it.
@@ -273,7 +268,8 @@ impl<K: Key> Bucket<K> {
             // Only in a frame of several buffers: too long for the bucket to remember.
             Err(_) => match records.record(way) {
                 Some(record) => {
-                    *record = Record::of_one(event);
+                    *record = Record::default();
+                    record.add(event);
                     state::ESTABLISHED
                 }
                 None => {

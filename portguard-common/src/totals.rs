@@ -4,7 +4,8 @@ use crate::layout::Shared;
 use crate::rpc::{REQUESTS, Requests};
 use crate::verdict::Fault;
 
-/// Packets, and the bytes they have from the IP header on (link headers do not count, padding does).
+/// Packets, and the bytes they have from the IP header on (link headers do not count, padding does). Of a packet that
+/// says that it ends in the first of several buffers, the others are not counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Count {

@@ -28,6 +28,8 @@ pub(crate) struct Knock<A, C> {
     pub(crate) protocol: Protocol,
     /// Where its header begins.
     pub(crate) header: C,
+    /// See [`Denied::declared_len`].
+    pub(crate) declared_len: usize,
 }
 
 /// A TCP segment or UDP datagram that is denied.
@@ -39,7 +41,12 @@ pub struct Denied<A> {
     pub request: Request,
     /// Where its header begins: bytes from the start of the frame on.
     pub header: usize,
+    /// How long the packet is by what its IP header says, in bytes; [`UNDECLARED`] if it does not say.
+    pub declared_len: usize,
 }
+
+/// The length of a packet that does not say how long it is: a jumbogram, or one that Linux has put together.
+pub const UNDECLARED: usize = usize::MAX;
 
 /// What becomes of a frame while the guard enforces. `A` is the kind of its source address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +54,10 @@ pub enum Verdict<A> {
     /// Not the guard's business: passes, uncounted.
     Pass,
     /// For the guarded port, from a source on the allowlist: passes.
-    Allow,
+    Allow {
+        /// See [`Denied::declared_len`].
+        declared_len: usize,
+    },
     /// For the guarded port, from a source that no entry covers: dropped.
     Deny(Denied<A>),
     /// Dropped whatever its source.
@@ -97,12 +107,13 @@ fn settle<A: Address, K: Cursor, C: Court<A>>(
     let settle = |verdict| court.settle(verdict, packet.offset());
     match knock {
         Ok(None) => settle(Verdict::Pass),
-        Ok(Some(knock)) if court.covers(knock.source) => settle(Verdict::Allow),
-        Ok(Some(Knock { source, protocol, header })) => settle(Verdict::Deny(Denied {
-            source,
-            request: Request::of(header, protocol),
-            header: header.offset(),
-        })),
+        Ok(Some(Knock { source, declared_len, .. })) if court.covers(source) => {
+            settle(Verdict::Allow { declared_len })
+        }
+        Ok(Some(Knock { source, protocol, header, declared_len })) => {
+            let request = Request::of(header, protocol);
+            settle(Verdict::Deny(Denied { source, request, header: header.offset(), declared_len }))
+        }
         Err(fault) => settle(Verdict::Reject(fault)),
     }
 }

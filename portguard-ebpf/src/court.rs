@@ -5,10 +5,10 @@ use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::programs::XdpContext;
 use portguard_common::index::hint;
 use portguard_common::policy::Policy;
-use portguard_common::verdict::{Court, Fault, Verdict};
+use portguard_common::verdict::{Court, Fault, UNDECLARED, Verdict};
 
 use crate::accounting::Account;
-use crate::denied::Packed;
+use crate::denied::{self, Packed};
 use crate::family::Family;
 use crate::maps::POLICY;
 use crate::packet;
@@ -31,19 +31,28 @@ pub(crate) enum Extent {
 }
 
 impl KernelCourt {
-    /// The length of the whole frame. Asked only when it matters: most frames are somebody else's business.
+    /// The length of the packet that begins `start` bytes into the frame, up to the end of the frame.
+    ///
+    /// Asking for the length of a frame in several buffers takes a call, and calls are what costs most on processors
+    /// that need a safe return. A packet that by its own account ends in the first buffer has no others.
     #[inline(always)]
-    fn frame_len(&self) -> u64 {
+    fn packet_len(&self, start: usize, declared: usize) -> u64 {
         let ctx = XdpContext::new(self.ctx);
+        let in_first_buffer = packet::first_len(&ctx) - start as u64;
         match self.extent {
-            Extent::OneBuffer => packet::first_len(&ctx),
-            Extent::FirstBuffer | Extent::AllBuffers => packet::len(&ctx),
+            Extent::OneBuffer => in_first_buffer,
+            Extent::FirstBuffer if declared as u64 <= in_first_buffer => in_first_buffer,
+            Extent::FirstBuffer | Extent::AllBuffers => packet::len(&ctx) - start as u64,
         }
     }
 
+    /// Whether there is more of that packet behind the first buffer, and has not been looked at.
     #[inline(always)]
-    fn goes_on(&self) -> bool {
-        self.extent == Extent::FirstBuffer && packet::goes_on(&XdpContext::new(self.ctx))
+    fn goes_on(&self, start: usize, declared: usize) -> bool {
+        let ctx = XdpContext::new(self.ctx);
+        self.extent == Extent::FirstBuffer
+            && declared as u64 > packet::first_len(&ctx) - start as u64
+            && packet::goes_on(&ctx)
     }
 }
 
@@ -66,25 +75,30 @@ impl<A: Family + PartialEq> Court<A> for KernelCourt {
 
     #[inline(always)]
     fn settle(&self, verdict: Verdict<A>, link_header_len: usize) -> u32 {
-        let may_go_on = match verdict {
-            Verdict::Pass => return XDP_PASS,
-            Verdict::Allow => false,
-            Verdict::Deny(denied) => denied.request.is_not_rpc(),
-            Verdict::Reject(fault) => fault == Fault::Truncated,
-        };
-        if may_go_on && self.goes_on() {
-            return crate::portguard_scattered(self.ctx);
-        }
-        let bytes = self.frame_len() - link_header_len as u64;
         match verdict {
             Verdict::Pass => XDP_PASS,
-            Verdict::Allow => {
-                Account::open(bytes).allowed();
+            Verdict::Allow { declared_len } => {
+                Account::open(self.packet_len(link_header_len, declared_len)).allowed();
                 XDP_PASS
             }
-            Verdict::Deny(denied) => denied.source.denied(self.ctx, Packed::new(&denied, bytes)),
+            Verdict::Deny(denied) => {
+                if denied.request.is_not_rpc() && self.goes_on(link_header_len, denied.declared_len) {
+                    return crate::portguard_scattered(self.ctx);
+                }
+                let packet = Packed::new(&denied, self.packet_len(link_header_len, denied.declared_len));
+                match self.extent {
+                    // Rare, and short of stack.
+                    Extent::AllBuffers => denied.source.denied(self.ctx, packet),
+                    Extent::OneBuffer | Extent::FirstBuffer => {
+                        denied::settle(self.ctx, denied.source, packet)
+                    }
+                }
+            }
             Verdict::Reject(fault) => {
-                let mut account = Account::open(bytes);
+                if fault == Fault::Truncated && self.goes_on(link_header_len, UNDECLARED) {
+                    return crate::portguard_scattered(self.ctx);
+                }
+                let mut account = Account::open(self.packet_len(link_header_len, UNDECLARED));
                 account.rejected(fault);
                 refuse(account)
             }

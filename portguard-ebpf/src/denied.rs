@@ -1,7 +1,7 @@
 //! What becomes of a denied packet: it is counted, perhaps logged, and dropped.
 //!
-//! In BPF global functions, so that the verifier checks them once and not with each of the ways that lead here, and so
-//! that their variables are not on the stack of those ways.
+//! Inline in the common case. The BPF global functions are for the others: the verifier checks them once and not with
+//! each of the ways that lead here, and their variables are not on the stack of those ways.
 
 use aya_ebpf::bindings::xdp_md;
 use portguard_common::address::V4;
@@ -58,18 +58,19 @@ impl Packed {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn portguard_denied_v4(ctx: *mut xdp_md, source: V4, packed: u64) -> u32 {
-    denied(ctx, source, Packed::from_word(packed))
+    settle(ctx, source, Packed::from_word(packed))
 }
 
 /// For IPv6; the halves of the source, and a [`Packed`]. Returns the action.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn portguard_denied_v6(ctx: *mut xdp_md, first: u64, second: u64, packed: u64) -> u32 {
-    denied(ctx, [first, second], Packed::from_word(packed))
+    settle(ctx, [first, second], Packed::from_word(packed))
 }
 
+/// Returns the action.
 #[inline(always)]
-fn denied<A: Family>(ctx: *mut xdp_md, source: A, packet: Packed) -> u32 {
+pub(crate) fn settle<A: Family>(ctx: *mut xdp_md, source: A, packet: Packed) -> u32 {
     let mut account = Account::open(packet.bytes());
     account.denied(source, packet.request());
     log::denied(ctx, source, packet);

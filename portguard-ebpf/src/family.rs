@@ -27,7 +27,7 @@ pub(crate) trait Family: Key + Indexed + 'static {
     /// The allowlists.
     fn lists() -> &'static Lists<Self>;
     /// What the indexes of the allowlists begin with.
-    fn fronts() -> &'static Cells<Front>;
+    fn fronts() -> &'static Cells<Front<Self>>;
     /// The tables and leaves of the indexes.
     fn indexes() -> &'static Indexes<Self>;
     /// The source table.
@@ -61,7 +61,7 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn fronts() -> &'static Cells<Front> {
+    fn fronts() -> &'static Cells<Front<Self>> {
         &FRONTS_V4
     }
 
@@ -108,7 +108,7 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn fronts() -> &'static Cells<Front> {
+    fn fronts() -> &'static Cells<Front<Self>> {
         &FRONTS_V6
     }
 

@@ -33,7 +33,11 @@ fn covers<A: Family>(slot: u32, source: A) -> bool {
 
 #[inline(always)]
 fn search<A: Family>(slot: u32, source: A) -> Option<bool> {
-    let root = Node(A::fronts().get(slot)?.root);
+    let front = A::fronts().get(slot)?;
+    let root = Node(front.root);
+    if front.has_lines != 0 {
+        return index::search(root, front, source);
+    }
     index::search(root, &LinesOf(A::indexes().get(slot)?), source)
 }
 

@@ -39,10 +39,10 @@ pub(crate) static LISTS_V6: Lists<V6> = ArrayOfMaps::new();
 
 /// By slot.
 #[btf_map]
-pub(crate) static FRONTS_V4: Cells<Front> = Array::new();
+pub(crate) static FRONTS_V4: Cells<Front<V4>> = Array::new();
 /// By slot.
 #[btf_map]
-pub(crate) static FRONTS_V6: Cells<Front> = Array::new();
+pub(crate) static FRONTS_V6: Cells<Front<V6>> = Array::new();
 #[btf_map]
 pub(crate) static INDEXES_V4: Indexes<V4> = ArrayOfMaps::new();
 #[btf_map]

@@ -1,7 +1,7 @@
 //! Builds the index that stands in front of the tries: see [`portguard_common::index`]. Pure: prefixes in, memory out.
 
 use portguard_common::address::{V4, V6};
-use portguard_common::index::{FRONT_BITS, Front, Indexed, MAX_DEPTH, Node, hint};
+use portguard_common::index::{FRONT_BITS, Front, Indexed, LINES_IN_FRONT, MAX_DEPTH, Node, hint};
 
 /// What the lines of one index may take, in bytes. A list that needs more (none of the allowed length does that is not
 /// made for it) is left to the tries where the front is undecided.
@@ -13,9 +13,9 @@ const MOST_TABLE_BITS: u32 = 20;
 /// An index in the memory of this process.
 #[derive(Debug)]
 pub struct Index<A: Indexed> {
-    /// The first step.
-    pub front: Box<Front>,
-    /// The tables and leaves.
+    /// The first step, with the tables and leaves if they fit.
+    pub front: Box<Front<A>>,
+    /// The tables and leaves if they do not fit into the front.
     pub lines: Vec<A::Line>,
 }
 
@@ -40,14 +40,9 @@ pub trait Family: Indexed {
 
     /// Writes a range to its place in a leaf.
     fn put(leaf: &mut Self::Line, place: usize, first: u128, last: u128);
-
-    /// A line of zeroes.
-    const EMPTY: Self::Line;
 }
 
 impl Family for V4 {
-    const EMPTY: [u64; 8] = [0; 8];
-
     fn upper_bits(self) -> u128 {
         u128::from(Self::from_be(self)) << 96
     }
@@ -58,8 +53,6 @@ impl Family for V4 {
 }
 
 impl Family for V6 {
-    const EMPTY: [u64; 16] = [0; 16];
-
     fn upper_bits(self) -> u128 {
         let [first, last] = self.map(u64::from_be);
         u128::from(first) << 64 | u128::from(last)
@@ -77,12 +70,17 @@ impl<A: Family> Index<A> {
         let ranges = ranges(prefixes);
         let mut builder = Builder::<A> { lines: Vec::new(), leaf: None };
         let root = builder.node(&ranges, Block::ALL, true, 0);
-        let (root, lines) = match builder.is_within_budget() {
+        let (root, mut lines) = match builder.is_within_budget() {
             true => (root, builder.lines),
             false => (Node::UNDECIDED, Vec::new()),
         };
-        let mut front = Box::new(Front { root: root.0, reserved: [0; 7], hints: [0; 1 << (FRONT_BITS - 2)] });
+        let mut front = Box::new(Front::new(root, [0; 1 << (FRONT_BITS - 2)]));
         write_hints(&mut front.hints, &ranges);
+        if lines.len() <= LINES_IN_FRONT {
+            front.lines[..lines.len()].copy_from_slice(&lines);
+            front.has_lines = 1;
+            lines = Vec::new();
+        }
         Self { front, lines }
     }
 }

@@ -44,7 +44,13 @@ fn ask<A: Width>(index: &Index<A>, address: A) -> Option<bool> {
     match hint(&index.front, address) {
         hint::DENIED => Some(false),
         hint::COVERED => Some(true),
-        hint::UNDECIDED => search(Node(index.front.root), &Memory(&index.lines), address),
+        hint::UNDECIDED => {
+            let root = Node(index.front.root);
+            match index.front.has_lines {
+                0 => search(root, &Memory(&index.lines), address),
+                _ => search(root, &*index.front, address),
+            }
+        }
         other => panic!("hint {other}"),
     }
 }
@@ -131,9 +137,10 @@ fn what_would_take_too_many_steps_is_left_to_the_tries() {
 
 #[test]
 fn a_front_of_zeroes_decides_nothing() {
-    let front = Front { root: 0, reserved: [0; 7], hints: [0; 1 << 14] };
-    assert_eq!(hint(&front, V4::from_wire([192, 0, 2, 1])), hint::UNDECIDED);
-    assert_eq!(search::<V4>(Node(front.root), &Memory(&[]), V4::from_wire([192, 0, 2, 1])), None);
+    let front = Front::<V4>::new(Node::UNDECIDED, [0; 1 << 14]);
+    let address = V4::from_wire([192, 0, 2, 1]);
+    assert_eq!(hint(&front, address), hint::UNDECIDED);
+    assert_eq!(search::<V4>(Node(front.root), &Memory(&[]), address), None);
 }
 
 /// A million prefixes are what a list may have: they fit, and the index decides.

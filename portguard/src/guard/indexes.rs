@@ -15,7 +15,7 @@ use crate::index::Index;
 
 /// Fills the slot of a list that is not in force. After an error, the slot holds as much of the index as is right by
 /// itself, and leaves everything else to the tries.
-pub(super) fn put<A: Indexed>(lists: &Lists, slot: u32, index: &Index<A>) -> Result<()> {
+pub(super) fn put<A: Indexed>(lists: &Lists<A>, slot: u32, index: &Index<A>) -> Result<()> {
     // The root goes last: it leads into the lines.
     write_front(lists, slot, &Front { root: Node::UNDECIDED.0, ..*index.front });
     if index.lines.is_empty() {
@@ -33,7 +33,7 @@ pub(super) fn put<A: Indexed>(lists: &Lists, slot: u32, index: &Index<A>) -> Res
 }
 
 /// Lets go of what the slot holds.
-fn clear(lists: &Lists, slot: u32) -> Result<()> {
+fn clear<A: Indexed>(lists: &Lists<A>, slot: u32) -> Result<()> {
     match bpf::clear_inner_map(lists.indexes.as_fd(), slot) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(without(&error)),
         _ => Ok(()),
@@ -54,7 +54,7 @@ fn new_lines<A: Indexed>(lines: &[A::Line]) -> io::Result<MapData> {
     Ok(map)
 }
 
-fn write_front(lists: &Lists, slot: u32, front: &Front) {
+fn write_front<A: Indexed>(lists: &Lists<A>, slot: u32, front: &Front<A>) {
     // SAFETY: the element is mapped and aligned; the slot is not in force, so the kernel program does not read it.
     unsafe { lists.fronts.element(slot).write_volatile(*front) };
 }

@@ -13,9 +13,10 @@ use aya::maps::{Array, MapData};
 use aya::programs::{ProgramError, ProgramInfo, Xdp, loaded_programs};
 use aya::{EbpfLoader, include_bytes_aligned};
 use aya_obj::generated::BPF_F_MMAPABLE;
+use portguard_common::address::{V4, V6};
 use portguard_common::drop_log::Rate;
 use portguard_common::frame::LinkType;
-use portguard_common::index::Front;
+use portguard_common::index::{Front, Indexed};
 use portguard_common::policy::{Policy, SLOTS};
 use portguard_common::{ABI_VERSION, names};
 
@@ -56,25 +57,35 @@ pub struct Instance {
     /// What is enforced.
     pub policy: Mapped<Policy>,
     /// The IPv4 lists.
-    pub lists_v4: Lists,
+    pub lists_v4: Lists<V4>,
     /// The IPv6 lists.
-    pub lists_v6: Lists,
+    pub lists_v6: Lists<V6>,
     /// What was counted.
     pub counters: Counters,
 }
 
 /// The lists of an address family, by slot: those in force, and those that are being filled.
 #[derive(Debug)]
-pub struct Lists {
+pub struct Lists<A: Indexed> {
     /// The tries: an array of maps.
     pub tries: OwnedFd,
     /// What the indexes begin with.
-    pub fronts: Mapped<Front>,
+    pub fronts: Mapped<Front<A>>,
     /// The lines of the indexes: an array of maps.
     pub indexes: OwnedFd,
 }
 
-impl Lists {
+impl<A: Indexed> Lists<A> {
+    /// Opens the lists of an instance in a directory; the names are those of their maps.
+    fn open(directory: &Path, [tries, fronts, indexes]: [&str; 3]) -> Result<Self> {
+        let fronts_map = open_map(directory, fronts)?;
+        Ok(Self {
+            tries: open(directory, tries)?,
+            fronts: Mapped::new(&fronts_map).map_err(|error| broken(directory, fronts, &error))?,
+            indexes: open(directory, indexes)?,
+        })
+    }
+
     /// The arrays of maps that have a slot for each list.
     pub(super) fn slots(&self) -> [&OwnedFd; 2] {
         [&self.tries, &self.indexes]
@@ -235,30 +246,16 @@ impl Instance {
 
     /// Opens the instance in a directory, whose name says that it has this version's layout.
     pub fn open(directory: &Path) -> Result<Self> {
-        let map = |name: &str| {
-            MapData::from_pin(directory.join(name)).map_err(|error| broken(directory, name, &chain(&error)))
-        };
-        let open =
-            |name: &str| bpf::get(&directory.join(name)).map_err(|error| broken(directory, name, &error));
-        let fronts = |name: &str| Mapped::new(&map(name)?).map_err(|error| broken(directory, name, &error));
         let clock = Clock::open(&directory.join(names::CLOCK))?;
         Ok(Self {
             directory: directory.to_owned(),
-            program: open(PROGRAM_PIN)?,
+            program: open(directory, PROGRAM_PIN)?,
             identity: identity(directory)?,
-            policy: Mapped::new(&map(names::POLICY)?)
+            policy: Mapped::new(&open_map(directory, names::POLICY)?)
                 .map_err(|error| broken(directory, names::POLICY, &error))?,
-            lists_v4: Lists {
-                tries: open(names::LISTS_V4)?,
-                fronts: fronts(names::FRONTS_V4)?,
-                indexes: open(names::INDEXES_V4)?,
-            },
-            lists_v6: Lists {
-                tries: open(names::LISTS_V6)?,
-                fronts: fronts(names::FRONTS_V6)?,
-                indexes: open(names::INDEXES_V6)?,
-            },
-            counters: Counters::open(map, clock)?,
+            lists_v4: Lists::open(directory, [names::LISTS_V4, names::FRONTS_V4, names::INDEXES_V4])?,
+            lists_v6: Lists::open(directory, [names::LISTS_V6, names::FRONTS_V6, names::INDEXES_V6])?,
+            counters: Counters::open(|name| open_map(directory, name), clock)?,
         })
     }
 
@@ -276,6 +273,14 @@ impl Instance {
     pub fn directory(&self) -> &Path {
         &self.directory
     }
+}
+
+fn open(directory: &Path, name: &str) -> Result<OwnedFd> {
+    bpf::get(&directory.join(name)).map_err(|error| broken(directory, name, &error))
+}
+
+fn open_map(directory: &Path, name: &str) -> Result<MapData> {
+    MapData::from_pin(directory.join(name)).map_err(|error| broken(directory, name, &chain(&error)))
 }
 
 /// The kernel's name for the program of the instance in a directory, of whatever layout.

@@ -157,7 +157,7 @@ impl Filling<'_> {
     /// Fills trie and index of a family with entries: network address, length, number in the file.
     fn family<A: index::Family<Wire: Pod + Ord>>(
         &mut self,
-        lists: &Lists,
+        lists: &Lists<A>,
         entries: &mut [(A::Wire, u8, u32)],
         name: &str,
     ) -> Result<()> {

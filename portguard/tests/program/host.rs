@@ -29,7 +29,7 @@ impl<A: Address> Court<A> for Host {
     fn settle(&self, verdict: Verdict<A>, link_header_len: usize) -> (Expect, usize) {
         let expect = match verdict {
             Verdict::Pass => Expect::Pass,
-            Verdict::Allow => Expect::Allowed,
+            Verdict::Allow { .. } => Expect::Allowed,
             Verdict::Deny(denied) => Expect::Denied(
                 denied.source.ip(),
                 match denied.request.protocol() {
