@@ -216,9 +216,20 @@ pub fn hint<A: Indexed>(front: &Front<A>, address: A) -> u8 {
 /// say.
 #[inline(always)]
 pub fn search<A: Indexed>(root: Node, lines: &impl Lines<A>, address: A) -> Option<bool> {
+    walk::<A, { MAX_DEPTH + 1 }>(root, lines, address)
+}
+
+/// The same in no more than three steps, which short lists seldom take; `None` if that is not enough, either.
+#[inline(always)]
+pub fn search_nearby<A: Indexed>(root: Node, lines: &impl Lines<A>, address: A) -> Option<bool> {
+    walk::<A, 3>(root, lines, address)
+}
+
+#[inline(always)]
+fn walk<A: Indexed, const NODES: usize>(root: Node, lines: &impl Lines<A>, address: A) -> Option<bool> {
     let mut node = root;
     // The root, and a node in each of the tables.
-    for _ in 0..=MAX_DEPTH {
+    for _ in 0..NODES {
         match node.kind() {
             Node::TABLE => {
                 let (bits, skip) = (node.0 >> 8 & 63, node.0 >> 16 & 127);
