@@ -103,6 +103,15 @@ pub struct Reload {
     pub dry_run: bool,
 }
 
+/// How log entries are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// A line for the eye, with `name=value` for each detail
+    Text,
+    /// A JSON object on each line
+    Json,
+}
+
 /// Arguments of `run`.
 #[derive(Debug, Args)]
 pub struct Run {
@@ -115,6 +124,16 @@ pub struct Run {
     /// What guard.
     #[command(flatten)]
     pub guard: GuardOptions,
+    /// Log a sample of the dropped packets
+    #[arg(long)]
+    pub log_drops: bool,
+    /// Log at most N of them a second, and as many at once; say how many were left out
+    #[arg(long, value_name = "N", requires = "log_drops", default_value_t = 10,
+        value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub log_rate: u32,
+    /// How log entries are written
+    #[arg(long, value_enum, requires = "log_drops", default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
 }
 
 /// Arguments of `status`.

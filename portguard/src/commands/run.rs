@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use crate::cli::{DEFAULT_ALLOWLIST, Run};
 use crate::error::Result;
-use crate::guard::Options;
+use crate::guard::{LogLimit, Options};
 use crate::service;
 
 /// Guards the interfaces until it is told to stop; the guards stay on after that.
@@ -15,7 +15,8 @@ use crate::service;
 /// they are.
 pub fn run(args: &Run) -> Result<ExitCode> {
     let path = args.allowlist.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_ALLOWLIST));
-    let options = Options::from(&args.guard);
-    service::run(&args.interfaces, path, options)?;
+    let log = if args.log_drops { LogLimit::PerSecond(args.log_rate) } else { LogLimit::Off };
+    let options = Options { log: Some(log), ..Options::from(&args.guard) };
+    service::run(&args.interfaces, path, options, args.log_drops.then_some(args.log_format))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -26,7 +26,7 @@ const BPFFS: &str = "/sys/fs/bpf";
 const BPF_FS_MAGIC: FsType = FsType(0xcafe_4a11);
 
 /// The directory of all guards on this host.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Home {
     root: PathBuf,
 }

@@ -63,6 +63,28 @@ pub fn unix_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_nanos() as u64)
 }
 
+/// How far `CLOCK_MONOTONIC` is behind Unix time.
+#[derive(Debug, Clone, Copy)]
+pub struct Uptime {
+    behind: u64,
+}
+
+impl Uptime {
+    /// As it is now.
+    pub fn now() -> Self {
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: `time` is writable. It cannot fail for this clock.
+        unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+        let monotonic = time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64;
+        Self { behind: unix_now().saturating_sub(monotonic) }
+    }
+
+    /// Nanoseconds of `CLOCK_MONOTONIC` as nanoseconds of Unix time.
+    pub fn unix_time(self, monotonic: u64) -> u64 {
+        self.behind.saturating_add(monotonic)
+    }
+}
+
 /// How to read stamps that were made up to some moment.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Calendar {

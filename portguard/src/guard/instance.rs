@@ -269,6 +269,11 @@ impl Instance {
         &self.identity
     }
 
+    /// The ring of logged drops.
+    pub(super) fn log(&self) -> Result<MapData> {
+        open_map(&self.directory, names::LOG)
+    }
+
     /// Where the instance is pinned.
     pub fn directory(&self) -> &Path {
         &self.directory

@@ -5,6 +5,7 @@ mod bpf;
 mod bpffs;
 mod clock;
 mod counters;
+mod drop_log;
 mod indexes;
 mod instance;
 mod link;
@@ -25,10 +26,11 @@ use crate::allowlist::Allowlist;
 use crate::error::{Error, Kind, Result};
 use crate::interface::{self, Interface, XdpMode};
 
-pub use attach::{Attached, Options, attach, reset, take_over};
+pub use attach::{Attached, LogLimit, Options, attach, reset, take_over};
 pub use bpffs::{Claim, Home, Lock};
-pub use clock::unix_now;
+pub use clock::{Uptime, unix_now};
 pub use counters::{Snapshot, Source};
+pub use drop_log::{DropLog, LoggedDrop};
 pub use instance::{Identity, Instance};
 pub use lists::{Event, ListInfo};
 pub use privileges::require as require_privileges;
@@ -150,6 +152,11 @@ impl Guard {
     pub fn reload(&self, list: &Allowlist, tell: &mut dyn FnMut(Event)) -> Result<()> {
         let filled = lists::fill(&self.pinned.directory, &self.instance, list, tell)?;
         lists::switch(&self.pinned.directory, &self.instance, &filled)
+    }
+
+    /// The log of drops. There is one whether the program writes to it or not.
+    pub fn drop_log(&self) -> Result<DropLog> {
+        DropLog::open(self.instance.log()?)
     }
 
     /// What the counters hold now.

@@ -68,6 +68,14 @@ pub fn name(procedure: Procedure) -> &'static str {
     }
 }
 
+/// The name of a protocol.
+pub fn protocol(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Udp => "UDP",
+        Protocol::Tcp => "TCP",
+    }
+}
+
 impl ByProcedure {
     /// The counter of a procedure.
     pub fn of(&self, procedure: Procedure) -> u64 {

@@ -76,6 +76,11 @@ impl Keeper {
         Ok(Self { home, allowlist, options, posts, broken: None })
     }
 
+    /// Where the guards are pinned.
+    pub(super) fn home(&self) -> &Home {
+        &self.home
+    }
+
     /// The file.
     pub(super) fn allowlist(&self) -> &Path {
         &self.allowlist

@@ -5,6 +5,7 @@
 //! - Whatever goes wrong after the start is told, and the lists in force stay.
 //! - What changes guards is done by one thread at a time, under the lock that the commands take as well.
 
+mod drop_log;
 mod keeper;
 mod netlink;
 mod systemd;
@@ -22,6 +23,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use self::keeper::{Keeper, Trigger};
 use self::systemd::Systemd;
+use crate::cli::LogFormat;
 use crate::error::{Error, Result};
 use crate::guard::Options;
 use crate::output;
@@ -30,12 +32,21 @@ use crate::output;
 /// at the latest then.
 const LOOK: Duration = Duration::from_secs(10);
 
-/// Guards the interfaces until a signal says to stop.
+/// Guards the interfaces until a signal says to stop; logs drops if there is a format for them.
 ///
 /// # Errors
 /// An interface that is there cannot be guarded, or there is no list to guard with.
-pub fn run(interfaces: &[String], allowlist: PathBuf, options: Options) -> Result<()> {
+pub fn run(
+    interfaces: &[String],
+    allowlist: PathBuf,
+    options: Options,
+    log: Option<LogFormat>,
+) -> Result<()> {
     let keeper = Keeper::new(interfaces, allowlist, options)?;
+    if let Some(format) = log {
+        drop_log::write_as(format);
+        drop_log::spawn(keeper.home().clone(), interfaces.to_vec()).map_err(cannot_run)?;
+    }
     let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(cannot_run)?;
     runtime.block_on(serve(keeper))
 }

@@ -1,0 +1,100 @@
+//! Reads the log of drops: see [`portguard_common::drop_log`].
+
+use std::fmt;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
+
+use aya::maps::{Map, MapData, RingBuf};
+use portguard_common::address::{Address as _, V4};
+use portguard_common::drop_log::Event;
+use portguard_common::rpc::Request;
+
+use crate::error::{Error, Result};
+
+/// The log of a guard. Whoever reads an entry takes it out.
+pub struct DropLog {
+    id: u32,
+    ring: RingBuf<MapData>,
+}
+
+/// A packet in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoggedDrop {
+    /// When it came, in nanoseconds of `CLOCK_MONOTONIC`.
+    pub at: u64,
+    /// Its source.
+    pub source: IpAddr,
+    /// Its source port; zero if the kernel has not let us see it.
+    pub port: u16,
+    /// What it asked for.
+    pub request: Request,
+    /// Its length, from the IP header on.
+    pub bytes: u32,
+    /// The index of the interface that it came in on.
+    pub ifindex: u32,
+    /// Whether it was dropped, and not let through in audit mode.
+    pub was_dropped: bool,
+}
+
+impl DropLog {
+    /// Opens a pinned ring.
+    pub(super) fn open(ring: MapData) -> Result<Self> {
+        let unreadable = |error: &dyn fmt::Display| {
+            Error::failed("cannot read the log of drops of the guard").because(error)
+        };
+        let id = ring.info().map_err(|error| unreadable(&error))?.id();
+        let ring = RingBuf::try_from(Map::RingBuf(ring)).map_err(|error| unreadable(&error))?;
+        Ok(Self { id, ring })
+    }
+
+    /// Whether both are the same ring.
+    pub fn is(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+
+    /// The next entry, if there is one.
+    pub fn next(&mut self) -> Option<LoggedDrop> {
+        loop {
+            let item = self.ring.next()?;
+            if let Some(drop) = decoded(&item) {
+                return Some(drop);
+            }
+        }
+    }
+}
+
+impl fmt::Debug for DropLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DropLog").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl AsFd for DropLog {
+    /// Readable when there are entries.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the ring keeps its descriptor open for as long as it lives.
+        unsafe { BorrowedFd::borrow_raw(self.ring.as_raw_fd()) }
+    }
+}
+
+/// What an entry says; `None` if it is none of ours.
+fn decoded(item: &[u8]) -> Option<LoggedDrop> {
+    if item.len() != size_of::<Event>() {
+        return None;
+    }
+    // SAFETY: the length is right, and any bytes are a valid `Event`.
+    let event = unsafe { item.as_ptr().cast::<Event>().read_unaligned() };
+    let source = match event.ip_version {
+        4 => V4::try_from(event.source[0]).ok()?.ip(),
+        _ => event.source.ip(),
+    };
+    Some(LoggedDrop {
+        at: event.at,
+        source,
+        port: u16::from_be_bytes(event.port_be),
+        request: Request::from_index(event.request),
+        bytes: event.bytes,
+        ifindex: event.ifindex,
+        was_dropped: event.dropped != 0,
+    })
+}

@@ -1,0 +1,114 @@
+//! Logs drops: takes them out of the rings of the guards, and says how many the kernel has left out.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::AsFd as _;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use tracing::{info, warn};
+
+use crate::cli::LogFormat;
+use crate::guard::{DropLog, Guard, Home, LoggedDrop, Uptime};
+use crate::output::{calls, time};
+
+/// How often the guards are looked up again, and the packets counted that found no room in the log.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What is known of the log of an interface.
+struct Source {
+    log: DropLog,
+    /// How many packets had found no room when that was last told.
+    left_out: u64,
+}
+
+/// Sets up how log entries are written: on standard error, one to a line.
+pub(super) fn write_as(format: LogFormat) {
+    let lines = tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(false).with_target(false);
+    match format {
+        // When is in the entry.
+        LogFormat::Text => lines.without_time().init(),
+        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).init(),
+    }
+}
+
+/// Logs the drops of the guards of these interfaces, in a thread of its own, until the process ends.
+pub(super) fn spawn(home: Home, interfaces: Vec<String>) -> io::Result<()> {
+    thread::Builder::new().name("drop-log".to_owned()).spawn(move || {
+        let mut logs = Logs { home, sources: HashMap::new() };
+        loop {
+            for interface in &interfaces {
+                logs.look(interface);
+            }
+            let next = Instant::now() + LOOK;
+            while Instant::now() < next {
+                logs.wait(next.saturating_duration_since(Instant::now()));
+                logs.drain();
+            }
+        }
+    })?;
+    Ok(())
+}
+
+struct Logs {
+    home: Home,
+    sources: HashMap<String, Source>,
+}
+
+impl Logs {
+    /// Opens the log of the guard that is on an interface now, and tells what was left out of it.
+    fn look(&mut self, interface: &str) {
+        let found = Guard::by_name(Some(&self.home), interface)
+            .and_then(|guard| Ok((guard.drop_log()?, guard.counters()?.not_logged)));
+        let Ok((log, not_logged)) = found else {
+            // The interface is away, or its guard is; the keeper tells that.
+            self.sources.remove(interface);
+            return;
+        };
+        match self.sources.get_mut(interface) {
+            Some(source) if source.log.is(&log) => {
+                // Fewer than before: somebody has set the counters back to zero.
+                let new = not_logged.checked_sub(source.left_out).unwrap_or(not_logged);
+                source.left_out = not_logged;
+                if new > 0 {
+                    warn!(interface, packets = new, "drops left out of the log");
+                }
+            }
+            _ => {
+                self.sources.insert(interface.to_owned(), Source { log, left_out: not_logged });
+            }
+        }
+    }
+
+    /// Waits until there is something to log.
+    fn wait(&self, at_most: Duration) {
+        let mut logs: Vec<PollFd<'_>> =
+            self.sources.values().map(|source| PollFd::new(source.log.as_fd(), PollFlags::POLLIN)).collect();
+        let timeout = PollTimeout::try_from(at_most).unwrap_or(PollTimeout::MAX);
+        // A signal is no matter: there is nothing to read, or there is.
+        let _ = poll(&mut logs, timeout);
+    }
+
+    fn drain(&mut self) {
+        let uptime = Uptime::now();
+        for (interface, source) in &mut self.sources {
+            while let Some(drop) = source.log.next() {
+                log(interface, &drop, uptime);
+            }
+        }
+    }
+}
+
+fn log(interface: &str, drop: &LoggedDrop, uptime: Uptime) {
+    info!(
+        interface,
+        source = %drop.source,
+        port = drop.port,
+        protocol = calls::protocol(drop.request.protocol()),
+        procedure = calls::name(drop.request.procedure()),
+        bytes = drop.bytes,
+        at = time::microseconds(uptime.unix_time(drop.at)),
+        "{}", if drop.was_dropped { "dropped" } else { "would drop" }
+    );
+}
