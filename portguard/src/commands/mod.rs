@@ -3,6 +3,7 @@
 pub mod attach;
 pub mod check;
 pub mod detach;
+pub mod explain;
 pub mod reload;
 pub mod run;
 pub mod stats;

@@ -16,6 +16,7 @@ use aya_obj::generated::BPF_F_MMAPABLE;
 use portguard_common::frame::LinkType;
 use portguard_common::index::Front;
 use portguard_common::policy::{Policy, SLOTS};
+use portguard_common::sources::Seed;
 use portguard_common::{ABI_VERSION, names};
 
 use crate::error::{Error, Result};
@@ -27,9 +28,10 @@ use crate::guard::mapped::Mapped;
 use crate::guard::sizes::Sizes;
 
 /// The kernel half, compiled by the build script.
-static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/portguard.bpf.o"));
+pub(super) static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/portguard.bpf.o"));
 
-const POLICY_MAPS: [&str; 7] = [
+/// What is enforced, and which lists.
+pub(super) const POLICY_MAPS: [&str; 7] = [
     names::POLICY,
     names::LISTS_V4,
     names::LISTS_V6,
@@ -106,6 +108,34 @@ pub enum Keep {
     PolicyAndCounters,
 }
 
+/// What the loader writes into the program.
+#[derive(Debug)]
+pub(super) struct Constants {
+    /// A [`LinkType`].
+    pub link_type: u32,
+    /// Of [`Sizes`].
+    pub bucket_bits: u32,
+    /// Of the hash that picks a bucket.
+    pub seed: Seed,
+}
+
+impl Constants {
+    /// Has them written into the program, and its maps made with these sizes.
+    pub(super) fn give<'a>(&'a self, loader: &mut EbpfLoader<'a>, sizes: Sizes) {
+        loader
+            .override_global("LINK_TYPE", &self.link_type, true)
+            .override_global("BUCKET_BITS", &self.bucket_bits, true)
+            .override_global("SEED", &self.seed, true)
+            .map_max_entries(names::FRONTS_V4, SLOTS as u32)
+            .map_max_entries(names::FRONTS_V6, SLOTS as u32)
+            .map_max_entries(names::TOTALS, sizes.cpus())
+            .map_max_entries(names::BUCKETS_V4, sizes.buckets())
+            .map_max_entries(names::BUCKETS_V6, sizes.buckets())
+            .map_max_entries(names::RECORDS_V4, sizes.records())
+            .map_max_entries(names::RECORDS_V6, sizes.records());
+    }
+}
+
 /// The name of an instance's directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct InstanceName {
@@ -168,22 +198,12 @@ impl Instance {
         };
         let seed = kept_seed.map_or_else(random_seed, Ok)?;
 
+        let constants = Constants { link_type: link_type as u32, bucket_bits: sizes.bucket_bits(), seed };
         let mut loader = EbpfLoader::new();
         for name in POLICY_MAPS.into_iter().chain(COUNTER_MAPS) {
             loader.map_pin_path(name, directory.join(name));
         }
-        let (link_type, bucket_bits) = (link_type as u32, sizes.bucket_bits());
-        loader
-            .override_global("LINK_TYPE", &link_type, true)
-            .override_global("BUCKET_BITS", &bucket_bits, true)
-            .override_global("SEED", &seed, true)
-            .map_max_entries(names::FRONTS_V4, SLOTS as u32)
-            .map_max_entries(names::FRONTS_V6, SLOTS as u32)
-            .map_max_entries(names::TOTALS, sizes.cpus())
-            .map_max_entries(names::BUCKETS_V4, sizes.buckets())
-            .map_max_entries(names::BUCKETS_V6, sizes.buckets())
-            .map_max_entries(names::RECORDS_V4, sizes.records())
-            .map_max_entries(names::RECORDS_V6, sizes.records());
+        constants.give(&mut loader, sizes);
         let mut object = loader.load(OBJECT).map_err(|error| cannot_create(&error))?;
 
         let mut load = |name: &str| -> Result<(), ProgramError> {
@@ -317,7 +337,7 @@ fn cannot_pin(directory: &Path, name: &str, error: &dyn std::fmt::Display) -> Er
     Error::failed(format!("cannot pin {}", directory.join(name).display())).because(error)
 }
 
-fn cannot_create(error: &dyn std::error::Error) -> Error {
+pub(super) fn cannot_create(error: &dyn std::error::Error) -> Error {
     Error::failed("cannot create the maps of the guard")
         .because(chain(error))
         .remedy("On kernels before 5.11 the limit on locked memory must allow it (ulimit -l unlimited).")
@@ -329,7 +349,7 @@ fn is_unknown_flag(error: &ProgramError) -> bool {
         if io_error.raw_os_error() == Some(libc::EINVAL) && verifier_log.to_string().trim().is_empty())
 }
 
-fn refused(error: ProgramError) -> Error {
+pub(super) fn refused(error: ProgramError) -> Error {
     let failed = Error::failed("the kernel refuses the guard's program");
     match error {
         ProgramError::LoadError { io_error, verifier_log } => {
@@ -351,7 +371,7 @@ fn refused(error: ProgramError) -> Error {
 }
 
 /// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -1,6 +1,7 @@
 //! Values -> text, JSON, CSV; pure.
 
 pub mod error;
+pub mod explain;
 pub mod lists;
 pub mod progress;
 pub mod stats;

@@ -8,6 +8,7 @@ mod bpffs;
 mod damage;
 mod detach;
 mod errors;
+mod explain;
 mod flood;
 mod foreign;
 mod identity;
