@@ -37,6 +37,8 @@ pub enum Command {
     Check(Check),
     /// Ask the guard's program what becomes of packets from an address, and which entry decides
     Explain(Explain),
+    /// Propose an allowlist, from what this host knows of its clients
+    Suggest(Suggest),
 }
 
 /// How the kernel runs the guard.
@@ -197,6 +199,24 @@ pub struct Explain {
     /// or /etc/portguard/allowlist.yaml]
     #[arg(long, value_name = "PATH", conflicts_with = "interface")]
     pub allowlist: Option<PathBuf>,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `suggest`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Looks into /etc/exports and /etc/exports.d, at the networks of the interfaces, at the clients of \
+    the NFS server and of statd, and at who has asked over TCP on interfaces in audit mode."
+)]
+pub struct Suggest {
+    /// Propose networks of links, too (169.254.0.0/16, fe80::/10)
+    #[arg(long)]
+    pub link_local: bool,
+    /// Where the files are
+    #[arg(long, value_name = "DIRECTORY", default_value = "/", hide = true)]
+    pub root: PathBuf,
     /// Print one JSON document
     #[arg(long)]
     pub json: bool,

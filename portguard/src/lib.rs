@@ -18,3 +18,4 @@ pub mod knock;
 pub mod last_good;
 pub mod output;
 pub mod service;
+pub mod suggest;

@@ -2,7 +2,8 @@
 
 use std::process::{Command, Stdio};
 
-const COMMANDS: [&str; 8] = ["attach", "detach", "reload", "run", "status", "stats", "check", "explain"];
+const COMMANDS: [&str; 9] =
+    ["attach", "detach", "reload", "run", "status", "stats", "check", "explain", "suggest"];
 
 /// Runs `portguard ARGUMENTS` away from any terminal; gives all that it did.
 fn portguard(arguments: &[&str]) -> String {
@@ -76,7 +77,7 @@ fn version() {
 /// Found before anything is looked at or touched: the interfaces need not exist, and no rights are needed.
 #[test]
 fn usage_errors() {
-    let wrong: [&[&str]; 22] = [
+    let wrong: [&[&str]; 23] = [
         &["atach", "eth0"],
         &["--json"],
         &["attach"],
@@ -96,6 +97,7 @@ fn usage_errors() {
         &["stats", "--sort", "name"],
         &["check", "a.yaml", "b.yaml"],
         &["check", "--reset"],
+        &["suggest", "/etc/exports"],
         &["explain"],
         &["explain", "192.0.2.7", "--proto", "icmp"],
         &["explain", "192.0.2.7", "--iface", "eth0", "--allowlist", "a.yaml"],

@@ -4,7 +4,8 @@ use insta::assert_snapshot;
 use portguard::cli::SortKey;
 use portguard::guard::{Snapshot, Source};
 use portguard::knock::Protocol;
-use portguard::output::{explain, stats, status};
+use portguard::output::{explain, stats, status, suggest};
+use portguard::suggest::proposal::{Finding, LeftOut, Proposal};
 use portguard_common::totals::Count;
 
 const SECOND: u64 = 1_000_000_000;
@@ -213,5 +214,52 @@ fn verdicts_as_text() {
 fn verdicts_as_json() {
     let mut document = verdicts();
     document.verdicts.truncate(2);
+    assert_snapshot!(serde_json::to_string_pretty(&document).unwrap());
+}
+
+fn proposal() -> suggest::Document {
+    let finding = |prefix: &str, origin: &str, detail: Option<&str>| Finding {
+        prefix: prefix.parse().unwrap(),
+        origin: origin.into(),
+        detail: detail.map(str::to_owned),
+    };
+    let left_out = |what: &str, origin: &str, why: &str| LeftOut {
+        what: what.into(),
+        origin: origin.into(),
+        why: why.into(),
+    };
+    let peers = (1..40)
+        .map(|host| finding(&format!("192.0.2.{host}/32"), "asked over TCP on eth0", Some("12 packets")));
+    let findings = [
+        finding("2001:db8::7/128", "nfs1, /etc/exports, line 3", Some("for /srv/\"my files\"")),
+        finding("192.0.2.0/24", "the network of eth0", Some("public addresses: are they all yours?")),
+        finding(
+            "192.0.2.0/24",
+            "/etc/exports, line 3",
+            Some("for /srv/a: b\n- 0.0.0.0/0 # \u{85}\u{feff}\u{7}"),
+        ),
+        finding("10.0.0.9/32", "asked over TCP on eth0", Some("3 packets")),
+    ];
+    let left_out = vec![
+        left_out("*.example.com", "/etc/exports, line 4 for /srv", "a pattern of names"),
+        left_out("a\n  - 0.0.0.0/0", "/etc/exports, line 5 for /srv", "it cannot be looked up: \u{1b}[2J"),
+    ];
+    suggest::Document::new(Proposal::of(findings.into_iter().chain(peers), left_out))
+}
+
+#[test]
+fn a_proposal_as_yaml() {
+    assert_snapshot!(suggest::yaml(&proposal()));
+    assert_snapshot!(
+        "an_empty_proposal_as_yaml",
+        suggest::yaml(&suggest::Document::new(Proposal::default()))
+    );
+}
+
+#[test]
+fn a_proposal_as_json() {
+    let mut document = proposal();
+    document.proposal.entries.retain(|entry| entry.prefix.addr().is_ipv6());
+    document.proposal.left_out.truncate(1);
     assert_snapshot!(serde_json::to_string_pretty(&document).unwrap());
 }

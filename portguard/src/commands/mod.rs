@@ -8,6 +8,7 @@ pub mod reload;
 pub mod run;
 pub mod stats;
 pub mod status;
+pub mod suggest;
 
 use std::io::{self, Write};
 use std::path::Path;

@@ -6,4 +6,5 @@ pub mod lists;
 pub mod progress;
 pub mod stats;
 pub mod status;
+pub mod suggest;
 pub mod time;
