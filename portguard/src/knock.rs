@@ -59,9 +59,9 @@ pub fn frame(link: LinkType, source: IpAddr, protocol: Protocol) -> Vec<u8> {
 
 /// The packet in the frame.
 fn packet(source: IpAddr, protocol: Protocol) -> Vec<u8> {
-    let (addresses, header): (Vec<u8>, fn(u8, u16, &[u8]) -> Vec<u8>) = match source {
-        IpAddr::V4(source) => ([source.octets(), DESTINATION_V4.octets()].concat(), ipv4),
-        IpAddr::V6(source) => ([source.octets(), DESTINATION_V6.octets()].concat(), ipv6),
+    let addresses = match source {
+        IpAddr::V4(source) => [source.octets(), DESTINATION_V4.octets()].concat(),
+        IpAddr::V6(source) => [source.octets(), DESTINATION_V6.octets()].concat(),
     };
     let (mut payload, checksum_at) = match protocol {
         Protocol::Udp => (udp(), 6),
@@ -72,6 +72,7 @@ fn packet(source: IpAddr, protocol: Protocol) -> Vec<u8> {
     let pseudo = sum(&addresses) + u32::from(protocol.number()) + u32::from(length);
     let checksum = checksum(pseudo + sum(&payload));
     payload[checksum_at..checksum_at + 2].copy_from_slice(&checksum.to_be_bytes());
+    let header = if source.is_ipv4() { ipv4 } else { ipv6 };
     let mut packet = header(protocol.number(), length, &addresses);
     packet.extend(payload);
     packet

@@ -68,7 +68,7 @@ pub fn proposal(files: &Files, networks: &[Network], peers: &[Peer], addresses: 
         collection.findings.push(Finding {
             prefix: (*address).into(),
             origin: format!("asked over TCP on {interface}, which is in audit mode"),
-            detail: Some(format!("{tcp_packets} packets")),
+            detail: Some(format!("{tcp_packets} {}", if *tcp_packets == 1 { "packet" } else { "packets" })),
         });
     }
     Proposal::of(collection.findings, collection.left_out)

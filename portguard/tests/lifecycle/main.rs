@@ -20,6 +20,7 @@ mod parallel;
 mod reload;
 mod service;
 mod stats;
+mod suggest;
 mod support;
 mod torture;
 mod upgrade;

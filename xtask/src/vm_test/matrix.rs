@@ -99,7 +99,7 @@ pub(super) const CHECKS: [Check; 17] = [
         tests: &["explain::wire::what_explain_says_is_what_becomes_of_the_packet"],
     },
     Check {
-        what: "explain moves no counter, and knows each entry; both modes, both families, tun",
+        what: "explain moves no counter, and knows each entry; audit mode, tun",
         suite: "lifecycle",
         tests: &[
             "explain::asking_moves_no_counter_and_leaves_nothing_behind",

@@ -5,6 +5,8 @@ mod wire;
 use std::fs;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use serde::Deserialize;
 use xtask::lab::frame::Packet;
@@ -379,4 +381,35 @@ fn frames_without_an_ethernet_header_are_judged_as_such() {
     ] {
         assert_eq!(verdict(portguard, &[source]).verdict, expected, "{source}");
     }
+}
+
+#[test]
+fn program_and_entry_are_those_of_one_list_while_lists_change() {
+    let bench = Bench::new();
+    let portguard = bench.portguard();
+    let open = bench.lists.write("open.yaml", ["192.0.2.0/24", "2001:db8::/48"]);
+    let closed = bench.lists.write("closed.yaml", ["198.51.100.0/24"]);
+    portguard.ok(&["attach", IFACE, "--allowlist", &open]);
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for list in [&closed, &open].into_iter().cycle().take_while(|_| !over.load(Ordering::Relaxed)) {
+                // Renewals remove the pins that a twin is made from.
+                portguard.ok(&["reload", "--allowlist", list]);
+                portguard.ok(&["attach", IFACE, "--allowlist", list]);
+            }
+        });
+        for _ in 0..20 {
+            let told = portguard.run(&["explain", "--json", "192.0.2.7", "2001:db8::7"]);
+            let document: Document =
+                serde_json::from_str(&told.stdout).unwrap_or_else(|_| panic!("{told:?}"));
+            for verdict in document.verdicts {
+                let expected = if verdict.allowlist.path == open { "allowed" } else { "dropped" };
+                assert_eq!(verdict.verdict, expected, "{verdict:?}");
+                assert_eq!(verdict.entry.is_some(), verdict.allowlist.path == open, "{verdict:?}");
+            }
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    bench.machine.assert_tidy(1);
 }
