@@ -57,16 +57,13 @@ fn resolve(name: &str) -> Result<Vec<IpAddr>, String> {
 mod tests {
     use super::*;
 
+    /// Nothing that anybody would be asked about: what leaves this host is for the tests in network namespaces.
     #[test]
     fn names_are_looked_up_or_it_is_said_why_not() {
-        // RFC 6761: never a host.
-        let names = ["192.0.2.7", "no-such-host.invalid", "a\0b", ""].map(str::to_owned);
-        let addresses = look_up(names);
+        let addresses = look_up(["192.0.2.7", "2001:db8::7", "a\0b"].map(str::to_owned));
         assert_eq!(addresses["192.0.2.7"], Ok(vec![[192, 0, 2, 7].into()]));
-        for name in ["no-such-host.invalid", "a\0b"] {
-            assert!(addresses[name].is_err(), "{addresses:?}");
-        }
-        assert_eq!(addresses.len(), 4);
+        assert_eq!(addresses["2001:db8::7"], Ok(vec!["2001:db8::7".parse().unwrap()]));
+        assert!(addresses["a\0b"].is_err(), "{addresses:?}");
         assert_eq!(look_up([]), Addresses::new());
     }
 }
