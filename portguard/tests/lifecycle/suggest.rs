@@ -4,13 +4,16 @@ use std::fs::{self, Permissions};
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::time::Duration;
 
 use nix::mount::{MsFlags, mount};
 use serde::Deserialize;
-use xtask::lab::Forger;
 use xtask::lab::frame::Packet;
+use xtask::lab::{Forger, Outcome, RpcServices, run_within};
 
-use crate::support::{Bench, DENIED, IFACE, OTHER, Output, Portguard, Role, SERVER, Stage, flow};
+use crate::support::{
+    ALLOWED, Bench, DENIED, IFACE, OTHER, Output, PATIENCE, Portguard, Role, SERVER, SILENCE, Stage, flow,
+};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -264,4 +267,72 @@ fn what_may_not_be_read_is_named_and_the_rest_is_proposed() {
     for (warning, what) in warnings.iter().zip(["/etc/exports: ", "/var/lib/nfs/sm: ", "CAP_BPF"]) {
         assert!(warning.starts_with("warning: ") && warning.contains(what), "{warning}");
     }
+}
+
+/// What the clients do, over IPv4 and IPv6; returns what of it failed.
+fn exchange(stage: &Stage) -> Vec<String> {
+    let [v4, v6] = SERVER.map(|server| server.to_string());
+    let ask = |role, command: &[&str]| match run_within(
+        PATIENCE,
+        stage.host(role).command(command[0]).args(&command[1..]),
+    ) {
+        Ok(Outcome::Completed(done)) if done.status.success() => None,
+        other => Some(format!("{role:?}: {command:?}: {other:?}")),
+    };
+    let failed = [
+        // Nobody has written this one down.
+        ask(Role::Denied, &["rpcinfo", "-p", &v4]),
+        ask(Role::Denied, &["rpcinfo", "-T", "tcp6", &v6, "100000", "3"]),
+        ask(Role::Denied, &["showmount", "-e", &v4]),
+        // This one uses UDP only, and statd watches it.
+        ask(Role::Allowed, &["rpcinfo", "-T", "udp", &v4, "100024", "1"]),
+        notify(stage, &v4, PATIENCE),
+    ];
+    failed.into_iter().flatten().collect()
+}
+
+/// What a client does after a reboot: `sm-notify` asks for statd over UDP, tells it, and forgets whom it has told.
+fn notify(stage: &Stage, server: &str, patience: Duration) -> Option<String> {
+    let state = tempfile::tempdir().unwrap();
+    for directory in ["sm", "sm.bak"] {
+        fs::create_dir(state.path().join(directory)).unwrap();
+    }
+    let monitored = state.path().join("sm.bak").join(server);
+    fs::write(&monitored, "7f000001 000186b5 00000003 00000010 00000000000000000000000000000000 a b\n")
+        .unwrap();
+    let mut command = stage.machine.command(stage.host(Role::Allowed).namespace(), "sm-notify");
+    command.args(["-d", "-f", "-n", "-m", "1", "-P"]).arg(state.path());
+    let outcome = run_within(patience, &mut command);
+    monitored.exists().then(|| format!("sm-notify: {outcome:?}"))
+}
+
+#[test]
+fn an_audit_a_suggestion_and_enforcement_lose_no_client() {
+    let stage = Stage::new();
+    let portguard = stage.portguard();
+    stage
+        .machine
+        .mounts()
+        .run(|| Ok(mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), None::<&str>)?))
+        .unwrap();
+    let mut services = RpcServices::start(stage.server.namespace()).unwrap();
+    services.start_statd().unwrap();
+    services.start_mountd("192.0.2.0/24").unwrap();
+    let empty = stage.lists.write("empty.yaml", [""; 0]);
+    portguard.ok(&["attach", IFACE, "--allowlist", &empty]);
+    let lost = notify(&stage, &SERVER[0].to_string(), SILENCE);
+    assert!(lost.is_some(), "a client that is dropped is not heard");
+    portguard.ok(&["attach", IFACE, "--audit", "--allowlist", &empty]);
+    assert_eq!(exchange(&stage), [""; 0], "in audit mode");
+
+    let root = tempfile::tempdir().unwrap();
+    write(root.path(), &[(&format!("var/lib/nfs/sm/{}", ALLOWED[0]), "")]);
+    let (path, _) = checked(&stage.lists, portguard, &["--root", root.path().to_str().unwrap()]);
+    portguard.ok(&["attach", IFACE, "--allowlist", &path]);
+    let before = portguard.stats();
+    assert_eq!(exchange(&stage), [""; 0], "enforced: {}", fs::read_to_string(&path).unwrap());
+    let after = portguard.stats();
+    assert_eq!(after.totals.dropped, before.totals.dropped, "none of theirs is dropped");
+    let stranger = portguard.run(&["explain", &OTHER[0].to_string(), &OTHER[1].to_string()]);
+    assert_eq!((stranger.code, stranger.stdout.matches(": dropped: ").count()), (1, 2), "{stranger:?}");
 }

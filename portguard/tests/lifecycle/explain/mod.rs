@@ -4,10 +4,13 @@ mod wire;
 
 use std::fs;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use aya::programs::Xdp;
+use aya::programs::links::{FdLink, PinnedLink};
+use aya_obj::programs::XdpAttachType;
 use serde::Deserialize;
 use xtask::lab::frame::Packet;
 use xtask::lab::{Forger, run};
@@ -412,4 +415,37 @@ fn program_and_entry_are_those_of_one_list_while_lists_change() {
         over.store(true, Ordering::Relaxed);
     });
     bench.machine.assert_tidy(1);
+}
+
+/// Puts another program in the place of the guard's, under its pins; as if another build had attached it.
+fn exchange_program(machine: &Machine, pin: &str) {
+    let link = Path::new(pin);
+    let exchange = || -> anyhow::Result<()> {
+        let instance = fs::read_dir(link.parent().unwrap())?
+            .map(|entry| entry.unwrap().path())
+            .find(|path| path.is_dir())
+            .expect("an instance");
+        let mut other = Xdp::from_pin(instance.join("portguard_clock"), XdpAttachType::Interface)?;
+        let fd_link = FdLink::from(PinnedLink::from_pin(link)?);
+        other.attach_to_link(fd_link.try_into()?)?;
+        fs::remove_file(instance.join("program"))?;
+        other.pin(instance.join("program"))?;
+        Ok(())
+    };
+    machine.mounts().run(exchange).expect("another program");
+}
+
+#[test]
+fn a_guard_of_another_build_is_judged_by_its_lists_and_that_is_said() {
+    let bench = Bench::new();
+    let portguard = bench.portguard();
+    portguard.ok(&["attach", IFACE, "--allowlist", &bench.list()]);
+    let before = portguard.status();
+    exchange_program(&bench.machine, &before.pinned);
+    assert_ne!(portguard.status().program.tag, before.program.tag);
+    let told = says(portguard, 1, &["192.0.2.7", "203.0.113.9"]);
+    assert!(told.contains("192.0.2.7 on eth0: allowed by 192.0.2.0/24"), "{told}");
+    assert!(told.contains("203.0.113.9 on eth0: dropped: "), "{told}");
+    assert_eq!(told.matches("note: another build of portguard has attached the guard").count(), 2, "{told}");
+    assert_eq!(verdict(portguard, &["192.0.2.7"]).same_program, Some(false));
 }
