@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::knock::Protocol;
+
 /// Where the allowlist is when nobody says otherwise.
 pub const DEFAULT_ALLOWLIST: &str = "/etc/portguard/allowlist.yaml";
 
@@ -33,6 +35,10 @@ pub enum Command {
     Stats(Stats),
     /// Validate an allowlist without touching the kernel
     Check(Check),
+    /// Ask the guard's program what becomes of packets from an address, and which entry decides
+    Explain(Explain),
+    /// Propose an allowlist, from what this host knows of its clients
+    Suggest(Suggest),
 }
 
 /// How the kernel runs the guard.
@@ -187,6 +193,49 @@ pub struct Check {
     /// The allowlist to validate
     #[arg(value_name = "PATH", env = "PORTGUARD_ALLOWLIST", default_value = DEFAULT_ALLOWLIST)]
     pub path: PathBuf,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `explain`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exits with 0 if all packets are allowed, and with 1 if some are dropped, or would be if the \
+    guard were not in audit mode."
+)]
+pub struct Explain {
+    /// The sources to ask about
+    #[arg(value_name = "ADDR", required = true)]
+    pub sources: Vec<String>,
+    /// The guarded interface that the packets come in on [default: all of this network namespace, one by one]
+    #[arg(long = "iface", value_name = "IFACE")]
+    pub interface: Option<String>,
+    /// The protocol of the packets [default: both]
+    #[arg(long = "proto", value_name = "PROTOCOL", value_enum)]
+    pub protocol: Option<Protocol>,
+    /// Judge by this file, whatever is guarded [default: the guards' lists; without any guard, $PORTGUARD_ALLOWLIST
+    /// or /etc/portguard/allowlist.yaml]
+    #[arg(long, value_name = "PATH", conflicts_with = "interface")]
+    pub allowlist: Option<PathBuf>,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `suggest`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Looks into /etc/exports and /etc/exports.d, at the networks of the interfaces, at the clients of \
+    the NFS server and of statd, and at who has asked over TCP on interfaces in audit mode."
+)]
+pub struct Suggest {
+    /// Propose networks of links, too (169.254.0.0/16, fe80::/10)
+    #[arg(long)]
+    pub link_local: bool,
+    /// Where the files are
+    #[arg(long, value_name = "DIRECTORY", default_value = "/", hide = true)]
+    pub root: PathBuf,
     /// Print one JSON document
     #[arg(long)]
     pub json: bool,

@@ -2,6 +2,8 @@
 //! changed its own.
 
 use futures_util::TryStreamExt as _;
+use ipnet::IpNet;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{
     InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp, Prop,
 };
@@ -86,6 +88,58 @@ pub fn by_name(name: &str) -> Result<Interface> {
         Error::new(Kind::NotThere, format!("{name}: no such interface"))
             .remedy(format!("There are: {known}."))
     })
+}
+
+/// A network that an interface is in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Network {
+    /// The name of the interface.
+    pub interface: String,
+    /// The network.
+    pub network: IpNet,
+}
+
+impl Network {
+    /// Whether it goes no further than the link (RFC 3927, RFC 4291).
+    pub fn is_link_local(&self) -> bool {
+        match self.network {
+            IpNet::V4(network) => network.addr().is_link_local(),
+            IpNet::V6(network) => network.addr().is_unicast_link_local(),
+        }
+    }
+}
+
+/// The networks of the interfaces of this network namespace, but for the loopback interface. An address of this host that
+/// is a network of its own is none.
+pub fn networks() -> Result<Vec<Network>> {
+    let interfaces = all()?;
+    let addresses = query_addresses()
+        .map_err(|error| Error::failed("cannot ask the kernel for the networks").because(error))?;
+    let network = |message: AddressMessage| {
+        let interface = interfaces.iter().find(|interface| interface.index == message.header.index)?;
+        let (mut address, mut local) = (None, None);
+        for attribute in message.attributes {
+            match attribute {
+                // With a peer at the other end of the link, that is the peer's.
+                AddressAttribute::Address(it) => address = Some(it),
+                AddressAttribute::Local(it) => local = Some(it),
+                _ => {}
+            }
+        }
+        let address = address.or(local)?;
+        let network = IpNet::new(address, message.header.prefix_len).ok()?;
+        let own = network.prefix_len() == network.max_prefix_len() && local.unwrap_or(address) == address;
+        (!interface.loopback && !own)
+            .then(|| Network { interface: interface.name.clone(), network: network.trunc() })
+    };
+    Ok(addresses.into_iter().filter_map(network).collect())
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn query_addresses() -> Result<Vec<AddressMessage>, Box<dyn std::error::Error>> {
+    let (connection, handle, _) = rtnetlink::new_connection()?;
+    tokio::spawn(connection);
+    Ok(handle.address().get().execute().try_collect().await?)
 }
 
 #[tokio::main(flavor = "current_thread")]

@@ -18,6 +18,8 @@ fn main() -> ExitCode {
         Command::Status(args) => commands::status::run(args, &mut out),
         Command::Stats(args) => commands::stats::run(args, &mut out),
         Command::Check(args) => commands::check::run(args, &mut out),
+        Command::Explain(args) => commands::explain::run(args, &mut out),
+        Command::Suggest(args) => commands::suggest::run(args, &mut out),
     };
     let result = result.and_then(|code| out.flush().map(|()| code).map_err(commands::unwritten));
     result.unwrap_or_else(|error| {

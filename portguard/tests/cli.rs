@@ -2,7 +2,8 @@
 
 use std::process::{Command, Stdio};
 
-const COMMANDS: [&str; 7] = ["attach", "detach", "reload", "run", "status", "stats", "check"];
+const COMMANDS: [&str; 9] =
+    ["attach", "detach", "reload", "run", "status", "stats", "check", "explain", "suggest"];
 
 /// Runs `portguard ARGUMENTS` away from any terminal; gives all that it did.
 fn portguard(arguments: &[&str]) -> String {
@@ -76,7 +77,7 @@ fn version() {
 /// Found before anything is looked at or touched: the interfaces need not exist, and no rights are needed.
 #[test]
 fn usage_errors() {
-    let wrong: [&[&str]; 19] = [
+    let wrong: [&[&str]; 23] = [
         &["atach", "eth0"],
         &["--json"],
         &["attach"],
@@ -96,11 +97,43 @@ fn usage_errors() {
         &["stats", "--sort", "name"],
         &["check", "a.yaml", "b.yaml"],
         &["check", "--reset"],
+        &["suggest", "/etc/exports"],
+        &["explain"],
+        &["explain", "192.0.2.7", "--proto", "icmp"],
+        &["explain", "192.0.2.7", "--iface", "eth0", "--allowlist", "a.yaml"],
     ];
     let told: Vec<String> = wrong.iter().map(|arguments| portguard(arguments)).collect();
     for told in &told {
         let (stdout, _) = told.split_once("----- stderr -----").expect("the heading");
         assert_eq!(stdout.lines().count(), 1, "nothing but the command itself: {told}");
+        assert!(told.ends_with("----- exit code: 2 -----\n"), "{told}");
+    }
+    insta::assert_snapshot!(told.join("\n"));
+}
+
+/// What is no source is found before anything is looked at, too, and so is what was probably meant.
+#[test]
+fn what_explain_does_not_take_for_a_source() {
+    let wrong = [
+        "",
+        " 192.0.2.7",
+        "192.0.2.0/24",
+        "2001:db8::/32",
+        "192.0.2.0/24/8",
+        "a/b",
+        "fe80::1%eth0",
+        "::ffff:192.0.2.7",
+        "192.0.2.7:111",
+        "[2001:db8::7]:111",
+        "[2001:db8::7]",
+        "nfs1.example",
+        "192.0.2.007",
+        "192.0.2",
+        "2001:db8:::7",
+        "\u{1b}[2J",
+    ];
+    let told: Vec<String> = wrong.iter().map(|source| portguard(&["explain", "192.0.2.7", source])).collect();
+    for told in &told {
         assert!(told.ends_with("----- exit code: 2 -----\n"), "{told}");
     }
     insta::assert_snapshot!(told.join("\n"));

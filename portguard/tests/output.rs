@@ -3,7 +3,9 @@
 use insta::assert_snapshot;
 use portguard::cli::SortKey;
 use portguard::guard::{Snapshot, Source};
-use portguard::output::{stats, status};
+use portguard::knock::Protocol;
+use portguard::output::{explain, stats, status, suggest};
+use portguard::suggest::proposal::{Finding, LeftOut, Proposal};
 use portguard_common::rpc::{Procedure, REQUESTS, Requests};
 use portguard_common::totals::Count;
 
@@ -152,5 +154,127 @@ fn guards_as_text() {
 fn guards_as_json() {
     let document =
         status::Document::new(vec![guard(true, "last_good", status::File::Broken { problem: "…".into() })]);
+    assert_snapshot!(serde_json::to_string_pretty(&document).unwrap());
+}
+
+/// A verdict of a guard on a list that is on disk as it was.
+fn verdict(source: &str, outcome: explain::Outcome) -> explain::Verdict {
+    let entry = |prefix: &str, line, comment: Option<&str>| explain::Entry {
+        prefix: prefix.parse().unwrap(),
+        line: Some(line),
+        comment: comment.map(str::to_owned),
+    };
+    let allowed = outcome == explain::Outcome::Allowed;
+    explain::Verdict {
+        source: source.parse().unwrap(),
+        interface: Some("eth0".into()),
+        verdict: outcome,
+        judged_by: explain::Judge::Kernel,
+        protocols: Protocol::ALL.to_vec(),
+        allowlist: explain::Allowlist {
+            path: "/etc/portguard/allowlist.yaml".into(),
+            sha256: "5e".repeat(32),
+            generation: Some(6),
+            changed_on_disk: false,
+            lines_of: Some(explain::Lines::File),
+        },
+        entry: allowed.then(|| entry("192.0.2.0/24", 9, Some("NFS clients, rack 4"))),
+        nearest: (!allowed).then(|| entry("203.0.113.0/29", 7, None)),
+        same_program: Some(true),
+        note: None,
+    }
+}
+
+/// Verdicts of every kind.
+fn verdicts() -> explain::Document {
+    use explain::Outcome::{Allowed, Dropped, WouldDrop};
+
+    let mut copy = verdict("192.0.2.7", Allowed);
+    copy.allowlist.changed_on_disk = true;
+    copy.allowlist.lines_of = Some(explain::Lines::LastGood);
+    let mut gone = verdict("203.0.113.9", Dropped);
+    gone.allowlist.changed_on_disk = true;
+    gone.allowlist.lines_of = None;
+    gone.nearest.as_mut().unwrap().line = None;
+    let mut by_file = verdict("203.0.113.9", Dropped);
+    by_file.interface = None;
+    by_file.judged_by = explain::Judge::File;
+    by_file.allowlist.generation = None;
+    by_file.same_program = None;
+    let [none_v4, none_v6] = ["198.51.100.20", "2001:db8::7"]
+        .map(|source| explain::Verdict { nearest: None, ..verdict(source, Dropped) });
+    explain::Document::new(vec![
+        verdict("192.0.2.7", Allowed),
+        verdict("203.0.113.9", Dropped),
+        verdict("203.0.113.9", WouldDrop),
+        copy,
+        gone,
+        by_file,
+        none_v4,
+        explain::Verdict { same_program: Some(false), ..none_v6 },
+        explain::Verdict {
+            protocols: vec![Protocol::Tcp],
+            note: Some("a loopback address"),
+            ..verdict("127.0.0.1", Allowed)
+        },
+    ])
+}
+
+#[test]
+fn verdicts_as_text() {
+    assert_snapshot!(explain::text(&verdicts()));
+}
+
+#[test]
+fn verdicts_as_json() {
+    let mut document = verdicts();
+    document.verdicts.truncate(2);
+    assert_snapshot!(serde_json::to_string_pretty(&document).unwrap());
+}
+
+fn proposal() -> suggest::Document {
+    let finding = |prefix: &str, origin: &str, detail: Option<&str>| Finding {
+        prefix: prefix.parse().unwrap(),
+        origin: origin.into(),
+        detail: detail.map(str::to_owned),
+    };
+    let left_out = |what: &str, origin: &str, why: &str| LeftOut {
+        what: what.into(),
+        origin: origin.into(),
+        why: why.into(),
+    };
+    let peers = (1..40)
+        .map(|host| finding(&format!("192.0.2.{host}/32"), "asked over TCP on eth0", Some("12 packets")));
+    let findings = [
+        finding("2001:db8::7/128", "nfs1, /etc/exports, line 3", Some("for /srv/\"my files\"")),
+        finding("192.0.2.0/24", "the network of eth0", Some("public addresses: are they all yours?")),
+        finding(
+            "192.0.2.0/24",
+            "/etc/exports, line 3",
+            Some("for /srv/a: b\n- 0.0.0.0/0 # \u{85}\u{feff}\u{7}"),
+        ),
+        finding("10.0.0.9/32", "asked over TCP on eth0", Some("3 packets")),
+    ];
+    let left_out = vec![
+        left_out("*.example.com", "/etc/exports, line 4 for /srv", "a pattern of names"),
+        left_out("a\n  - 0.0.0.0/0", "/etc/exports, line 5 for /srv", "it cannot be looked up: \u{1b}[2J"),
+    ];
+    suggest::Document::new(Proposal::of(findings.into_iter().chain(peers), left_out))
+}
+
+#[test]
+fn a_proposal_as_yaml() {
+    assert_snapshot!(suggest::yaml(&proposal()));
+    assert_snapshot!(
+        "an_empty_proposal_as_yaml",
+        suggest::yaml(&suggest::Document::new(Proposal::default()))
+    );
+}
+
+#[test]
+fn a_proposal_as_json() {
+    let mut document = proposal();
+    document.proposal.entries.retain(|entry| entry.prefix.addr().is_ipv6());
+    document.proposal.left_out.truncate(1);
     assert_snapshot!(serde_json::to_string_pretty(&document).unwrap());
 }

@@ -89,7 +89,7 @@ pub(super) fn relate(entries: &[Entry], mut found: impl FnMut(Relation)) {
 }
 
 /// What is odd about a prefix, and what to do about it.
-fn oddity(prefix: IpNet) -> Option<(String, String)> {
+pub(crate) fn oddity(prefix: IpNet) -> Option<(String, String)> {
     if prefix.prefix_len() == 0 {
         let family = if prefix.addr().is_ipv4() { "IPv4" } else { "IPv6" };
         return Some((

@@ -21,6 +21,7 @@ use sha2::{Digest as _, Sha256};
 
 pub(crate) use self::diagnostic::printable;
 pub use self::diagnostic::{Diagnostic, Diagnostics, Severity, Style};
+pub(crate) use self::lint::oddity;
 use self::source::{Source, Span};
 use crate::error::{Error, Kind};
 

@@ -3,10 +3,12 @@
 pub mod attach;
 pub mod check;
 pub mod detach;
+pub mod explain;
 pub mod reload;
 pub mod run;
 pub mod stats;
 pub mod status;
+pub mod suggest;
 
 use std::io::{self, Write};
 use std::path::Path;

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::guard::bpffs::{self, Home};
 use crate::guard::clock::unix_now;
 use crate::guard::counters::Snapshot;
-use crate::guard::instance::{self, Constants, Instance, InstanceName, Keep, Origin};
+use crate::guard::instance::{self, Instance, InstanceName, Keep, Origin};
 use crate::guard::link::{LINK_PIN, PinnedLink, remove_directory};
 use crate::guard::lists::{self, Event, Grace};
 use crate::guard::mapped::Mapped;
@@ -110,9 +110,8 @@ fn attach_new(
     let mut attach = || {
         let sizes = Sizes::of_this_host(options.sources)?;
         let log_rate = options.log.map_or(Rate::OFF, |log| log.rate(sizes));
-        let constants = Constants { link_type, log_rate };
         let instance_directory = InstanceName::next(&[]).directory(&directory);
-        let instance = Instance::load(&instance_directory, constants, Origin::New(sizes))?;
+        let instance = Instance::load(&instance_directory, link_type, log_rate, Origin::New(sizes))?;
         let filled = lists::fill(&directory, &instance, list, tell)?;
         lists::switch(&directory, &instance, &filled)?;
         set_audit(&instance.policy, options.audit);
@@ -196,7 +195,7 @@ pub fn reset(guard: Guard) -> Result<Snapshot> {
 
 /// A new instance beside the live one.
 fn prepare(guard: &Guard, keep: Keep, log_rate: Rate) -> Result<Instance> {
-    let constants = Constants { link_type: mode::link_type(guard.interface())?, log_rate };
+    let link_type = mode::link_type(guard.interface())?;
     let interface = &guard.pinned.directory;
     let taken = InstanceName::list(interface)?;
     for directory in taken.iter().map(|name| name.directory(interface)) {
@@ -205,7 +204,7 @@ fn prepare(guard: &Guard, keep: Keep, log_rate: Rate) -> Result<Instance> {
         }
     }
     let directory = InstanceName::next(&taken).directory(interface);
-    Instance::load(&directory, constants, Origin::Of(&guard.instance, keep))
+    Instance::load(&directory, link_type, log_rate, Origin::Of(&guard.instance, keep))
 }
 
 /// Removes an instance that never became live; the error that led to it is the one to tell.

@@ -18,6 +18,7 @@ use portguard_common::drop_log::Rate;
 use portguard_common::frame::LinkType;
 use portguard_common::index::{Front, Indexed};
 use portguard_common::policy::{Policy, SLOTS};
+use portguard_common::sources::Seed;
 use portguard_common::{ABI_VERSION, names};
 
 use crate::error::{Error, Result};
@@ -29,10 +30,10 @@ use crate::guard::mapped::Mapped;
 use crate::guard::sizes::Sizes;
 
 /// The kernel half, compiled by the build script.
-static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/portguard.bpf.o"));
+pub(super) static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/portguard.bpf.o"));
 
-/// What a new instance always shares with the one before.
-const POLICY_MAPS: [&str; 9] = [
+/// What is enforced, and which lists.
+pub(super) const POLICY_MAPS: [&str; 7] = [
     names::POLICY,
     names::LISTS_V4,
     names::LISTS_V6,
@@ -40,9 +41,8 @@ const POLICY_MAPS: [&str; 9] = [
     names::FRONTS_V6,
     names::INDEXES_V4,
     names::INDEXES_V6,
-    names::LOG_BUCKETS,
-    names::LOG,
 ];
+const LOG_MAPS: [&str; 2] = [names::LOG_BUCKETS, names::LOG];
 const COUNTER_MAPS: [&str; 5] =
     [names::TOTALS, names::BUCKETS_V4, names::RECORDS_V4, names::BUCKETS_V6, names::RECORDS_V6];
 /// The file name of the program's pin.
@@ -103,15 +103,6 @@ pub struct Identity {
     pub tag: u64,
 }
 
-/// What is constant for a loaded program.
-#[derive(Debug, Clone, Copy)]
-pub struct Constants {
-    /// What the frames of the interface begin with.
-    pub link_type: LinkType,
-    /// How much each CPU may log.
-    pub log_rate: Rate,
-}
-
 /// What a new instance begins with.
 #[derive(Debug, Clone, Copy)]
 pub enum Origin<'a> {
@@ -128,6 +119,41 @@ pub enum Keep {
     Policy,
     /// Everything but the program.
     PolicyAndCounters,
+}
+
+/// What the loader writes into the program.
+#[derive(Debug)]
+pub(super) struct Constants {
+    link_type: u32,
+    log_rate: [u64; 2],
+    bucket_bits: u32,
+    seed: Seed,
+}
+
+impl Constants {
+    /// For an interface with such frames, such a log, and counters of such sizes whose hash has this seed.
+    pub(super) fn new(link_type: LinkType, log_rate: Rate, sizes: Sizes, seed: Seed) -> Self {
+        let Rate { interval, depth } = log_rate;
+        let log_rate = [interval, depth];
+        Self { link_type: link_type as u32, log_rate, bucket_bits: sizes.bucket_bits(), seed }
+    }
+
+    /// Has them written into the program, and its maps made with these sizes.
+    pub(super) fn give<'a>(&'a self, loader: &mut EbpfLoader<'a>, sizes: Sizes) {
+        loader
+            .override_global("LINK_TYPE", &self.link_type, true)
+            .override_global("LOG_RATE", &self.log_rate, true)
+            .override_global("BUCKET_BITS", &self.bucket_bits, true)
+            .override_global("SEED", &self.seed, true)
+            .map_max_entries(names::FRONTS_V4, SLOTS as u32)
+            .map_max_entries(names::FRONTS_V6, SLOTS as u32)
+            .map_max_entries(names::LOG_BUCKETS, sizes.cpus())
+            .map_max_entries(names::TOTALS, sizes.cpus())
+            .map_max_entries(names::BUCKETS_V4, sizes.buckets())
+            .map_max_entries(names::BUCKETS_V6, sizes.buckets())
+            .map_max_entries(names::RECORDS_V4, sizes.records())
+            .map_max_entries(names::RECORDS_V6, sizes.records());
+    }
 }
 
 /// The name of an instance's directory.
@@ -164,19 +190,19 @@ impl InstanceName {
 
 impl Instance {
     /// Loads a new instance into a new directory; what it keeps of an old one stays shared with it.
-    pub fn load(directory: &Path, constants: Constants, origin: Origin<'_>) -> Result<Self> {
+    pub fn load(directory: &Path, link_type: LinkType, log_rate: Rate, origin: Origin<'_>) -> Result<Self> {
         bpffs::make_directory(directory)?;
-        Self::load_into(directory, constants, origin).inspect_err(|_| {
+        Self::load_into(directory, link_type, log_rate, origin).inspect_err(|_| {
             // The first error is the one to tell.
             let _ = remove(directory);
         })
     }
 
-    fn load_into(directory: &Path, constants: Constants, origin: Origin<'_>) -> Result<Self> {
+    fn load_into(directory: &Path, link_type: LinkType, log_rate: Rate, origin: Origin<'_>) -> Result<Self> {
         if let Origin::Of(old, keep) = origin {
             let counters = COUNTER_MAPS.into_iter().chain([names::EPOCH]);
             let counters = counters.filter(|_| keep == Keep::PolicyAndCounters);
-            for name in POLICY_MAPS.into_iter().chain(counters) {
+            for name in POLICY_MAPS.into_iter().chain(LOG_MAPS).chain(counters) {
                 let map = bpf::get(&old.directory.join(name))
                     .map_err(|error| broken(&old.directory, name, &error))?;
                 bpf::pin(map.as_fd(), &directory.join(name))
@@ -192,25 +218,12 @@ impl Instance {
         };
         let seed = kept_seed.map_or_else(random_seed, Ok)?;
 
+        let constants = Constants::new(link_type, log_rate, sizes, seed);
         let mut loader = EbpfLoader::new();
-        for name in POLICY_MAPS.into_iter().chain(COUNTER_MAPS) {
+        for name in POLICY_MAPS.into_iter().chain(LOG_MAPS).chain(COUNTER_MAPS) {
             loader.map_pin_path(name, directory.join(name));
         }
-        let Constants { link_type, log_rate: Rate { interval, depth } } = constants;
-        let (link_type, log_rate, bucket_bits) = (link_type as u32, [interval, depth], sizes.bucket_bits());
-        loader
-            .override_global("LINK_TYPE", &link_type, true)
-            .override_global("LOG_RATE", &log_rate, true)
-            .override_global("BUCKET_BITS", &bucket_bits, true)
-            .override_global("SEED", &seed, true)
-            .map_max_entries(names::FRONTS_V4, SLOTS as u32)
-            .map_max_entries(names::FRONTS_V6, SLOTS as u32)
-            .map_max_entries(names::LOG_BUCKETS, sizes.cpus())
-            .map_max_entries(names::TOTALS, sizes.cpus())
-            .map_max_entries(names::BUCKETS_V4, sizes.buckets())
-            .map_max_entries(names::BUCKETS_V6, sizes.buckets())
-            .map_max_entries(names::RECORDS_V4, sizes.records())
-            .map_max_entries(names::RECORDS_V6, sizes.records());
+        constants.give(&mut loader, sizes);
         let mut object = loader.load(OBJECT).map_err(|error| cannot_create(&error))?;
 
         let mut load = |name: &str| -> Result<(), ProgramError> {
@@ -343,7 +356,7 @@ fn cannot_pin(directory: &Path, name: &str, error: &dyn std::fmt::Display) -> Er
     Error::failed(format!("cannot pin {}", directory.join(name).display())).because(error)
 }
 
-fn cannot_create(error: &dyn std::error::Error) -> Error {
+pub(super) fn cannot_create(error: &dyn std::error::Error) -> Error {
     Error::failed("cannot create the maps of the guard")
         .because(chain(error))
         .remedy("On kernels before 5.11 the limit on locked memory must allow it (ulimit -l unlimited).")
@@ -355,7 +368,7 @@ fn is_unknown_flag(error: &ProgramError) -> bool {
         if io_error.raw_os_error() == Some(libc::EINVAL) && verifier_log.to_string().trim().is_empty())
 }
 
-fn refused(error: ProgramError) -> Error {
+pub(super) fn refused(error: ProgramError) -> Error {
     let failed = Error::failed("the kernel refuses the guard's program");
     match error {
         ProgramError::LoadError { io_error, verifier_log } => {
@@ -377,7 +390,7 @@ fn refused(error: ProgramError) -> Error {
 }
 
 /// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

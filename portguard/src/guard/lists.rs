@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering, fence};
@@ -101,6 +102,33 @@ pub(super) fn prefixes_in_force(interface: &Path, policy: &Mapped<Policy>) -> Re
     }
     // Collected at once: the set is built from sorted prefixes, which is many times as fast as one by one.
     Ok(prefixes.into_iter().collect())
+}
+
+/// The entry of the list in force that covers an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Covering {
+    /// Its prefix.
+    pub prefix: IpNet,
+    /// Its number in the file, from 0 on.
+    pub number: u32,
+}
+
+/// Looks up an address in the list in force, as the kernel holds it.
+pub(super) fn covering(
+    interface: &Path,
+    policy: &Mapped<Policy>,
+    address: IpAddr,
+) -> Result<Option<Covering>> {
+    let Some(list) = in_force(policy) else { return Ok(None) };
+    let found = match address {
+        IpAddr::V4(v4) => tries::covering(&pin(interface, list.generation, "v4"), v4.octets(), 32)?,
+        IpAddr::V6(v6) => tries::covering(&pin(interface, list.generation, "v6"), v6.octets(), 128)?,
+    };
+    let covering = |(length, number)| {
+        let prefix = IpNet::new(address, length).map_err(|error| unreadable(interface, &error))?;
+        Ok(Covering { prefix: prefix.trunc(), number })
+    };
+    found.map(covering).transpose()
 }
 
 /// What there is to tell while a list is filled.

@@ -15,8 +15,10 @@ mod mode;
 mod privileges;
 mod sizes;
 mod tries;
+mod twin;
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
@@ -32,8 +34,9 @@ pub use clock::{Uptime, unix_now};
 pub use counters::{Snapshot, Source};
 pub use drop_log::{DropLog, LoggedDrop};
 pub use instance::{Identity, Instance};
-pub use lists::{Event, ListInfo};
+pub use lists::{Covering, Event, ListInfo};
 pub use privileges::require as require_privileges;
+pub use twin::{Fate, Twin};
 
 use link::{LINK_PIN, PinnedLink};
 
@@ -146,6 +149,16 @@ impl Guard {
     /// The prefixes of the list in force, read back from the kernel.
     pub fn prefixes(&self) -> Result<BTreeSet<IpNet>> {
         lists::prefixes_in_force(&self.pinned.directory, &self.instance.policy)
+    }
+
+    /// The entry of the list in force that covers an address, if one does.
+    pub fn covering(&self, address: IpAddr) -> Result<Option<Covering>> {
+        lists::covering(&self.pinned.directory, &self.instance.policy, address)
+    }
+
+    /// A twin of the program, to be asked for verdicts. The caller holds the lock.
+    pub fn twin(&self) -> Result<Twin> {
+        Twin::of(self)
     }
 
     /// Puts a list in force, in one step. The caller holds the lock.

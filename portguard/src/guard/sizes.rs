@@ -45,6 +45,11 @@ impl Sizes {
         Self { cpus, bucket_bits }
     }
 
+    /// The smallest there can be beside these: the same CPUs, with one bucket each.
+    pub(super) fn smallest(self) -> Self {
+        Self { bucket_bits: 0, ..self }
+    }
+
     /// For as many sources on each CPU, or a few more; the default for this host if absent.
     pub fn of_this_host(sources: Option<u32>) -> Result<Self> {
         let text = fs::read_to_string(POSSIBLE_CPUS)

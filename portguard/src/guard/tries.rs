@@ -121,6 +121,33 @@ pub(super) fn keys<K: Pod>(path: &Path) -> Result<Vec<Key<K>>> {
     trie.keys().map(|key| key.map_err(|error| unreadable(path, &error))).collect()
 }
 
+/// The entry of a trie, by its pin, that covers an address of `width` bits: the length of its prefix, and its number in
+/// the file. The trie is not read for it: a look-up finds the longest of the prefixes that are not longer than it asks
+/// for, so the least length that still finds the same entry is that of the entry.
+pub(super) fn covering<K: Pod>(path: &Path, address: K, width: u8) -> Result<Option<(u8, u32)>> {
+    let map = MapData::from_pin(path).map_err(|error| unreadable(path, &error))?;
+    let mut map = Map::LpmTrie(map);
+    let trie =
+        LpmTrie::<&mut MapData, K, u32>::try_from(&mut map).map_err(|error| unreadable(path, &error))?;
+    let look_up = |length: u8| match trie.get(&Key::new(length.into(), address), 0) {
+        Ok(number) => Ok(Some(number)),
+        Err(MapError::KeyNotFound) => Ok(None),
+        Err(error) => Err(unreadable(path, &error)),
+    };
+    let Some(number) = look_up(width)? else { return Ok(None) };
+    // It is found with `longest`, and not with what is below `shortest`.
+    let (mut shortest, mut longest) = (0, width);
+    while shortest < longest {
+        let middle = shortest.midpoint(longest);
+        if look_up(middle)? == Some(number) {
+            longest = middle;
+        } else {
+            shortest = middle + 1;
+        }
+    }
+    Ok(Some((longest, number)))
+}
+
 fn zeroed<K: Pod>() -> K {
     // SAFETY: any bytes are a value of a plain old data type.
     unsafe { mem::zeroed() }

@@ -2,9 +2,11 @@
 
 pub mod calls;
 pub mod error;
+pub mod explain;
 pub mod lists;
 pub mod progress;
 pub mod stats;
 pub mod status;
+pub mod suggest;
 mod table;
 pub mod time;

@@ -102,7 +102,15 @@ fn in_audit_mode_everything_passes_and_is_counted_the_same() {
 /// Drivers with large buffers of several pages may leave the first one short, or empty (mlx5 does at MTU 9000).
 #[test]
 fn it_does_not_matter_how_much_of_a_frame_is_in_its_first_buffer() {
+    let (mut liars, honest): (Vec<_>, Vec<_>) =
+        ethernet_cases().into_iter().partition(|case| case.name == "total length too small");
     for first_len in [0, 14, 20, 34, 54] {
-        check_kernel(Link::Ethernet, &ethernet_cases(), Some(first_len), false);
+        check_kernel(Link::Ethernet, &honest, Some(first_len), false);
     }
+    // By its own account it ends in the first buffer, and so it is counted up to the end of that.
+    const FIRST: usize = 54;
+    const ETHERNET: usize = 14;
+    assert_eq!(liars.len(), 1);
+    liars[0].bytes = FIRST - ETHERNET;
+    check_kernel(Link::Ethernet, &liars, Some(FIRST as u32), false);
 }

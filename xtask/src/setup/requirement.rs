@@ -91,7 +91,7 @@ pub(super) static TOOLS: [Tool; 10] = [
     },
     Tool {
         package: "nfs-common",
-        programs: &["rpc.statd", "showmount"],
+        programs: &["rpc.statd", "showmount", "sm-notify"],
         why: "real clients of port 111",
         units: &["rpc-statd.service", "rpc-statd-notify.service"],
     },

@@ -16,7 +16,7 @@ pub(super) struct Check {
 }
 
 /// The lines of the matrix.
-pub(super) const CHECKS: [Check; 15] = [
+pub(super) const CHECKS: [Check; 17] = [
     Check {
         what: "the table of frames, host build",
         suite: "program",
@@ -92,6 +92,21 @@ pub(super) const CHECKS: [Check; 15] = [
         what: "detach leaves nothing behind",
         suite: "lifecycle",
         tests: &["detach::detach_opens_the_port_again_and_leaves_nothing_behind"],
+    },
+    Check {
+        what: "explain: what it says of 10,000 sources is what becomes of their packets",
+        suite: "lifecycle",
+        tests: &["explain::wire::what_explain_says_is_what_becomes_of_the_packet"],
+    },
+    Check {
+        what: "explain moves no counter, and knows each entry; audit mode, tun",
+        suite: "lifecycle",
+        tests: &[
+            "explain::asking_moves_no_counter_and_leaves_nothing_behind",
+            "explain::a_file_that_has_changed_is_not_taken_for_the_list_in_force",
+            "explain::in_audit_mode_it_says_what_would_be_dropped",
+            "explain::frames_without_an_ethernet_header_are_judged_as_such",
+        ],
     },
     Check {
         what: "the verifier takes every program",

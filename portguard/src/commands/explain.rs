@@ -1,0 +1,213 @@
+//! `portguard explain`: what becomes of packets from an address, and which entry decides.
+
+use std::env;
+use std::io::Write;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use ipnet::IpNet;
+
+use crate::allowlist::{Allowlist, Entry, Origin};
+use crate::cli::{DEFAULT_ALLOWLIST, Explain};
+use crate::commands::{for_each, load_allowlist, lock, print, print_json};
+use crate::error::{Error, Result};
+use crate::explain::text::Text;
+use crate::explain::{entries, source};
+use crate::guard::{self, Covering, Fate, Guard, Home, Twin};
+use crate::knock::Protocol;
+use crate::output::{self, explain};
+
+/// Shows the verdicts on each source: of every guard, or of a file.
+///
+/// # Errors
+/// A source is no address, the process is not permitted, a named interface has no guard, or there is neither a guard nor
+/// a valid list.
+pub fn run(args: &Explain, out: &mut dyn Write) -> Result<ExitCode> {
+    let sources: Vec<IpAddr> = args.sources.iter().map(|text| source::parse(text)).collect::<Result<_>>()?;
+    let protocols = args.protocol.map_or_else(|| Protocol::ALL.to_vec(), |only| vec![only]);
+    let question = Question { sources, protocols };
+    let (verdicts, code) = match &args.allowlist {
+        Some(path) => (by_file(&question, path)?, ExitCode::SUCCESS),
+        None => by_guards(&question, args.interface.as_deref())?,
+    };
+    let refused = verdicts.iter().flatten().any(|verdict| verdict.verdict != explain::Outcome::Allowed);
+    let document = explain::Document::new(in_order_of_sources(verdicts));
+    if args.json {
+        print_json(out, &document)?;
+    } else {
+        print(out, &explain::text(&document))?;
+    }
+    Ok(if code == ExitCode::SUCCESS && refused { ExitCode::FAILURE } else { code })
+}
+
+/// What is asked.
+struct Question {
+    sources: Vec<IpAddr>,
+    protocols: Vec<Protocol>,
+}
+
+/// For each source what each judge says, instead of for each judge what it says of each source.
+fn in_order_of_sources(verdicts: Vec<Vec<explain::Verdict>>) -> Vec<explain::Verdict> {
+    let mut judges: Vec<_> = verdicts.into_iter().map(Vec::into_iter).collect();
+    let mut ordered = Vec::new();
+    loop {
+        let before = ordered.len();
+        ordered.extend(judges.iter_mut().filter_map(Iterator::next));
+        if ordered.len() == before {
+            return ordered;
+        }
+    }
+}
+
+/// What each guard says of each source; or the file, if there is no guard, and nobody has asked for one.
+fn by_guards(question: &Question, interface: Option<&str>) -> Result<(Vec<Vec<explain::Verdict>>, ExitCode)> {
+    guard::require_privileges()?;
+    let home = Home::find()?;
+    // The program and the list that are asked must be the same ones to the end.
+    let _lock = home.as_ref().map(lock).transpose()?;
+    let names: Vec<String> = interface.map(str::to_owned).into_iter().collect();
+    let guards = Guard::select(home.as_ref(), &names)?;
+    if guards.is_empty() {
+        output::error::note("no guard here: judged by the file");
+        let path = env::var_os("PORTGUARD_ALLOWLIST").filter(|path| !path.is_empty());
+        let path = path.map_or_else(|| DEFAULT_ALLOWLIST.into(), PathBuf::from);
+        return Ok((by_file(question, &path)?, ExitCode::SUCCESS));
+    }
+    let mut verdicts = Vec::new();
+    let code = for_each(guards, |guard| {
+        verdicts.push(by_guard(question, &guard?)?);
+        Ok(())
+    });
+    Ok((verdicts, code))
+}
+
+fn by_guard(question: &Question, guard: &Guard) -> Result<Vec<explain::Verdict>> {
+    let name = &guard.interface().name;
+    let list = guard.list().ok_or_else(|| Error::failed(format!("{name}: the guard has no list")))?;
+    let twin = guard.twin()?;
+    let text = Text::of(&list);
+    let allowlist = explain::Allowlist {
+        path: list.path,
+        sha256: list.sha256.to_string(),
+        generation: Some(list.generation),
+        changed_on_disk: text.changed_on_disk(),
+        lines_of: text.allowlist().map(|allowlist| match allowlist.origin() {
+            Origin::File => explain::Lines::File,
+            Origin::LastGood => explain::Lines::LastGood,
+        }),
+    };
+    // Read back from the kernel only if there is no text, and only once.
+    let mut kernel: Option<Vec<IpNet>> = None;
+    let mut verdicts = Vec::new();
+    for &source in &question.sources {
+        let outcome = ask(&twin, name, source, &question.protocols)?;
+        let covering = guard.covering(source)?;
+        if (outcome == explain::Outcome::Allowed) != covering.is_some() {
+            let trie = covering.map_or("no entry".to_owned(), |covering| covering.prefix.to_string());
+            return Err(contradiction(
+                name,
+                source,
+                &format!("the program says {outcome:?}, and the list has {trie} for it"),
+            ));
+        }
+        let mut nearest = None;
+        if covering.is_none() {
+            nearest = match text.allowlist() {
+                Some(allowlist) => nearest_in(allowlist, source),
+                None => {
+                    if kernel.is_none() {
+                        kernel = Some(guard.prefixes()?.into_iter().collect());
+                    }
+                    let prefixes = kernel.iter().flatten().copied();
+                    entries::nearest(prefixes, source).map(|(_, prefix)| without_line(prefix))
+                }
+            };
+        }
+        let entry = covering.map(|Covering { prefix, number }| {
+            let Some(allowlist) = text.allowlist() else { return Ok(without_line(prefix)) };
+            match allowlist.entries().get(number as usize) {
+                Some(entry) if entry.prefix() == prefix => Ok(entry.into()),
+                _ => {
+                    let what = format!("{prefix} is entry {number} in the kernel, but not in the text");
+                    Err(contradiction(name, source, &what))
+                }
+            }
+        });
+        verdicts.push(explain::Verdict {
+            source,
+            interface: Some(name.clone()),
+            verdict: outcome,
+            judged_by: explain::Judge::Kernel,
+            protocols: question.protocols.clone(),
+            allowlist: allowlist.clone(),
+            entry: entry.transpose()?,
+            nearest,
+            same_program: Some(twin.tag() == guard.program().tag),
+            note: source::oddity(source),
+        });
+    }
+    Ok(verdicts)
+}
+
+/// What the guard's program does with a source, over each protocol the same.
+fn ask(twin: &Twin, name: &str, source: IpAddr, protocols: &[Protocol]) -> Result<explain::Outcome> {
+    let fates: Vec<Fate> =
+        protocols.iter().map(|protocol| twin.judge(source, *protocol)).collect::<Result<_>>()?;
+    match fates.first() {
+        Some(&first) if fates.iter().all(|fate| *fate == first) => Ok(match first {
+            Fate::Allowed => explain::Outcome::Allowed,
+            Fate::Dropped => explain::Outcome::Dropped,
+            Fate::WouldDrop => explain::Outcome::WouldDrop,
+        }),
+        _ => Err(contradiction(name, source, &format!("over {protocols:?} the program says {fates:?}"))),
+    }
+}
+
+/// What must not be, and would be a bug of portguard.
+fn contradiction(name: &str, source: IpAddr, what: &str) -> Error {
+    Error::failed(format!("{name}: the guard contradicts itself about {source}"))
+        .because(what)
+        .remedy("This is a bug of portguard: please report it, with the list.")
+}
+
+/// What a file says of each source.
+fn by_file(question: &Question, path: &Path) -> Result<Vec<Vec<explain::Verdict>>> {
+    let list = load_allowlist(path)?;
+    let prefixes = || list.entries().iter().map(Entry::prefix);
+    let allowlist = explain::Allowlist {
+        path: list.path().to_owned(),
+        sha256: list.sha256().to_string(),
+        generation: None,
+        changed_on_disk: false,
+        lines_of: Some(explain::Lines::File),
+    };
+    let verdict = |&source: &IpAddr| {
+        let covering = entries::covering(prefixes(), source);
+        let entry = covering.map(|(index, _)| explain::Entry::from(&list.entries()[index]));
+        let nearest = if entry.is_none() { nearest_in(&list, source) } else { None };
+        explain::Verdict {
+            source,
+            interface: None,
+            verdict: if entry.is_some() { explain::Outcome::Allowed } else { explain::Outcome::Dropped },
+            judged_by: explain::Judge::File,
+            protocols: question.protocols.clone(),
+            allowlist: allowlist.clone(),
+            entry,
+            nearest,
+            same_program: None,
+            note: source::oddity(source),
+        }
+    };
+    Ok(vec![question.sources.iter().map(verdict).collect()])
+}
+
+fn nearest_in(list: &Allowlist, source: IpAddr) -> Option<explain::Entry> {
+    let (index, _) = entries::nearest(list.entries().iter().map(Entry::prefix), source)?;
+    Some(explain::Entry::from(&list.entries()[index]))
+}
+
+/// An entry of which only the kernel knows.
+fn without_line(prefix: IpNet) -> explain::Entry {
+    explain::Entry { prefix, line: None, comment: None }
+}

@@ -1,0 +1,139 @@
+//! A twin of a guard's program: the same program with the same constants, on the same lists, with counters of its own.
+//!
+//! It is never attached and never pinned. The kernel runs it on frames that are made up (`BPF_PROG_TEST_RUN`), so that
+//! its verdicts are those of the guard, and neither the guard's counters nor its source table can move: the twin does not
+//! have them.
+
+use std::net::IpAddr;
+
+use aya::maps::{Map, MapData};
+use aya::programs::{ProgramError, TestRun as _, TestRunOptions, Xdp};
+use aya::{Ebpf, EbpfLoader};
+use portguard_common::drop_log::Rate;
+use portguard_common::frame::LinkType;
+use portguard_common::names;
+use portguard_common::totals::{Count, Totals};
+
+use crate::error::{Error, Result};
+use crate::guard::instance::{Constants, OBJECT, POLICY_MAPS, cannot_create, chain, refused};
+use crate::guard::mapped::Mapped;
+use crate::guard::{Guard, mode};
+use crate::knock::{self, Protocol};
+
+/// `enum xdp_action`, `include/uapi/linux/bpf.h`.
+const XDP_DROP: u32 = 1;
+const XDP_PASS: u32 = 2;
+
+/// A program that gives the verdicts of a guard.
+#[derive(Debug)]
+pub struct Twin {
+    object: Ebpf,
+    name: &'static str,
+    tag: u64,
+    totals: Mapped<Totals>,
+    link: LinkType,
+}
+
+/// What becomes of a packet for port 111.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It passes, because its source is on the list.
+    Allowed,
+    /// It is dropped, because its source is not.
+    Dropped,
+    /// It passes in audit mode, and would be dropped else.
+    WouldDrop,
+}
+
+impl Twin {
+    /// The twin of a guard, whose pins nobody removes meanwhile.
+    pub(super) fn of(guard: &Guard) -> Result<Self> {
+        let instance = &guard.instance;
+        let link = mode::link_type(guard.interface())?;
+        let sizes = instance.counters.sizes()?.smallest();
+        let seed = instance.counters.epoch().seed;
+        let constants = Constants::new(link, Rate::OFF, sizes, seed);
+        let mut loader = EbpfLoader::new();
+        // What has no path here is new, and goes away with the twin.
+        for name in POLICY_MAPS {
+            loader.map_pin_path(name, instance.directory().join(name));
+        }
+        constants.give(&mut loader, sizes);
+        let mut object = loader.load(OBJECT).map_err(|error| cannot_create(&error))?;
+        let name = match guard.program().name.as_str() {
+            names::PROGRAM => names::PROGRAM,
+            _ => names::PROGRAM_FRAGS,
+        };
+        let tag = load(&mut object, name).map_err(refused)?;
+        let totals = object.map(names::TOTALS).and_then(data).ok_or_else(|| broken(&"it has no totals"))?;
+        let totals = Mapped::new(totals).map_err(|error| broken(&error))?;
+        Ok(Self { object, name, tag, totals, link })
+    }
+
+    /// The hash of its instructions: the guard's own, unless another build of portguard has attached that.
+    pub fn tag(&self) -> u64 {
+        self.tag
+    }
+
+    /// What becomes of a question from `source`.
+    ///
+    /// # Errors
+    /// The kernel does not run the program, or the program contradicts itself.
+    pub fn judge(&self, source: IpAddr, protocol: Protocol) -> Result<Fate> {
+        let program: &Xdp = self
+            .object
+            .program(self.name)
+            .and_then(|program| program.try_into().ok())
+            .ok_or_else(|| broken(&"it has no program"))?;
+        let frame = knock::frame(self.link, source, protocol);
+        let before = self.counted();
+        let options = TestRunOptions { data_in: Some(&frame), ..TestRunOptions::default() };
+        let action = program.test_run(options).map_err(|error| broken(&chain(&error)))?.return_value;
+        let after = self.counted();
+        let packets =
+            |counter: fn(&Totals) -> Count| counter(&after).packets.wrapping_sub(counter(&before).packets);
+        let faults =
+            [packets(|it| it.truncated), packets(|it| it.malformed), packets(|it| it.too_many_headers)];
+        let counted = (packets(|it| it.allowed), packets(|it| it.would_drop), faults);
+        match (action, counted) {
+            (XDP_PASS, (1, 0, [0, 0, 0])) => Ok(Fate::Allowed),
+            (XDP_DROP, (0, 0, [0, 0, 0])) => Ok(Fate::Dropped),
+            (XDP_PASS, (0, 1, [0, 0, 0])) => Ok(Fate::WouldDrop),
+            (action, (allowed, would_drop, faults)) => Err(broken(&format!(
+                "it contradicts itself: for {} from {source} it returns {action}, and counts {allowed} allowed, \
+                 {would_drop} that would be dropped, and {faults:?} faulty",
+                protocol.word(),
+            ))),
+        }
+    }
+
+    /// What it has counted, on all CPUs.
+    fn counted(&self) -> Totals {
+        let mut totals = Totals::default();
+        for cpu in 0..self.totals.len() {
+            totals.add(&self.totals.read(cpu));
+        }
+        totals
+    }
+}
+
+/// Loads a program of the object; returns its tag.
+fn load(object: &mut Ebpf, name: &str) -> Result<u64, ProgramError> {
+    let program: &mut Xdp = object
+        .program_mut(name)
+        .ok_or_else(|| ProgramError::InvalidName { name: name.to_owned() })?
+        .try_into()?;
+    program.load()?;
+    Ok(program.info()?.tag())
+}
+
+fn data(map: &Map) -> Option<&MapData> {
+    match map {
+        Map::Array(data) => Some(data),
+        _ => None,
+    }
+}
+
+fn broken(error: &dyn std::fmt::Display) -> Error {
+    Error::failed("cannot ask the guard's program for its verdict").because(error)
+}

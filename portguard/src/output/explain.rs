@@ -1,0 +1,193 @@
+//! What becomes of packets from an address, and which entry decides.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+use serde::Serialize;
+
+use crate::allowlist::{self, printable};
+use crate::knock::Protocol;
+
+/// The document of `explain --json`. Fields may be added; none is renamed or removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Document {
+    /// The version of the meaning of the fields.
+    pub schema: u32,
+    /// In the order of the sources as they were asked for, and for each in that of the interfaces.
+    pub verdicts: Vec<Verdict>,
+}
+
+impl Document {
+    /// A document of this version.
+    pub fn new(verdicts: Vec<Verdict>) -> Self {
+        Self { schema: 1, verdicts }
+    }
+}
+
+/// What becomes of packets for port 111 from one source on one interface.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Verdict {
+    /// Where the packets come from.
+    pub source: IpAddr,
+    /// The guarded interface; none if a file was judged by.
+    pub interface: Option<String>,
+    /// What becomes of them.
+    pub verdict: Outcome,
+    /// Who says so.
+    pub judged_by: Judge,
+    /// The protocols that were tried; the verdict is the same for each.
+    pub protocols: Vec<Protocol>,
+    /// The list that decides.
+    pub allowlist: Allowlist,
+    /// The entry that lets them in, if one does.
+    pub entry: Option<Entry>,
+    /// If none does: the one that comes nearest. None if the list has none of this address family.
+    pub nearest: Option<Entry>,
+    /// Whether the program that was run is the one that is attached, instruction for instruction; none if a file was
+    /// judged by.
+    pub same_program: Option<bool>,
+    /// What is odd about the source.
+    pub note: Option<&'static str>,
+}
+
+/// What becomes of packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// They pass.
+    Allowed,
+    /// They are dropped; or would be, if the file were in force.
+    Dropped,
+    /// They pass because the guard is in audit mode.
+    WouldDrop,
+}
+
+/// Who gives a verdict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Judge {
+    /// The guard's program, run by the kernel on the list in force.
+    Kernel,
+    /// The file, read by this command.
+    File,
+}
+
+/// The list that decides.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Allowlist {
+    /// Its file.
+    pub path: PathBuf,
+    /// Of the file as it was read or loaded, in hexadecimal.
+    pub sha256: String,
+    /// How many lists the guard has had; none if a file was judged by.
+    pub generation: Option<u64>,
+    /// Whether the file holds something else than the list in force, or is gone.
+    pub changed_on_disk: bool,
+    /// Which text the lines are those of; none if there is none any more that fits the list in force.
+    pub lines_of: Option<Lines>,
+}
+
+/// A text that holds the list that decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Lines {
+    /// The file.
+    File,
+    /// The copy of what the file last held in good order, which is what was put in force.
+    LastGood,
+}
+
+/// An entry of the list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Entry {
+    /// Its prefix.
+    pub prefix: IpNet,
+    /// Its line, if the text is still there.
+    pub line: Option<u32>,
+    /// What the user wrote next to it.
+    pub comment: Option<String>,
+}
+
+impl From<&allowlist::Entry> for Entry {
+    fn from(entry: &allowlist::Entry) -> Self {
+        let comment = entry.comment().map(str::to_owned);
+        Self { prefix: entry.prefix(), line: Some(entry.line()), comment }
+    }
+}
+
+/// The document for the eye.
+pub fn text(document: &Document) -> String {
+    let mut text = String::new();
+    for verdict in &document.verdicts {
+        // Writing to a string does not fail.
+        let _ = write(&mut text, verdict);
+    }
+    text
+}
+
+fn write(text: &mut String, verdict: &Verdict) -> std::fmt::Result {
+    let Verdict { source, interface, allowlist, same_program, note, .. } = verdict;
+    match interface {
+        Some(interface) => write!(text, "{source} on {}", printable(interface))?,
+        None => write!(text, "{source}, judged by the file")?,
+    }
+    if let [only] = verdict.protocols[..] {
+        write!(text, " over {}", only.word())?;
+    }
+    writeln!(text, ": {}", reason(verdict))?;
+    if let Some(note) = note {
+        writeln!(text, "  note: {source} is {note}")?;
+    }
+    if allowlist.changed_on_disk {
+        let path = shown(allowlist);
+        writeln!(text, "  note: {path} has changed since, or is gone; this is the list that is in force")?;
+    }
+    if *same_program == Some(false) {
+        writeln!(
+            text,
+            "  note: another build of portguard has attached the guard; its lists were asked, but by this build's \
+             program"
+        )?;
+    }
+    Ok(())
+}
+
+fn reason(verdict: &Verdict) -> String {
+    let Verdict { verdict: outcome, allowlist, entry, nearest, .. } = verdict;
+    let path = shown(allowlist);
+    if let (Outcome::Allowed, Some(entry)) = (outcome, entry) {
+        let what = [
+            Some(path),
+            entry.line.map(|line| format!(", {}", line_of(allowlist, line))),
+            entry.comment.as_ref().map(|comment| format!(": {}", printable(comment))),
+        ];
+        let what: String = what.into_iter().flatten().collect();
+        return format!("allowed by {} ({what})", entry.prefix);
+    }
+    let dropped = match outcome {
+        Outcome::WouldDrop => "would be dropped, but passes in audit mode",
+        _ => "dropped",
+    };
+    let nearest = match nearest {
+        Some(Entry { prefix, line: Some(line), .. }) => {
+            format!("nearest: {prefix}, {}", line_of(allowlist, *line))
+        }
+        Some(Entry { prefix, line: None, .. }) => format!("nearest: {prefix}"),
+        None if verdict.source.is_ipv4() => "it has no IPv4 prefixes".to_owned(),
+        None => "it has no IPv6 prefixes".to_owned(),
+    };
+    format!("{dropped}: no entry of {path} covers it ({nearest})")
+}
+
+fn shown(allowlist: &Allowlist) -> String {
+    printable(&allowlist.path.to_string_lossy())
+}
+
+fn line_of(allowlist: &Allowlist, line: u32) -> String {
+    match allowlist.lines_of {
+        Some(Lines::LastGood) => format!("line {line} of the copy of the last good list"),
+        _ => format!("line {line}"),
+    }
+}

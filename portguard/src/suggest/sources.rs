@@ -1,0 +1,131 @@
+//! What the files, the interfaces and the guards tell, as findings. Pure.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::client::Client;
+use super::files::Files;
+use super::names::Addresses;
+use super::proposal::{Finding, LeftOut, Proposal};
+use crate::interface::Network;
+
+/// A source that a guard in audit mode has seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// Its address.
+    pub address: IpAddr,
+    /// The guarded interface.
+    pub interface: String,
+    /// How many packets of TCP came from it.
+    pub tcp_packets: u64,
+}
+
+/// The names in the files, which are to be looked up.
+pub fn names(files: &Files) -> Vec<String> {
+    let exports =
+        files.exports.iter().flat_map(|(_, exports)| exports).filter_map(|export| match &export.client {
+            Client::Host(name) => Some(name.clone()),
+            _ => None,
+        });
+    let statd = files.statd.iter().filter_map(|path| match watched(path) {
+        Client::Host(name) => Some(name),
+        _ => None,
+    });
+    exports.chain(statd).collect()
+}
+
+/// Puts together what is known.
+pub fn proposal(files: &Files, networks: &[Network], peers: &[Peer], addresses: &Addresses) -> Proposal {
+    let mut collection = Collection { addresses, findings: Vec::new(), left_out: Vec::new() };
+    for (path, exports) in &files.exports {
+        for export in exports {
+            let place = format!("{}, line {}", path.display(), export.line);
+            let detail = format!("for {}", export.path);
+            collection.client(&export.client, &export.written, &place, Some(&detail));
+        }
+    }
+    for Network { interface, network } in networks {
+        collection.findings.push(Finding {
+            prefix: *network,
+            origin: format!("the network of {interface}"),
+            detail: is_public(*network).then(|| "public addresses: are they all yours?".to_owned()),
+        });
+    }
+    for address in &files.nfsd {
+        collection.findings.push(Finding {
+            prefix: (*address).into(),
+            origin: "connected to the NFS server".to_owned(),
+            detail: None,
+        });
+    }
+    for path in &files.statd {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let place = format!("watched by statd, {}", path.display());
+        collection.client(&watched(path), &name, &place, None);
+    }
+    for Peer { address, interface, tcp_packets } in peers {
+        collection.findings.push(Finding {
+            prefix: (*address).into(),
+            origin: format!("asked over TCP on {interface}, which is in audit mode"),
+            detail: Some(format!("{tcp_packets} {}", if *tcp_packets == 1 { "packet" } else { "packets" })),
+        });
+    }
+    Proposal::of(collection.findings, collection.left_out)
+}
+
+/// The host that a file of statd is called.
+fn watched(path: &std::path::Path) -> Client {
+    Client::parse(&path.file_name().unwrap_or_default().to_string_lossy())
+}
+
+struct Collection<'a> {
+    addresses: &'a Addresses,
+    findings: Vec<Finding>,
+    left_out: Vec<LeftOut>,
+}
+
+impl Collection<'_> {
+    fn client(&mut self, client: &Client, written: &str, place: &str, detail: Option<&str>) {
+        let detail = detail.map(str::to_owned);
+        let leave_out = |why: &str| LeftOut {
+            what: if written.is_empty() { "everyone".to_owned() } else { written.to_owned() },
+            origin: [Some(place.to_owned()), detail.clone()]
+                .into_iter()
+                .flatten()
+                .collect::<Vec<_>>()
+                .join(" "),
+            why: why.to_owned(),
+        };
+        match client {
+            Client::Network(prefix) => {
+                self.findings.push(Finding { prefix: *prefix, origin: place.to_owned(), detail });
+            }
+            Client::Host(name) => match self.addresses.get(name) {
+                Some(Ok(addresses)) => self.findings.extend(addresses.iter().map(|address| Finding {
+                    prefix: (*address).into(),
+                    origin: format!("{name}, {place}"),
+                    detail: detail.clone(),
+                })),
+                Some(Err(why)) => self.left_out.push(leave_out(why)),
+                None => self.left_out.push(leave_out("it was not looked up")),
+            },
+            other => self.left_out.push(leave_out(other.inexpressible().unwrap_or("it is not understood"))),
+        }
+    }
+}
+
+/// Whether addresses are of the internet: neither private (RFC 1918, 6598, 4193) nor of a link.
+fn is_public(network: IpNet) -> bool {
+    match network {
+        IpNet::V4(network) => {
+            let address = network.addr();
+            let shared = address.octets()[0] == 100 && address.octets()[1] & 0xc0 == 64;
+            !(address.is_private() || address.is_link_local() || shared)
+        }
+        IpNet::V6(network) => {
+            let address = network.addr();
+            !(address.is_unique_local() || address.is_unicast_link_local())
+        }
+    }
+}

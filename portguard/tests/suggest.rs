@@ -1,0 +1,127 @@
+//! Whatever is in the files, what `suggest` makes of it is a valid list, leaves nobody out without a word, and does not
+//! let everyone in.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use portguard::allowlist::Allowlist;
+use portguard::interface::Network;
+use portguard::output::suggest::{Document, yaml};
+use portguard::suggest::client::Client;
+use portguard::suggest::exports;
+use portguard::suggest::files::Files;
+use portguard::suggest::names::Addresses;
+use portguard::suggest::nfsd;
+use portguard::suggest::proposal::Proposal;
+use portguard::suggest::sources::{self, Peer};
+use proptest::prelude::*;
+
+/// What the list holds, as `check` reads it.
+#[track_caller]
+fn checked(document: &Document) -> Vec<ipnet::IpNet> {
+    let text = yaml(document);
+    let checked = Allowlist::parse(Path::new("suggested.yaml"), text.as_bytes())
+        .unwrap_or_else(|invalid| panic!("{text}\n{}", invalid.render(portguard::allowlist::Style::Plain)));
+    let expected = if document.proposal.entries.is_empty() { 1 } else { 0 };
+    assert_eq!(checked.warnings.total(), expected, "{text}");
+    checked.allowlist.entries().iter().map(portguard::allowlist::Entry::prefix).collect()
+}
+
+/// Words of exports(5), well-formed or not.
+fn word() -> impl Strategy<Value = String> {
+    let address = prop_oneof![
+        any::<u32>().prop_map(|bits| IpAddr::V4(bits.into()).to_string()),
+        any::<u128>().prop_map(|bits| IpAddr::V6(bits.into()).to_string()),
+        any::<u32>().prop_map(|bits| format!("::ffff:{}", std::net::Ipv4Addr::from(bits))),
+        Just("127.0.0.1".to_owned()),
+        Just("0.0.0.0".to_owned()),
+        Just("::".to_owned()),
+    ];
+    let mask = prop_oneof![
+        (0..140_u8).prop_map(|length| format!("/{length}")),
+        any::<u32>().prop_map(|mask| format!("/{}", std::net::Ipv4Addr::from(mask))),
+        (0..=32_u32).prop_map(|length| {
+            let mask = u32::MAX.checked_shl(32 - length).unwrap_or(0);
+            format!("/{}", std::net::Ipv4Addr::from(mask))
+        }),
+        Just(String::new()),
+    ];
+    prop_oneof![
+        4 => (address, mask, "(\\(rw\\)|\\(|)?").prop_map(|(address, mask, options)| address + &mask + &options),
+        2 => "[a-z*?@\\[\\]./-]{0,12}(\\(rw,sync\\))?",
+        1 => "[\\\\\"#\n\t \r()/,0-9'-]{0,6}",
+        1 => "\\PC{0,8}",
+        1 => any::<String>(),
+    ]
+}
+
+fn table() -> impl Strategy<Value = String> {
+    let separator =
+        prop_oneof![4 => Just(" "), 2 => Just("\n/srv "), 1 => Just("\\\n"), 1 => Just("\t"), 1 => Just("")];
+    prop::collection::vec((word(), separator), 0..30)
+        .prop_map(|words| words.into_iter().map(|(word, separator)| word + separator).collect())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_table_makes_a_valid_list_and_nobody_is_left_out_silently(
+        table in table(),
+        file_name in "[^/]{0,20}",
+        peers in prop::collection::vec(any::<u128>(), 0..8),
+        networks in prop::collection::vec((any::<u32>(), 0..=32_u8), 0..4),
+        resolved in prop::collection::vec(prop::option::of(any::<u128>()), 1..4),
+    ) {
+        let mut files = Files::default();
+        files.exports.push((format!("/etc/{file_name}").into(), exports::parse(&table)));
+        files.statd.push(format!("/var/lib/nfs/sm/{file_name}").into());
+        let names = sources::names(&files);
+        let addresses: Addresses = names.iter().zip(resolved.iter().cycle()).map(|(name, address)| {
+            let address = address.map(|bits| vec![IpAddr::V6(bits.into()).to_canonical()]);
+            (name.clone(), address.ok_or_else(|| format!("no: {name}")))
+        }).collect();
+        let networks: Vec<Network> = networks.iter().map(|&(bits, length)| Network {
+            interface: file_name.clone(),
+            network: ipnet::Ipv4Net::new(bits.into(), length).unwrap().trunc().into(),
+        }).collect();
+        let peers: Vec<Peer> = peers.iter().map(|&bits| Peer {
+            address: IpAddr::V6(bits.into()),
+            interface: file_name.clone(),
+            tcp_packets: 1,
+        }).collect();
+
+        let proposal = sources::proposal(&files, &networks, &peers, &addresses);
+        let document = Document::new(proposal);
+        let prefixes = checked(&document);
+        let Proposal { entries, left_out } = &document.proposal;
+        prop_assert_eq!(prefixes, entries.iter().map(|entry| entry.prefix).collect::<Vec<_>>());
+        prop_assert!(entries.iter().all(|entry| entry.prefix.prefix_len() > 0));
+        prop_assert!(entries.is_sorted_by_key(|entry| entry.prefix));
+
+        let is_in = |prefix: ipnet::IpNet| {
+            entries.iter().any(|entry| entry.prefix.contains(&prefix))
+                || left_out.iter().any(|it| it.what == prefix.to_string())
+        };
+        for (_, exports) in &files.exports {
+            for export in exports {
+                match &export.client {
+                    Client::Network(prefix) => prop_assert!(is_in(*prefix), "{:?}", export),
+                    Client::Host(name) => match &addresses[name] {
+                        Ok(addresses) => prop_assert!(addresses.iter().all(|address| is_in((*address).into()))),
+                        Err(_) => prop_assert!(left_out.iter().any(|it| it.what == export.written)),
+                    },
+                    _ => prop_assert!(left_out.iter().any(|it| it.what == export.written || it.what == "everyone")),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn any_text_is_read_as_the_info_of_a_client(info in prop_oneof![
+        any::<String>(),
+        "address: \"[\\[\\]0-9a-f:.%]{0,30}\"",
+    ]) {
+        let _ = nfsd::address(&info);
+    }
+}
