@@ -108,9 +108,9 @@ fn it_does_not_matter_how_much_of_a_frame_is_in_its_first_buffer() {
         check_kernel(Link::Ethernet, &honest, Some(first_len), false);
     }
     // By its own account it ends in the first buffer, and so it is counted up to the end of that.
-    const FIRST: usize = 54;
-    const ETHERNET: usize = 14;
+    const FIRST: u32 = 54;
+    const ETHERNET: u32 = 14;
     assert_eq!(liars.len(), 1);
-    liars[0].bytes = FIRST - ETHERNET;
-    check_kernel(Link::Ethernet, &liars, Some(FIRST as u32), false);
+    liars[0].bytes = u64::from(FIRST - ETHERNET);
+    check_kernel(Link::Ethernet, &liars, Some(FIRST), false);
 }
