@@ -39,6 +39,8 @@ pub enum Command {
     Explain(Explain),
     /// Propose an allowlist, from what this host knows of its clients
     Suggest(Suggest),
+    /// Write down the evidence that an abuse desk asks for
+    Report(Report),
 }
 
 /// How the kernel runs the guard.
@@ -239,4 +241,25 @@ pub struct Suggest {
     /// Print one JSON document
     #[arg(long)]
     pub json: bool,
+}
+
+/// Arguments of `report`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Asks this host's own rpcbind, over the loopback interface, how large its answers are; nothing that \
+    changes it."
+)]
+pub struct Report {
+    /// The interfaces to report on [default: all guarded ones of this network namespace]
+    #[arg(value_name = "IFACE")]
+    pub interfaces: Vec<String>,
+    /// Name at most N sources per interface; the rest is summed up [default: 20 as text, else all]
+    #[arg(long, value_name = "N")]
+    pub top: Option<usize>,
+    /// Print one JSON document
+    #[arg(long, conflicts_with = "csv")]
+    pub json: bool,
+    /// Print the sources as comma-separated values
+    #[arg(long)]
+    pub csv: bool,
 }

@@ -7,6 +7,7 @@
 //! - No silent fall-back: generic mode, a missing feature, a missing pin: each is said.
 
 pub mod allowlist;
+pub mod answers;
 pub mod cli;
 pub mod commands;
 pub mod error;
@@ -17,5 +18,6 @@ pub mod interface;
 pub mod knock;
 pub mod last_good;
 pub mod output;
+pub mod rpcbind;
 pub mod service;
 pub mod suggest;

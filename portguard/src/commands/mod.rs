@@ -5,6 +5,7 @@ pub mod check;
 pub mod detach;
 pub mod explain;
 pub mod reload;
+pub mod report;
 pub mod run;
 pub mod stats;
 pub mod status;

@@ -41,7 +41,7 @@ pub struct ByProcedure {
 }
 
 /// The name of a procedure in documents.
-fn key(procedure: Procedure) -> &'static str {
+pub fn key(procedure: Procedure) -> &'static str {
     match procedure {
         Procedure::Null => "null",
         Procedure::GetAddress => "getaddr",
@@ -77,6 +77,11 @@ pub fn protocol(protocol: Protocol) -> &'static str {
 }
 
 impl ByProcedure {
+    /// The sum of the counters.
+    pub fn sum(&self) -> u64 {
+        Procedure::ALL.into_iter().map(|procedure| self.of(procedure)).sum()
+    }
+
     /// The counter of a procedure.
     pub fn of(&self, procedure: Procedure) -> u64 {
         let mut copy = *self;

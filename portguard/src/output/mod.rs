@@ -5,6 +5,7 @@ pub mod error;
 pub mod explain;
 pub mod lists;
 pub mod progress;
+pub mod report;
 pub mod stats;
 pub mod status;
 pub mod suggest;

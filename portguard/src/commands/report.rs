@@ -1,0 +1,58 @@
+//! `portguard report`: the evidence that an abuse desk asks for.
+
+use std::fs;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use crate::answers::Answers;
+use crate::cli::Report;
+use crate::commands::{NOTHING_GUARDED, for_each, print, print_json, unwritten};
+use crate::error::{Error, Result};
+use crate::guard::{self, Guard, Home};
+use crate::output::{self, report};
+
+/// How many sources are named to the eye, unless asked otherwise.
+const DEFAULT_TOP: usize = 20;
+
+/// The name of the host, in its UTS namespace.
+const HOSTNAME: &str = "/proc/sys/kernel/hostname";
+
+/// Writes down who was kept from rpcbind, and what rpcbind would have answered. That it does not run is no error.
+///
+/// # Errors
+/// The process is not permitted, a named interface has no guard, or its counters cannot be read.
+pub fn run(args: &Report, out: &mut dyn Write) -> Result<ExitCode> {
+    guard::require_privileges()?;
+    let home = Home::find()?;
+    let guards = Guard::select(home.as_ref(), &args.interfaces)?;
+    let as_text = !args.json && !args.csv;
+    if guards.is_empty() && as_text {
+        output::error::note(NOTHING_GUARDED);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let host = fs::read_to_string(HOSTNAME)
+        .map_err(|error| Error::failed(format!("cannot read {HOSTNAME}")).because(error))?;
+    let answers = Answers::measure();
+    let top = args.top.or(as_text.then_some(DEFAULT_TOP));
+    let mut taken_at = guard::unix_now();
+    let mut interfaces = Vec::new();
+    let code = for_each(guards, |guard| {
+        let guard = guard?;
+        let snapshot = guard.counters()?;
+        taken_at = snapshot.taken_at;
+        let name = guard.interface().name.clone();
+        let (mode, enforcing) = (guard.mode().word(), guard.is_enforcing());
+        interfaces.push(report::Interface::new(name, mode, enforcing, snapshot, &answers, top));
+        Ok(())
+    });
+    let document = report::Document::new(taken_at, host.trim().to_owned(), &answers, interfaces);
+    if args.json {
+        print_json(out, &document)?;
+    } else if args.csv {
+        let csv = report::csv(&document).map_err(|error| unwritten(io::Error::other(error)))?;
+        print(out, &csv)?;
+    } else {
+        print(out, &report::text(&document))?;
+    }
+    Ok(code)
+}
