@@ -2,7 +2,7 @@
 //! came.
 //!
 //! A guard counts procedures, not versions and arguments, so all of it is a range. Sizes are bytes of UDP payload, of the
-//! answers to well-formed calls.
+//! answers to well-formed calls, as they are now: `DUMP` answers with what is registered, `GETSTAT` with what was asked for.
 
 use std::iter::Sum;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -123,6 +123,7 @@ impl Family {
                 let entry = WORD + address + (WORD + 4) + WORD + (WORD + family) + (WORD + 4);
                 Some(Range::new(REPLY, REPLY + 2 * entry + WORD))
             }
+            // Not even an error. The first fragment of a call that is torn within its header is counted here, too.
             Procedure::NotRpc => Some(Range::default()),
             Procedure::Null | Procedure::Dump | Procedure::GetStat => None,
         }

@@ -2,8 +2,8 @@
 
 use std::process::{Command, Stdio};
 
-const COMMANDS: [&str; 9] =
-    ["attach", "detach", "reload", "run", "status", "stats", "check", "explain", "suggest"];
+const COMMANDS: [&str; 10] =
+    ["attach", "detach", "reload", "run", "status", "stats", "check", "explain", "suggest", "report"];
 
 /// Runs `portguard ARGUMENTS` away from any terminal; gives all that it did.
 fn portguard(arguments: &[&str]) -> String {
@@ -77,7 +77,7 @@ fn version() {
 /// Found before anything is looked at or touched: the interfaces need not exist, and no rights are needed.
 #[test]
 fn usage_errors() {
-    let wrong: [&[&str]; 23] = [
+    let wrong: [&[&str]; 25] = [
         &["atach", "eth0"],
         &["--json"],
         &["attach"],
@@ -98,6 +98,8 @@ fn usage_errors() {
         &["check", "a.yaml", "b.yaml"],
         &["check", "--reset"],
         &["suggest", "/etc/exports"],
+        &["report", "--json", "--csv"],
+        &["report", "--top", "-1"],
         &["explain"],
         &["explain", "192.0.2.7", "--proto", "icmp"],
         &["explain", "192.0.2.7", "--iface", "eth0", "--allowlist", "a.yaml"],

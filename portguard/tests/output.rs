@@ -1,10 +1,12 @@
 //! What the renderers make of values: text, JSON and CSV of the same counters.
 
 use insta::assert_snapshot;
+use portguard::answers::{Answers, Size};
 use portguard::cli::SortKey;
 use portguard::guard::{Snapshot, Source};
 use portguard::knock::Protocol;
-use portguard::output::{explain, stats, status, suggest};
+use portguard::output::{explain, report, stats, status, suggest};
+use portguard::rpcbind::{NoReply, Question};
 use portguard::suggest::proposal::{Finding, LeftOut, Proposal};
 use portguard_common::rpc::{Procedure, REQUESTS, Requests};
 use portguard_common::totals::Count;
@@ -277,4 +279,82 @@ fn a_proposal_as_json() {
     document.proposal.entries.retain(|entry| entry.prefix.addr().is_ipv6());
     document.proposal.left_out.truncate(1);
     assert_snapshot!(serde_json::to_string_pretty(&document).unwrap());
+}
+
+/// What a fresh rpcbind answers, or nearly so.
+fn answers() -> Answers {
+    let size = |(question, (request, reply))| Size { question, request, reply };
+    let sizes = [
+        (40, 24),
+        (40, 24),
+        (40, 24),
+        (56, 28),
+        (64, 44),
+        (64, 44),
+        (40, 148),
+        (40, 684),
+        (40, 684),
+        (40, 228),
+    ];
+    let sizes: Vec<Size> = Question::ALL.into_iter().zip(sizes).map(size).collect();
+    let over_v6 = sizes.iter().map(|size| Size { reply: size.reply + 4, ..*size }).collect();
+    Answers::new(Ok(sizes), Ok(over_v6))
+}
+
+fn evidence(enforcing: bool, snapshot: Snapshot, answers: &Answers, top: Option<usize>) -> report::Document {
+    let interface = report::Interface::new("eth0".into(), "native", enforcing, snapshot, answers, top);
+    report::Document::new(NOW, "nfs1.example".into(), answers, vec![interface])
+}
+
+#[test]
+fn evidence_as_text() {
+    assert_snapshot!(report::text(&evidence(true, snapshot(), &answers(), Some(2))));
+    assert_snapshot!("evidence_of_nothing_as_text", report::text(&evidence(true, quiet(), &answers(), None)));
+}
+
+#[test]
+fn evidence_of_what_was_let_through() {
+    let audit = Snapshot { would_drop: snapshot().refused(), ..snapshot() };
+    assert_snapshot!(report::text(&evidence(false, audit, &answers(), None)));
+    let both = Snapshot { would_drop: count(30, 2040), ..snapshot() };
+    assert_snapshot!(
+        "evidence_of_what_was_let_through_for_a_time",
+        report::text(&evidence(true, both, &answers(), Some(0)))
+    );
+}
+
+#[test]
+fn evidence_without_an_rpcbind() {
+    let none = Answers::new(Err(NoReply::Refused), Err(NoReply::Silent));
+    let document = evidence(true, snapshot(), &none, None);
+    assert_snapshot!(report::text(&document));
+    assert_snapshot!("evidence_without_an_rpcbind_as_csv", report::csv(&document).unwrap());
+    assert_snapshot!(
+        "evidence_without_an_rpcbind_as_json",
+        serde_json::to_string_pretty(&report::Document { interfaces: vec![], ..document.clone() }).unwrap()
+    );
+    let interface = serde_json::to_value(&document.interfaces[0]).unwrap();
+    assert!(interface["totals"]["answer_bytes"].is_null(), "{interface:#}");
+    assert!(interface["sources"][0]["answer_bytes"].is_null(), "{interface:#}");
+
+    let answers = answers();
+    let over_v4 = answers.over(portguard::answers::Family::V4).unwrap().to_vec();
+    let one_family = Answers::new(Ok(over_v4), Err(NoReply::Refused));
+    assert_snapshot!(
+        "evidence_with_an_rpcbind_of_one_family",
+        report::text(&evidence(true, snapshot(), &one_family, None))
+    );
+}
+
+#[test]
+fn evidence_as_json() {
+    let document = evidence(true, snapshot(), &answers(), Some(1));
+    assert_snapshot!(serde_json::to_string_pretty(&document).unwrap());
+}
+
+#[test]
+fn evidence_as_csv() {
+    let mut document = evidence(true, snapshot(), &answers(), None);
+    document.interfaces[0].interface = "a,\"b\"".into();
+    assert_snapshot!(report::csv(&document).unwrap());
 }

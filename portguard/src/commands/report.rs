@@ -33,6 +33,9 @@ pub fn run(args: &Report, out: &mut dyn Write) -> Result<ExitCode> {
     let host = fs::read_to_string(HOSTNAME)
         .map_err(|error| Error::failed(format!("cannot read {HOSTNAME}")).because(error))?;
     let answers = Answers::measure();
+    if !as_text && !answers.are_known() {
+        output::error::note("no rpcbind of this host answers, so the sizes of answers are left out");
+    }
     let top = args.top.or(as_text.then_some(DEFAULT_TOP));
     let mut taken_at = guard::unix_now();
     let mut interfaces = Vec::new();

@@ -65,12 +65,13 @@ fn with_rights(bench: &Bench, rights: &[&str], arguments: &[&str]) -> Output {
 }
 
 /// All commands that need rights.
-fn privileged(list: &str) -> [Vec<&str>; 7] {
+fn privileged(list: &str) -> [Vec<&str>; 8] {
     [
         vec!["attach", IFACE, "--allowlist", list],
         vec!["status", "--json"],
         vec!["stats", "--json"],
         vec!["explain", "192.0.2.7"],
+        vec!["report"],
         vec!["stats", "--reset"],
         vec!["reload", IFACE],
         vec!["detach", "--all"],

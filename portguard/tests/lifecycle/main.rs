@@ -18,6 +18,7 @@ mod modes;
 mod names;
 mod parallel;
 mod reload;
+mod report;
 mod service;
 mod stats;
 mod suggest;

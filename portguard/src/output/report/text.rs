@@ -104,15 +104,15 @@ fn paragraph(text: &mut String, document: &Document, interface: &Interface, fate
         return;
     };
     let whose = match fate {
-        Fate::Dropped => "Prevented answers to the UDP requests",
-        Fate::LetThrough => "Answers to the UDP requests, which were not prevented, but sent",
-        Fate::Both => "Answers to the UDP requests, both prevented and sent",
+        Fate::Dropped => "The answers to the UDP requests, which were prevented,",
+        Fate::LetThrough => "The answers to the UDP requests, which were not prevented but sent,",
+        Fate::Both => "The answers to the UDP requests, some prevented and some sent,",
     };
     let _ = writeln!(
         text,
-        "  {whose}: at least {at_least}, at most {at_most} bytes of UDP payload, had\n  \
-         rpcbind answered each of them as it answers well-formed calls now. Answers over TCP do not go to forged sources, and\n  \
-         are not counted."
+        "  {whose} are at least {at_least} and at most {at_most} bytes\n  \
+         of UDP payload, if rpcbind answers each of them as it answers well-formed calls now. Answers over TCP do not go to\n  \
+         forged sources, and are not counted."
     );
 }
 
@@ -176,12 +176,14 @@ fn sources(interface: &Interface) -> String {
         ]);
     }
     let mut text = if interface.sources.is_empty() { String::new() } else { table::indented(&table) };
-    let mut line = |of_whom: &str, packets: u64, range| {
-        let [least, most] = cells(range, UNKNOWN);
-        let _ = writeln!(
-            text,
-            "  and {packets} packets of {of_whom}: answer bytes at least {least}, at most {most}"
-        );
+    let mut line = |of_whom: &str, packets: u64, range: Option<Range>| {
+        let _ = write!(text, "  and {packets} packets of {of_whom}");
+        let _ = match range {
+            Some(Range { at_least, at_most }) => {
+                writeln!(text, ": answer bytes at least {at_least}, at most {at_most}")
+            }
+            None => writeln!(text),
+        };
     };
     let not_shown = &interface.not_shown;
     if not_shown.sources > 0 {
@@ -198,11 +200,11 @@ fn sources(interface: &Interface) -> String {
 /// What rpcbind answers.
 fn replies(document: &Document) -> String {
     let families = [("IPv4", &document.rpcbind.ipv4), ("IPv6", &document.rpcbind.ipv6)];
-    let mut text =
-        "Answers of this host's rpcbind, measured for this report, in bytes of UDP payload\n\n".to_owned();
+    let mut text = String::new();
     let known: Vec<&Vec<Reply>> =
         families.iter().filter_map(|(_, replies)| replies.measured.as_ref()).collect();
     if let Some(first) = known.first() {
+        text += "Answers of this host's rpcbind, measured for this report, in bytes of UDP payload\n\n";
         let header = ["call", "version", "request", "answer, IPv4", "answer, IPv6", "amplification"];
         let mut table = with_numbers(header, 1..6);
         for (index, reply) in first.iter().enumerate() {
@@ -225,7 +227,7 @@ fn replies(document: &Document) -> String {
     }
     for (family, Replies { server, problem, .. }) in families {
         if let Some(problem) = problem {
-            let _ = writeln!(text, "  {server}: {problem}, so no answers to {family} sources are known.");
+            let _ = writeln!(text, "  {server}: {problem}, so no answers to {family} sources are counted.");
         }
     }
     if !known.is_empty() {

@@ -11,7 +11,7 @@ mod tun;
 mod until;
 mod witness;
 
-pub(crate) use documents::{Stats, Status, sum};
+pub(crate) use documents::{ByProcedure, Calls, Stats, Status, sum};
 pub(crate) use lists::Lists;
 pub(crate) use portguard::{Machine, Output, Portguard};
 pub(crate) use service::Service;

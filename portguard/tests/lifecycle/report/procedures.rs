@@ -1,0 +1,151 @@
+//! Who asked for what: as counted, as sent, and as seen on the wire.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::thread;
+use std::time::Duration;
+
+use xtask::lab::frame::Packet;
+use xtask::lab::{Forger, Outcome, PacketSocket, run_within};
+use xtask::proof::rpc::procedure;
+
+use super::calls::{self, counter};
+use super::document::report_of;
+use crate::support::{Calls, DENIED, OTHER, Role, SERVER, SILENCE, Stage, flow};
+
+/// How long no frame may come until the wire counts as quiet.
+const QUIET: Duration = Duration::from_millis(50);
+
+/// What a frame asks for of port 111, and who it is from. None of these frames has options or is a fragment.
+fn request(frame: &[u8]) -> Option<(IpAddr, bool, &'static str)> {
+    let (source, protocol, transport): (IpAddr, u8, &[u8]) = match frame.get(12..14)? {
+        [0x08, 0x00] => {
+            let source: [u8; 4] = frame[26..30].try_into().unwrap();
+            let end = 14 + usize::from(u16::from_be_bytes([frame[16], frame[17]]));
+            (Ipv4Addr::from(source).into(), frame[23], &frame[34..end])
+        }
+        [0x86, 0xdd] => {
+            let source: [u8; 16] = frame[22..38].try_into().unwrap();
+            (Ipv6Addr::from(source).into(), frame[20], &frame[54..])
+        }
+        _ => return None,
+    };
+    let is_tcp = match protocol {
+        6 => true,
+        17 => false,
+        _ => return None,
+    };
+    (transport[2..4] == 111_u16.to_be_bytes()).then(|| (source, is_tcp, procedure(transport, is_tcp)))
+}
+
+/// All that has come by, by its source.
+fn seen(wire: &mut PacketSocket) -> BTreeMap<IpAddr, Calls> {
+    let mut seen = BTreeMap::<IpAddr, Calls>::new();
+    while let Some(frame) = wire.receive(QUIET).expect("a frame") {
+        let Some((source, is_tcp, procedure)) = request(&frame) else { continue };
+        let calls = seen.entry(source).or_default();
+        let by = if is_tcp { &mut calls.tcp_best_effort } else { &mut calls.udp };
+        let key = match procedure {
+            "NULL" => "null",
+            "SET" => "set",
+            "GETADDR" => "getaddr",
+            "DUMP" => "dump",
+            "CALLIT" => "callit",
+            "GETSTAT" => "getstat",
+            "other" => "other_rpc",
+            "not RPC" => "not_rpc",
+            unknown => panic!("{unknown}"),
+        };
+        *counter(by, key) += 1;
+    }
+    wire.ensure_lossless().expect("a witness without gaps");
+    seen
+}
+
+fn add(sum: &mut Calls, calls: &Calls) {
+    const KEYS: [&str; 8] = ["null", "getaddr", "dump", "callit", "getstat", "set", "other_rpc", "not_rpc"];
+    for key in KEYS {
+        for (sum, mut more) in [(&mut sum.udp, calls.udp), (&mut sum.tcp_best_effort, calls.tcp_best_effort)]
+        {
+            *counter(sum, key) += *counter(&mut more, key);
+        }
+    }
+}
+
+#[test]
+fn procedures_are_counted_to_the_last_call() {
+    let stage = Stage::new();
+    stage.attach();
+    let mut wire = PacketSocket::open(stage.switch.namespace(), "server").expect("a witness");
+
+    // By hand: each call a number of times, and connections.
+    let forger = Forger::new(stage.host(Role::Denied), &stage.server).expect("a packet socket");
+    let mut sent = BTreeMap::<IpAddr, Calls>::new();
+    for (source, server) in OTHER.into_iter().zip(SERVER) {
+        let counts = sent.entry(source).or_default();
+        for (index, call) in (0..).zip(calls::all(server.is_ipv6())) {
+            let times = 1 + index % 4;
+            for _ in 0..times {
+                forger.send(&Packet::udp(flow(source, server, 111), &call.message)).expect("sending");
+            }
+            *counter(&mut counts.udp, call.procedure) += times;
+        }
+        for _ in 0..3 {
+            forger.send(&Packet::tcp_syn(flow(source, server, 111))).expect("sending");
+        }
+        counts.tcp_best_effort.not_rpc += 3;
+    }
+    let by_hand = seen(&mut wire);
+    assert_eq!(by_hand, sent, "what was sent is on the wire");
+
+    // By a real client, which repeats itself as it likes, until it is stopped.
+    let [v4, v6] = SERVER.map(|server| server.to_string());
+    thread::scope(|scope| {
+        for question in [
+            &["-T", "udp", &v4, "100000", "2"][..],
+            &["-T", "udp6", &v6, "100000", "4"],
+            &["-T", "udp", "-s", &v4],
+            &["-T", "tcp", &v4, "100000", "3"],
+            &["-T", "tcp6", &v6, "100000", "3"],
+            &["-p", &v4],
+            &["-m", &v4],
+        ] {
+            let mut rpcinfo = stage.host(Role::Denied).command("rpcinfo");
+            rpcinfo.args(question);
+            scope.spawn(move || {
+                let outcome = run_within(SILENCE, &mut rpcinfo).expect("rpcinfo");
+                assert!(matches!(outcome, Outcome::TimedOut), "{rpcinfo:?}: {outcome:?}");
+            });
+        }
+    });
+    let mut all = seen(&mut wire);
+    assert_eq!(all.keys().copied().collect::<Vec<_>>(), DENIED);
+    for source in DENIED {
+        let Calls { udp, tcp_best_effort } = all[&source];
+        assert!(udp.getaddr + udp.null + udp.dump > 0, "{source}: {udp:?}");
+        assert!(tcp_best_effort.not_rpc > 0, "{source}: {tcp_best_effort:?}");
+    }
+    all.extend(sent);
+
+    let mut total = Calls::default();
+    all.values().for_each(|calls| add(&mut total, calls));
+    let packets = [total.udp, total.tcp_best_effort]
+        .map(|by| [by.null, by.getaddr, by.dump, by.callit, by.getstat, by.set, by.other_rpc, by.not_rpc])
+        .concat()
+        .into_iter()
+        .sum();
+    let stats = stage.portguard().stats_of(packets);
+    let counted: BTreeMap<IpAddr, Calls> = stats.sources.iter().map(|row| (row.source, row.calls)).collect();
+    assert_eq!(counted, all, "stats");
+    assert_eq!(stats.totals.calls, total, "stats");
+
+    let report = report_of(stage.portguard());
+    let counted: BTreeMap<IpAddr, Calls> = report.sources.iter().map(|row| (row.source, row.calls)).collect();
+    assert_eq!(counted, all, "report");
+    assert_eq!(report.totals.calls, total, "report");
+    for row in &report.procedures {
+        let (mut udp, mut tcp) = (total.udp, total.tcp_best_effort);
+        let expected = (*counter(&mut udp, &row.procedure), *counter(&mut tcp, &row.procedure));
+        assert_eq!((row.udp, row.tcp_best_effort), expected, "{row:?}");
+    }
+}
