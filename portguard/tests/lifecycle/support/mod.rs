@@ -15,7 +15,7 @@ pub(crate) use documents::{Stats, Status, sum};
 pub(crate) use lists::Lists;
 pub(crate) use portguard::{Machine, Output, Portguard};
 pub(crate) use service::Service;
-pub(crate) use stage::{ALLOWED, Bench, DENIED, IFACE, OTHER, Role, SERVER, Stage, flow};
+pub(crate) use stage::{ALLOWED, Bench, DENIED, IFACE, OTHER, Role, SERVER, SOURCE_PORT, Stage, flow};
 pub(crate) use traced::{Traced, run_to};
 pub(crate) use traffic::{Ledger, Traffic, port_111};
 pub(crate) use tun::Tun;
