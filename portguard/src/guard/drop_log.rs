@@ -24,7 +24,7 @@ pub struct LoggedDrop {
     pub at: u64,
     /// Its source.
     pub source: IpAddr,
-    /// Its source port; zero if the kernel has not let us see it.
+    /// Its source port.
     pub port: u16,
     /// What it asked for.
     pub request: Request,
