@@ -52,8 +52,8 @@ impl DropLog {
         self.id == other.id
     }
 
-    /// The next entry, if there is one.
-    pub fn next(&mut self) -> Option<LoggedDrop> {
+    /// Takes out the next entry, if there is one.
+    pub fn take(&mut self) -> Option<LoggedDrop> {
         loop {
             let item = self.ring.next()?;
             if let Some(drop) = decoded(&item) {

@@ -107,7 +107,7 @@ impl Logs {
     fn drain(&mut self) {
         let uptime = Uptime::now();
         for (interface, source) in &mut self.sources {
-            while let Some(drop) = source.log.next() {
+            while let Some(drop) = source.log.take() {
                 log(interface, &drop, uptime);
             }
         }

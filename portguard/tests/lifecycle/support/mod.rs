@@ -25,6 +25,6 @@ pub(crate) use witness::{lost_by, program_on};
 use std::time::Duration;
 
 /// How long something may take that happens at once on a machine that is not busy.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// How long nothing must come of a question to count as no answer.
 pub(crate) const SILENCE: Duration = Duration::from_millis(700);
