@@ -71,7 +71,7 @@ pub struct Event {
     pub ifindex: u32,
     /// Its length, from the IP header on.
     pub bytes: u32,
-    /// Its source port, as on the wire; zero if the kernel has not let us see it.
+    /// Its source port, as on the wire.
     pub port_be: [u8; 2],
     /// 4 or 6.
     pub ip_version: u8,

@@ -195,16 +195,14 @@ pub(crate) fn knock<C: Cursor>(mut cursor: C, step: &impl ChainStep) -> Result<O
             None => return Ok(None),
         },
     };
-    if transport::is_for_guarded_port(cursor)? {
-        let source = V6::from_wire(header.source);
-        return Ok(Some(Knock {
-            source,
-            protocol,
-            header: cursor,
-            declared_len: declared_len(header.payload_length_be),
-        }));
-    }
-    Ok(None)
+    let Some(source_port_be) = transport::source_port_of_knock(cursor)? else { return Ok(None) };
+    Ok(Some(Knock {
+        source: V6::from_wire(header.source),
+        source_port_be,
+        protocol,
+        header: cursor,
+        declared_len: declared_len(header.payload_length_be),
+    }))
 }
 
 #[inline(always)]

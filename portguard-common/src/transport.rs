@@ -35,16 +35,16 @@ impl Protocol {
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 struct Ports {
-    _source_be: [u8; 2],
+    source_be: [u8; 2],
     destination_be: [u8; 2],
 }
 
 // SAFETY: `repr(C)`, two byte arrays.
 unsafe impl Wire for Ports {}
 
-/// Whether the segment or datagram at `cursor` is for [`PORT`].
+/// The source port of the segment or datagram at `cursor`, as on the wire; `None` if it is not for [`PORT`].
 #[inline(always)]
-pub fn is_for_guarded_port(mut cursor: impl Cursor) -> Result<bool, Fault> {
+pub(crate) fn source_port_of_knock(mut cursor: impl Cursor) -> Result<Option<[u8; 2]>, Fault> {
     let ports = cursor.read::<Ports>().ok_or(Fault::Truncated)?;
-    Ok(ports.destination_be == PORT.to_be_bytes())
+    Ok((ports.destination_be == PORT.to_be_bytes()).then_some(ports.source_be))
 }

@@ -24,6 +24,8 @@ pub enum Fault {
 pub(crate) struct Knock<A, C> {
     /// Who sent it, if the sender is honest.
     pub(crate) source: A,
+    /// From which port, as on the wire.
+    pub(crate) source_port_be: [u8; 2],
     /// Over which protocol.
     pub(crate) protocol: Protocol,
     /// Where its header begins.
@@ -37,10 +39,10 @@ pub(crate) struct Knock<A, C> {
 pub struct Denied<A> {
     /// Who sent it, if the sender is honest.
     pub source: A,
+    /// From which port, as on the wire.
+    pub source_port_be: [u8; 2],
     /// What it asks for. Found out after the verdict, on which it has no influence.
     pub request: Request,
-    /// Where its header begins: bytes from the start of the frame on.
-    pub header: usize,
     /// How long the packet is by what its IP header says, in bytes; [`UNDECLARED`] if it does not say.
     pub declared_len: usize,
 }
@@ -110,9 +112,9 @@ fn settle<A: Address, K: Cursor, C: Court<A>>(
         Ok(Some(Knock { source, declared_len, .. })) if court.covers(source) => {
             settle(Verdict::Allow { declared_len })
         }
-        Ok(Some(Knock { source, protocol, header, declared_len })) => {
+        Ok(Some(Knock { source, source_port_be, protocol, header, declared_len })) => {
             let request = Request::of(header, protocol);
-            settle(Verdict::Deny(Denied { source, request, header: header.offset(), declared_len }))
+            settle(Verdict::Deny(Denied { source, source_port_be, request, declared_len }))
         }
         Err(fault) => settle(Verdict::Reject(fault)),
     }

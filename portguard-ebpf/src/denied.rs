@@ -13,8 +13,8 @@ use crate::court;
 use crate::family::Family;
 use crate::log;
 
-/// A denied packet, but for its source, in 64 bits: its length in the lowest 32, then 16 for where its TCP or UDP
-/// header begins, then the index of its request.
+/// A denied packet, but for its source, in 64 bits: its length in the lowest 32, then its source port as the integer that
+/// its two bytes are on this machine, then the index of its request.
 #[derive(Clone, Copy)]
 pub(crate) struct Packed(u64);
 
@@ -23,8 +23,8 @@ impl Packed {
     pub(crate) fn new<A>(denied: &Denied<A>, bytes: u64) -> Self {
         // No packet is near 2^32 bytes long. To cut the number off there would not be noticed but by the verifier, which
         // does not allow arithmetic in 32 bits with the pointers that it comes from.
-        let header = denied.header as u64 & 0xffff;
-        Self(bytes | header << 32 | (denied.request.index() as u64) << 48)
+        let port = u64::from(u16::from_ne_bytes(denied.source_port_be));
+        Self(bytes | port << 32 | (denied.request.index() as u64) << 48)
     }
 
     #[inline(always)]
@@ -33,8 +33,8 @@ impl Packed {
     }
 
     #[inline(always)]
-    pub(crate) fn header(self) -> usize {
-        (self.0 >> 32 & 0xffff) as usize
+    pub(crate) fn source_port_be(self) -> [u8; 2] {
+        ((self.0 >> 32) as u16).to_ne_bytes()
     }
 
     #[inline(always)]

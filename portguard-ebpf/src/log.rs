@@ -5,8 +5,6 @@
 
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
-use aya_ebpf::programs::XdpContext;
-use portguard_common::cursor::Cursor as _;
 use portguard_common::drop_log::{Event, Rate};
 
 use crate::accounting;
@@ -14,7 +12,6 @@ use crate::court;
 use crate::denied::Packed;
 use crate::family::Family;
 use crate::maps::{self, LOG, LOG_BUCKETS};
-use crate::packet;
 
 /// Logs a denied packet, if there is a log and it has room.
 #[inline(always)]
@@ -54,17 +51,13 @@ fn write(ctx: *mut xdp_md, cpu: u32, source: [u64; 2], packet: Packed, ip_versio
         return false;
     }
     let Some(mut entry) = LOG.reserve(0) else { return false };
-    let port_be = packet::first_buffer(&XdpContext::new(ctx))
-        .at(packet.header())
-        .and_then(|mut header| header.read::<[u8; 2]>())
-        .unwrap_or_default();
     entry.write(Event {
         at,
         source,
         // SAFETY: the context is the kernel's.
         ifindex: unsafe { (*ctx).ingress_ifindex },
         bytes: packet.bytes() as u32,
-        port_be,
+        port_be: packet.source_port_be(),
         ip_version,
         request: packet.request().index() as u8,
         dropped: u32::from(!court::is_audit()),

@@ -142,15 +142,21 @@ impl Counters {
             .ok_or_else(|| Error::failed("the counters of the guard have sizes that do not fit together"))
     }
 
+    /// What all CPUs have counted, but for the sources.
+    pub fn totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        for cpu in 0..self.totals.len() {
+            totals.add(&self.totals.read(cpu));
+        }
+        totals
+    }
+
     /// What they hold now.
     pub fn read(&self) -> Result<Snapshot> {
         let mut tally = Tally::default();
         self.v4.read(&mut tally);
         self.v6.read(&mut tally);
-        let mut totals = Totals::default();
-        for cpu in 0..self.totals.len() {
-            totals.add(&self.totals.read(cpu));
-        }
+        let totals = self.totals();
         let epoch = self.epoch();
         let taken_at = unix_now();
         let calendar = Calendar::new(epoch, self.clock.now()?, taken_at);

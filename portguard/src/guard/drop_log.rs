@@ -24,7 +24,7 @@ pub struct LoggedDrop {
     pub at: u64,
     /// Its source.
     pub source: IpAddr,
-    /// Its source port; zero if the kernel has not let us see it.
+    /// Its source port.
     pub port: u16,
     /// What it asked for.
     pub request: Request,
@@ -52,8 +52,8 @@ impl DropLog {
         self.id == other.id
     }
 
-    /// The next entry, if there is one.
-    pub fn next(&mut self) -> Option<LoggedDrop> {
+    /// Takes out the next entry, if there is one.
+    pub fn take(&mut self) -> Option<LoggedDrop> {
         loop {
             let item = self.ring.next()?;
             if let Some(drop) = decoded(&item) {

@@ -172,6 +172,11 @@ impl Guard {
         DropLog::open(self.instance.log()?)
     }
 
+    /// How many packets have found no room in the log.
+    pub fn not_logged(&self) -> u64 {
+        self.instance.counters.totals().not_logged
+    }
+
     /// What the counters hold now.
     pub fn counters(&self) -> Result<Snapshot> {
         self.instance.counters.read()

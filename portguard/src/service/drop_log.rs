@@ -33,10 +33,17 @@ pub(super) fn write_as(format: LogFormat) {
     }
 }
 
-/// Logs the drops of the guards of these interfaces, in a thread of its own, until the process ends.
+/// Logs the drops of the guards of these interfaces, in a thread of its own, until the process ends. To be called before
+/// the service changes any of them.
 pub(super) fn spawn(home: Home, interfaces: Vec<String>) -> io::Result<()> {
+    let mut logs = Logs { home, sources: HashMap::new() };
+    for interface in &interfaces {
+        // What was left out before is not ours to tell; of guards that come later, everything is.
+        if let Some((log, left_out)) = logs.find(interface) {
+            logs.sources.insert(interface.clone(), Source { log, left_out });
+        }
+    }
     thread::Builder::new().name("drop-log".to_owned()).spawn(move || {
-        let mut logs = Logs { home, sources: HashMap::new() };
         loop {
             for interface in &interfaces {
                 logs.look(interface);
@@ -57,24 +64,31 @@ struct Logs {
 }
 
 impl Logs {
-    /// Opens the log of the guard that is on an interface now, and tells what was left out of it.
+    /// The log of the guard that is on an interface now, and how many packets have found no room in it.
+    fn find(&self, interface: &str) -> Option<(DropLog, u64)> {
+        // Whatever is the matter, the keeper tells it.
+        let guard = Guard::by_name(Some(&self.home), interface).ok()?;
+        Some((guard.drop_log().ok()?, guard.not_logged()))
+    }
+
+    /// Tells what was left out of the log of an interface. Opens the log if it is a new one.
     fn look(&mut self, interface: &str) {
-        let found = Guard::by_name(Some(&self.home), interface)
-            .and_then(|guard| Ok((guard.drop_log()?, guard.counters()?.not_logged)));
-        let Ok((log, not_logged)) = found else {
-            // The interface is away, or its guard is; the keeper tells that.
+        let Some((log, not_logged)) = self.find(interface) else {
             self.sources.remove(interface);
             return;
         };
-        match self.sources.get_mut(interface) {
+        let left_out = match self.sources.get(interface) {
+            // Fewer than before: somebody has set the counters back to zero.
             Some(source) if source.log.is(&log) => {
-                // Fewer than before: somebody has set the counters back to zero.
-                let new = not_logged.checked_sub(source.left_out).unwrap_or(not_logged);
-                source.left_out = not_logged;
-                if new > 0 {
-                    warn!(interface, packets = new, "drops left out of the log");
-                }
+                not_logged.checked_sub(source.left_out).unwrap_or(not_logged)
             }
+            _ => not_logged,
+        };
+        if left_out > 0 {
+            warn!(interface, packets = left_out, "drops left out of the log");
+        }
+        match self.sources.get_mut(interface) {
+            Some(source) if source.log.is(&log) => source.left_out = not_logged,
             _ => {
                 self.sources.insert(interface.to_owned(), Source { log, left_out: not_logged });
             }
@@ -93,7 +107,7 @@ impl Logs {
     fn drain(&mut self) {
         let uptime = Uptime::now();
         for (interface, source) in &mut self.sources {
-            while let Some(drop) = source.log.next() {
+            while let Some(drop) = source.log.take() {
                 log(interface, &drop, uptime);
             }
         }

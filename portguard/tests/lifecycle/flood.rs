@@ -41,7 +41,7 @@ fn lost_on_the_wire(stage: &Stage) -> u64 {
 
 /// Sends a packet from each of `forged` sources, and some from one and the same.
 /// Returns all that came through to the server, and what that one source has sent.
-fn flood(stage: &Stage, family: usize, forged: u32) -> (Count, Count) {
+pub(crate) fn flood(stage: &Stage, family: usize, forged: u32) -> (Count, Count) {
     let attacker =
         PacketSocket::open(stage.host(Role::Denied).namespace(), Host::INTERFACE).expect("a packet socket");
     let server =

@@ -6,7 +6,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use xtask::lab::Process;
 
-use crate::support::{Bench, IFACE, Output, Stage, Traffic, program_on};
+use crate::support::{Bench, IFACE, Output, PATIENCE, Stage, Traffic, program_on};
 
 /// Runs commands on one guard, all at the same time.
 fn at_once(bench: &Bench, commands: &[&[&str]]) -> Vec<Output> {
@@ -78,7 +78,7 @@ fn a_loader_that_is_killed_leaves_a_guard_or_none_but_nothing_in_between() {
             .expect("starting");
         thread::sleep(Duration::from_millis(10 + kill * 210 / KILLS));
         loader.signal(Signal::SIGKILL).expect("killing");
-        loader.wait(Duration::from_secs(5)).expect("waiting").expect("it is dead");
+        loader.wait(PATIENCE).expect("waiting").expect("it is dead");
 
         let there: Vec<u32> = portguard.all_status().iter().map(|status| status.program.id).collect();
         assert_eq!(there, Vec::from_iter(program_on(&bench.namespace, IFACE)), "kill {kill}");
@@ -111,7 +111,7 @@ fn a_killed_upgrade_or_reload_leaks_nothing_and_loses_nothing() {
             let mut loader = Process::spawn(&mut portguard.command(arguments)).expect("starting");
             thread::sleep(Duration::from_millis(5 + kill * duration / KILLS));
             loader.signal(Signal::SIGKILL).expect("killing");
-            loader.wait(Duration::from_secs(5)).expect("waiting").expect("it is dead");
+            loader.wait(PATIENCE).expect("waiting").expect("it is dead");
             assert!(portguard.status().enforcing, "kill {kill}");
         }
         portguard.ok(&["reload"]);

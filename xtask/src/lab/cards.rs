@@ -11,7 +11,7 @@ use super::{Host, Namespace};
 /// The addresses that the cards are known by: no other machine has cards with these.
 pub const CARDS: [&str; 2] = ["02:70:67:00:00:01", "02:70:67:00:00:02"];
 /// How long the kernel may take to give back a card when a namespace goes.
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// The cards, each alone in a namespace, with the interface name that hosts have. They come back when the value goes.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ use nix::sys::signal::Signal;
 use crate::interrupt::{self, Interrupted};
 
 /// How long a set-up command may take.
-const SETUP_LIMIT: Duration = Duration::from_secs(10);
+const SETUP_LIMIT: Duration = Duration::from_secs(300);
 /// How often a condition is looked at.
 const POLL: Duration = Duration::from_millis(2);
 

@@ -11,7 +11,7 @@ use super::rpc::{self, Registration};
 use super::{MountNamespace, Namespace, Process, mounts, process};
 
 /// How long a daemon may take to be ready.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// The transports that a daemon registers for, in its order; the last one tells that it is through.
 const LAST_NETID: &str = "tcp6";
 const STATE: &str = "/var/lib/nfs";

@@ -1,5 +1,6 @@
 //! `portguard run`, the service.
 
+mod drop_log;
 mod files;
 mod interfaces;
 mod signals;

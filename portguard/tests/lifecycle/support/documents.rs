@@ -134,6 +134,16 @@ pub(crate) struct NotShown {
     pub(crate) bytes: u64,
 }
 
+impl Calls {
+    /// In the order of the columns of the table.
+    pub(crate) fn cells(&self) -> Vec<String> {
+        let cells = |by: &ByProcedure| {
+            [by.null, by.getaddr, by.dump, by.callit, by.getstat, by.set, by.other_rpc, by.not_rpc]
+        };
+        [cells(&self.udp), cells(&self.tcp_best_effort)].concat().iter().map(u64::to_string).collect()
+    }
+}
+
 impl Source {
     pub(crate) fn count(&self) -> Count {
         Count { packets: self.packets, bytes: self.bytes }

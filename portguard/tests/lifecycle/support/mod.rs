@@ -15,7 +15,7 @@ pub(crate) use documents::{ByProcedure, Calls, Stats, Status, sum};
 pub(crate) use lists::Lists;
 pub(crate) use portguard::{Machine, Output, Portguard};
 pub(crate) use service::Service;
-pub(crate) use stage::{ALLOWED, Bench, DENIED, IFACE, OTHER, Role, SERVER, Stage, flow};
+pub(crate) use stage::{ALLOWED, Bench, DENIED, IFACE, OTHER, Role, SERVER, SOURCE_PORT, Stage, flow};
 pub(crate) use traced::{Traced, run_to};
 pub(crate) use traffic::{Ledger, Traffic, port_111};
 pub(crate) use tun::Tun;
@@ -25,6 +25,6 @@ pub(crate) use witness::{lost_by, program_on};
 use std::time::Duration;
 
 /// How long something may take that happens at once on a machine that is not busy.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// How long nothing must come of a question to count as no answer.
 pub(crate) const SILENCE: Duration = Duration::from_millis(700);

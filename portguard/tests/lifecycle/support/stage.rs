@@ -27,9 +27,12 @@ const fn v6(network: u16, host: u16) -> IpAddr {
     IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, network, 0, 0, 0, 0, host))
 }
 
+/// The source port of packets that are made by hand.
+pub(crate) const SOURCE_PORT: u16 = 40_000;
+
 /// From port 40000 of `source` to a port of `destination`.
 pub(crate) fn flow(source: IpAddr, destination: IpAddr, port: u16) -> Flow {
-    match (SocketAddr::new(source, 40_000), SocketAddr::new(destination, port)) {
+    match (SocketAddr::new(source, SOURCE_PORT), SocketAddr::new(destination, port)) {
         (SocketAddr::V4(source), SocketAddr::V4(destination)) => Flow::V4(source, destination),
         (SocketAddr::V6(source), SocketAddr::V6(destination)) => Flow::V6(source, destination),
         mixed => panic!("{mixed:?} is in no address family"),

@@ -1,0 +1,119 @@
+//! `run --log-drops`: what is logged, how much of it at most, and that nothing goes missing without a word.
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use serde::Deserialize;
+use xtask::lab::frame::Packet;
+use xtask::lab::{Host, PacketSocket, rpc};
+
+use crate::flood::flood;
+use crate::support::{DENIED, IFACE, Role, SERVER, SOURCE_PORT, Service, Stage, flow};
+
+/// An entry as JSON.
+#[derive(Debug, Deserialize)]
+struct Entry {
+    level: String,
+    message: String,
+    interface: String,
+    source: Option<IpAddr>,
+    port: Option<u16>,
+    protocol: Option<String>,
+    procedure: Option<String>,
+    bytes: Option<u64>,
+    at: Option<String>,
+    packets: Option<u64>,
+}
+
+fn entries(service: &Service) -> Vec<Entry> {
+    let lines = service.said();
+    let lines = lines.lines().filter(|line| line.starts_with('{'));
+    lines.map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+}
+
+/// The drops that were logged, and the packets that are said to have been left out.
+fn logged_and_left_out(service: &Service) -> (u64, u64) {
+    entries(service).iter().fold((0, 0), |(logged, left_out), entry| match entry.message.as_str() {
+        "dropped" => (logged + 1, left_out),
+        "drops left out of the log" => (logged, left_out + entry.packets.expect("a number")),
+        other => panic!("{other:?}"),
+    })
+}
+
+fn ask(stage: &Stage, family: usize) -> u64 {
+    let denied = stage.host(Role::Denied).namespace();
+    let from = PacketSocket::open(denied, Host::INTERFACE).expect("a packet socket");
+    let server =
+        PacketSocket::open(stage.server.namespace(), Host::INTERFACE).expect("a packet socket").mac();
+    let packet = Packet::udp(flow(DENIED[family], SERVER[family], rpc::PORT), &rpc::dump_call());
+    from.send(&packet.frame(from.mac(), server, &[])).expect("sending");
+    packet.bytes().len() as u64
+}
+
+#[test]
+fn a_drop_is_logged_with_who_and_what() {
+    let stage = Stage::new();
+    let portguard = stage.portguard();
+    let list = stage.list();
+    let arguments = [IFACE, "--allowlist", &list, "--log-drops", "--log-format", "json"];
+    let service = Service::start(portguard, &arguments);
+    for (number, family) in [0, 1].into_iter().enumerate() {
+        let bytes = ask(&stage, family);
+        service.wait_until("an entry", || entries(&service).len() > number);
+        let Entry { level, message, interface, source, port, protocol, procedure, bytes: told, at, packets } =
+            entries(&service).pop().expect("an entry");
+        assert_eq!((level.as_str(), message.as_str(), interface.as_str()), ("INFO", "dropped", IFACE));
+        assert_eq!(source, Some(DENIED[family]));
+        assert_eq!(port, Some(SOURCE_PORT));
+        assert_eq!((protocol.as_deref(), procedure.as_deref()), (Some("UDP"), Some("DUMP")));
+        assert_eq!((told, packets), (Some(bytes), None));
+        let (at, since) = (at.expect("a time"), portguard.stats().since);
+        assert!(since[..19] <= at[..19], "RFC 3339 in UTC sorts as text: {at}, since {since}");
+    }
+    drop(service);
+
+    // In audit mode it says what was not done, and as text it is one line for the eye.
+    let service = Service::start(portguard, &[IFACE, "--allowlist", &list, "--log-drops", "--audit"]);
+    ask(&stage, 0);
+    service.until_said("would drop interface=\"eth0\" source=");
+    let said = service.said();
+    let line = said.lines().find(|line| line.contains("would drop interface")).expect("it was there");
+    let source = DENIED[0];
+    assert!(line.contains(&format!("source={source} ")) && line.contains("procedure=\"DUMP\""), "{line}");
+    drop(service);
+
+    // Without the switch, there is no log.
+    let service = Service::start(portguard, &[IFACE, "--allowlist", &list]);
+    let before = portguard.stats().totals;
+    ask(&stage, 0);
+    let stats = portguard.stats_of(before.dropped.packets + before.would_drop.packets + 1);
+    assert_eq!(stats.totals.not_logged, before.not_logged);
+    assert!(!service.said().contains("dropped interface"), "{}", service.said());
+}
+
+#[test]
+fn a_million_forged_packets_write_no_more_lines_than_they_may() {
+    const RATE: u64 = 10;
+    let stage = Stage::new();
+    let portguard = stage.portguard();
+    let list = stage.list();
+    let rate = RATE.to_string();
+    let arguments = [IFACE, "--allowlist", &list, "--log-drops", "--log-rate", &rate, "--log-format", "json"];
+    let service = Service::start(portguard, &arguments);
+    let start = Instant::now();
+    let (sent, _) = flood(&stage, 0, 1_000_000);
+    let stats = portguard.stats_of(sent.packets);
+    let seconds = start.elapsed().as_secs() + 1;
+    assert_eq!(stats.totals.dropped, sent);
+    // Each packet is in the log, or among those that it says it has left out.
+    service.wait_until("all packets", || {
+        let (logged, left_out) = logged_and_left_out(&service);
+        logged + left_out >= sent.packets
+    });
+    let (logged, left_out) = logged_and_left_out(&service);
+    assert_eq!((logged + left_out, left_out), (sent.packets, stats.totals.not_logged));
+    let cpus = aya::util::nr_cpus().expect("the number of CPUs") as u64;
+    let at_once = RATE.max(cpus);
+    assert!(logged > 0 && logged <= at_once + RATE * seconds, "{logged} lines in {seconds} seconds");
+    println!("{} packets: {logged} lines in {seconds} s, {left_out} left out", sent.packets);
+}
