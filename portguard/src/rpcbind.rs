@@ -251,18 +251,18 @@ mod tests {
     #[test]
     fn a_reply_is_taken_and_all_else_before_it_is_not() {
         let answer = ask(|xid| {
-            let reply = reply(xid);
+            let whole = reply(xid);
             let call = [&xid[..], &[0; 36]].concat();
-            let too_long = [&reply[..12], &[0xff; 500]].concat();
+            let too_long = [&whole[..12], &[0xff; 500]].concat();
             vec![
                 vec![],
                 vec![0xff; 1400],
                 xid.to_vec(),
-                reply[..20].to_vec(),
+                whole[..20].to_vec(),
                 call,
                 too_long,
-                super::tests::reply(other(xid)),
-                reply,
+                reply(other(xid)),
+                whole,
             ]
         });
         let Reply { request_len, message } = answer.unwrap();

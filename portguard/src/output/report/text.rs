@@ -50,7 +50,7 @@ fn of_interface(document: &Document, interface: &Interface) -> String {
     // Writing to a string does not fail.
     match Fate::of(interface) {
         Some(fate) if interface.totals.not_allowed.packets > 0 => {
-            paragraph(&mut text, document, interface, fate)
+            paragraph(&mut text, document, interface, fate);
         }
         _ => {
             let _ = writeln!(text, "  No packets from sources that may not use the port came in.");
