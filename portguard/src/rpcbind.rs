@@ -227,8 +227,13 @@ mod tests {
         xid.map(|byte| !byte)
     }
 
+    /// For replies that come: a busy machine may take its time.
+    const LONG: Duration = Duration::from_secs(60);
+    /// For those that never do.
+    const SHORT: Duration = Duration::from_millis(200);
+
     /// Asks a server that sends `answers` to each call it gets.
-    fn ask(answers: impl Fn([u8; 4]) -> Vec<Vec<u8>> + Send) -> Result<Reply, NoReply> {
+    fn ask(patience: Duration, answers: impl Fn([u8; 4]) -> Vec<Vec<u8>> + Send) -> Result<Reply, NoReply> {
         let server = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = server.local_addr().unwrap();
         thread::scope(|scope| {
@@ -241,8 +246,8 @@ mod tests {
                     }
                 }
             });
-            let rpcbind = Rpcbind { patience: Duration::from_millis(200), ..Rpcbind::at(address).unwrap() };
-            let answer = rpcbind.ask(Question::ALL[0], Instant::now() + Duration::from_secs(60));
+            let rpcbind = Rpcbind { patience, ..Rpcbind::at(address).unwrap() };
+            let answer = rpcbind.ask(Question::ALL[0], Instant::now() + LONG);
             rpcbind.socket.send(&[]).unwrap();
             answer
         })
@@ -250,7 +255,7 @@ mod tests {
 
     #[test]
     fn a_reply_is_taken_and_all_else_before_it_is_not() {
-        let answer = ask(|xid| {
+        let answer = ask(LONG, |xid| {
             let whole = reply(xid);
             let call = [&xid[..], &[0; 36]].concat();
             let too_long = [&whole[..12], &[0xff; 500]].concat();
@@ -271,13 +276,13 @@ mod tests {
 
     #[test]
     fn what_never_is_the_reply_is_none() {
-        assert_eq!(ask(|_| vec![]), Err(NoReply::Silent));
-        assert_eq!(ask(|xid| vec![reply(other(xid)), vec![7; 24]]), Err(NoReply::Silent));
+        assert_eq!(ask(SHORT, |_| vec![]), Err(NoReply::Silent));
+        assert_eq!(ask(SHORT, |xid| vec![reply(other(xid)), vec![7; 24]]), Err(NoReply::Silent));
     }
 
     #[test]
     fn the_largest_datagram_is_received_whole() {
-        let answer = ask(|xid| vec![[reply(xid), vec![1; 65_507 - 24]].concat()]);
+        let answer = ask(LONG, |xid| vec![[reply(xid), vec![1; 65_507 - 24]].concat()]);
         assert_eq!(answer.unwrap().message.len(), 65_507);
     }
 
@@ -285,16 +290,18 @@ mod tests {
     fn a_server_that_chatters_on_does_not_hold_anybody_up() {
         // More than can be read before the deadline is not needed: what ends it is the clock.
         let begin = Instant::now();
-        let answer = ask(|xid| (0..100).map(|_| reply(other(xid))).collect());
+        let answer = ask(SHORT, |xid| (0..100).map(|_| reply(other(xid))).collect());
         assert_eq!(answer, Err(NoReply::Silent));
-        assert!(begin.elapsed() >= Duration::from_millis(2 * 200));
+        assert!(begin.elapsed() >= TRIES * SHORT);
     }
 
     #[test]
     fn where_nobody_listens_is_told() {
-        let nobody = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
-        let rpcbind = Rpcbind::at(nobody).unwrap();
-        let answer = rpcbind.ask(Question::ALL[0], Instant::now() + Duration::from_secs(60));
+        // The port is taken, lest another test gets it, by a socket that hears nobody but one that never speaks.
+        let deaf = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        deaf.connect((Ipv4Addr::LOCALHOST, 9)).unwrap();
+        let rpcbind = Rpcbind::at(deaf.local_addr().unwrap()).unwrap();
+        let answer = rpcbind.ask(Question::ALL[0], Instant::now() + LONG);
         assert_eq!(answer, Err(NoReply::Refused));
     }
 
