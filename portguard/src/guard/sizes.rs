@@ -138,10 +138,10 @@ mod tests {
     fn more_cpus_share_a_bounded_amount_of_memory() {
         const MUCH: usize = 64 << 30;
         assert_eq!(Sizes::for_host(2, MUCH).sources(), 16_384);
-        assert_eq!(Sizes::for_host(64, MUCH).bucket_bits(), 10);
+        assert_eq!(Sizes::for_host(64, MUCH).bucket_bits(), 9);
         assert_eq!(Sizes::for_host(8192, MUCH).bucket_bits(), Sizes::FEWEST_BITS);
-        assert_eq!(Sizes::for_host(2, 512 << 20).sources(), 16_384);
-        assert_eq!(Sizes::for_host(2, 128 << 20).sources(), 4096, "a small host");
+        assert_eq!(Sizes::for_host(2, 512 << 20).sources(), 8192);
+        assert_eq!(Sizes::for_host(2, 128 << 20).sources(), 2048, "a small host");
     }
 
     #[test]
