@@ -10,7 +10,12 @@ static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/portgua
 const ENOUGH: u32 = 500_000;
 /// What it has been, by release of Linux: `portguard_frags`, `portguard`. More than a tenth above is a change that needs a
 /// reason, and then new numbers here.
-const KNOWN: [(&str, [u32; 2]); 1] = [("6.18", [124_384, 78_932])];
+const KNOWN: [(&str, [u32; 2]); 4] = [
+    ("6.1", [71_017, 46_358]),
+    ("6.12", [97_104, 78_206]),
+    ("6.18", [124_384, 78_932]),
+    ("7.3", [121_992, 78_100]),
+];
 
 /// What the program has taken on this kernel, if that is known.
 fn known(name: &str) -> Option<u32> {
