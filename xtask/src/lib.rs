@@ -1,5 +1,6 @@
 //! What the tests, the demo and the benchmarks of portguard share.
 
+pub mod built;
 pub mod demo;
 pub mod interrupt;
 pub mod lab;

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
+use xtask::built;
 use xtask::lab::{Process, run};
 
 /// On a machine that has a lot else to do.
@@ -25,13 +26,7 @@ fn portguard() -> PathBuf {
         .output()
         .unwrap();
     assert!(built.status.success(), "portguard cannot be built");
-    String::from_utf8(built.stdout)
-        .unwrap()
-        .lines()
-        .filter_map(|message| serde_json::from_str::<Value>(message).ok())
-        .filter(|message| message["target"]["name"] == "portguard")
-        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
-        .expect("cargo says where it put the program")
+    built::executable(&built.stdout, "portguard").unwrap()
 }
 
 fn assert_nothing_left(pid: u32) {

@@ -30,6 +30,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::ValueEnum;
+use xtask::built;
 use xtask::interrupt;
 use xtask::lab;
 
@@ -184,10 +185,5 @@ fn build() -> Result<PathBuf> {
         .output()
         .context("cannot run cargo")?;
     ensure!(built.status.success(), "portguard cannot be built; cargo says why above");
-    String::from_utf8(built.stdout)?
-        .lines()
-        .filter_map(|message| serde_json::from_str::<serde_json::Value>(message).ok())
-        .filter(|message| message["target"]["name"] == "portguard")
-        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
-        .context("cargo did not say where it put the program")
+    built::executable(&built.stdout, "portguard")
 }

@@ -22,6 +22,7 @@ use self::guard::{DetachOnDrop, Ledger, Portguard, detach_all};
 use self::probe::{Answer, Probe, ask_all};
 use self::report::{Narrator, Phase};
 use self::stage::{Family, Role, Stage, write_allowlist};
+use crate::built;
 use crate::interrupt::{self, Interrupted};
 use crate::lab::{self, Capture, Count, Host};
 
@@ -76,12 +77,7 @@ fn build() -> Result<PathBuf> {
         .context("cannot run cargo")?;
     interrupt::check()?;
     ensure!(built.status.success(), "portguard cannot be built; cargo says why above");
-    String::from_utf8(built.stdout)?
-        .lines()
-        .filter_map(|message| serde_json::from_str::<serde_json::Value>(message).ok())
-        .filter(|message| message["target"]["name"] == "portguard")
-        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
-        .context("cargo did not say where it put the program")
+    built::executable(&built.stdout, "portguard")
 }
 
 /// Plays the whole demo, and returns the expectations that were not met.

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use serde::Deserialize;
+
+use xtask::built;
 
 use super::debian::{Kernel, find, output};
 use super::verdict::{BEGIN, COMPLETE, END, LOG};
@@ -51,18 +52,6 @@ pub(super) struct Programs {
     suites: Vec<(String, PathBuf)>,
 }
 
-/// A message of cargo about something that it has built.
-#[derive(Deserialize)]
-struct Artifact {
-    target: Target,
-    executable: Option<PathBuf>,
-}
-
-#[derive(Deserialize)]
-struct Target {
-    name: String,
-}
-
 impl Programs {
     /// Builds the command line and these test programs below `target_dir`.
     pub(super) fn build(suites: &[&str], target_dir: &Path) -> Result<Self> {
@@ -73,13 +62,7 @@ impl Programs {
         command.env("RUSTFLAGS", "-Ctarget-feature=+crt-static").stderr(Stdio::inherit());
         let built = command.output().context("cannot run cargo test")?;
         ensure!(built.status.success(), "the tests do not build");
-        let executable = |name: &str| {
-            let artifacts = built.stdout.split(|byte| *byte == b'\n');
-            let mut artifacts = artifacts.filter_map(|line| serde_json::from_slice::<Artifact>(line).ok());
-            let built =
-                artifacts.find_map(|artifact| artifact.executable.filter(|_| artifact.target.name == name));
-            built.with_context(|| format!("cargo has built no program {name}"))
-        };
+        let executable = |name| built::executable(&built.stdout, name);
         let suites = suites.iter().map(|suite| Ok(((*suite).to_owned(), executable(suite)?)));
         Ok(Self { portguard: executable("portguard")?, suites: suites.collect::<Result<_>>()? })
     }
