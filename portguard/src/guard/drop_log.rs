@@ -39,17 +39,14 @@ pub struct LoggedDrop {
 impl DropLog {
     /// Opens a pinned ring.
     pub(super) fn open(ring: MapData) -> Result<Self> {
-        let unreadable = |error: &dyn fmt::Display| {
-            Error::failed("cannot read the log of drops of the guard").because(error)
-        };
-        let id = ring.info().map_err(|error| unreadable(&error))?.id();
+        let id = id(&ring)?;
         let ring = RingBuf::try_from(Map::RingBuf(ring)).map_err(|error| unreadable(&error))?;
         Ok(Self { id, ring })
     }
 
-    /// Whether both are the same ring.
-    pub fn is(&self, other: &Self) -> bool {
-        self.id == other.id
+    /// The kernel's number for the ring.
+    pub fn id(&self) -> u32 {
+        self.id
     }
 
     /// Takes out the next entry, if there is one.
@@ -61,6 +58,15 @@ impl DropLog {
             }
         }
     }
+}
+
+/// The kernel's number for a ring.
+pub(super) fn id(ring: &MapData) -> Result<u32> {
+    Ok(ring.info().map_err(|error| unreadable(&error))?.id())
+}
+
+fn unreadable(error: &dyn fmt::Display) -> Error {
+    Error::failed("cannot read the log of drops of the guard").because(error)
 }
 
 impl fmt::Debug for DropLog {

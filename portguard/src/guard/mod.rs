@@ -172,6 +172,11 @@ impl Guard {
         DropLog::open(self.instance.log()?)
     }
 
+    /// The kernel's number for the ring of that log.
+    pub fn drop_log_id(&self) -> Result<u32> {
+        drop_log::id(&self.instance.log()?)
+    }
+
     /// How many packets have found no room in the log.
     pub fn not_logged(&self) -> u64 {
         self.instance.counters.totals().not_logged

@@ -16,6 +16,9 @@ use crate::output::{calls, time};
 /// How often the guards are looked up again, and the packets counted that found no room in the log.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// How many entries of a log are written before others have their turn: more may come in meanwhile, without end.
+const MOST_AT_ONCE: usize = 1000;
+
 /// What is known of the log of an interface.
 struct Source {
     log: DropLog,
@@ -39,9 +42,7 @@ pub(super) fn spawn(home: Home, interfaces: Vec<String>) -> io::Result<()> {
     let mut logs = Logs { home, sources: HashMap::new() };
     for interface in &interfaces {
         // What was left out before is not ours to tell; of guards that come later, everything is.
-        if let Some((log, left_out)) = logs.find(interface) {
-            logs.sources.insert(interface.clone(), Source { log, left_out });
-        }
+        logs.follow(interface);
     }
     thread::Builder::new().name("drop-log".to_owned()).spawn(move || {
         loop {
@@ -64,34 +65,42 @@ struct Logs {
 }
 
 impl Logs {
-    /// The log of the guard that is on an interface now, and how many packets have found no room in it.
-    fn find(&self, interface: &str) -> Option<(DropLog, u64)> {
-        // Whatever is the matter, the keeper tells it.
-        let guard = Guard::by_name(Some(&self.home), interface).ok()?;
-        Some((guard.drop_log().ok()?, guard.not_logged()))
+    /// Opens the log of the guard that is on an interface now, if it is not open. Returns how many packets were left out
+    /// of it since this was last asked, or ever if it has just been opened.
+    fn follow(&mut self, interface: &str) -> u64 {
+        let Some((guard, id)) = self.find(interface) else {
+            self.sources.remove(interface);
+            return 0;
+        };
+        let left_out = guard.not_logged();
+        if let Some(source) = self.sources.get_mut(interface).filter(|source| source.log.id() == id) {
+            let before = std::mem::replace(&mut source.left_out, left_out);
+            // Fewer than before: somebody has set the counters back to zero.
+            return left_out.checked_sub(before).unwrap_or(left_out);
+        }
+        match guard.drop_log() {
+            Ok(log) => {
+                self.sources.insert(interface.to_owned(), Source { log, left_out });
+                left_out
+            }
+            // It is tried again.
+            Err(_) => 0,
+        }
     }
 
-    /// Tells what was left out of the log of an interface. Opens the log if it is a new one.
+    /// The guard on an interface, and which log it has.
+    fn find(&self, interface: &str) -> Option<(Guard, u32)> {
+        // Whatever is the matter, the keeper tells it.
+        let guard = Guard::by_name(Some(&self.home), interface).ok()?;
+        let id = guard.drop_log_id().ok()?;
+        Some((guard, id))
+    }
+
+    /// Tells what was left out of the log of an interface.
     fn look(&mut self, interface: &str) {
-        let Some((log, not_logged)) = self.find(interface) else {
-            self.sources.remove(interface);
-            return;
-        };
-        let left_out = match self.sources.get(interface) {
-            // Fewer than before: somebody has set the counters back to zero.
-            Some(source) if source.log.is(&log) => {
-                not_logged.checked_sub(source.left_out).unwrap_or(not_logged)
-            }
-            _ => not_logged,
-        };
+        let left_out = self.follow(interface);
         if left_out > 0 {
             warn!(interface, packets = left_out, "drops left out of the log");
-        }
-        match self.sources.get_mut(interface) {
-            Some(source) if source.log.is(&log) => source.left_out = not_logged,
-            _ => {
-                self.sources.insert(interface.to_owned(), Source { log, left_out: not_logged });
-            }
         }
     }
 
@@ -107,7 +116,8 @@ impl Logs {
     fn drain(&mut self) {
         let uptime = Uptime::now();
         for (interface, source) in &mut self.sources {
-            while let Some(drop) = source.log.take() {
+            for _ in 0..MOST_AT_ONCE {
+                let Some(drop) = source.log.take() else { break };
                 log(interface, &drop, uptime);
             }
         }
