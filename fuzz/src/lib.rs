@@ -6,11 +6,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use portguard::allowlist::{Allowlist, Entry, Style};
+use portguard::output::calls;
 use portguard_common::address::Address;
 use portguard_common::cursor::Linear;
 use portguard_common::frame::LinkType;
 use portguard_common::ipv6::DirectStep;
-use portguard_common::rpc::{Procedure, Request};
+use portguard_common::rpc::Request;
 use portguard_common::transport::Protocol;
 use portguard_common::verdict::{Court, Fault, Verdict, judge};
 use xtask::proof::is_listed;
@@ -67,16 +68,7 @@ pub fn rpc(bytes: &[u8]) {
     let protocol = if first % 2 == 0 { Protocol::Udp } else { Protocol::Tcp };
     let request = Request::of(Linear::new(transport), protocol);
     assert_eq!(request.protocol(), protocol);
-    let found = match request.procedure() {
-        Procedure::Null => "NULL",
-        Procedure::GetAddress => "GETADDR",
-        Procedure::Dump => "DUMP",
-        Procedure::CallIt => "CALLIT",
-        Procedure::GetStat => "GETSTAT",
-        Procedure::Set => "SET",
-        Procedure::OtherRpc => "other",
-        Procedure::NotRpc => "not RPC",
-    };
+    let found = calls::name(request.procedure());
     assert_eq!(found, rpc_oracle::procedure(transport, protocol == Protocol::Tcp));
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The tries of the kernel hold the list and can answer for any address, but an answer takes them longer the more
 //! entries there are, and forged sources ask for a different one each time. The index stands in front of them. It is
-//! built in user space from the same list (`portguard`, `guard/index.rs`), and leaves to the tries what it cannot hold.
+//! built in user space from the same list (`portguard/src/index.rs`), and leaves to the tries what it cannot hold.
 //!
 //! The verdict needs no longest prefix: every entry allows. So a list is a set of disjoint ranges of addresses, and
 //! the index is a way to the few ranges that are near an address:

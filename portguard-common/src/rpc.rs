@@ -80,6 +80,8 @@ struct UdpHeader {
 // SAFETY: `repr(C)`, byte arrays only.
 unsafe impl Wire for UdpHeader {}
 
+const _: () = assert!(size_of::<UdpHeader>() == 8);
+
 /// RFC 9293, section 3.1, without options.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(4))]
@@ -97,6 +99,8 @@ struct TcpHeader {
 // SAFETY: `repr(C)`, bytes and byte arrays only, without padding.
 unsafe impl Wire for TcpHeader {}
 
+const _: () = assert!(size_of::<TcpHeader>() == 20);
+
 /// The fixed part of a call (RFC 5531, section 9); credentials, verifier and arguments follow.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(8))]
@@ -111,6 +115,8 @@ struct CallHeader {
 
 // SAFETY: `repr(C)`, byte arrays only.
 unsafe impl Wire for CallHeader {}
+
+const _: () = assert!(size_of::<CallHeader>() == 24);
 
 /// In front of each record of a stream (RFC 5531, section 11).
 const RECORD_MARK_LEN: usize = 4;

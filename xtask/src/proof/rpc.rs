@@ -39,13 +39,24 @@ fn message(fixed_part: &[u8]) -> &'static str {
 fn call(body: &CallBody<&[u8], &[u8]>) -> &'static str {
     const VERSION_2: [&str; 6] = ["NULL", "SET", "SET", "GETADDR", "DUMP", "CALLIT"];
     const VERSION_4: [&str; 13] = [
-        "NULL", "SET", "SET", "GETADDR", "DUMP", "CALLIT", "other", "other", "other", "GETADDR", "CALLIT",
-        "other", "GETSTAT",
+        "NULL",
+        "SET",
+        "SET",
+        "GETADDR",
+        "DUMP",
+        "CALLIT",
+        "other RPC",
+        "other RPC",
+        "other RPC",
+        "GETADDR",
+        "CALLIT",
+        "other RPC",
+        "GETSTAT",
     ];
     let procedures = match (body.program(), body.program_version()) {
         (100_000, 2 | 3) => &VERSION_2[..],
         (100_000, 4) => &VERSION_4[..],
         _ => &[],
     };
-    procedures.get(body.procedure() as usize).copied().unwrap_or("other")
+    procedures.get(body.procedure() as usize).copied().unwrap_or("other RPC")
 }
