@@ -26,7 +26,7 @@ use std::os::fd::AsFd as _;
 pub(super) fn run(effort: &Effort, portguard: &Path) -> Result<Vec<Loading>> {
     let mut rows = Vec::new();
     for family in Family::ALL {
-        for &size in effort.lists() {
+        for &size in &effort.lists {
             interrupt::check()?;
             let list = List::generate(family, size);
             let row = Loading { family, list: size, timings: deeds(effort, portguard, &list)? };

@@ -48,6 +48,9 @@ pub(crate) struct Args {
     /// Only this part; may be given several times
     #[arg(long, value_name = "PART", value_enum)]
     only: Vec<Part>,
+    /// Only lists of so many prefixes; may be given several times. Writes no document
+    #[arg(long = "list", value_name = "PREFIXES")]
+    lists: Vec<usize>,
     /// Measure this portguard instead of building the one of the working tree
     #[arg(long, value_name = "PATH")]
     portguard: Option<PathBuf>,
@@ -69,6 +72,8 @@ enum Part {
 #[derive(Debug)]
 struct Effort {
     quick: bool,
+    /// How many prefixes of each family the lists have.
+    lists: Vec<usize>,
     /// How often everybody takes a turn.
     rounds: usize,
     /// How long a turn takes.
@@ -92,11 +97,16 @@ struct Effort {
 }
 
 impl Effort {
-    fn new(quick: bool) -> Result<Self> {
+    fn new(args: &Args) -> Result<Self> {
+        let quick = args.quick;
+        let lists: &[usize] =
+            if quick { &[10, 1000, 10_000] } else { &[10, 100, 1000, 10_000, 100_000, 1_000_000] };
+        let lists = if args.lists.is_empty() { lists } else { &args.lists }.to_vec();
         let cpu = *cpu::usable()?.last().context("no CPU")?;
         Ok(if quick {
             Self {
                 quick,
+                lists,
                 rounds: 3,
                 round: Duration::from_millis(3),
                 fewest: 1000,
@@ -111,6 +121,7 @@ impl Effort {
         } else {
             Self {
                 quick,
+                lists,
                 rounds: 15,
                 round: Duration::from_millis(30),
                 fewest: 20_000,
@@ -124,11 +135,6 @@ impl Effort {
             }
         })
     }
-
-    /// How many prefixes of each family the lists have.
-    fn lists(&self) -> &'static [usize] {
-        if self.quick { &[10, 1000, 10_000] } else { &[10, 100, 1000, 10_000, 100_000, 1_000_000] }
-    }
 }
 
 /// Runs the bench.
@@ -139,7 +145,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     for leftover in lab::stale()? {
         eprintln!("bench: removing {}, which a killed run left behind", leftover.name());
     }
-    let effort = Effort::new(args.quick)?;
+    let effort = Effort::new(args)?;
     let portguard = match &args.portguard {
         Some(path) => std::fs::canonicalize(path).with_context(|| format!("no {}", path.display()))?,
         None => build()?,
@@ -169,7 +175,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         results.save()?;
     }
     println!("{}", table::of_goals(&results).drawn());
-    if !effort.quick {
+    if !effort.quick && args.lists.is_empty() {
         plot::draw(&results)?;
         document::write(&results)?;
     }

@@ -50,7 +50,7 @@ pub(super) fn run(effort: &Effort, portguard: &Path, object: &Object) -> Result<
     let mut guard: Option<Guard<'_>> = None;
     let mut measured = Vec::new();
     let mut denied = 0;
-    for &size in effort.lists() {
+    for &size in &effort.lists {
         eprintln!("bench: lists of {size} prefixes");
         let lists = Family::ALL.map(|family| List::generate(family, size));
         let guard = match &mut guard {
