@@ -1,4 +1,5 @@
-//! What the guard enforces: which list is in force, whether it drops or only counts, and where the list came from.
+//! What the guard enforces: which list is in force, and where the list came from. Whether it drops or only counts is a
+//! constant of the program.
 //!
 //! There are two slots for lists. A reload fills the one that is not in force and then stores its number in
 //! [`Policy::active`]: from one packet to the next the new list is in force, for IPv4 and IPv6 together, and so is its
@@ -18,14 +19,14 @@ pub const FROM_FILE: u32 = 0;
 /// [`ListRecord::origin`]: that file was broken, and the copy of what it last held in good order was taken.
 pub const FROM_LAST_GOOD: u32 = 1;
 
-/// The one value of the policy map. The kernel program reads `active` and `audit`, the loader the rest.
+/// The one value of the policy map. The kernel program reads `active`, the loader the rest.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Policy {
     /// The slot whose list is in force.
     pub active: u32,
-    /// 0: denied packets are dropped. 1: everything passes, and is counted as if it were enforced.
-    pub audit: u32,
+    /// Zero.
+    pub reserved: u32,
     /// When the guard was attached, in nanoseconds of Unix time.
     pub attached_at: u64,
     /// How much each CPU may log: the constant of the program that runs, for the next one.

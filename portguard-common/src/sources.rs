@@ -38,8 +38,9 @@ pub trait Key: Address {
     /// Fills the bucket up to a power of two.
     type Padding: Shared + core::fmt::Debug;
 
-    /// A hash of 32 bits that nobody can aim at who does not know the seed.
-    fn hash(self, seed: &Seed) -> u32;
+    /// A hash of 32 bits that nobody can aim at who does not know the seed. `seed` gives its numbers one by one, as a
+    /// short address does not take them all.
+    fn hash(self, seed: impl Fn(usize) -> u64) -> u32;
 }
 
 /// The random numbers of the hash: one for each half word of the longest key, and one to add.
@@ -48,10 +49,10 @@ pub type Seed = [u64; 5];
 /// Vector multiply-shift (Thorup, "High Speed Hashing for Integers and Strings", section 3.5): for two keys and a
 /// random seed, the upper 32 bits collide with probability 2^-32.
 #[inline(always)]
-fn multiply_shift<const N: usize>(words: [u32; N], seed: &Seed) -> u32 {
-    let mut sum = seed[4];
-    for (word, factor) in words.into_iter().zip(seed) {
-        sum = sum.wrapping_add(u64::from(word).wrapping_mul(*factor));
+fn multiply_shift<const N: usize>(words: [u32; N], seed: impl Fn(usize) -> u64) -> u32 {
+    let mut sum = seed(4);
+    for (index, word) in words.into_iter().enumerate() {
+        sum = sum.wrapping_add(u64::from(word).wrapping_mul(seed(index)));
     }
     (sum >> 32) as u32
 }
@@ -60,7 +61,7 @@ impl Key for V4 {
     type Padding = [u8; 0];
 
     #[inline(always)]
-    fn hash(self, seed: &Seed) -> u32 {
+    fn hash(self, seed: impl Fn(usize) -> u64) -> u32 {
         multiply_shift([self], seed)
     }
 }
@@ -69,7 +70,7 @@ impl Key for V6 {
     type Padding = [u8; 16];
 
     #[inline(always)]
-    fn hash(self, seed: &Seed) -> u32 {
+    fn hash(self, seed: impl Fn(usize) -> u64) -> u32 {
         let [first, second] = self;
         multiply_shift([first as u32, (first >> 32) as u32, second as u32, (second >> 32) as u32], seed)
     }

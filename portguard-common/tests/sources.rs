@@ -42,7 +42,7 @@ impl<K: Key + Eq + Ord + std::hash::Hash> Table<K> {
 
     fn count(&mut self, packet: &Packet<K>) {
         let Packet { source, bytes, request, now } = *packet;
-        let hash = source.hash(&self.seed);
+        let hash = source.hash(|index| self.seed[index]);
         let bucket = (u64::from(hash) << self.bits >> 32) as usize;
         let event = Event { source, hash, bytes, request, now };
         self.buckets[bucket].count(&event, &mut RecordsOf(&mut self.records[bucket]));
@@ -165,7 +165,7 @@ fn only_those_make_way_who_have_sent_least() {
     for (name, source) in ADVERSARIES {
         let (mut table, mut state, mut evictions) = (Table::new(3, empty::<BucketV4>()), 1, 0);
         let bucket_of = |source: u32, table: &Table<u32>| {
-            (u64::from(source.hash(&table.seed)) << table.bits >> 32) as usize
+            (u64::from(source.hash(|index| table.seed[index])) << table.bits >> 32) as usize
         };
         for number in 0..60_000 {
             let source = source(number, &mut state);

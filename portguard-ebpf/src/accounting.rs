@@ -74,7 +74,7 @@ impl Account {
     /// Whether the source table had a place for the packet.
     #[inline(always)]
     fn attribute<A: Family>(&self, source: A, request: Request) -> bool {
-        let hash = source.hash(&maps::seed());
+        let hash = source.hash(maps::seed);
         let bits = maps::bucket_bits();
         // The upper bits pick the bucket, the lower ones the way.
         let index = (self.cpu << bits) + (u64::from(hash) << bits >> 32) as u32;

@@ -8,9 +8,9 @@ use portguard_common::policy::Policy;
 use portguard_common::verdict::{Court, Fault, UNDECLARED, Verdict};
 
 use crate::accounting::Account;
-use crate::denied::{self, Packed};
+use crate::denied::{self, Packet};
 use crate::family::Family;
-use crate::maps::POLICY;
+use crate::maps::{self, POLICY};
 use crate::packet;
 
 /// Judges a frame.
@@ -88,7 +88,7 @@ impl<A: Family + PartialEq> Court<A> for KernelCourt {
                 if denied.request.is_not_rpc() && self.goes_on(link_header_len, denied.declared_len) {
                     return crate::portguard_scattered(self.ctx);
                 }
-                let packet = Packed::new(&denied, self.packet_len(link_header_len, denied.declared_len));
+                let packet = Packet::new(&denied, self.packet_len(link_header_len, denied.declared_len));
                 match self.extent {
                     // Rare, and short of stack.
                     Extent::AllBuffers => denied.source.denied(self.ctx, packet),
@@ -112,18 +112,11 @@ impl<A: Family + PartialEq> Court<A> for KernelCourt {
 /// What becomes of a packet that is not to pass, after it has been counted: the action.
 #[inline(always)]
 pub(crate) fn refuse(mut account: Account) -> u32 {
-    if is_audit() {
+    if maps::is_audit() {
         account.let_through_in_audit_mode();
         return XDP_PASS;
     }
     XDP_DROP
-}
-
-/// Whether nothing is dropped.
-#[inline(always)]
-pub(crate) fn is_audit() -> bool {
-    // SAFETY: `policy` is valid; the loader stores the field in one aligned write.
-    policy().is_some_and(|policy| unsafe { (&raw const (*policy).audit).read_volatile() } != 0)
 }
 
 /// The one policy, valid for as long as the program runs.

@@ -13,66 +13,59 @@ use crate::court;
 use crate::family::Family;
 use crate::log;
 
-/// A denied packet, but for its source, in 64 bits: its length in the lowest 32, then its source port as the integer that
-/// its two bytes are on this machine, then the index of its request.
+/// A denied packet, but for its source.
 #[derive(Clone, Copy)]
-pub(crate) struct Packed(u64);
+pub(crate) struct Packet {
+    pub(crate) bytes: u64,
+    pub(crate) source_port_be: [u8; 2],
+    pub(crate) request: Request,
+}
 
-impl Packed {
+impl Packet {
     #[inline(always)]
     pub(crate) fn new<A>(denied: &Denied<A>, bytes: u64) -> Self {
+        Self { bytes, source_port_be: denied.source_port_be, request: denied.request }
+    }
+
+    /// As the argument of a call, in 64 bits: its length in the lowest 32, then its source port as the integer that its
+    /// two bytes are on this machine, then the index of its request.
+    #[inline(always)]
+    pub(crate) fn pack(self) -> u64 {
         // No packet is near 2^32 bytes long. To cut the number off there would not be noticed but by the verifier, which
         // does not allow arithmetic in 32 bits with the pointers that it comes from.
-        let port = u64::from(u16::from_ne_bytes(denied.source_port_be));
-        Self(bytes | port << 32 | (denied.request.index() as u64) << 48)
+        let port = u64::from(u16::from_ne_bytes(self.source_port_be));
+        self.bytes | port << 32 | (self.request.index() as u64) << 48
     }
 
     #[inline(always)]
-    pub(crate) fn bytes(self) -> u64 {
-        self.0 & 0xffff_ffff
-    }
-
-    #[inline(always)]
-    pub(crate) fn source_port_be(self) -> [u8; 2] {
-        ((self.0 >> 32) as u16).to_ne_bytes()
-    }
-
-    #[inline(always)]
-    pub(crate) fn request(self) -> Request {
-        Request::from_index((self.0 >> 48) as u8)
-    }
-
-    #[inline(always)]
-    pub(crate) fn from_word(word: u64) -> Self {
-        Self(word)
-    }
-
-    /// As the argument of a call.
-    #[inline(always)]
-    pub(crate) fn word(self) -> u64 {
-        self.0
+    pub(crate) fn unpack(word: u64) -> Self {
+        Self {
+            bytes: word & 0xffff_ffff,
+            source_port_be: ((word >> 32) as u16).to_ne_bytes(),
+            request: Request::from_index((word >> 48) as u8),
+        }
     }
 }
 
-/// For IPv4; the last argument is a [`Packed`]. Returns the action.
+/// For IPv4; the last argument is a packed [`Packet`]. Returns the action.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn portguard_denied_v4(ctx: *mut xdp_md, source: V4, packed: u64) -> u32 {
-    settle(ctx, source, Packed::from_word(packed))
+    settle(ctx, source, Packet::unpack(packed))
 }
 
-/// For IPv6; the halves of the source, and a [`Packed`]. Returns the action.
+/// For IPv6; the halves of the source, and a packed [`Packet`]. Returns the action.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn portguard_denied_v6(ctx: *mut xdp_md, first: u64, second: u64, packed: u64) -> u32 {
-    settle(ctx, [first, second], Packed::from_word(packed))
+    settle(ctx, [first, second], Packet::unpack(packed))
 }
 
 /// Returns the action.
 #[inline(always)]
-pub(crate) fn settle<A: Family>(ctx: *mut xdp_md, source: A, packet: Packed) -> u32 {
-    let mut account = Account::open(packet.bytes());
-    account.denied(source, packet.request());
+pub(crate) fn settle<A: Family>(ctx: *mut xdp_md, source: A, packet: Packet) -> u32 {
+    let mut account = Account::open(packet.bytes);
+    account.denied(source, packet.request);
     log::denied(ctx, source, packet);
     court::refuse(account)
 }

@@ -5,7 +5,7 @@ use portguard_common::address::{V4, V6};
 use portguard_common::index::{Front, Indexed};
 use portguard_common::sources::{Bucket, Key, Record};
 
-use crate::denied::{self, Packed};
+use crate::denied::{self, Packet};
 use crate::list;
 use crate::maps::{
     BUCKETS_V4, BUCKETS_V6, Cells, FRONTS_V4, FRONTS_V6, INDEXES_V4, INDEXES_V6, Indexes, LISTS_V4, LISTS_V6,
@@ -23,7 +23,7 @@ pub(crate) trait Family: Key + Indexed + 'static {
     /// Whether the list in a slot covers the address; asked where the front of the index does not know.
     fn is_on_list(self, slot: u32) -> bool;
     /// What becomes of a denied packet from this source: the action.
-    fn denied(self, ctx: *mut xdp_md, packet: Packed) -> u32;
+    fn denied(self, ctx: *mut xdp_md, packet: Packet) -> u32;
     /// The allowlists.
     fn lists() -> &'static Lists<Self>;
     /// What the indexes of the allowlists begin with.
@@ -51,8 +51,8 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn denied(self, ctx: *mut xdp_md, packet: Packed) -> u32 {
-        denied::portguard_denied_v4(ctx, self, packet.word())
+    fn denied(self, ctx: *mut xdp_md, packet: Packet) -> u32 {
+        denied::portguard_denied_v4(ctx, self, packet.pack())
     }
 
     #[inline(always)]
@@ -97,9 +97,9 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn denied(self, ctx: *mut xdp_md, packet: Packed) -> u32 {
+    fn denied(self, ctx: *mut xdp_md, packet: Packet) -> u32 {
         let [first, second] = self;
-        denied::portguard_denied_v6(ctx, first, second, packet.word())
+        denied::portguard_denied_v6(ctx, first, second, packet.pack())
     }
 
     #[inline(always)]

@@ -8,30 +8,29 @@ use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use portguard_common::drop_log::{Event, Rate};
 
 use crate::accounting;
-use crate::court;
-use crate::denied::Packed;
+use crate::denied::Packet;
 use crate::family::Family;
 use crate::maps::{self, LOG, LOG_BUCKETS};
 
 /// Logs a denied packet, if there is a log and it has room.
 #[inline(always)]
-pub(crate) fn denied<A: Family>(ctx: *mut xdp_md, source: A, packet: Packed) {
+pub(crate) fn denied<A: Family>(ctx: *mut xdp_md, source: A, packet: Packet) {
     if maps::log_rate() != Rate::OFF {
         let [first, second] = source.words();
-        portguard_log(ctx, first, second, packet.word() | u64::from(A::VERSION) << VERSION_SHIFT);
+        portguard_log(ctx, first, second, packet.pack() | u64::from(A::VERSION) << VERSION_SHIFT);
     }
 }
 
-/// Above what a [`Packed`] uses.
+/// Above what a packed [`Packet`] uses.
 const VERSION_SHIFT: u32 = 56;
 
-/// A BPF global function, so that the verifier checks it once. The source as [`Event::source`]; a [`Packed`] with the
-/// version of IP. Returns 0.
+/// A BPF global function, so that the verifier checks it once. The source as [`Event::source`]; a packed [`Packet`]
+/// with the version of IP. Returns 0.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn portguard_log(ctx: *mut xdp_md, first: u64, second: u64, packed: u64) -> u32 {
     let cpu = accounting::cpu();
-    let packet = Packed::from_word(packed);
+    let packet = Packet::unpack(packed);
     if !write(ctx, cpu, [first, second], packet, (packed >> VERSION_SHIFT) as u8)
         && let Some(totals) = accounting::totals_of(cpu)
     {
@@ -42,7 +41,7 @@ pub(crate) extern "C" fn portguard_log(ctx: *mut xdp_md, first: u64, second: u64
 
 /// Whether there was room.
 #[inline(always)]
-fn write(ctx: *mut xdp_md, cpu: u32, source: [u64; 2], packet: Packed, ip_version: u8) -> bool {
+fn write(ctx: *mut xdp_md, cpu: u32, source: [u64; 2], packet: Packet, ip_version: u8) -> bool {
     // SAFETY: the helper has no preconditions.
     let at = unsafe { bpf_ktime_get_ns() };
     let Some(bucket) = LOG_BUCKETS.get_ptr_mut(cpu) else { return false };
@@ -56,11 +55,11 @@ fn write(ctx: *mut xdp_md, cpu: u32, source: [u64; 2], packet: Packed, ip_versio
         source,
         // SAFETY: the context is the kernel's.
         ifindex: unsafe { (*ctx).ingress_ifindex },
-        bytes: packet.bytes() as u32,
-        port_be: packet.source_port_be(),
+        bytes: packet.bytes as u32,
+        port_be: packet.source_port_be,
         ip_version,
-        request: packet.request().index() as u8,
-        dropped: u32::from(!court::is_audit()),
+        request: packet.request.index() as u8,
+        dropped: u32::from(!maps::is_audit()),
     });
     entry.submit(0);
     true

@@ -11,7 +11,7 @@ use portguard_common::drop_log::{Event, Rate, TokenBucket};
 use portguard_common::frame::LinkType;
 use portguard_common::index::{Front, Indexed};
 use portguard_common::policy::{Policy, SLOTS};
-use portguard_common::sources::{BucketV4, BucketV6, Record, Seed};
+use portguard_common::sources::{BucketV4, BucketV6, Record};
 use portguard_common::totals::Totals;
 
 const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
@@ -80,9 +80,14 @@ static LINK_TYPE: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static BUCKET_BITS: Global<u32> = Global::new(0);
 
-/// Of the hash that picks the bucket.
+/// Of the hash that picks the bucket: a [`portguard_common::sources::Seed`]. Numbers that can be loaded one by one.
 #[unsafe(no_mangle)]
-static SEED: Global<Seed> = Global::new([0; 5]);
+static SEED: [Global<u64>; 5] = [const { Global::new(0) }; 5];
+
+/// 0: denied packets are dropped. 1: everything passes, and is counted as if it were not to. A constant, so that the
+/// verifier leaves out of the program what does not apply.
+#[unsafe(no_mangle)]
+static AUDIT: Global<u32> = Global::new(0);
 
 /// How much each CPU may log.
 #[unsafe(no_mangle)]
@@ -99,8 +104,13 @@ pub(crate) fn bucket_bits() -> u32 {
 }
 
 #[inline(always)]
-pub(crate) fn seed() -> Seed {
-    SEED.load()
+pub(crate) fn seed(index: usize) -> u64 {
+    SEED[index].load()
+}
+
+#[inline(always)]
+pub(crate) fn is_audit() -> bool {
+    AUDIT.load() != 0
 }
 
 #[inline(always)]

@@ -1,7 +1,6 @@
 //! Puts a guard on an interface, and renews it in place.
 
 use std::os::fd::AsFd as _;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use portguard_common::drop_log::Rate;
 use portguard_common::policy::Policy;
@@ -12,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::guard::bpffs::{self, Home};
 use crate::guard::clock::unix_now;
 use crate::guard::counters::Snapshot;
-use crate::guard::instance::{self, Instance, InstanceName, Keep, Origin};
+use crate::guard::instance::{self, Instance, InstanceName, Keep, Origin, Task};
 use crate::guard::link::{LINK_PIN, PinnedLink, remove_directory};
 use crate::guard::lists::{self, Event, Grace};
 use crate::guard::mapped::Mapped;
@@ -110,11 +109,10 @@ fn attach_new(
     let mut attach = || {
         let sizes = Sizes::of_this_host(options.sources)?;
         let log_rate = options.log.map_or(Rate::OFF, |log| log.rate(sizes));
-        let instance_directory = InstanceName::next(&[]).directory(&directory);
-        let instance = Instance::load(&instance_directory, link_type, log_rate, Origin::New(sizes))?;
+        let task = Task { link_type, audit: options.audit, log_rate };
+        let instance = Instance::load(&directory, &[], task, Origin::New(sizes))?;
         let filled = lists::fill(&directory, &instance, list, tell)?;
         lists::switch(&directory, &instance, &filled)?;
-        set_audit(&instance.policy, options.audit);
         set_log_rate(&instance.policy, log_rate);
         set_attached_at(&instance.policy, unix_now());
         let attachment = mode::attach(interface, instance.program(), instance.identity(), options.mode)?;
@@ -166,7 +164,7 @@ fn renew(
     }
     let directory = guard.pinned.directory.clone();
     let log_rate = options.log.map_or_else(|| log_rate(&guard), |log| log.rate(sizes));
-    let new = prepare(&guard, Keep::PolicyAndCounters, log_rate)?;
+    let new = prepare(&guard, Keep::PolicyAndCounters, options.audit, log_rate)?;
     // Both instances share the lists: the new one is filled beside the one in force.
     let filled = list.map(|list| lists::fill(&directory, &new, list, tell)).transpose();
     let filled = filled.inspect_err(|_| abandon(&new))?;
@@ -174,7 +172,6 @@ fn renew(
     if let Some(filled) = filled {
         lists::switch(&directory, &guard.instance, &filled)?;
     }
-    set_audit(&guard.instance.policy, options.audit);
     set_log_rate(&guard.instance.policy, log_rate);
     instance::remove(old.directory())?;
     Ok(Attached::Renewed)
@@ -183,7 +180,7 @@ fn renew(
 /// Sets the counters of a guard back to zero; what they held at the very end of their time is returned. The caller
 /// holds the lock.
 pub fn reset(guard: Guard) -> Result<Snapshot> {
-    let new = prepare(&guard, Keep::Policy, log_rate(&guard))?;
+    let new = prepare(&guard, Keep::Policy, guard.instance.is_audit(), log_rate(&guard))?;
     let grace = Grace::prepare(&guard.pinned.directory, &new).inspect_err(|_| abandon(&new))?;
     let (_guard, old) = replace(guard, new)?;
     grace.wait();
@@ -194,7 +191,7 @@ pub fn reset(guard: Guard) -> Result<Snapshot> {
 }
 
 /// A new instance beside the live one.
-fn prepare(guard: &Guard, keep: Keep, log_rate: Rate) -> Result<Instance> {
+fn prepare(guard: &Guard, keep: Keep, audit: bool, log_rate: Rate) -> Result<Instance> {
     let link_type = mode::link_type(guard.interface())?;
     let interface = &guard.pinned.directory;
     let taken = InstanceName::list(interface)?;
@@ -203,8 +200,8 @@ fn prepare(guard: &Guard, keep: Keep, log_rate: Rate) -> Result<Instance> {
             instance::remove(&directory)?;
         }
     }
-    let directory = InstanceName::next(&taken).directory(interface);
-    Instance::load(&directory, link_type, log_rate, Origin::Of(&guard.instance, keep))
+    let task = Task { link_type, audit, log_rate };
+    Instance::load(interface, &taken, task, Origin::Of(&guard.instance, keep))
 }
 
 /// Removes an instance that never became live; the error that led to it is the one to tell.
@@ -246,13 +243,6 @@ fn busy(interface: &Interface, foreign: AttachedXdp) -> Error {
     error.remedy(format!(
         "portguard leaves it alone. If nobody needs it, stop what attached it, or: ip link set dev {name} {switch} off"
     ))
-}
-
-fn set_audit(policy: &Mapped<Policy>, audit: bool) {
-    let policy = policy.element(0);
-    // SAFETY: the element is mapped for as long as `policy` lives, and aligned; the kernel program reads the field in
-    // one load.
-    unsafe { AtomicU32::from_ptr(&raw mut (*policy).audit) }.store(audit.into(), Ordering::Release);
 }
 
 /// What the program that runs may log.

@@ -52,6 +52,7 @@ const PROGRAM_PIN: &str = "program";
 #[derive(Debug)]
 pub struct Instance {
     directory: PathBuf,
+    audit: bool,
     program: OwnedFd,
     identity: Identity,
     /// What is enforced.
@@ -125,23 +126,42 @@ pub enum Keep {
 #[derive(Debug)]
 pub(super) struct Constants {
     link_type: u32,
+    audit: u32,
     log_rate: [u64; 2],
     bucket_bits: u32,
     seed: Seed,
 }
 
+/// What a program is to do, beside what its maps say.
+#[derive(Debug, Clone, Copy)]
+pub struct Task {
+    /// What the frames of its interface begin with.
+    pub link_type: LinkType,
+    /// Whether it only counts what it would drop.
+    pub audit: bool,
+    /// How much each CPU may log.
+    pub log_rate: Rate,
+}
+
 impl Constants {
-    /// For an interface with such frames, such a log, and counters of such sizes whose hash has this seed.
-    pub(super) fn new(link_type: LinkType, log_rate: Rate, sizes: Sizes, seed: Seed) -> Self {
-        let Rate { interval, depth } = log_rate;
+    /// For a task, and counters of such sizes whose hash has this seed.
+    pub(super) fn new(task: Task, sizes: Sizes, seed: Seed) -> Self {
+        let Task { link_type, audit, log_rate: Rate { interval, depth } } = task;
         let log_rate = [interval, depth];
-        Self { link_type: link_type as u32, log_rate, bucket_bits: sizes.bucket_bits(), seed }
+        Self {
+            link_type: link_type as u32,
+            audit: audit.into(),
+            log_rate,
+            bucket_bits: sizes.bucket_bits(),
+            seed,
+        }
     }
 
     /// Has them written into the program, and its maps made with these sizes.
     pub(super) fn give<'a>(&'a self, loader: &mut EbpfLoader<'a>, sizes: Sizes) {
         loader
             .override_global("LINK_TYPE", &self.link_type, true)
+            .override_global("AUDIT", &self.audit, true)
             .override_global("LOG_RATE", &self.log_rate, true)
             .override_global("BUCKET_BITS", &self.bucket_bits, true)
             .override_global("SEED", &self.seed, true)
@@ -158,12 +178,18 @@ impl Constants {
 
 /// The name of an instance's directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct InstanceName {
+pub struct InstanceName {
     /// The layout of its maps.
     pub abi: u32,
     /// Counts up, so that a new instance can be made beside an old one.
     pub number: u32,
+    /// Whether its program only counts what it would drop. In the name, so that it is true of whichever instance is
+    /// live, at any moment.
+    pub audit: bool,
 }
+
+/// The end of the name of an instance in audit mode.
+const AUDIT_SUFFIX: &str = "-audit";
 
 impl InstanceName {
     /// The directories of instances in the directory of an interface.
@@ -172,33 +198,41 @@ impl InstanceName {
     }
 
     fn parse(name: &str) -> Option<Self> {
+        let (name, audit) = match name.strip_suffix(AUDIT_SUFFIX) {
+            Some(name) => (name, true),
+            None => (name, false),
+        };
         let (abi, number) = name.strip_prefix("abi")?.split_once('-')?;
-        Some(Self { abi: abi.parse().ok()?, number: number.parse().ok()? })
+        Some(Self { abi: abi.parse().ok()?, number: number.parse().ok()?, audit })
     }
 
     /// The path of the directory.
     pub(super) fn directory(self, interface: &Path) -> PathBuf {
-        interface.join(format!("abi{}-{}", self.abi, self.number))
+        let Self { abi, number, audit } = self;
+        interface.join(format!("abi{abi}-{number}{}", if audit { AUDIT_SUFFIX } else { "" }))
     }
 
     /// The name that comes after these.
-    pub(super) fn next(taken: &[Self]) -> Self {
+    pub(super) fn next(taken: &[Self], audit: bool) -> Self {
         let number = taken.iter().map(|name| name.number).max().map_or(1, |number| number + 1);
-        Self { abi: ABI_VERSION, number }
+        Self { abi: ABI_VERSION, number, audit }
     }
 }
 
 impl Instance {
-    /// Loads a new instance into a new directory; what it keeps of an old one stays shared with it.
-    pub fn load(directory: &Path, link_type: LinkType, log_rate: Rate, origin: Origin<'_>) -> Result<Self> {
-        bpffs::make_directory(directory)?;
-        Self::load_into(directory, link_type, log_rate, origin).inspect_err(|_| {
+    /// Loads a new instance into a directory of an interface, beside those that are `taken`; what it keeps of an old one
+    /// stays shared with it.
+    pub fn load(interface: &Path, taken: &[InstanceName], task: Task, origin: Origin<'_>) -> Result<Self> {
+        let name = InstanceName::next(taken, task.audit);
+        let directory = name.directory(interface);
+        bpffs::make_directory(&directory)?;
+        Self::load_into(&directory, task, origin).and_then(|()| Self::open(interface, name)).inspect_err(|_| {
             // The first error is the one to tell.
-            let _ = remove(directory);
+            let _ = remove(&directory);
         })
     }
 
-    fn load_into(directory: &Path, link_type: LinkType, log_rate: Rate, origin: Origin<'_>) -> Result<Self> {
+    fn load_into(directory: &Path, task: Task, origin: Origin<'_>) -> Result<()> {
         if let Origin::Of(old, keep) = origin {
             let counters = COUNTER_MAPS.into_iter().chain([names::EPOCH]);
             let counters = counters.filter(|_| keep == Keep::PolicyAndCounters);
@@ -218,7 +252,7 @@ impl Instance {
         };
         let seed = kept_seed.map_or_else(random_seed, Ok)?;
 
-        let constants = Constants::new(link_type, log_rate, sizes, seed);
+        let constants = Constants::new(task, sizes, seed);
         let mut loader = EbpfLoader::new();
         for name in POLICY_MAPS.into_iter().chain(LOG_MAPS).chain(COUNTER_MAPS) {
             loader.map_pin_path(name, directory.join(name));
@@ -246,30 +280,34 @@ impl Instance {
         drop(object);
 
         if kept_seed.is_some() {
-            return Self::open(directory);
+            return Ok(());
         }
         Array::<MapData, [u64; 8]>::create(1, BPF_F_MMAPABLE)
             .map_err(|error| cannot_create(&error))?
             .pin(directory.join(names::EPOCH))
             .map_err(|error| cannot_pin(directory, names::EPOCH, &error))?;
-        let instance = Self::open(directory)?;
-        instance.counters.begin(seed)?;
-        Ok(instance)
+        open_counters(directory)?.begin(seed)
     }
 
-    /// Opens the instance in a directory, whose name says that it has this version's layout.
-    pub fn open(directory: &Path) -> Result<Self> {
-        let clock = Clock::open(&directory.join(names::CLOCK))?;
+    /// Opens an instance of an interface, whose name says that it has this version's layout.
+    pub fn open(interface: &Path, name: InstanceName) -> Result<Self> {
+        let directory = &name.directory(interface);
         Ok(Self {
-            directory: directory.to_owned(),
+            directory: directory.clone(),
+            audit: name.audit,
             program: open(directory, PROGRAM_PIN)?,
             identity: identity(directory)?,
             policy: Mapped::new(&open_map(directory, names::POLICY)?)
                 .map_err(|error| broken(directory, names::POLICY, &error))?,
             lists_v4: Lists::open(directory, [names::LISTS_V4, names::FRONTS_V4, names::INDEXES_V4])?,
             lists_v6: Lists::open(directory, [names::LISTS_V6, names::FRONTS_V6, names::INDEXES_V6])?,
-            counters: Counters::open(|name| open_map(directory, name), clock)?,
+            counters: open_counters(directory)?,
         })
+    }
+
+    /// Whether its program only counts what it would drop.
+    pub fn is_audit(&self) -> bool {
+        self.audit
     }
 
     /// The program.
@@ -291,6 +329,11 @@ impl Instance {
     pub fn directory(&self) -> &Path {
         &self.directory
     }
+}
+
+fn open_counters(directory: &Path) -> Result<Counters> {
+    let clock = Clock::open(&directory.join(names::CLOCK))?;
+    Counters::open(|name| open_map(directory, name), clock)
 }
 
 fn open(directory: &Path, name: &str) -> Result<OwnedFd> {

@@ -85,7 +85,7 @@ impl Guard {
             ))
             .remedy("That guard goes on. Use the portguard that attached it."));
         }
-        let instance = Instance::open(&live.directory(&pinned.directory))?;
+        let instance = Instance::open(&pinned.directory, live)?;
         Ok(Self { pinned, instance })
     }
 
@@ -118,7 +118,7 @@ impl Guard {
 
     /// Whether denied packets are dropped, not only counted.
     pub fn is_enforcing(&self) -> bool {
-        self.instance.policy.read(0).audit == 0
+        !self.instance.is_audit()
     }
 
     /// When the guard was attached, in nanoseconds of Unix time.

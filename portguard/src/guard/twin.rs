@@ -15,7 +15,7 @@ use portguard_common::names;
 use portguard_common::totals::{Count, Totals};
 
 use crate::error::{Error, Result};
-use crate::guard::instance::{Constants, OBJECT, POLICY_MAPS, cannot_create, chain, refused};
+use crate::guard::instance::{Constants, OBJECT, POLICY_MAPS, Task, cannot_create, chain, refused};
 use crate::guard::mapped::Mapped;
 use crate::guard::{Guard, mode};
 use crate::knock::{self, Protocol};
@@ -52,7 +52,8 @@ impl Twin {
         let link = mode::link_type(guard.interface())?;
         let sizes = instance.counters.sizes()?.smallest();
         let seed = instance.counters.epoch().seed;
-        let constants = Constants::new(link, Rate::OFF, sizes, seed);
+        let task = Task { link_type: link, audit: instance.is_audit(), log_rate: Rate::OFF };
+        let constants = Constants::new(task, sizes, seed);
         let mut loader = EbpfLoader::new();
         // What has no path here is new, and goes away with the twin.
         for name in POLICY_MAPS {
