@@ -17,6 +17,10 @@
 //!
 //! Tables and leaves lie in lines of one or two cache lines ([`Indexed::Line`]). The lines of a list of up to a few
 //! thousand entries follow the front; those of a longer one are in a map of their own, and take a call each to get at.
+//!
+//! The front of a long list leaves most addresses undecided. In front of its tables is a *sieve*: a bit for each block of
+//! addresses ([`Indexed::sieve_bit`]) that says whether anything in the block is covered. Forged sources end there, in one
+//! line of 2 MiB, instead of in three or four of all memory.
 
 use crate::address::{Address, V4, V6};
 use crate::layout::Shared;
@@ -30,6 +34,10 @@ pub const FRONT_BITS: u32 = 16;
 /// How many lines fit into a [`Front`].
 pub const LINES_IN_FRONT: usize = 1024;
 
+/// How many bits a sieve has, as binary logarithm: 2 MiB. A million entries all over the internet leave at most one bit in
+/// sixteen set.
+pub const SIEVE_BITS: u32 = 24;
+
 /// The first step of a look-up; one for each address family and slot of lists.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
@@ -38,8 +46,10 @@ pub struct Front<A: Indexed> {
     pub root: u64,
     /// 1 if the root leads into the lines below, 0 if it leads into the map.
     pub has_lines: u64,
+    /// The line that the sieve begins in; 0 if there is none.
+    pub sieve: u64,
     /// Zero: keeps what follows at a multiple of a cache line.
-    pub reserved: [u64; 6],
+    pub reserved: [u64; 5],
     /// Two bits for each value of the first [`FRONT_BITS`] of an address, four values to a byte: one of [`mod@hint`].
     pub hints: [u8; 1 << (FRONT_BITS - 2)],
     /// Tables and leaves.
@@ -55,7 +65,7 @@ const _: () = assert!(size_of::<Front<V6>>() == 64 + (1 << 14) + 128 * LINES_IN_
 impl<A: Indexed> Front<A> {
     /// A front without lines.
     pub const fn new(root: Node, hints: [u8; 1 << (FRONT_BITS - 2)]) -> Self {
-        Self { root: root.0, has_lines: 0, reserved: [0; 6], hints, lines: [A::EMPTY; LINES_IN_FRONT] }
+        Self { root: root.0, has_lines: 0, sieve: 0, reserved: [0; 5], hints, lines: [A::EMPTY; LINES_IN_FRONT] }
     }
 }
 
@@ -130,8 +140,15 @@ pub trait Indexed: Address {
     /// How many ranges a line holds.
     const RANGES: usize;
 
+    /// The length of the prefix that a block of the sieve is.
+    const SIEVE_PREFIX: u32;
+
     /// The 64 bits of the address behind its first 0 or 64, from the highest bit on.
     fn half(self, second: bool) -> u64;
+
+    /// The bit of a sieve for the block of this number: the first [`Indexed::SIEVE_PREFIX`] bits of its addresses.
+    /// Below 2^[`SIEVE_BITS`]. Several blocks may share it.
+    fn sieve_bit(block: u64) -> u64;
 
     /// Whether one of the ranges of a leaf has the address. The ranges are in order, and the last one fills the line.
     fn is_in(self, leaf: &Self::Line) -> bool;
@@ -145,6 +162,12 @@ impl Indexed for V4 {
 
     const LINE_BITS: u32 = 3;
     const RANGES: usize = 8;
+    const SIEVE_PREFIX: u32 = SIEVE_BITS;
+
+    #[inline(always)]
+    fn sieve_bit(block: u64) -> u64 {
+        block
+    }
 
     #[inline(always)]
     fn half(self, second: bool) -> u64 {
@@ -174,6 +197,15 @@ impl Indexed for V6 {
 
     const LINE_BITS: u32 = 4;
     const RANGES: usize = 4;
+    /// What a site's provider has.
+    const SIEVE_PREFIX: u32 = 32;
+
+    #[inline(always)]
+    fn sieve_bit(block: u64) -> u64 {
+        // Multiplicative hashing (Knuth, The Art of Computer Programming, section 6.4). Whoever aims at the bits that are
+        // set gets as far as the tables.
+        block.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - SIEVE_BITS)
+    }
 
     #[inline(always)]
     fn half(self, second: bool) -> u64 {
@@ -212,17 +244,50 @@ pub fn hint<A: Indexed>(front: &Front<A>, address: A) -> u8 {
     front.hints[first / 4 % front.hints.len()] >> (first % 4 * 2) & 3
 }
 
-/// Goes on from the root where the front is undecided: whether the list covers the address; `None` if the tries have to
-/// say.
+/// Goes on where the front is undecided: whether the list covers the address; `None` if the tries have to say.
 #[inline(always)]
-pub fn search<A: Indexed>(root: Node, lines: &impl Lines<A>, address: A) -> Option<bool> {
-    walk::<A, { MAX_DEPTH + 1 }>(root, lines, address)
+pub fn search<A: Indexed>(front: &Front<A>, lines: &impl Lines<A>, address: A) -> Option<bool> {
+    if front.sieve != 0 && is_sifted_out(front.sieve as u32, lines, address)? {
+        return Some(false);
+    }
+    walk::<A, { MAX_DEPTH + 1 }>(Node(front.root), lines, address)
 }
 
-/// The same in no more than three steps, which short lists seldom take; `None` if that is not enough, either.
+/// The same in the lines of the front, in no more than three steps, which short lists seldom take; `None` if that is not
+/// enough, either.
 #[inline(always)]
-pub fn search_nearby<A: Indexed>(root: Node, lines: &impl Lines<A>, address: A) -> Option<bool> {
-    walk::<A, 3>(root, lines, address)
+pub fn search_nearby<A: Indexed>(front: &Front<A>, address: A) -> Option<bool> {
+    walk::<A, 3>(Node(front.root), front, address)
+}
+
+/// Whether the sieve that begins in line `first` says that no address of the block is covered.
+#[inline(always)]
+fn is_sifted_out<A: Indexed>(first: u32, lines: &impl Lines<A>, address: A) -> Option<bool> {
+    let SieveBit { line, word, bit } = SieveBit::of::<A>(address.half(false) >> (64 - A::SIEVE_PREFIX));
+    let line = lines.line(first.wrapping_add(line))?;
+    Some(line.as_ref().get(word)? >> bit & 1 == 0)
+}
+
+/// Where the bit of a block is.
+#[derive(Clone, Copy, Debug)]
+pub struct SieveBit {
+    /// In which line of the sieve.
+    pub line: u32,
+    /// In which word of the line.
+    pub word: usize,
+    /// In which bit of the word.
+    pub bit: u32,
+}
+
+impl SieveBit {
+    /// That of the block of this number, see [`Indexed::sieve_bit`].
+    #[inline(always)]
+    pub fn of<A: Indexed>(block: u64) -> Self {
+        let bit = A::sieve_bit(block);
+        // A line holds as many words as nodes.
+        let word = (bit >> 6) as usize & ((1 << A::LINE_BITS) - 1);
+        Self { line: (bit >> (6 + A::LINE_BITS)) as u32, word, bit: (bit & 63) as u32 }
+    }
 }
 
 #[inline(always)]

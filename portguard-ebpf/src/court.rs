@@ -3,7 +3,7 @@
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::programs::XdpContext;
-use portguard_common::index::{self, Node, hint};
+use portguard_common::index::{self, hint};
 use portguard_common::policy::Policy;
 use portguard_common::verdict::{Court, Fault, UNDECLARED, Verdict};
 
@@ -70,8 +70,9 @@ impl<A: Family + PartialEq> Court<A> for KernelCourt {
             hint::DENIED => false,
             hint::COVERED => true,
             // A short list; without a call.
-            _ if front.has_lines != 0 => index::search_nearby(Node(front.root), front, source)
-                .unwrap_or_else(|| source.is_on_list(slot)),
+            _ if front.has_lines != 0 => {
+                index::search_nearby(front, source).unwrap_or_else(|| source.is_on_list(slot))
+            }
             _ => source.is_on_list(slot),
         }
     }

@@ -4,7 +4,7 @@
 
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use portguard_common::address::V4;
-use portguard_common::index::{self, Lines, Node};
+use portguard_common::index::{self, Lines};
 
 use crate::family::Family;
 use crate::maps::IndexLines;
@@ -34,11 +34,10 @@ fn covers<A: Family>(slot: u32, source: A) -> bool {
 #[inline(always)]
 fn search<A: Family>(slot: u32, source: A) -> Option<bool> {
     let front = A::fronts().get(slot)?;
-    let root = Node(front.root);
     if front.has_lines != 0 {
-        return index::search(root, front, source);
+        return index::search(front, front, source);
     }
-    index::search(root, &LinesOf(A::indexes().get(slot)?), source)
+    index::search(front, &LinesOf(A::indexes().get(slot)?), source)
 }
 
 /// The lines of an index in their map.

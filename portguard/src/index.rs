@@ -1,11 +1,16 @@
 //! Builds the index that stands in front of the tries: see [`portguard_common::index`]. Pure: prefixes in, memory out.
 
 use portguard_common::address::{V4, V6};
-use portguard_common::index::{FRONT_BITS, Front, Indexed, LINES_IN_FRONT, MAX_DEPTH, Node, hint};
+use portguard_common::index::{
+    FRONT_BITS, Front, Indexed, LINES_IN_FRONT, MAX_DEPTH, Node, SIEVE_BITS, SieveBit, hint,
+};
 
 /// What the lines of one index may take, in bytes. A list that needs more (none of the allowed length does that is not
 /// made for it) is left to the tries where the front is undecided.
 const BUDGET: usize = 256 << 20;
+
+/// How many blocks a list may have addresses in to get a sieve: with more of its bits set, it would hold up too few.
+const MOST_SIEVE_BLOCKS: u64 = 1 << (SIEVE_BITS - 2);
 
 /// The most bits that a table takes: as many nodes as there can be entries.
 const MOST_TABLE_BITS: u32 = 20;
@@ -80,6 +85,9 @@ impl<A: Family> Index<A> {
             front.lines[..lines.len()].copy_from_slice(&lines);
             front.has_lines = 1;
             lines = Vec::new();
+        } else if let Some(sieve) = sieve::<A>(&ranges) {
+            front.sieve = lines.len() as u64;
+            lines.extend(sieve);
         }
         Self { front, lines }
     }
@@ -135,6 +143,22 @@ fn write_hints(hints: &mut [u8], ranges: &[Range]) {
         };
         hints[value / 4] |= hint << (value % 4 * 2);
     }
+}
+
+/// The lines of the sieve; `None` if it would be of no use.
+fn sieve<A: Family>(ranges: &[Range]) -> Option<Vec<A::Line>> {
+    let block = |address: u128| (address >> (128 - A::SIEVE_PREFIX)) as u64;
+    let blocks = || ranges.iter().map(|range| block(range.first)..=block(range.last));
+    if blocks().map(|blocks| blocks.end() - blocks.start() + 1).sum::<u64>() > MOST_SIEVE_BLOCKS {
+        return None;
+    }
+    // A word has 64 bits, and a line as many words as nodes.
+    let mut lines = vec![A::EMPTY; 1 << (SIEVE_BITS - 6 - A::LINE_BITS)];
+    for block in blocks().flatten() {
+        let SieveBit { line, word, bit } = SieveBit::of::<A>(block);
+        lines[line as usize].as_mut()[word] |= 1 << bit;
+    }
+    Some(lines)
 }
 
 struct Builder<A: Family> {

@@ -45,10 +45,9 @@ fn ask<A: Width>(index: &Index<A>, address: A) -> Option<bool> {
         hint::DENIED => Some(false),
         hint::COVERED => Some(true),
         hint::UNDECIDED => {
-            let root = Node(index.front.root);
             match index.front.has_lines {
-                0 => search(root, &Memory(&index.lines), address),
-                _ => search(root, &*index.front, address),
+                0 => search(&index.front, &Memory(&index.lines), address),
+                _ => search(&index.front, &*index.front, address),
             }
         }
         other => panic!("hint {other}"),
@@ -96,6 +95,29 @@ fn ipv6_index_and_list_agree() {
     check_all::<V6>();
 }
 
+/// Lists too long for the front, whose indexes have a sieve where that is of use.
+fn check_long<A: Width>() {
+    let seed = seed();
+    let mut rng = Rng::with_seed(seed);
+    let mut with_sieve = 0;
+    for kind in Kind::ALL {
+        let list = list(&mut rng, kind, 20_000, A::WIDTH);
+        with_sieve += usize::from(build::<A>(&list).front.sieve != 0);
+        check::<A>(&mut rng, &list, 1000, &format!("PORTGUARD_SEED={seed}, long, {kind:?}"));
+    }
+    assert!(with_sieve > 0, "none of the lists has a sieve");
+}
+
+#[test]
+fn long_ipv4_lists_and_their_sieves_agree() {
+    check_long::<V4>();
+}
+
+#[test]
+fn long_ipv6_lists_and_their_sieves_agree() {
+    check_long::<V6>();
+}
+
 #[test]
 fn the_whole_of_ipv4_agrees_with_a_list_of_many_lengths() {
     let mut rng = Rng::with_seed(7);
@@ -140,7 +162,7 @@ fn a_front_of_zeroes_decides_nothing() {
     let front = Front::<V4>::new(Node::UNDECIDED, [0; 1 << 14]);
     let address = V4::from_wire([192, 0, 2, 1]);
     assert_eq!(hint(&front, address), hint::UNDECIDED);
-    assert_eq!(search::<V4>(Node(front.root), &Memory(&[]), address), None);
+    assert_eq!(search::<V4>(&front, &Memory(&[]), address), None);
 }
 
 /// A million prefixes are what a list may have: they fit, and the index decides.
