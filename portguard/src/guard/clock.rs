@@ -104,8 +104,7 @@ impl Calendar {
         let age = self.now.jiffies.saturating_sub(self.jiffies(stamp));
         let jiffies = self.now.jiffies.saturating_sub(self.epoch.jiffies).max(1);
         let nanoseconds = self.now.monotonic.saturating_sub(self.epoch.monotonic);
-        let age = u128::from(age) * u128::from(nanoseconds) / u128::from(jiffies);
-        let age = u64::try_from(age).unwrap_or(u64::MAX).min(nanoseconds);
+        let age = scaled(age, nanoseconds, jiffies).min(nanoseconds);
         self.unix_now.saturating_sub(age).max(self.epoch.since.min(self.unix_now))
     }
 
@@ -119,9 +118,32 @@ impl Calendar {
     }
 }
 
+/// `value * numerator / denominator`, rounded down; `u64::MAX` if it is more. As few wide divisions as can be: it is
+/// computed twice for each of many thousand sources.
+fn scaled(value: u64, numerator: u64, denominator: u64) -> u64 {
+    let (whole, rest) = (numerator / denominator, numerator % denominator);
+    let narrow = || value.checked_mul(whole)?.checked_add(value.checked_mul(rest)? / denominator);
+    narrow().unwrap_or_else(|| {
+        let wide = u128::from(value) * u128::from(numerator) / u128::from(denominator);
+        u64::try_from(wide).unwrap_or(u64::MAX)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_fraction_of_any_size_is_exact() {
+        let numbers = [0, 1, 3, 1 << 20, (1 << 37) - 1, 1 << 53, u64::MAX - 1, u64::MAX];
+        for value in numbers {
+            for (numerator, denominator) in numbers.iter().flat_map(|n| numbers[1..].iter().map(move |d| (*n, *d))) {
+                let wide = u128::from(value) * u128::from(numerator) / u128::from(denominator);
+                let expected = u64::try_from(wide).unwrap_or(u64::MAX);
+                assert_eq!(scaled(value, numerator, denominator), expected, "{value} {numerator} {denominator}");
+            }
+        }
+    }
 
     const SECOND: u64 = 1_000_000_000;
 

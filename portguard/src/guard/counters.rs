@@ -3,7 +3,6 @@
 //! Each denied packet is in one way or in one remainder of the source tables, so the total of the denied packets is
 //! the sum over the tables: whatever moment a reader catches, its parts add up.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{Ordering, fence};
 
@@ -153,27 +152,18 @@ impl Counters {
 
     /// What they hold now.
     pub fn read(&self) -> Result<Snapshot> {
-        let mut tally = Tally::default();
-        self.v4.read(&mut tally);
-        self.v6.read(&mut tally);
-        let totals = self.totals();
         let epoch = self.epoch();
         let taken_at = unix_now();
         let calendar = Calendar::new(epoch, self.clock.now()?, taken_at);
-
-        let mut unattributed = tally.remainder;
+        let slices = self.totals.len();
+        let (mut sources, mut unattributed) = (Vec::new(), Count::default());
+        self.v4.read(slices, &calendar, &mut sources, &mut unattributed);
+        self.v6.read(slices, &calendar, &mut sources, &mut unattributed);
+        let totals = self.totals();
         unattributed.add(totals.unattributed);
         let mut not_allowed = unattributed;
-        let mut sources = Vec::with_capacity(tally.sightings.len());
-        for (address, sighting) in tally.sightings {
-            not_allowed.add(sighting.count);
-            sources.push(Source {
-                address,
-                count: sighting.count,
-                requests: sighting.requests,
-                first_seen: calendar.time(sighting.first_seen),
-                last_seen: calendar.time(sighting.last_seen),
-            });
+        for source in &sources {
+            not_allowed.add(source.count);
         }
         Ok(Snapshot {
             taken_at,
@@ -197,27 +187,14 @@ fn mapped<T: Shared>(map: impl Fn(&str) -> Result<MapData>, name: &str) -> Resul
         .map_err(|error| Error::failed(format!("cannot read the map {name} of the guard")).because(error))
 }
 
-/// The sources of all CPUs, put together.
-#[derive(Debug, Default)]
-struct Tally {
-    sightings: HashMap<IpAddr, Sighting>,
-    remainder: Count,
-}
-
-impl Tally {
-    fn add(&mut self, address: IpAddr, sighting: Sighting) {
-        self.sightings
-            .entry(address)
-            .and_modify(|sum| {
-                sum.count.add(sighting.count);
-                for (sum, more) in sum.requests.iter_mut().zip(sighting.requests) {
-                    *sum = sum.wrapping_add(more);
-                }
-                sum.first_seen = earlier(sum.first_seen, sighting.first_seen);
-                sum.last_seen = later(sum.last_seen, sighting.last_seen);
-            })
-            .or_insert(sighting);
+/// Adds what another CPU has seen of the same source.
+fn add(sum: &mut Sighting, more: &Sighting) {
+    sum.count.add(more.count);
+    for (sum, more) in sum.requests.iter_mut().zip(more.requests) {
+        *sum = sum.wrapping_add(more);
     }
+    sum.first_seen = earlier(sum.first_seen, more.first_seen);
+    sum.last_seen = later(sum.last_seen, more.last_seen);
 }
 
 /// The earlier of two stamps, which may have wrapped between them.
@@ -244,13 +221,29 @@ impl<K: Key> Table<K>
 where
     Bucket<K>: Shared,
 {
-    fn read(&self, tally: &mut Tally) {
-        for bucket in 0..self.buckets.len() {
-            let (sightings, remainder) = self.bucket(bucket);
-            tally.remainder.add(remainder);
-            for (source, sighting) in sightings.into_iter().flatten() {
-                tally.add(source.ip(), sighting);
+    /// Reads the slices of all CPUs. A source has its place in the same bucket of each slice, as they share their hash:
+    /// what the CPUs have seen of it is put together bucket by bucket.
+    fn read(&self, slices: u32, calendar: &Calendar, sources: &mut Vec<Source>, remainder: &mut Count) {
+        let slice = self.buckets.len() / slices.max(1);
+        let mut together: Vec<(K, Sighting)> = Vec::new();
+        for first in 0..slice {
+            for bucket in (first..self.buckets.len()).step_by(slice as usize) {
+                let (sightings, made_way) = self.bucket(bucket);
+                remainder.add(made_way);
+                for (source, sighting) in sightings.into_iter().flatten() {
+                    match together.iter_mut().find(|(known, _)| *known == source) {
+                        Some((_, sum)) => add(sum, &sighting),
+                        None => together.push((source, sighting)),
+                    }
+                }
             }
+            sources.extend(together.drain(..).map(|(source, sighting)| Source {
+                address: source.ip(),
+                count: sighting.count,
+                requests: sighting.requests,
+                first_seen: calendar.time(sighting.first_seen),
+                last_seen: calendar.time(sighting.last_seen),
+            }));
         }
     }
 

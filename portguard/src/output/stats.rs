@@ -140,8 +140,13 @@ impl Interface {
     ) -> Self {
         let (dropped, would_drop) = (snapshot.dropped(), snapshot.would_drop);
         let sources = &mut snapshot.sources;
-        sources.sort_unstable_by_key(|source| (Reverse(rank(source, sort)), source.address));
+        let order = |source: &Source| (Reverse(rank(source, sort)), source.address);
         let shown = top.unwrap_or(usize::MAX).min(sources.len());
+        if shown < sources.len() {
+            // Of many thousand sources, only those that are shown need to be in order.
+            sources.select_nth_unstable_by_key(shown, order);
+        }
+        sources[..shown].sort_unstable_by_key(order);
         let mut not_shown = NotShown::default();
         for source in sources.drain(shown..) {
             not_shown.sources += 1;
