@@ -1,5 +1,8 @@
 //! What the renderers make of values: text, JSON and CSV of the same counters.
 
+#[path = "output/probe.rs"]
+mod probe;
+
 use insta::assert_snapshot;
 use portguard::answers::{Answers, Size};
 use portguard::cli::SortKey;

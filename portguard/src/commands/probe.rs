@@ -43,10 +43,11 @@ pub fn run(args: &Probe, out: &mut dyn Write) -> Result<ExitCode> {
     } else {
         print(out, &output::probe::text(&document))?;
     }
-    match document.verdict {
-        Verdict::Unreachable => Err(Error::failed(format!("cannot reach {}", document.shown_host()))
-            .because("every attempt has failed in the network of this host")
-            .remedy("`ip route get ADDRESS` shows the way there; a firewall on the way may refuse it, too.")),
-        _ => Ok(ExitCode::SUCCESS),
+    if document.verdict == Verdict::Unreachable {
+        let why = document.addresses.iter().find_map(|address| address.udp.problem.clone());
+        return Err(Error::failed(format!("cannot reach {}", document.shown_host()))
+            .because(why.unwrap_or_default())
+            .remedy("Is there a way to it (ip route get ADDRESS), and does no firewall refuse it?"));
     }
+    Ok(ExitCode::SUCCESS)
 }

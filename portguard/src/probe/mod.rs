@@ -15,7 +15,7 @@ use crate::rpcbind::{self, NoReply, Question, Reply};
 /// What came of a question.
 pub type Answer = (Question, Result<Reply, NoReply>);
 
-/// What one address answers.
+/// What one address answers; by version and procedure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     /// The address.
@@ -40,7 +40,9 @@ impl Finding {
 pub fn probe(targets: Vec<Target>, limit: Duration) -> Vec<Finding> {
     let over = |target: &Target, protocol| {
         let answers = rpcbind::ask(target.address, protocol, &Question::ALL, limit);
-        Question::ALL.into_iter().zip(answers).collect()
+        let mut answers: Vec<Answer> = Question::ALL.into_iter().zip(answers).collect();
+        answers.sort_by_key(|(question, _)| *question);
+        answers
     };
     let of = |target: Target| {
         thread::scope(|scope| {

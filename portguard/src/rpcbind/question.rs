@@ -8,11 +8,12 @@ use portguard_common::rpc::{PROGRAM, Procedure};
 
 /// A call that only reads. There are no others: `SET` and `UNSET` change the register, `CALLIT`, `BCAST` and `INDIRECT` call
 /// somebody else, and `TADDR2UADDR` wants a piece of memory of the server's own kind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Question {
-    name: &'static str,
+    // In this order they are sorted.
     version: u32,
     number: u32,
+    name: &'static str,
 }
 
 impl Question {
@@ -30,7 +31,7 @@ impl Question {
         Self::new("GETSTAT", 4, 12),
     ];
 
-    /// All of them, by version. `GETSTAT` tells of the other calls, so it stands in front of them.
+    /// All of them. `GETSTAT` tells of the other calls, so it stands in front of them.
     pub const ALL: [Self; 16] = [
         Self::new("GETSTAT", 4, 12),
         Self::new("NULL", 2, 0),
@@ -51,7 +52,7 @@ impl Question {
     ];
 
     const fn new(name: &'static str, version: u32, number: u32) -> Self {
-        Self { name, version, number }
+        Self { version, number, name }
     }
 
     /// The name of its procedure, in its version.

@@ -21,9 +21,12 @@ pub(super) fn parse(message: &[u8]) -> Result<Results, String> {
 fn accepted(status: &AcceptedStatus<&[u8]>) -> Results {
     Err(match status {
         AcceptedStatus::Success(results) => return Ok(results.to_vec()),
-        AcceptedStatus::ProgramUnavailable => "its program is not there".to_owned(),
+        AcceptedStatus::ProgramUnavailable => "it does not have the program".to_owned(),
+        AcceptedStatus::ProgramMismatch { low, high } if low == high => {
+            format!("it has version {low} of the program only")
+        }
         AcceptedStatus::ProgramMismatch { low, high } => {
-            format!("its program has versions {low} to {high} only")
+            format!("it has versions {low} to {high} of the program only")
         }
         AcceptedStatus::ProcedureUnavailable => "it does not have this procedure".to_owned(),
         AcceptedStatus::GarbageArgs => "it does not understand the arguments".to_owned(),

@@ -113,7 +113,7 @@ fn what_never_is_the_reply_is_told() {
 #[test]
 fn errors_of_a_server_are_replies() {
     for (status, told) in
-        [(1, "its program"), (3, "this procedure"), (4, "the arguments"), (5, "an error of its own")]
+        [(1, "the program"), (3, "this procedure"), (4, "the arguments"), (5, "an error of its own")]
     {
         let answer = over_udp(LONG, |xid| {
             let mut message = reply(xid);
@@ -127,7 +127,7 @@ fn errors_of_a_server_are_replies() {
     let mismatch = over_udp(LONG, |xid| vec![[&xid[..], &words(&[1, 0, 0, 0, 2, 2, 2])].concat()]).unwrap();
     assert_eq!(
         (mismatch.reply_len, &*mismatch.results.unwrap_err()),
-        (32, "its program has versions 2 to 2 only")
+        (32, "it has version 2 of the program only")
     );
     let denied = over_udp(LONG, |xid| vec![[&xid[..], &words(&[1, 1, 1, 5])].concat()]).unwrap();
     assert_eq!((denied.reply_len, &*denied.results.unwrap_err()), (20, "it may not be asked by everyone"));

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use comfy_table::CellAlignment;
 
-use super::{Address, Document, Reply, Service, Transport};
+use super::{Address, Document, Reply, Service, Transport, Worst};
 use crate::allowlist::printable;
 use crate::output::table;
 use crate::probe::verdict::Verdict;
@@ -89,14 +89,23 @@ fn verdicts(addresses: &[Address]) -> String {
 /// A verdict in words.
 fn words(address: &Address) -> String {
     match (address.verdict, &address.amplification) {
-        (Verdict::Reflector, Some(worst)) => format!(
-            "exposed reflector: sends up to {:.1} times what it gets ({} of version {})",
-            worst.factor, worst.call, worst.version
-        ),
-        (Verdict::Reflector, None) => "exposed reflector".to_owned(),
-        (Verdict::TcpOnly, _) => "answers over TCP only: no reflector, but it tells everyone".to_owned(),
+        (Verdict::Reflector, worst) => {
+            // Whether others get there is not seen from here.
+            let what = if address.own { "a reflector if nothing guards it" } else { "exposed reflector" };
+            let how = worst.as_ref().map_or_else(String::new, |worst| {
+                let Worst { call, version, factor } = worst;
+                format!(": sends up to {factor:.1} times what it gets ({call} of version {version})")
+            });
+            what.to_owned() + &how
+        }
+        (Verdict::TcpOnly, _) => {
+            "answers over TCP only: no reflector, but it tells what is registered".to_owned()
+        }
         (Verdict::Unclear, _) => "something is there, and does not answer as rpcbind does".to_owned(),
-        (Verdict::Silent, _) => "silent: filtered, or nobody is there".to_owned(),
+        (Verdict::Silent, _) if address.udp.state == address.tcp.state => {
+            "silent: filtered, or nobody is there".to_owned()
+        }
+        (Verdict::Silent, _) => "no answer: filtered, or nobody listens".to_owned(),
         (Verdict::Refused, _) => "refused: nobody listens".to_owned(),
         (Verdict::Unreachable, _) => "unreachable from here".to_owned(),
     }
@@ -104,7 +113,7 @@ fn words(address: &Address) -> String {
 
 /// What each call brings.
 fn answers(addresses: &str, address: &Address) -> String {
-    let mut table = table::new(["call", "version", "bytes", "answer, UDP", "amplification", "answer, TCP"]);
+    let mut table = table::new(["call", "version", "request", "answer, UDP", "amplification", "answer, TCP"]);
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
@@ -121,29 +130,43 @@ fn answers(addresses: &str, address: &Address) -> String {
             bytes(tcp),
         ]);
     }
-    let mut text = format!("Answers of {addresses}, in bytes of RPC\n\n{}", table::indented(&table));
+    let mut text = format!(
+        "Answers of {addresses}, in bytes (UDP payload, or a record of TCP)\n\n{}",
+        table::indented(&table)
+    );
     for (name, transport) in [("UDP", &address.udp), ("TCP", &address.tcp)] {
         text += &problems(name, transport);
     }
     text
 }
 
-/// What is wrong with single replies, where there are any. The same is said once.
+/// What is wrong with single replies, where there are any. The same is said once, with the versions behind each call.
 fn problems(protocol: &str, transport: &Transport) -> String {
-    let mut problems: Vec<(&str, Vec<String>)> = Vec::new();
+    /// The name of a call, and its versions.
+    type Calls<'a> = Vec<(&'a str, Vec<String>)>;
+    let mut problems: Vec<(&str, Calls<'_>)> = Vec::new();
     let replies = transport.replies.iter().filter(|_| transport.problem.is_none());
     for reply in replies {
         let Some(problem) = &reply.problem else { continue };
-        let call = format!("{} of version {}", reply.call, reply.version);
-        match problems.iter_mut().find(|(same, _)| same == problem) {
-            Some((_, calls)) => calls.push(call),
-            None => problems.push((problem, vec![call])),
-        }
+        let calls = entry(&mut problems, problem);
+        entry(calls, reply.call).push(reply.version.to_string());
     }
-    let line = |(problem, calls): (&str, Vec<String>)| {
+    let line = |(problem, calls): (&str, Calls<'_>)| {
+        let calls: Vec<String> =
+            calls.into_iter().map(|(call, versions)| format!("{call} ({})", versions.join(", "))).collect();
         format!("  over {protocol}, {}: {}\n", calls.join(", "), shown(problem))
     };
     problems.into_iter().map(line).collect()
+}
+
+/// What belongs to a key, in the order in which keys come.
+fn entry<'a, 'k, T: Default>(entries: &'a mut Vec<(&'k str, T)>, key: &'k str) -> &'a mut T {
+    let known = entries.iter().position(|(other, _)| *other == key);
+    let index = known.unwrap_or_else(|| {
+        entries.push((key, T::default()));
+        entries.len() - 1
+    });
+    &mut entries[index].1
 }
 
 /// What is registered.
