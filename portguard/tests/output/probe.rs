@@ -98,7 +98,7 @@ fn a_reflector_as_json() {
 #[test]
 fn own_addresses() {
     let found = [
-        finding("192.0.2.1:111", true, honest(2), honest(2)),
+        finding("192.0.2.1:111", true, honest(3), honest(3)),
         finding("[fe80::1%2]:111", true, nothing(NoReply::Refused), honest(4)),
     ];
     assert_snapshot!(probe::text(&document(None, &found)));
