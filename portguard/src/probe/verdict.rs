@@ -16,10 +16,10 @@ pub enum Verdict {
     Refused,
     /// It says nothing at all.
     Silent,
-    /// Something is there, but it does not speak as rpcbind does.
-    Unclear,
     /// It answers over TCP, where a source cannot be forged.
     TcpOnly,
+    /// Something is there, but it does not speak as rpcbind does. Over UDP, that may do harm, too.
+    Unclear,
     /// It answers over UDP, and so to whom a forger likes.
     Reflector,
 }
@@ -65,6 +65,7 @@ impl Verdict {
         use State::{Answers, Nothing};
         match [Protocol::Udp, Protocol::Tcp].map(|protocol| State::of(finding.over(protocol))) {
             [Answers, _] => Self::Reflector,
+            [Nothing(NoReply::Garbled(_)), _] => Self::Unclear,
             [_, Answers] => Self::TcpOnly,
             [Nothing(udp), Nothing(tcp)] => {
                 [udp, tcp].map(Self::of_nothing).into_iter().max().unwrap_or(Self::Silent)
