@@ -51,9 +51,10 @@ impl<'a> State<'a> {
         match reasons {
             None => Self::Answers,
             Some(reasons) => {
-                let first =
-                    |a: &&NoReply, b: &&NoReply| told(a).cmp(&told(b)).then(std::cmp::Ordering::Greater);
-                Self::Nothing(reasons.into_iter().max_by(first).unwrap_or(&NoReply::Silent))
+                // The first of equals.
+                let most =
+                    reasons.into_iter().reduce(|most, it| if told(it) > told(most) { it } else { most });
+                Self::Nothing(most.unwrap_or(&NoReply::Silent))
             }
         }
     }
