@@ -7,16 +7,17 @@
 use std::iter::Sum;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Add;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use portguard_common::PORT;
 use portguard_common::rpc::Procedure;
+use portguard_common::transport::Protocol;
 use serde::Serialize;
 
-use crate::rpcbind::{NoReply, Question, Rpcbind};
+use crate::rpcbind::{self, NoReply, Question};
 
-/// How long all questions together may take.
-const LIMIT: Duration = Duration::from_secs(5);
+/// How long all questions over one family may take.
+const LIMIT: Duration = Duration::from_secs(3);
 
 /// From the least to the most it can have been.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -151,12 +152,11 @@ pub struct Answers {
 impl Answers {
     /// Asks the rpcbind of this network namespace, for a few seconds at most.
     pub fn measure() -> Self {
-        let deadline = Instant::now() + LIMIT;
-        let [v4, v6] = Family::ALL.map(|family| measure(family.rpcbind(), deadline));
+        let [v4, v6] = Family::ALL.map(|family| measure(family.rpcbind()));
         Self { v4, v6 }
     }
 
-    /// What was measured elsewhere, in the order of [`Question::ALL`].
+    /// What was measured elsewhere, in the order of [`Question::COUNTED`].
     pub fn new(v4: Result<Vec<Size>, NoReply>, v6: Result<Vec<Size>, NoReply>) -> Self {
         Self { v4, v6 }
     }
@@ -199,12 +199,14 @@ impl Answers {
     }
 }
 
-fn measure(server: SocketAddr, deadline: Instant) -> Result<Vec<Size>, NoReply> {
-    let rpcbind = Rpcbind::at(server)?;
+fn measure(server: SocketAddr) -> Result<Vec<Size>, NoReply> {
     // GETSTAT comes first: it tells of the questions for an address, too, and would tell of these.
-    let sizes = Question::ALL.into_iter().rev().map(|question| {
-        let reply = rpcbind.ask(question, deadline)?;
-        Ok(Size { question, request: reply.request_len as u64, reply: reply.message.len() as u64 })
+    let mut questions = Question::COUNTED;
+    questions.reverse();
+    let replies = rpcbind::ask(server, Protocol::Udp, &questions, LIMIT);
+    let sizes = questions.into_iter().zip(replies).map(|(question, reply)| {
+        let reply = reply?;
+        Ok(Size { question, request: reply.request_len as u64, reply: reply.reply_len as u64 })
     });
     let mut sizes = sizes.collect::<Result<Vec<_>, NoReply>>()?;
     sizes.reverse();

@@ -41,6 +41,8 @@ pub enum Command {
     Suggest(Suggest),
     /// Write down the evidence that an abuse desk asks for
     Report(Report),
+    /// Ask a host's port 111 as an attacker would, and show what it answers
+    Probe(Probe),
 }
 
 /// How the kernel runs the guard.
@@ -262,4 +264,22 @@ pub struct Report {
     /// Print the sources as comma-separated values
     #[arg(long)]
     pub csv: bool,
+}
+
+/// Arguments of `probe`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Asks over UDP and TCP, with calls that only read. Exits with 0 if it could ask, whatever it has found, and with \
+    1 if the host is unknown or cannot be reached."
+)]
+pub struct Probe {
+    /// The host, by its name or an address [default: this host's own addresses, over the loopback interface]
+    #[arg(value_name = "HOST")]
+    pub host: Option<String>,
+    /// How long to wait for answers; and for the addresses of a name
+    #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=60))]
+    pub timeout: u64,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
 }

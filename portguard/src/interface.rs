@@ -1,6 +1,8 @@
 //! Network interfaces, as netlink tells of them: sysfs shows those of another network namespace to a process that has
 //! changed its own.
 
+use std::net::IpAddr;
+
 use futures_util::TryStreamExt as _;
 use ipnet::IpNet;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
@@ -109,6 +111,41 @@ impl Network {
     }
 }
 
+/// An address of this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    /// The address.
+    pub address: IpAddr,
+    /// The interface that it is on.
+    pub interface: Interface,
+}
+
+/// The addresses of the interfaces of this network namespace.
+pub fn addresses() -> Result<Vec<Address>> {
+    let interfaces = all()?;
+    let messages = query_addresses()
+        .map_err(|error| Error::failed("cannot ask the kernel for the addresses").because(error))?;
+    let address = |message: AddressMessage| {
+        let interface = interfaces.iter().find(|interface| interface.index == message.header.index)?;
+        let (peer_or_own, own) = address_and_local(message);
+        Some(Address { address: own.or(peer_or_own)?, interface: interface.clone() })
+    };
+    Ok(messages.into_iter().filter_map(address).collect())
+}
+
+/// Both that a message may hold: with a peer at the other end of the link, the first is the peer's.
+fn address_and_local(message: AddressMessage) -> (Option<IpAddr>, Option<IpAddr>) {
+    let (mut address, mut local) = (None, None);
+    for attribute in message.attributes {
+        match attribute {
+            AddressAttribute::Address(it) => address = Some(it),
+            AddressAttribute::Local(it) => local = Some(it),
+            _ => {}
+        }
+    }
+    (address, local)
+}
+
 /// The networks of the interfaces of this network namespace, but for the loopback interface. An address of this host that
 /// is a network of its own is none.
 pub fn networks() -> Result<Vec<Network>> {
@@ -117,17 +154,10 @@ pub fn networks() -> Result<Vec<Network>> {
         .map_err(|error| Error::failed("cannot ask the kernel for the networks").because(error))?;
     let network = |message: AddressMessage| {
         let interface = interfaces.iter().find(|interface| interface.index == message.header.index)?;
-        let (mut address, mut local) = (None, None);
-        for attribute in message.attributes {
-            match attribute {
-                // With a peer at the other end of the link, that is the peer's.
-                AddressAttribute::Address(it) => address = Some(it),
-                AddressAttribute::Local(it) => local = Some(it),
-                _ => {}
-            }
-        }
+        let length = message.header.prefix_len;
+        let (address, local) = address_and_local(message);
         let address = address.or(local)?;
-        let network = IpNet::new(address, message.header.prefix_len).ok()?;
+        let network = IpNet::new(address, length).ok()?;
         let own = network.prefix_len() == network.max_prefix_len() && local.unwrap_or(address) == address;
         (!interface.loopback && !own)
             .then(|| Network { interface: interface.name.clone(), network: network.trunc() })

@@ -18,6 +18,7 @@ pub mod interface;
 pub mod knock;
 pub mod last_good;
 pub mod output;
+pub mod probe;
 pub mod rpcbind;
 pub mod service;
 pub mod suggest;

@@ -2,8 +2,9 @@
 
 use std::process::{Command, Stdio};
 
-const COMMANDS: [&str; 10] =
-    ["attach", "detach", "reload", "run", "status", "stats", "check", "explain", "suggest", "report"];
+const COMMANDS: [&str; 11] = [
+    "attach", "detach", "reload", "run", "status", "stats", "check", "explain", "suggest", "report", "probe",
+];
 
 /// Runs `portguard ARGUMENTS` away from any terminal; gives all that it did.
 fn portguard(arguments: &[&str]) -> String {
@@ -77,7 +78,7 @@ fn version() {
 /// Found before anything is looked at or touched: the interfaces need not exist, and no rights are needed.
 #[test]
 fn usage_errors() {
-    let wrong: [&[&str]; 25] = [
+    let wrong: [&[&str]; 28] = [
         &["atach", "eth0"],
         &["--json"],
         &["attach"],
@@ -103,6 +104,9 @@ fn usage_errors() {
         &["explain"],
         &["explain", "192.0.2.7", "--proto", "icmp"],
         &["explain", "192.0.2.7", "--iface", "eth0", "--allowlist", "a.yaml"],
+        &["probe", "192.0.2.1", "192.0.2.2"],
+        &["probe", "--timeout", "0"],
+        &["probe", "--csv"],
     ];
     let told: Vec<String> = wrong.iter().map(|arguments| portguard(arguments)).collect();
     for told in &told {

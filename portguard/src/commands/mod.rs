@@ -4,6 +4,7 @@ pub mod attach;
 pub mod check;
 pub mod detach;
 pub mod explain;
+pub mod probe;
 pub mod reload;
 pub mod report;
 pub mod run;

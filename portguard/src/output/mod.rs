@@ -4,6 +4,7 @@ pub mod calls;
 pub mod error;
 pub mod explain;
 pub mod lists;
+pub mod probe;
 pub mod progress;
 pub mod report;
 pub mod stats;

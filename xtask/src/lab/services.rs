@@ -34,13 +34,18 @@ impl<'a> RpcServices<'a> {
 
     /// Starts rpcbind and waits until it answers.
     pub fn start(namespace: &'a Namespace) -> Result<Self> {
+        Self::start_with(namespace, &[])
+    }
+
+    /// The same, with options of rpcbind(8).
+    pub fn start_with(namespace: &'a Namespace, options: &[&str]) -> Result<Self> {
         let mounts = MountNamespace::new()?;
         mounts.run(|| {
             mounts::cover("/run")?;
             fs::create_dir("/run/rpcbind").context("cannot create rpcbind's directory")?;
             cover_state()
         })?;
-        let mut rpcbind = Process::spawn(mounts.enter(namespace.command("rpcbind").arg("-f")))?;
+        let mut rpcbind = Process::spawn(mounts.enter(namespace.command("rpcbind").arg("-f").args(options)))?;
         rpcbind.ready("rpcbind answers on UDP port 111", PATIENCE, || {
             Ok(!registrations(namespace).is_empty())
         })?;

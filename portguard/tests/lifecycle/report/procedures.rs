@@ -52,7 +52,7 @@ fn seen(wire: &mut PacketSocket) -> BTreeMap<IpAddr, Calls> {
             "DUMP" => "dump",
             "CALLIT" => "callit",
             "GETSTAT" => "getstat",
-            "other" => "other_rpc",
+            "other RPC" => "other_rpc",
             "not RPC" => "not_rpc",
             unknown => panic!("{unknown}"),
         };

@@ -1,0 +1,283 @@
+//! `portguard probe`: what it finds is what is there, and what `rpcinfo` finds, and more.
+
+mod document;
+mod liars;
+
+use std::fs;
+use std::io::Write as _;
+use std::net::UdpSocket;
+use std::path::Path;
+use std::process::Stdio;
+
+use nix::mount::{MsFlags, mount};
+use xtask::lab::frame::Packet;
+use xtask::lab::{Capture, Forger, Host, Namespace, Outcome, RpcServices, rpc, run, run_within};
+
+use self::document::{Address, Short, one, parsed, probed};
+use crate::support::{
+    Bench, DENIED, IFACE, Machine, OTHER, PATIENCE, Portguard, Role, SERVER, SILENCE, Stage, flow, port_111,
+};
+
+/// The command line on another host than the server.
+fn on(stage: &Stage, role: Role) -> Portguard<'_> {
+    stage.machine.portguard(stage.host(role).namespace())
+}
+
+/// What `rpcinfo` prints below its heading, in words.
+fn rpcinfo(stage: &Stage, arguments: &[&str]) -> Vec<Vec<String>> {
+    let mut rpcinfo = stage.host(Role::Denied).command("rpcinfo");
+    let told = run(rpcinfo.args(arguments)).expect("rpcinfo").stdout;
+    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect();
+    told.lines().skip(1).map(words).collect()
+}
+
+/// What is at the server, as the denied host sees it, must be what `rpcinfo` shows there.
+fn assert_same_services(stage: &Stage) -> Address {
+    let [v4, v6] = SERVER.map(|address| address.to_string());
+    let found = one(on(stage, Role::Denied), &[&v4]);
+    assert_eq!(found.lines(), rpcinfo(stage, &[&v4]), "rpcinfo");
+    assert_eq!(found.ports(), rpcinfo(stage, &["-p", &v4]).into_iter().collect(), "rpcinfo -p");
+    let short: Short = rpcinfo(stage, &["-s", &v4])
+        .into_iter()
+        .map(|line| {
+            let [program, versions, netids, service, owner] = line.try_into().expect("five columns");
+            let versions = versions.split(',').map(|version| version.parse().unwrap()).collect();
+            let netids = netids.split(',').map(str::to_owned).collect();
+            (program.parse().unwrap(), (versions, netids, service, owner))
+        })
+        .collect();
+    assert_eq!(found.short(), short, "rpcinfo -s");
+    let over_v6 = one(on(stage, Role::Denied), &[&v6]);
+    assert_eq!(over_v6.lines(), rpcinfo(stage, &[&v6]), "rpcinfo over IPv6");
+    assert_eq!(over_v6.states(), ("reflector", "answers", "answers"), "{over_v6:?}");
+    found
+}
+
+/// Puts another file in place of one of the system, for one machine.
+fn replace(file: &str, by: &Path, machine: &Machine) {
+    let mount = || Ok(mount(Some(by), file, None::<&str>, MsFlags::MS_BIND, None::<&str>)?);
+    machine.mounts().run(mount).unwrap();
+}
+
+#[test]
+fn probe_and_rpcinfo_list_the_same_services() {
+    let stage = Stage::new();
+    let mut rpcbind = RpcServices::start(stage.server.namespace()).expect("rpcbind");
+    let bare = assert_same_services(&stage);
+    assert_eq!(bare.states(), ("reflector", "answers", "answers"), "{bare:?}");
+    assert!(!bare.own, "{bare:?}");
+    assert!(bare.services.iter().all(|it| it.service.as_deref() == Some("portmapper")), "{bare:?}");
+    for transport in [&bare.udp, &bare.tcp] {
+        assert_eq!(transport.replies.len(), 16);
+        for reply in &transport.replies {
+            assert!(reply.reply_bytes > Some(20) && reply.problem.is_none(), "{reply:?}");
+        }
+        // facts of the RFCs, and of an rpcbind without services
+        let dump = transport.reply("DUMP", 2);
+        assert_eq!(
+            (dump.request_bytes, dump.reply_bytes, dump.amplification),
+            (Some(40), Some(148), Some(3.7))
+        );
+        assert_eq!(transport.reply("NULL", 4).reply_bytes, Some(24));
+    }
+    rpcbind.start_statd().expect("rpc.statd");
+    rpcbind.start_mountd("*").expect("rpc.mountd");
+    let more = assert_same_services(&stage);
+    for service in ["status", "mountd"] {
+        let has =
+            |address: &Address| address.services.iter().any(|it| it.service.as_deref() == Some(service));
+        assert!(has(&more) && !has(&bare), "{service}: {more:?}");
+    }
+    let grown = more.udp.reply("DUMP", 4).reply_bytes;
+    assert!(grown > bare.udp.reply("DUMP", 4).reply_bytes, "{more:?}");
+
+    // What a victim would get is what the probe has measured.
+    let worst = more.amplification.as_ref().expect("it answers over UDP");
+    assert_eq!((&*worst.call, worst.version), ("DUMP", 3), "{worst:?}");
+    assert!((worst.factor * 40.0 - grown.unwrap() as f64).abs() < 0.5, "{worst:?}");
+    let victim = stage.switch.host("victim", &OTHER).expect("a host");
+    let mut at_victim = Capture::start(victim.namespace(), Host::INTERFACE).expect("a witness");
+    let forger = Forger::new(stage.host(Role::Denied), &stage.server).expect("a packet socket");
+    forger.send(&Packet::udp(flow(OTHER[0], SERVER[0], 111), &rpc::dump_call())).expect("sending");
+    // rpcbind serves a socket in the order of arrival: with this answer, it has dealt with the above.
+    let last = stage.host(Role::Denied).run(|| rpc::dump(port_111(SERVER[0]), PATIENCE));
+    assert!(last.expect("an answer").is_some());
+    assert_eq!(Some(at_victim.replies(SERVER[0]).expect("a witness without gaps").payload), grown);
+
+    let text = on(&stage, Role::Denied).ok(&["probe", &SERVER[0].to_string()]);
+    for expected in
+        ["192.0.2.1  answers   answers   exposed reflector: sends up to", "mountd", "/run/rpcbind.sock"]
+    {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+    assert!(!text.contains("own addresses"), "{text}");
+}
+
+#[test]
+fn an_rpcbind_that_calls_others_is_shown_like_any_other() {
+    let stage = Stage::new();
+    let _rpcbind = RpcServices::start_with(stage.server.namespace(), &["-r"]).expect("rpcbind");
+    assert_same_services(&stage);
+
+    // An address that means nothing without an interface.
+    let own = probed(stage.portguard(), &[]).addresses;
+    let link_local = own.iter().find(|own| own.address.ends_with("%eth0")).expect("one of the link");
+    let over_the_link = one(on(&stage, Role::Denied), &[&link_local.address]);
+    assert_eq!(over_the_link.address, link_local.address);
+    assert_eq!(over_the_link.states(), ("reflector", "answers", "answers"), "{over_the_link:?}");
+    assert!(link_local.own && !over_the_link.own);
+}
+
+/// `-h` is for UDP only: TCP stands open on every address.
+#[test]
+fn each_address_of_a_name_has_a_verdict_of_its_own() {
+    let stage = Stage::new();
+    let [v4, v6] = SERVER.map(|address| address.to_string());
+    let _rpcbind = RpcServices::start_with(stage.server.namespace(), &["-h", &v4]).expect("rpcbind");
+    let hosts = stage.lists.path("hosts");
+    fs::write(&hosts, format!("{v4} nfs1\n{v6} nfs1\n")).unwrap();
+    replace("/etc/hosts", &hosts, &stage.machine);
+    let document = probed(on(&stage, Role::Denied), &["nfs1"]);
+    assert_eq!(document.verdict, "reflector");
+    let mut states: Vec<_> = document.addresses.iter().map(|it| (&*it.address, it.states())).collect();
+    states.sort_unstable();
+    assert_eq!(
+        states,
+        [(&*v4, ("reflector", "answers", "answers")), (&*v6, ("tcp_only", "refused", "answers"))]
+    );
+    let services = document.addresses[0].lines();
+    assert!(!services.is_empty() && services == document.addresses[1].lines(), "{document:?}");
+}
+
+/// Puts rules in front of the server's port 111.
+fn filter(server: &Namespace, rules: &str) {
+    let rules = format!(
+        "add table inet f\nflush table inet f\n\
+         add chain inet f c {{ type filter hook input priority 0; }}\nadd rule inet f c {rules}\n"
+    );
+    let mut nft = server.command("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn().expect("nft");
+    nft.stdin.take().unwrap().write_all(rules.as_bytes()).unwrap();
+    assert!(nft.wait().unwrap().success(), "{rules}");
+}
+
+#[test]
+fn what_rpcinfo_misses_is_shown() {
+    let stage = Stage::new();
+    let _rpcbind = RpcServices::start(stage.server.namespace()).expect("rpcbind");
+    let server = stage.server.namespace();
+    let v4 = SERVER[0].to_string();
+    let probe = |expected| {
+        let found = one(on(&stage, Role::Denied), &[&v4, "--timeout", "2"]);
+        assert_eq!(found.states(), expected, "{found:?}");
+        found
+    };
+    // What CERTs recommend as the check of an exposed rpcbind finds nothing here.
+    filter(server, "tcp dport 111 drop");
+    let mut rpcinfo = stage.host(Role::Denied).command("rpcinfo");
+    let outcome = run_within(SILENCE, rpcinfo.args(["-p", &v4])).expect("rpcinfo");
+    assert!(matches!(outcome, Outcome::TimedOut), "{outcome:?}");
+    let found = probe(("reflector", "answers", "silent"));
+    assert!(!found.services.is_empty() && found.amplification.is_some(), "{found:?}");
+
+    filter(server, "udp dport 111 drop");
+    let found = probe(("tcp_only", "silent", "answers"));
+    assert!(!found.services.is_empty() && found.amplification.is_none(), "{found:?}");
+
+    filter(server, "reject with icmpx port-unreachable");
+    probe(("refused", "refused", "refused"));
+
+    // A refusal in so many words is no answer of the host, but there is no way to it.
+    filter(server, "reject with icmpx admin-prohibited");
+    let output = on(&stage, Role::Denied).run(&["probe", "--json", &v4]);
+    assert_eq!(output.code, 1, "{output:?}");
+    assert!(output.stderr.contains("error: cannot reach 192.0.2.1: No route to host"), "{output:?}");
+    let document = parsed(&output.stdout);
+    assert_eq!(document.addresses[0].states(), ("unreachable", "unreachable", "unreachable"));
+}
+
+#[test]
+fn through_a_guard_the_denied_see_silence_and_the_allowed_see_the_services() {
+    let stage = Stage::new();
+    let _rpcbind = RpcServices::start(stage.server.namespace()).expect("rpcbind");
+    stage.attach();
+    for address in SERVER {
+        let address = address.to_string();
+        let allowed = one(on(&stage, Role::Allowed), &[&address]);
+        assert_eq!(allowed.states(), ("reflector", "answers", "answers"), "{allowed:?}");
+        assert!(!allowed.services.is_empty());
+        let denied = one(on(&stage, Role::Denied), &[&address, "--timeout", "1"]);
+        assert_eq!(denied.states(), ("silent", "silent", "silent"), "{denied:?}");
+        assert!(denied.services.is_empty());
+    }
+    // Both hosts' questions were counted: no more, no less than their packets.
+    let stats = stage.portguard().stats();
+    assert!(stats.totals.allowed.packets > 0);
+    assert!(stats.sources.iter().all(|source| DENIED.contains(&source.source)), "{stats:?}");
+    assert_eq!(stats.sources.len(), 2, "{stats:?}");
+    // Nothing that changes anything, or calls anybody.
+    assert!(stats.sources.iter().all(|it| it.calls.udp.set + it.calls.udp.callit == 0), "{stats:?}");
+    // Each question twice over UDP.
+    assert!(stats.sources.iter().all(|source| source.udp_packets == 2 * 16), "{stats:?}");
+
+    // The server itself does not see its guard, and says so.
+    let own = probed(stage.portguard(), &[]);
+    assert_eq!((own.host, &*own.verdict), (None, "reflector"));
+    for address in SERVER {
+        let own = own.addresses.iter().find(|own| own.address == address.to_string()).expect("both");
+        assert!(own.own && own.verdict == "reflector", "{own:?}");
+    }
+    let link_local: Vec<&Address> =
+        own.addresses.iter().filter(|own| own.address.starts_with("fe80")).collect();
+    assert!(!link_local.is_empty() && link_local.len() + 2 == own.addresses.len(), "{link_local:?}");
+    for own in link_local {
+        assert!(own.address.ends_with("%eth0") && own.verdict == "reflector", "{own:?}");
+    }
+    let text = stage.portguard().ok(&["probe"]);
+    assert!(text.contains("These are this host's own addresses: the calls went over the loopback"), "{text}");
+    assert!(one(stage.portguard(), &[&SERVER[0].to_string()]).own);
+}
+
+#[test]
+fn errors_name_what_is_wrong() {
+    let bench = Bench::bare();
+    let portguard = bench.portguard();
+    let told = portguard.fails(1, &["probe"]);
+    assert!(told.contains("no addresses but those of the loopback interface"), "{told}");
+    for odd in ["no-such-host.invalid", "192.0.2.1:111", "192.0.2.0/24", "", "\u{1b}[2J", "a b"] {
+        let told = portguard.fails(1, &["probe", odd]);
+        assert!(told.contains("cannot look up `") && !told.contains('\u{1b}'), "{odd}: {told}");
+    }
+    let output = portguard.run(&["probe", "192.0.2.1"]);
+    assert_eq!(output.code, 1, "{output:?}");
+    assert!(output.stderr.contains("cannot reach 192.0.2.1: Network is unreachable"), "{output:?}");
+    let nobody = one(portguard, &["127.0.0.1"]);
+    assert_eq!(nobody.states(), ("refused", "refused", "refused"));
+    assert!(nobody.own && nobody.services.is_empty(), "{nobody:?}");
+}
+
+#[test]
+fn a_resolver_that_hangs_is_not_waited_for() {
+    let bench = Bench::bare();
+    let _deaf = bench.namespace.run(|| UdpSocket::bind("127.0.0.1:53")).expect("a socket");
+    let resolv = bench.lists.path("resolv.conf");
+    fs::write(&resolv, "nameserver 127.0.0.1\noptions timeout:30 attempts:5\n").unwrap();
+    replace("/etc/resolv.conf", &resolv, &bench.machine);
+    let told = bench.portguard().fails(1, &["probe", "nfs1.example.com", "--timeout", "1"]);
+    assert!(
+        told.contains("cannot look up `nfs1.example.com`: the resolver has not answered within 1s"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_host_of_many_addresses_is_asked_at_the_first_ones() {
+    let bench = Bench::new();
+    let lines: Vec<String> =
+        (1..=70).map(|host| format!("addr add 198.51.100.{host}/32 dev {IFACE}")).collect();
+    bench.namespace.ip(&lines.join("\n")).expect("addresses");
+    let output = bench.portguard().run(&["probe", "--json"]);
+    assert_eq!(output.code, 0, "{output:?}");
+    assert!(output.stderr.contains("warning: only the first 64 addresses are asked"), "{output:?}");
+    let document = parsed(&output.stdout);
+    assert_eq!((document.addresses.len(), &*document.verdict), (64, "refused"));
+}
