@@ -2,10 +2,10 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
-use xtask::interrupt;
+use xtask::{built, interrupt};
 use xtask::lab::Namespace;
 
 use super::Effort;
@@ -13,12 +13,13 @@ use super::bpf;
 use super::cpu;
 use super::frames::{Question, frame};
 use super::lists::{List, yaml};
-use super::peers::{Guard, INTERFACE, place};
+use super::peers::{Guard, INTERFACE, must, place};
 use super::programs::{Object, Programs};
 use super::results::{Deed, Family, Loading, Reading, Timing};
 use super::spread::Spread;
 use super::test_run::LIST;
 use super::timed::{self, Took};
+use crate::cargo;
 
 use std::os::fd::AsFd as _;
 
@@ -64,6 +65,36 @@ fn deeds(effort: &Effort, portguard: &Path, list: &List) -> Result<Vec<Timing>> 
     }
     let deeds = [Deed::Check, Deed::Attach, Deed::Reload, Deed::Stats];
     Ok(deeds.into_iter().zip(&took).map(|(deed, took)| timing(deed, took)).collect())
+}
+
+/// Times how long it takes to build the index of the longest list, which cannot be told from outside, by a program of
+/// portguard's own that does nothing else.
+pub(super) fn indexes(effort: &Effort) -> Result<Vec<(Family, Spread)>> {
+    let size = effort.lists.iter().copied().max().context("no lists")?;
+    let built = cargo()
+        .args(["build", "--locked", "--release", "--package", "portguard", "--example", "index"])
+        .arg("--message-format=json-render-diagnostics")
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cannot run cargo")?;
+    ensure!(built.status.success(), "what times the index cannot be built; cargo says why above");
+    let program = built::executable(&built.stdout, "index")?;
+    let directory = tempfile::tempdir().context("cannot make a directory for the allowlist")?;
+    let path = directory.path().join("allowlist.yaml");
+    let mut rows = Vec::new();
+    for family in Family::ALL {
+        fs::write(&path, yaml(&[&List::generate(family, size)])).context("cannot write an allowlist")?;
+        let mut milliseconds = Vec::new();
+        for _ in 0..effort.repetitions {
+            interrupt::check()?;
+            let words = must(Command::new(&program).arg(&path))?.stdout;
+            milliseconds.push(words.trim().parse().with_context(|| format!("it says {words:?}"))?);
+        }
+        let time = Spread::of(milliseconds);
+        eprintln!("  the index of {size} prefixes, {family}: {:.0} ms", time.median);
+        rows.push((family, time));
+    }
+    Ok(rows)
 }
 
 /// Fills the tables of sources on every CPU, and times how long it takes to read them.

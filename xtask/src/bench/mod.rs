@@ -168,6 +168,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             Part::Wire => results.wire = wire::run(&effort, &portguard, &object)?,
             Part::Load => {
                 results.loading = load::run(&effort, &portguard)?;
+                if !effort.quick {
+                    results.indexes = load::indexes(&effort)?;
+                }
                 results.reading = Some(load::read(&effort, &portguard, &object)?);
             }
             Part::Cpus => results.scaling = cpus::run(&effort, &portguard, &object)?,

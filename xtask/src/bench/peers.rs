@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::mount::{MsFlags, mount};
 use serde::Deserialize;
-use xtask::lab::{Completed, MountNamespace, Namespace, Outcome, run, run_within};
+use xtask::lab::{Completed, MountNamespace, Namespace, Outcome, Process, run, run_within};
 
 use super::bpf;
 use super::lists::{List, yaml};
@@ -31,6 +31,7 @@ pub(super) struct Guard<'a> {
     binary: &'a Path,
     namespace: &'a Namespace,
     directory: tempfile::TempDir,
+    service: Option<Process>,
 }
 
 impl<'a> Guard<'a> {
@@ -41,12 +42,36 @@ impl<'a> Guard<'a> {
         lists: &[List; 2],
         arguments: &[&str],
     ) -> Result<Self> {
-        let directory = tempfile::tempdir().context("cannot make a directory for the allowlist")?;
-        let guard = Self { binary, namespace, directory };
-        guard.write(lists)?;
+        let guard = Self::new(binary, namespace, lists)?;
         let mut attach = guard.command("attach");
         attach.arg(INTERFACE).arg("--allowlist").arg(guard.allowlist()).args(arguments);
         must(&mut attach)?;
+        Ok(guard)
+    }
+
+    /// Attaches it as a service, which goes on.
+    pub(super) fn serve(
+        binary: &'a Path,
+        namespace: &'a Namespace,
+        lists: &[List; 2],
+        arguments: &[&str],
+    ) -> Result<Self> {
+        let mut guard = Self::new(binary, namespace, lists)?;
+        let mut run = guard.command("run");
+        run.arg(INTERFACE).arg("--allowlist").arg(guard.allowlist()).args(arguments);
+        let mut service = Process::spawn(&mut run)?;
+        service.ready("the service guards its interface", PATIENCE, || {
+            let status = must(guard.command("status").arg("--json"))?.stdout;
+            Ok(status.contains(&format!("\"interface\":\"{INTERFACE}\"")))
+        })?;
+        guard.service = Some(service);
+        Ok(guard)
+    }
+
+    fn new(binary: &'a Path, namespace: &'a Namespace, lists: &[List; 2]) -> Result<Self> {
+        let directory = tempfile::tempdir().context("cannot make a directory for the allowlist")?;
+        let guard = Self { binary, namespace, directory, service: None };
+        guard.write(lists)?;
         Ok(guard)
     }
 
@@ -111,6 +136,8 @@ impl<'a> Guard<'a> {
 
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
+        // While a service keeps the guard, it is not taken off.
+        self.service = None;
         if let Err(error) = run(self.command("detach").arg("--all")) {
             eprintln!("bench: the guard's pins may be left behind: {error:#}");
         }

@@ -63,6 +63,8 @@ pub(super) struct Results {
     pub(super) wire: Vec<OnWire>,
     /// Part 3: lists of all sizes.
     pub(super) loading: Vec<Loading>,
+    /// Part 3: building the indexes of the longest list of each family, in milliseconds.
+    pub(super) indexes: Vec<(Family, Spread)>,
     /// Part 3: many sources.
     pub(super) reading: Option<Reading>,
     /// Part 4: two CPUs.
@@ -152,6 +154,10 @@ pub(super) enum Contender {
     Bare,
     /// portguard, as its `attach` has put it there.
     Portguard,
+    /// portguard in audit mode, in which denied packets pass.
+    PortguardAudit,
+    /// portguard while its service logs a sample of the drops.
+    PortguardLog,
     /// An LPM trie and an LRU hash per CPU of 64 Ki sources.
     LpmLru,
     /// xdp-filter with all features, its default: denies the whole port.
@@ -162,8 +168,15 @@ pub(super) enum Contender {
 
 impl Contender {
     /// All, the one that the others are compared with first.
-    pub(super) const ALL: [Self; 5] =
-        [Self::Bare, Self::Portguard, Self::LpmLru, Self::XdpFilter, Self::XdpFilterUdp];
+    pub(super) const ALL: [Self; 7] = [
+        Self::Bare,
+        Self::Portguard,
+        Self::PortguardAudit,
+        Self::PortguardLog,
+        Self::LpmLru,
+        Self::XdpFilter,
+        Self::XdpFilterUdp,
+    ];
 }
 
 impl fmt::Display for Contender {
@@ -171,6 +184,8 @@ impl fmt::Display for Contender {
         f.write_str(match self {
             Self::Bare => "bare",
             Self::Portguard => "portguard",
+            Self::PortguardAudit => "portguard --audit",
+            Self::PortguardLog => "portguard --log-drops",
             Self::LpmLru => "LPM + LRU",
             Self::XdpFilter => "xdp-filter",
             Self::XdpFilterUdp => "xdp-filter -f udp",

@@ -39,7 +39,8 @@ struct Sample {
 
 /// Measures all cases. Returns what portguard has counted meanwhile, too.
 pub(super) fn run(effort: &Effort, portguard: &Path, object: &Object) -> Result<(Vec<Measured>, Accounts)> {
-    let [guarded, filtered, filtered_udp] = [place("guard")?, place("filter")?, place("filter-udp")?];
+    let [guarded, audited, logged] = [place("guard")?, place("audit")?, place("log")?];
+    let [filtered, filtered_udp] = [place("filter")?, place("filter-udp")?];
     let filters = [
         (Contender::XdpFilter, XdpFilter::load(&filtered, &["--mode", "native"])?),
         (
@@ -64,7 +65,13 @@ pub(super) fn run(effort: &Effort, portguard: &Path, object: &Object) -> Result<
         let mut contenders =
             vec![(Contender::Portguard, guard.program()?), (Contender::LpmLru, programs.program("lpm_lru")?)];
         let cases = cases(effort, size);
+        // They stay for as long as this list is measured.
+        let (audit, log);
         if size == LIST {
+            audit = Guard::attach(portguard, &audited, &lists, &["--audit"])?;
+            contenders.push((Contender::PortguardAudit, audit.program()?));
+            log = Guard::serve(portguard, &logged, &lists, &["--log-drops"])?;
+            contenders.push((Contender::PortguardLog, log.program()?));
             for (contender, filter) in &filters {
                 contenders.push((*contender, filter.program()?));
             }
@@ -140,10 +147,15 @@ impl Bench<'_> {
         }
         let denied = case.sources.are_denied();
         let bare = self.programs.program(if denied { "bare_drop" } else { "bare_pass" })?;
-        let expected = if denied { XDP_DROP } else { XDP_PASS };
 
         let takes_part = |contender: Contender| match contender {
             Contender::Bare | Contender::Portguard | Contender::LpmLru => true,
+            // A flood, and one source, tell all.
+            Contender::PortguardAudit | Contender::PortguardLog => match case.sources {
+                Sources::DeniedSame => true,
+                Sources::Denied => case.source_count == self.effort.flood,
+                Sources::OtherPort | Sources::AllowedSame | Sources::Allowed | Sources::Neighbours => false,
+            },
             // They know no lists, and do not remember sources: the first of such cases tells all.
             Contender::XdpFilter | Contender::XdpFilterUdp => match case.sources {
                 Sources::OtherPort | Sources::DeniedSame => true,
@@ -161,7 +173,7 @@ impl Bench<'_> {
         for (contender, program) in &field {
             // Warm, and with as many sources as there will be.
             let warm_up = self.effort.warm_up;
-            let sample = self.turn(case, *contender, program, &frame, warm_up, expected)?;
+            let sample = self.turn(case, *contender, program, &frame, warm_up)?;
             let fitting = self.effort.round.as_nanos() as f64 / sample.nanoseconds.max(1.0);
             repeats.push((fitting as u32).max(self.effort.fewest));
         }
@@ -170,7 +182,7 @@ impl Bench<'_> {
             // Another one begins each round.
             for index in (0..field.len()).map(|index| (index + round) % field.len()) {
                 let (contender, program) = field[index];
-                samples[index].push(self.turn(case, contender, program, &frame, repeats[index], expected)?);
+                samples[index].push(self.turn(case, contender, program, &frame, repeats[index])?);
             }
         }
         let row = |(index, (contender, _)): (usize, &(Contender, &Program))| Measured {
@@ -197,8 +209,9 @@ impl Bench<'_> {
         program: &Program,
         frame: &[u8],
         repeats: u32,
-        expected: u32,
     ) -> Result<Sample> {
+        let drops = case.sources.are_denied() && contender != Contender::PortguardAudit;
+        let expected = if drops { XDP_DROP } else { XDP_PASS };
         let forger =
             if case.sources.are_one() { None } else { Some(self.programs.forger(case.family, program)?) };
         let program = forger.as_ref().unwrap_or(program);
