@@ -65,7 +65,14 @@ const _: () = assert!(size_of::<Front<V6>>() == 64 + (1 << 14) + 128 * LINES_IN_
 impl<A: Indexed> Front<A> {
     /// A front without lines.
     pub const fn new(root: Node, hints: [u8; 1 << (FRONT_BITS - 2)]) -> Self {
-        Self { root: root.0, has_lines: 0, sieve: 0, reserved: [0; 5], hints, lines: [A::EMPTY; LINES_IN_FRONT] }
+        Self {
+            root: root.0,
+            has_lines: 0,
+            sieve: 0,
+            reserved: [0; 5],
+            hints,
+            lines: [A::EMPTY; LINES_IN_FRONT],
+        }
     }
 }
 

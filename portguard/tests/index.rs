@@ -44,12 +44,10 @@ fn ask<A: Width>(index: &Index<A>, address: A) -> Option<bool> {
     match hint(&index.front, address) {
         hint::DENIED => Some(false),
         hint::COVERED => Some(true),
-        hint::UNDECIDED => {
-            match index.front.has_lines {
-                0 => search(&index.front, &Memory(&index.lines), address),
-                _ => search(&index.front, &*index.front, address),
-            }
-        }
+        hint::UNDECIDED => match index.front.has_lines {
+            0 => search(&index.front, &Memory(&index.lines), address),
+            _ => search(&index.front, &*index.front, address),
+        },
         other => panic!("hint {other}"),
     }
 }

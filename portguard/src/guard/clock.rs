@@ -137,10 +137,16 @@ mod tests {
     fn a_fraction_of_any_size_is_exact() {
         let numbers = [0, 1, 3, 1 << 20, (1 << 37) - 1, 1 << 53, u64::MAX - 1, u64::MAX];
         for value in numbers {
-            for (numerator, denominator) in numbers.iter().flat_map(|n| numbers[1..].iter().map(move |d| (*n, *d))) {
+            for (numerator, denominator) in
+                numbers.iter().flat_map(|n| numbers[1..].iter().map(move |d| (*n, *d)))
+            {
                 let wide = u128::from(value) * u128::from(numerator) / u128::from(denominator);
                 let expected = u64::try_from(wide).unwrap_or(u64::MAX);
-                assert_eq!(scaled(value, numerator, denominator), expected, "{value} {numerator} {denominator}");
+                assert_eq!(
+                    scaled(value, numerator, denominator),
+                    expected,
+                    "{value} {numerator} {denominator}"
+                );
             }
         }
     }

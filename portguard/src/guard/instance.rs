@@ -226,10 +226,12 @@ impl Instance {
         let name = InstanceName::next(taken, task.audit);
         let directory = name.directory(interface);
         bpffs::make_directory(&directory)?;
-        Self::load_into(&directory, task, origin).and_then(|()| Self::open(interface, name)).inspect_err(|_| {
-            // The first error is the one to tell.
-            let _ = remove(&directory);
-        })
+        Self::load_into(&directory, task, origin).and_then(|()| Self::open(interface, name)).inspect_err(
+            |_| {
+                // The first error is the one to tell.
+                let _ = remove(&directory);
+            },
+        )
     }
 
     fn load_into(directory: &Path, task: Task, origin: Origin<'_>) -> Result<()> {

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
-use xtask::{built, interrupt};
 use xtask::lab::Namespace;
+use xtask::{built, interrupt};
 
 use super::Effort;
 use super::bpf;

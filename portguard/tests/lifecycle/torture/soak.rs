@@ -63,6 +63,13 @@ fn a_long_flood_with_reloads_leaves_everything_flat_and_every_sum_exact() {
     let portguard = stage.portguard();
     let list = stage.list();
     let mut service = Service::start(portguard, &[IFACE, "--allowlist", &list]);
+    let pid = service.id();
+    // The fewest of several looks: it may be at work on something.
+    let at_rest = (0..20).map(|_| {
+        thread::sleep(Duration::from_millis(10));
+        footprint(pid).1
+    });
+    let at_rest = at_rest.min().expect("a look");
     let forger = Forger::new(stage.host(Role::Denied), &stage.server).expect("an attacker");
     let lists = [&["192.0.2.0/24", "2001:db8::/48"][..], &["192.0.2.10", "2001:db8::/48", "10.0.0.0/8"]];
 
@@ -99,7 +106,7 @@ fn a_long_flood_with_reloads_leaves_everything_flat_and_every_sum_exact() {
             most = (most.0.max(memory), most.1.max(descriptors));
             // By now the tables are full, and lists have been read.
             if first.is_none() && start.elapsed() >= Duration::from_secs(seconds) / 2 {
-                first = Some((memory, descriptors));
+                first = Some(memory);
                 sizes = maps(&stage);
             }
         }
@@ -112,10 +119,8 @@ fn a_long_flood_with_reloads_leaves_everything_flat_and_every_sum_exact() {
     let (passed, dropped) = (stats.totals.allowed.packets, stats.totals.by_reason.not_allowed.packets);
     assert_eq!(passed + dropped + lost, allowed + denied, "to the last packet");
     assert!(passed <= allowed && dropped <= denied, "{passed} of {allowed}, {dropped} of {denied}");
-    let (first_memory, first_descriptors) = first.expect("a look at half time");
-    let (memory, descriptors) = footprint(service.id());
-    assert_eq!(descriptors, first_descriptors, "descriptors");
-    assert!(most.1 <= first_descriptors + 16, "{most:?}: while a list is read, a few more");
+    let first_memory = first.expect("a look at half time");
+    let (memory, _) = footprint(service.id());
     assert!(memory <= BOUND, "{memory} KiB");
     // In a short run the tables are not full at half time; and an allocator keeps what it was given for the next list.
     if seconds >= FILLED {
@@ -126,6 +131,10 @@ fn a_long_flood_with_reloads_leaves_everything_flat_and_every_sum_exact() {
     assert!(generation * 10 > reloads as u64, "{reloads} lists were written, and {generation} were loaded");
     service
         .wait_until("the last list is in force", || portguard.status().allowlist.file.state == "unchanged");
+    // The one that was read last has been closed, as all before it have.
+    service.wait_until("no more descriptors than at the start", || footprint(pid).1 <= at_rest);
+    let at_the_end = footprint(pid).1;
+    assert!(most.1 <= at_rest + 16, "{most:?}: while a list is read, a few more than {at_rest}");
     let last = maps(&stage);
     for (name, size) in &sizes {
         if !name.starts_with("list") {
@@ -147,8 +156,8 @@ fn a_long_flood_with_reloads_leaves_everything_flat_and_every_sum_exact() {
         .with("lists loaded", generation)
         .with("KiB of memory at half time", first_memory)
         .with("KiB of memory at the end", memory)
-        .with("descriptors at half time", first_descriptors)
-        .with("descriptors at the end", descriptors)
+        .with("descriptors at the start", at_rest)
+        .with("descriptors at the end", at_the_end)
         .with("KiB of maps", bytes / 1024);
     println!("{figures}");
 }
