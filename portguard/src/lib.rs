@@ -21,3 +21,4 @@ pub mod output;
 pub mod rpcbind;
 pub mod service;
 pub mod suggest;
+pub mod top;

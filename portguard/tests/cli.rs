@@ -2,8 +2,8 @@
 
 use std::process::{Command, Stdio};
 
-const COMMANDS: [&str; 10] =
-    ["attach", "detach", "reload", "run", "status", "stats", "check", "explain", "suggest", "report"];
+const COMMANDS: [&str; 11] =
+    ["attach", "detach", "reload", "run", "status", "stats", "top", "check", "explain", "suggest", "report"];
 
 /// Runs `portguard ARGUMENTS` away from any terminal; gives all that it did.
 fn portguard(arguments: &[&str]) -> String {
@@ -77,7 +77,7 @@ fn version() {
 /// Found before anything is looked at or touched: the interfaces need not exist, and no rights are needed.
 #[test]
 fn usage_errors() {
-    let wrong: [&[&str]; 25] = [
+    let wrong: [&[&str]; 29] = [
         &["atach", "eth0"],
         &["--json"],
         &["attach"],
@@ -95,6 +95,10 @@ fn usage_errors() {
         &["stats", "--top", "-1"],
         &["stats", "--top", "many"],
         &["stats", "--sort", "name"],
+        &["top"],
+        &["top", "--json"],
+        &["top", "--interval", "0"],
+        &["top", "--interval", "3601"],
         &["check", "a.yaml", "b.yaml"],
         &["check", "--reset"],
         &["suggest", "/etc/exports"],
