@@ -15,12 +15,13 @@ pub mod view;
 pub mod wishes;
 
 use std::io;
+use std::thread;
 use std::time::{Duration, Instant};
 
-use crossterm::event::{Event, EventStream};
-use futures_util::StreamExt as _;
+use crossterm::event::{self, Event};
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc::{Receiver, channel};
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -46,14 +47,14 @@ async fn show(names: Vec<String>, every: Duration) -> Result<()> {
     let (mut terminate, mut hang_up) = (listen(SignalKind::terminate())?, listen(SignalKind::hangup())?);
     let (mut interrupt, mut quit) = (listen(SignalKind::interrupt())?, listen(SignalKind::quit())?);
     let mut terminal = Terminal::enter()?;
-    let mut events = EventStream::new();
+    let mut events = events().map_err(cannot_run)?;
     let mut tick = interval(every);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (palette, started) = (Palette::of_environment(), Instant::now());
     let (mut model, mut wishes) = (Model::new(names.clone()), Wishes::default());
     loop {
         tokio::select! {
-            event = events.next() => match event {
+            event = events.recv() => match event {
                 Some(Ok(Event::Key(key))) => {
                     let next = keys::action(&key, &wishes.page).map(|action| wishes.apply(action, &mut model));
                     match next {
@@ -81,6 +82,22 @@ async fn show(names: Vec<String>, every: Duration) -> Result<()> {
         }
         terminal.draw(|frame| view::draw(frame, &model, &wishes, every, palette))?;
     }
+}
+
+/// Reads keys and sizes in a thread apart, which is left alone when all is over: crossterm reads a terminal that has hung
+/// up again and again without end.
+fn events() -> io::Result<Receiver<io::Result<Event>>> {
+    let (sender, receiver) = channel(16);
+    thread::Builder::new().name("keys".to_owned()).spawn(move || {
+        loop {
+            let event = event::read();
+            let is_last = event.is_err();
+            if sender.blocking_send(event).is_err() || is_last {
+                return;
+            }
+        }
+    })?;
+    Ok(receiver)
 }
 
 /// Looks in a thread apart: netlink is asked by a runtime of its own.

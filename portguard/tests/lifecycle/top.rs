@@ -20,7 +20,7 @@ const LARGE: Size = Size { columns: 200, rows: 60 };
 fn start(command: &mut Command, size: Size) -> Terminal {
     let terminal = Terminal::spawn(command, size).expect("a terminal");
     terminal.until("a first screen", PATIENCE, |text| text.starts_with("portguard top")).expect("top");
-    assert!(terminal.is_taken_over().expect("its settings"), "{}", terminal.text());
+    assert_taken_over(&terminal);
     terminal
 }
 
@@ -33,6 +33,13 @@ fn until(terminal: &Terminal, text: &str) {
     terminal
         .until(text, PATIENCE, |screen| screen.contains(text))
         .unwrap_or_else(|error| panic!("{error:#}"));
+}
+
+#[track_caller]
+fn assert_taken_over(terminal: &Terminal) {
+    // The cursor is hidden when the whole screen is there.
+    let taken = wait_until("the terminal is taken over", PATIENCE, || terminal.is_taken_over());
+    assert!(taken.is_ok(), "{}", terminal.text());
 }
 
 /// Presses keys, and waits for what they do.
@@ -123,7 +130,9 @@ fn it_shows_what_stats_says_and_keys_and_sizes_work() {
         press(&terminal, "\rc", "3 sources");
         // The first source is chosen, and then the second one.
         press(&terminal, "\u{1b}[B\u{1b}[B\r", &format!("{} on {IFACE}", OTHER[1]));
-        until(&terminal, &format!("packets     10, {:.1}% of all drops here", 32.2));
+        let permille = 10_000 / stats.totals.dropped.packets;
+        let share = format!("packets     10, {}.{}% of all drops here", permille / 10, permille % 10);
+        until(&terminal, &share);
         press(&terminal, "\u{1b}", "3 sources");
         press(&terminal, "?", "show one interface after the other");
         press(&terminal, "?", "3 sources");
@@ -174,9 +183,12 @@ fn it_leaves_the_terminal_before_it_panics() {
     let mut command = Command::new(itself);
     command.args(["--ignored", "--exact", "top::panics_in_a_terminal", "--nocapture", "--test-threads=1"]);
     let mut terminal = Terminal::spawn(&mut command, SMALL).expect("a terminal");
+    until(&terminal, "taken over");
+    assert_taken_over(&terminal);
+    terminal.type_in("x").expect("a terminal");
     let status = terminal.ended(PATIENCE).expect("its end");
     assert_clean(&terminal, "a panic");
-    until(&terminal, "taken over");
+    assert!(!terminal.text().contains("taken over"), "{}", terminal.text());
     until(&terminal, "panicked at");
     until(&terminal, "on purpose");
     assert_eq!(status.code(), Some(0), "a panic was expected: {}", terminal.text());
@@ -188,8 +200,8 @@ fn it_leaves_the_terminal_before_it_panics() {
 #[should_panic(expected = "on purpose")]
 fn panics_in_a_terminal() {
     let mut terminal = portguard::top::terminal::Terminal::enter().expect("a terminal");
-    terminal.draw(|frame| assert!(frame.area().width > 0)).expect("a terminal");
-    eprintln!("taken over: written to the screen that goes away");
+    terminal.draw(|frame| frame.render_widget("taken over", frame.area())).expect("a terminal");
+    crossterm::event::read().expect("a key");
     let looking = thread::spawn(|| assert!(env::args().count() == 0, "on purpose"));
     looking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
 }

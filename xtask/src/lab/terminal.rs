@@ -4,6 +4,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,8 +13,9 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::pty::{Winsize, openpty};
+use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::{Termios, tcgetattr};
@@ -35,18 +37,12 @@ pub struct Size {
     pub rows: u16,
 }
 
-impl Size {
-    fn winsize(self) -> Winsize {
-        Winsize { ws_row: self.rows, ws_col: self.columns, ws_xpixel: 0, ws_ypixel: 0 }
-    }
-}
-
 /// A program in a terminal of its own. It is killed and reaped on drop.
 pub struct Terminal {
     child: Child,
     ours: File,
     // Kept open so that its settings can be read when the program has ended.
-    theirs: OwnedFd,
+    theirs: File,
     before: Termios,
     screen: Arc<Mutex<vt100::Parser>>,
     over: Arc<AtomicBool>,
@@ -63,9 +59,10 @@ impl Terminal {
     /// Starts a program as the leader of the session of a new terminal, which is an `xterm-256color`. The kernel kills it
     /// when the thread that started it ends.
     pub fn spawn(command: &mut Command, size: Size) -> Result<Self> {
-        let pty = openpty(&size.winsize(), None).context("cannot make a pseudo-terminal")?;
-        let before = tcgetattr(&pty.slave).context("cannot read the settings of a terminal")?;
-        let end = || pty.slave.try_clone();
+        let (ours, theirs) = pair().context("cannot make a pseudo-terminal")?;
+        set_size(&ours, size)?;
+        let before = tcgetattr(&theirs).context("cannot read the settings of a terminal")?;
+        let end = || theirs.try_clone();
         command.stdin(end()?).stdout(end()?).stderr(end()?);
         command.env("TERM", "xterm-256color").env_remove("COLUMNS").env_remove("LINES");
         // SAFETY: the hook runs between fork and exec and makes system calls only: it neither allocates nor locks.
@@ -85,14 +82,13 @@ impl Terminal {
         command.stdin(std::process::Stdio::null());
         command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
 
-        let ours = File::from(pty.master);
         let screen = Arc::new(Mutex::new(vt100::Parser::new(size.rows, size.columns, 0)));
         let over = Arc::new(AtomicBool::new(false));
         let reader = {
             let (ours, screen, over) = (ours.try_clone()?, Arc::clone(&screen), Arc::clone(&over));
             thread::spawn(move || read(ours, &screen, &over))
         };
-        Ok(Self { child, ours, theirs: pty.slave, before, screen, over, reader: Some(reader) })
+        Ok(Self { child, ours, theirs, before, screen, over, reader: Some(reader) })
     }
 
     /// The process id.
@@ -108,12 +104,7 @@ impl Terminal {
     /// Makes it larger or smaller; the program is told by SIGWINCH.
     pub fn resize(&self, size: Size) -> Result<()> {
         self.parser(|parser| parser.screen_mut().set_size(size.rows, size.columns));
-        let winsize = size.winsize();
-        // SAFETY: the descriptor is open, and the argument is what TIOCSWINSZ takes.
-        match unsafe { libc::ioctl(self.ours.as_raw_fd(), libc::TIOCSWINSZ, &raw const winsize) } {
-            0 => Ok(()),
-            _ => Err(io::Error::last_os_error()).context("cannot resize the terminal"),
-        }
+        set_size(&self.ours, size)
     }
 
     /// What is on the screen.
@@ -176,7 +167,7 @@ impl Terminal {
     pub fn hang_up(mut self, limit: Duration) -> Result<ExitStatus> {
         self.stop_reading();
         let null = File::open("/dev/null")?;
-        self.theirs = null.try_clone()?.into();
+        self.theirs = null.try_clone()?;
         self.ours = null;
         self.ended(limit)
     }
@@ -196,6 +187,25 @@ impl Drop for Terminal {
         let _ = self.child.kill();
         let _ = self.child.wait();
         self.stop_reading();
+    }
+}
+
+/// Both ends of a new one. No other program that is started inherits them, which would keep it from hanging up.
+fn pair() -> Result<(File, File)> {
+    let ours = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC)?;
+    grantpt(&ours)?;
+    unlockpt(&ours)?;
+    let theirs = ptsname_r(&ours)?;
+    let theirs = File::options().read(true).write(true).custom_flags(libc::O_NOCTTY).open(theirs)?;
+    Ok((File::from(OwnedFd::from(ours)), theirs))
+}
+
+fn set_size(ours: &File, size: Size) -> Result<()> {
+    let size = libc::winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the descriptor is open, and the argument is what TIOCSWINSZ takes.
+    match unsafe { libc::ioctl(ours.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()).context("cannot resize a terminal"),
     }
 }
 
