@@ -102,9 +102,9 @@ fn attack(server: &Host, client: &Host, attacker: &Host) -> Result<()> {
         sender(dump(v6(0x113, 9).into()), |time| wave(time + 6.0, 31.0) * 900.0),
         sender(dump(Ipv4Addr::new(203, 0, 113, 77).into()), |time| if time > 20.0 { 45.0 } else { 0.0 }),
     ];
-    for (host, rate) in [(4, 1.0), (17, 3.0), (30, 0.2), (81, 0.5), (200, 0.1)] {
+    for (host, late) in [(4, 1.0), (17, 3.0), (30, 0.2), (81, 0.5), (200, 0.1)] {
         let packet = Packet::tcp_syn(flow(Ipv4Addr::new(198, 51, 100, host).into()));
-        senders.push(Sender { packet, rate: |_| 1.0, due: -rate });
+        senders.push(Sender { packet, rate: |_| 1.0, due: -late });
     }
     let asking = client.run(|| UdpSocket::bind((CLIENT.0, 0)))?;
     asking.connect(SocketAddr::new(SERVER.0.into(), rpc::PORT))?;
