@@ -33,6 +33,8 @@ pub enum Command {
     Status(Status),
     /// Show what was allowed and dropped, in total and per source
     Stats(Stats),
+    /// Show the same live, with rates, in the terminal
+    Top(Top),
     /// Validate an allowlist without touching the kernel
     Check(Check),
     /// Ask the guard's program what becomes of packets from an address, and which entry decides
@@ -189,6 +191,18 @@ pub struct Stats {
     /// Set the counters back to zero; what is printed is what they held
     #[arg(long)]
     pub reset: bool,
+}
+
+/// Arguments of `top`.
+#[derive(Debug, Args)]
+#[command(after_help = "Press ? for the keys, and q to leave.")]
+pub struct Top {
+    /// The interfaces to show [default: all guarded ones of this network namespace, as they come and go]
+    #[arg(value_name = "IFACE")]
+    pub interfaces: Vec<String>,
+    /// Look at the counters every so many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=3600))]
+    pub interval: u16,
 }
 
 /// Arguments of `check`.

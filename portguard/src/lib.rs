@@ -22,3 +22,4 @@ pub mod probe;
 pub mod rpcbind;
 pub mod service;
 pub mod suggest;
+pub mod top;

@@ -17,6 +17,7 @@ fn main() -> ExitCode {
         Command::Run(args) => commands::run::run(args),
         Command::Status(args) => commands::status::run(args, &mut out),
         Command::Stats(args) => commands::stats::run(args, &mut out),
+        Command::Top(args) => commands::top::run(args),
         Command::Check(args) => commands::check::run(args, &mut out),
         Command::Explain(args) => commands::explain::run(args, &mut out),
         Command::Suggest(args) => commands::suggest::run(args, &mut out),

@@ -2,8 +2,9 @@
 
 use std::process::{Command, Stdio};
 
-const COMMANDS: [&str; 11] = [
-    "attach", "detach", "reload", "run", "status", "stats", "check", "explain", "suggest", "report", "probe",
+const COMMANDS: &[&str] = &[
+    "attach", "detach", "reload", "run", "status", "stats", "top", "check", "explain", "suggest", "report",
+    "probe",
 ];
 
 /// Runs `portguard ARGUMENTS` away from any terminal; gives all that it did.
@@ -42,7 +43,7 @@ fn help_lists_every_command() {
         .skip(1)
         .map_while(|line| line.split_whitespace().next())
         .collect();
-    assert_eq!(listed, [&COMMANDS[..], &["help"]].concat());
+    assert_eq!(listed, [COMMANDS, &["help"]].concat());
 }
 
 #[test]
@@ -78,7 +79,7 @@ fn version() {
 /// Found before anything is looked at or touched: the interfaces need not exist, and no rights are needed.
 #[test]
 fn usage_errors() {
-    let wrong: [&[&str]; 28] = [
+    let wrong: &[&[&str]] = &[
         &["atach", "eth0"],
         &["--json"],
         &["attach"],
@@ -96,6 +97,10 @@ fn usage_errors() {
         &["stats", "--top", "-1"],
         &["stats", "--top", "many"],
         &["stats", "--sort", "name"],
+        &["top"],
+        &["top", "--json"],
+        &["top", "--interval", "0"],
+        &["top", "--interval", "3601"],
         &["check", "a.yaml", "b.yaml"],
         &["check", "--reset"],
         &["suggest", "/etc/exports"],

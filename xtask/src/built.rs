@@ -1,9 +1,13 @@
-//! Where cargo has put what it has built.
+//! What cargo builds, and where it has put it.
 
+use std::env;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
+
+use crate::interrupt;
 
 /// A message of cargo about something that it has built, as far as we look (`--message-format=json`).
 #[derive(Deserialize)]
@@ -24,4 +28,18 @@ pub fn executable(messages: &[u8], name: &str) -> Result<PathBuf> {
     artifacts
         .find_map(|artifact| artifact.executable.filter(|_| artifact.target.name == name))
         .with_context(|| format!("cargo has built no program {name}"))
+}
+
+/// Builds portguard and returns the program's path.
+pub fn portguard() -> Result<PathBuf> {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let built = Command::new(cargo)
+        .args(["build", "--package", "portguard", "--bin", "portguard"])
+        .arg("--message-format=json-render-diagnostics")
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cannot run cargo")?;
+    interrupt::check()?;
+    ensure!(built.status.success(), "portguard cannot be built; cargo says why above");
+    executable(&built.stdout, "portguard")
 }

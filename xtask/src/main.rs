@@ -6,6 +6,7 @@ mod fuzz;
 mod licences;
 mod lint;
 mod reliability;
+mod screenshot;
 mod setup;
 mod systemd_test;
 mod test;
@@ -36,6 +37,8 @@ enum Command {
     Setup(setup::Args),
     /// Show the guard at work: a real rpcbind, an attacker and a victim, before and after
     Demo(xtask::demo::Args),
+    /// Draw `portguard top` during an attack, into docs/top.svg; needs root and BPF
+    Screenshot,
     /// Check formatting, lints, documentation and the licences of the dependencies
     Lint,
     /// Run all tests; needs root and BPF
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Setup(args) => setup::run(&args),
         Command::Demo(args) => setup::run(&setup::Args::default()).and_then(|()| xtask::demo::run(&args)),
+        Command::Screenshot => screenshot::run(),
         Command::Lint => lint::run(),
         Command::Test(args) => test::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),

@@ -11,6 +11,7 @@ pub mod run;
 pub mod stats;
 pub mod status;
 pub mod suggest;
+pub mod top;
 
 use std::io::{self, Write};
 use std::path::Path;

@@ -24,6 +24,7 @@ mod service;
 mod stats;
 mod suggest;
 mod support;
+mod top;
 mod torture;
 mod upgrade;
 mod wire;

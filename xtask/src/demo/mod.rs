@@ -9,13 +9,12 @@ mod report;
 mod stage;
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-use std::{env, fs};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
 
 use self::attack::{Attack, REQUESTS, attack};
 use self::guard::{DetachOnDrop, Ledger, Portguard, detach_all};
@@ -45,7 +44,7 @@ pub fn run(args: &Args) -> Result<()> {
     interrupt::install().context("cannot catch Ctrl-C")?;
     let binary = match &args.portguard {
         Some(path) => fs::canonicalize(path).with_context(|| format!("no {}", path.display()))?,
-        None => build()?,
+        None => built::portguard()?,
     };
     let start = Instant::now();
     for leftover in lab::stale()? {
@@ -64,20 +63,6 @@ pub fn run(args: &Args) -> Result<()> {
         start.elapsed().as_secs_f64()
     );
     Ok(())
-}
-
-/// Builds portguard and returns the program's path.
-fn build() -> Result<PathBuf> {
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let built = Command::new(cargo)
-        .args(["build", "--package", "portguard", "--bin", "portguard"])
-        .arg("--message-format=json-render-diagnostics")
-        .stderr(Stdio::inherit())
-        .output()
-        .context("cannot run cargo")?;
-    interrupt::check()?;
-    ensure!(built.status.success(), "portguard cannot be built; cargo says why above");
-    built::executable(&built.stdout, "portguard")
 }
 
 /// Plays the whole demo, and returns the expectations that were not met.

@@ -20,6 +20,7 @@ mod process;
 pub mod rpc;
 mod services;
 mod switch;
+mod terminal;
 mod veth;
 
 pub use capture::{Capture, Count, Replies};
@@ -31,4 +32,5 @@ pub use packet_socket::PacketSocket;
 pub use process::{Completed, Outcome, Process, run, run_within, wait_until};
 pub use services::RpcServices;
 pub use switch::{Host, NETWORKS, Switch};
+pub use terminal::{Size, Terminal};
 pub use veth::{End, Veth};

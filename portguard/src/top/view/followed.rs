@@ -1,0 +1,91 @@
+//! One source: all that is known of it, and its own graph.
+
+use portguard_common::rpc::Procedure;
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::Paragraph;
+
+use crate::output::calls::{self, Calls};
+use crate::output::time;
+use crate::top::model::{Followed, Model, Row};
+use crate::top::view::numbers::{age, byte_rate, bytes, packet_rate, per_second, share};
+use crate::top::view::sources::refused;
+use crate::top::view::{Palette, graph, rule};
+
+/// The rows of the graph, at least.
+const GRAPH: u16 = 3;
+
+/// Draws the source that is followed.
+pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, model: &Model, palette: Palette) {
+    let Some(followed) = model.followed() else { return };
+    let Followed { key, last, is_there, history } = followed;
+    let title = Line::from(vec![
+        Span::styled(format!(" {} ", key.address), palette.name()),
+        Span::raw(format!("on {} ", key.interface)),
+    ]);
+    let block = rule(title, palette);
+    let inside = block.inner(area);
+    frame.render_widget(block, area);
+
+    let mut text = Vec::new();
+    if !is_there {
+        text.push(Line::styled(
+            "It is no longer remembered; this is what was known of it.",
+            palette.trouble(),
+        ));
+    }
+    match last {
+        Some(row) => text.extend(facts(row, model, followed, inside.width)),
+        None => text.push(Line::raw("Nothing is known of it.")),
+    }
+    let rows = u16::try_from(text.len()).unwrap_or(u16::MAX).min(inside.height.saturating_sub(GRAPH));
+    let [above, below] = Layout::vertical([Constraint::Length(rows), Constraint::Fill(1)]).areas(inside);
+    frame.render_widget(Paragraph::new(text), above);
+    frame.render_widget(graph(history, below.width).style(palette.refused()), below);
+}
+
+fn facts(row: &Row, model: &Model, followed: &Followed, width: u16) -> Vec<Line<'static>> {
+    let Row { source, rate } = row;
+    let now = model.taken_at();
+    let packets = source.count.packets;
+    let all: u64 = model.interfaces(Some(&followed.key.interface)).map(refused).sum();
+    let seen = |then| format!("{} ({})", time::seconds(then), ago(now, then));
+    let mut lines: Vec<Line<'static>> = [
+        ("packets", format!("{packets}, {} of all drops here", share(packets, all))),
+        ("bytes", format!("{} ({})", source.count.bytes, bytes(source.count.bytes as f64))),
+        (
+            "rate",
+            format!(
+                "{}, {}; peak {} since it is followed",
+                packet_rate(*rate),
+                byte_rate(*rate),
+                per_second(followed.history.peak(width.into()))
+            ),
+        ),
+        ("first seen", seen(source.first_seen)),
+        ("last seen", seen(source.last_seen)),
+    ]
+    .into_iter()
+    .map(|(name, value)| Line::raw(format!(" {name:<12}{value}")))
+    .collect();
+    let calls = Calls::from(source.requests);
+    lines.push(Line::raw(format!(" {:<12}{:>12}{:>12}", "asked for", "UDP", "TCP")));
+    for procedure in Procedure::ALL {
+        let (udp, tcp) = (calls.udp.of(procedure), calls.tcp_best_effort.of(procedure));
+        if udp > 0 || tcp > 0 {
+            lines.push(Line::raw(format!("   {:<10}{udp:>12}{tcp:>12}", calls::name(procedure))));
+        }
+    }
+    if packets > source.tcp_packets() {
+        lines.push(Line::raw(" The source of UDP packets can be forged: this is probably a victim."));
+    }
+    lines
+}
+
+fn ago(now: u64, then: u64) -> String {
+    match age(now, then).as_str() {
+        "now" => "now".to_owned(),
+        age => format!("{age} ago"),
+    }
+}

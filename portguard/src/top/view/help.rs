@@ -1,0 +1,45 @@
+//! The keys, and what the numbers mean.
+
+use ratatui::Frame;
+use ratatui::layout::Rect;
+use ratatui::text::{Line, Span};
+use ratatui::widgets::Paragraph;
+
+use crate::top::view::{Palette, rule};
+
+const KEYS: [(&str, &str); 9] = [
+    ("p b r l", "sort by packets, bytes, rate, last seen"),
+    ("/", "filter: type part of an address, or a prefix (c clears it)"),
+    ("up down", "choose a source (also k j, page up, page down, home, end)"),
+    ("enter", "follow the chosen source: all of its numbers, and its own graph"),
+    ("tab", "show one interface after the other, and all again"),
+    ("space", "stop the picture; what comes meanwhile is counted all the same"),
+    ("ctrl-l", "draw the screen afresh"),
+    ("? or h", "this page"),
+    ("q", "quit (also ctrl-c, and esc where there is no page to go back from)"),
+];
+
+const NOTES: [&str; 8] = [
+    "Packets are for port 111. Totals are exact: those of `portguard stats`.",
+    "Rates are those between the last two looks. A graph has a column for each look,",
+    "the last one at the right; it is blank where there was no guard to be read.",
+    "share: of all drops of the interface. mostly: what is mostly asked for.",
+    "first, last: how long ago the source was first and last seen.",
+    "unattributed: packets of sources that had to make way for others.",
+    "Most sources of a reflection attack are victims: their addresses are forged.",
+    "In audit mode nothing is dropped; what would be is counted.",
+];
+
+/// Draws the help.
+pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, palette: Palette) {
+    let mut text: Vec<Line<'static>> = KEYS
+        .iter()
+        .map(|(key, does)| {
+            Line::from(vec![Span::styled(format!(" {key:<9}"), palette.name()), Span::raw(*does)])
+        })
+        .collect();
+    text.push(Line::default());
+    text.extend(NOTES.iter().map(|note| Line::raw(format!(" {note}"))));
+    let block = rule(Line::raw(" help "), palette);
+    frame.render_widget(Paragraph::new(text).block(block), area);
+}
