@@ -2,8 +2,9 @@
 
 use std::process::{Command, Stdio};
 
-const COMMANDS: [&str; 11] = [
+const COMMANDS: [&str; 12] = [
     "attach", "detach", "reload", "run", "status", "stats", "check", "explain", "suggest", "report", "probe",
+    "doctor",
 ];
 
 /// Runs `portguard ARGUMENTS` away from any terminal; gives all that it did.
@@ -78,7 +79,7 @@ fn version() {
 /// Found before anything is looked at or touched: the interfaces need not exist, and no rights are needed.
 #[test]
 fn usage_errors() {
-    let wrong: [&[&str]; 28] = [
+    let wrong: [&[&str]; 29] = [
         &["atach", "eth0"],
         &["--json"],
         &["attach"],
@@ -107,6 +108,7 @@ fn usage_errors() {
         &["probe", "192.0.2.1", "192.0.2.2"],
         &["probe", "--timeout", "0"],
         &["probe", "--csv"],
+        &["doctor", "eth0"],
     ];
     let told: Vec<String> = wrong.iter().map(|arguments| portguard(arguments)).collect();
     for told in &told {
