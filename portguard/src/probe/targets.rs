@@ -108,12 +108,9 @@ fn look_up(host: &str, limit: Duration) -> Result<Vec<SocketAddr>> {
         Ok(Err(error)) => Err(failed()
             .because(error)
             .remedy("Is it a name or an address, without a port or a prefix length?")),
-        Err(RecvTimeoutError::Timeout) => {
-            let seconds = limit.as_secs();
-            Err(failed()
-                .because(format!("the resolver has not answered within {seconds} seconds"))
-                .remedy("Give it more time with --timeout, or name an address."))
-        }
+        Err(RecvTimeoutError::Timeout) => Err(failed()
+            .because(format!("the resolver has not answered within {limit:?}"))
+            .remedy("Give it more time with --timeout, or name an address.")),
         Err(RecvTimeoutError::Disconnected) => Err(failed().because("the resolver has failed")),
     }
 }

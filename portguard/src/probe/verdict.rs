@@ -16,10 +16,10 @@ pub enum Verdict {
     Refused,
     /// It says nothing at all.
     Silent,
-    /// Something is there, but it does not speak as rpcbind does.
-    Unclear,
     /// It answers over TCP, where a source cannot be forged.
     TcpOnly,
+    /// Something is there, but it does not speak as rpcbind does. Over UDP, that may do harm, too.
+    Unclear,
     /// It answers over UDP, and so to whom a forger likes.
     Reflector,
 }
@@ -51,9 +51,10 @@ impl<'a> State<'a> {
         match reasons {
             None => Self::Answers,
             Some(reasons) => {
-                let first =
-                    |a: &&NoReply, b: &&NoReply| told(a).cmp(&told(b)).then(std::cmp::Ordering::Greater);
-                Self::Nothing(reasons.into_iter().max_by(first).unwrap_or(&NoReply::Silent))
+                // The first of equals.
+                let most =
+                    reasons.into_iter().reduce(|most, it| if told(it) > told(most) { it } else { most });
+                Self::Nothing(most.unwrap_or(&NoReply::Silent))
             }
         }
     }
@@ -65,6 +66,7 @@ impl Verdict {
         use State::{Answers, Nothing};
         match [Protocol::Udp, Protocol::Tcp].map(|protocol| State::of(finding.over(protocol))) {
             [Answers, _] => Self::Reflector,
+            [Nothing(NoReply::Garbled(_)), _] => Self::Unclear,
             [_, Answers] => Self::TcpOnly,
             [Nothing(udp), Nothing(tcp)] => {
                 [udp, tcp].map(Self::of_nothing).into_iter().max().unwrap_or(Self::Silent)

@@ -98,7 +98,7 @@ fn a_reflector_as_json() {
 #[test]
 fn own_addresses() {
     let found = [
-        finding("192.0.2.1:111", true, honest(2), honest(2)),
+        finding("192.0.2.1:111", true, honest(3), honest(3)),
         finding("[fe80::1%2]:111", true, nothing(NoReply::Refused), honest(4)),
     ];
     assert_snapshot!(probe::text(&document(None, &found)));
@@ -121,6 +121,7 @@ fn nobody_there_or_nobody_sane() {
         finding("192.0.2.4:111", false, nothing(NoReply::Refused), nothing(NoReply::Stalled)),
         finding("192.0.2.5:111", false, nothing(NoReply::Silent), nothing(NoReply::Closed)),
         finding("192.0.2.6:111", false, nothing(garbled("it is a call")), nothing(unreachable())),
+        finding("192.0.2.7:111", false, nothing(garbled("it is a call")), honest(4)),
         finding("127.0.0.1:111", true, lying, lying),
     ];
     assert_snapshot!(probe::text(&document(Some("a\u{1b}[2Jb"), &found)));

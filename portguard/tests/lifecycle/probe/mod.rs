@@ -5,6 +5,8 @@ mod liars;
 
 use std::fs;
 use std::io::Write as _;
+use std::net::UdpSocket;
+use std::path::Path;
 use std::process::Stdio;
 
 use nix::mount::{MsFlags, mount};
@@ -13,7 +15,7 @@ use xtask::lab::{Capture, Forger, Host, Namespace, Outcome, RpcServices, rpc, ru
 
 use self::document::{Address, Short, one, parsed, probed};
 use crate::support::{
-    Bench, DENIED, OTHER, PATIENCE, Portguard, Role, SERVER, SILENCE, Stage, flow, port_111,
+    Bench, DENIED, IFACE, Machine, OTHER, PATIENCE, Portguard, Role, SERVER, SILENCE, Stage, flow, port_111,
 };
 
 /// The command line on another host than the server.
@@ -49,6 +51,12 @@ fn assert_same_services(stage: &Stage) -> Address {
     assert_eq!(over_v6.lines(), rpcinfo(stage, &[&v6]), "rpcinfo over IPv6");
     assert_eq!(over_v6.states(), ("reflector", "answers", "answers"), "{over_v6:?}");
     found
+}
+
+/// Puts another file in place of one of the system, for one machine.
+fn replace(file: &str, by: &Path, machine: &Machine) {
+    let mount = || Ok(mount(Some(by), file, None::<&str>, MsFlags::MS_BIND, None::<&str>)?);
+    machine.mounts().run(mount).unwrap();
 }
 
 #[test]
@@ -110,6 +118,14 @@ fn an_rpcbind_that_calls_others_is_shown_like_any_other() {
     let stage = Stage::new();
     let _rpcbind = RpcServices::start_with(stage.server.namespace(), &["-r"]).expect("rpcbind");
     assert_same_services(&stage);
+
+    // An address that means nothing without an interface.
+    let own = probed(stage.portguard(), &[]).addresses;
+    let link_local = own.iter().find(|own| own.address.ends_with("%eth0")).expect("one of the link");
+    let over_the_link = one(on(&stage, Role::Denied), &[&link_local.address]);
+    assert_eq!(over_the_link.address, link_local.address);
+    assert_eq!(over_the_link.states(), ("reflector", "answers", "answers"), "{over_the_link:?}");
+    assert!(link_local.own && !over_the_link.own);
 }
 
 /// `-h` is for UDP only: TCP stands open on every address.
@@ -120,11 +136,7 @@ fn each_address_of_a_name_has_a_verdict_of_its_own() {
     let _rpcbind = RpcServices::start_with(stage.server.namespace(), &["-h", &v4]).expect("rpcbind");
     let hosts = stage.lists.path("hosts");
     fs::write(&hosts, format!("{v4} nfs1\n{v6} nfs1\n")).unwrap();
-    stage
-        .machine
-        .mounts()
-        .run(|| Ok(mount(Some(&hosts), "/etc/hosts", None::<&str>, MsFlags::MS_BIND, None::<&str>)?))
-        .unwrap();
+    replace("/etc/hosts", &hosts, &stage.machine);
     let document = probed(on(&stage, Role::Denied), &["nfs1"]);
     assert_eq!(document.verdict, "reflector");
     let mut states: Vec<_> = document.addresses.iter().map(|it| (&*it.address, it.states())).collect();
@@ -202,6 +214,8 @@ fn through_a_guard_the_denied_see_silence_and_the_allowed_see_the_services() {
     assert!(stats.totals.allowed.packets > 0);
     assert!(stats.sources.iter().all(|source| DENIED.contains(&source.source)), "{stats:?}");
     assert_eq!(stats.sources.len(), 2, "{stats:?}");
+    // Nothing that changes anything, or calls anybody.
+    assert!(stats.sources.iter().all(|it| it.calls.udp.set + it.calls.udp.callit == 0), "{stats:?}");
     // Each question twice over UDP.
     assert!(stats.sources.iter().all(|source| source.udp_packets == 2 * 16), "{stats:?}");
 
@@ -239,4 +253,31 @@ fn errors_name_what_is_wrong() {
     let nobody = one(portguard, &["127.0.0.1"]);
     assert_eq!(nobody.states(), ("refused", "refused", "refused"));
     assert!(nobody.own && nobody.services.is_empty(), "{nobody:?}");
+}
+
+#[test]
+fn a_resolver_that_hangs_is_not_waited_for() {
+    let bench = Bench::bare();
+    let _deaf = bench.namespace.run(|| UdpSocket::bind("127.0.0.1:53")).expect("a socket");
+    let resolv = bench.lists.path("resolv.conf");
+    fs::write(&resolv, "nameserver 127.0.0.1\noptions timeout:30 attempts:5\n").unwrap();
+    replace("/etc/resolv.conf", &resolv, &bench.machine);
+    let told = bench.portguard().fails(1, &["probe", "nfs1.example.com", "--timeout", "1"]);
+    assert!(
+        told.contains("cannot look up `nfs1.example.com`: the resolver has not answered within 1s"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_host_of_many_addresses_is_asked_at_the_first_ones() {
+    let bench = Bench::new();
+    let lines: Vec<String> =
+        (1..=70).map(|host| format!("addr add 198.51.100.{host}/32 dev {IFACE}")).collect();
+    bench.namespace.ip(&lines.join("\n")).expect("addresses");
+    let output = bench.portguard().run(&["probe", "--json"]);
+    assert_eq!(output.code, 0, "{output:?}");
+    assert!(output.stderr.contains("warning: only the first 64 addresses are asked"), "{output:?}");
+    let document = parsed(&output.stdout);
+    assert_eq!((document.addresses.len(), &*document.verdict), (64, "refused"));
 }
