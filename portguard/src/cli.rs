@@ -45,6 +45,8 @@ pub enum Command {
     Report(Report),
     /// Ask a host's port 111 as an attacker would, and show what it answers
     Probe(Probe),
+    /// Check what on this host works, or stands in the way of a guard, and say what to do
+    Doctor(Doctor),
 }
 
 /// How the kernel runs the guard.
@@ -293,6 +295,18 @@ pub struct Probe {
     /// How long to wait for answers; and for the addresses of a name
     #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=60))]
     pub timeout: u64,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `doctor`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Changes nothing. Exits with 1 if a check has failed, and with 0 if there are warnings at most. Without root, it says what it \
+    could not see."
+)]
+pub struct Doctor {
     /// Print one JSON document
     #[arg(long)]
     pub json: bool,

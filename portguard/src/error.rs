@@ -92,6 +92,21 @@ impl Error {
         self.allowlist.as_deref()
     }
 
+    /// What could not be done.
+    pub fn what(&self) -> &str {
+        &self.what
+    }
+
+    /// Why.
+    pub fn why(&self) -> Option<&str> {
+        self.why.as_deref()
+    }
+
+    /// What the user can do about it.
+    pub fn advice(&self) -> Option<&str> {
+        self.remedy.as_deref()
+    }
+
     /// The class of the failure.
     pub fn kind(&self) -> Kind {
         self.kind

@@ -5,9 +5,10 @@ use std::net::IpAddr;
 
 use futures_util::TryStreamExt as _;
 use ipnet::IpNet;
+use rtnetlink::packet_core::Nla as _;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{
-    InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp, Prop,
+    InfoData, InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp, Prop,
 };
 
 use crate::error::{Error, Kind, Result};
@@ -27,6 +28,14 @@ pub struct Interface {
     pub kind: Option<String>,
     /// Whether this is the loopback interface.
     pub loopback: bool,
+    /// Whether it has been brought up.
+    pub up: bool,
+    /// The bridge, bond or VRF that it is a port of, by index.
+    pub controller: Option<u32>,
+    /// The interface that it sits on, by index; the other end, if it is a cable. Either may be in another namespace.
+    pub lower: Option<u32>,
+    /// Whether its packets come with packet information of their own (a tun device without `IFF_NO_PI`).
+    pub packet_information: bool,
     /// Other names, by which it can be called as well.
     pub alternative_names: Vec<String>,
     /// The XDP programs on it, whoever attached them: at most one of each mode.
@@ -189,6 +198,10 @@ impl From<LinkMessage> for Interface {
             hardware_type: message.header.link_layer_type.into(),
             kind: None,
             loopback: message.header.flags.contains(LinkFlags::Loopback),
+            up: message.header.flags.contains(LinkFlags::Up),
+            controller: None,
+            lower: None,
+            packet_information: false,
             alternative_names: Vec::new(),
             xdp: Vec::new(),
         };
@@ -196,11 +209,14 @@ impl From<LinkMessage> for Interface {
             match attribute {
                 LinkAttribute::IfName(name) => interface.name = name,
                 LinkAttribute::Mtu(mtu) => interface.mtu = mtu,
+                LinkAttribute::Controller(index) => interface.controller = Some(index),
+                LinkAttribute::Link(index) => interface.lower = Some(index),
                 LinkAttribute::LinkInfo(infos) => {
                     interface.kind = infos.iter().find_map(|info| match info {
                         LinkInfo::Kind(kind) => Some(kind_name(kind)),
                         _ => None,
                     });
+                    interface.packet_information = infos.iter().any(has_packet_information);
                 }
                 LinkAttribute::PropList(properties) => {
                     interface.alternative_names = properties
@@ -221,6 +237,17 @@ impl From<LinkMessage> for Interface {
 
 fn kind_name(kind: &InfoKind) -> String {
     kind.to_string()
+}
+
+fn has_packet_information(info: &LinkInfo) -> bool {
+    /// `include/uapi/linux/if_link.h`; holds a byte.
+    const IFLA_TUN_PI: u16 = 4;
+    let LinkInfo::Data(InfoData::Tun(attributes)) = info else { return false };
+    attributes.iter().any(|attribute| {
+        let mut value = vec![0; attribute.value_len()];
+        attribute.emit_value(&mut value);
+        attribute.kind() == IFLA_TUN_PI && value.iter().any(|byte| *byte != 0)
+    })
 }
 
 /// The kernel names the program of each mode, whether there is one or several (`rtnl_xdp_fill`).

@@ -23,6 +23,7 @@ fn main() -> ExitCode {
         Command::Suggest(args) => commands::suggest::run(args, &mut out),
         Command::Report(args) => commands::report::run(args, &mut out),
         Command::Probe(args) => commands::probe::run(args, &mut out),
+        Command::Doctor(args) => commands::doctor::run(args, &mut out),
     };
     let result = result.and_then(|code| out.flush().map(|()| code).map_err(commands::unwritten));
     result.unwrap_or_else(|error| {

@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 const COMMANDS: &[&str] = &[
     "attach", "detach", "reload", "run", "status", "stats", "top", "check", "explain", "suggest", "report",
-    "probe",
+    "probe", "doctor",
 ];
 
 /// Runs `portguard ARGUMENTS` away from any terminal; gives all that it did.
@@ -112,6 +112,7 @@ fn usage_errors() {
         &["probe", "192.0.2.1", "192.0.2.2"],
         &["probe", "--timeout", "0"],
         &["probe", "--csv"],
+        &["doctor", "eth0"],
     ];
     let told: Vec<String> = wrong.iter().map(|arguments| portguard(arguments)).collect();
     for told in &told {

@@ -1,5 +1,7 @@
 //! What the renderers make of values: text, JSON and CSV of the same counters.
 
+#[path = "output/doctor.rs"]
+mod doctor;
 #[path = "output/probe.rs"]
 mod probe;
 

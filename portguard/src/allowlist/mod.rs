@@ -7,6 +7,7 @@ mod diagnostic;
 mod lint;
 mod load;
 mod nodes;
+mod on_disk;
 mod parse;
 mod prefix;
 mod source;
@@ -22,6 +23,7 @@ use sha2::{Digest as _, Sha256};
 pub(crate) use self::diagnostic::printable;
 pub use self::diagnostic::{Diagnostic, Diagnostics, Severity, Style};
 pub(crate) use self::lint::oddity;
+pub use self::on_disk::OnDisk;
 use self::source::{Source, Span};
 use crate::error::{Error, Kind};
 

@@ -3,6 +3,7 @@
 pub mod attach;
 pub mod check;
 pub mod detach;
+pub mod doctor;
 pub mod explain;
 pub mod probe;
 pub mod reload;

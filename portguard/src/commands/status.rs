@@ -1,16 +1,13 @@
 //! `portguard status`: which guard is on which interface, with which list.
 
-use std::fs;
 use std::io::Write;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
 use std::process::ExitCode;
 
-use crate::allowlist::{Allowlist, MAX_FILE_SIZE, Sha256Sum, printable};
+use crate::allowlist::OnDisk;
 use crate::cli::Status;
 use crate::commands::{NOTHING_GUARDED, for_each, print, print_json};
 use crate::error::{Error, Result};
-use crate::guard::{self, Guard, Home, ListInfo};
+use crate::guard::{self, Guard, Home};
 use crate::output::{self, status, time};
 
 /// Shows the guards.
@@ -42,7 +39,7 @@ fn describe(guard: &Guard) -> Result<status::Guard> {
     let name = &guard.interface().name;
     let list = guard.list().ok_or_else(|| Error::failed(format!("{name}: the guard has no list")))?;
     let program = guard.program();
-    let file = file(&list);
+    let file = OnDisk::of(&list.path, list.sha256);
     Ok(status::Guard {
         interface: name.clone(),
         ifindex: guard.interface().index,
@@ -52,7 +49,7 @@ fn describe(guard: &Guard) -> Result<status::Guard> {
         pinned: guard.pin(),
         attached_at: time::seconds(guard.attached_at()),
         allowlist: status::Allowlist {
-            changed_on_disk: file != status::File::Unchanged,
+            changed_on_disk: file != OnDisk::Unchanged,
             file,
             origin: list.origin.word(),
             path: list.path,
@@ -68,30 +65,4 @@ fn describe(guard: &Guard) -> Result<status::Guard> {
             abi_version: guard.abi_version(),
         },
     })
-}
-
-/// What the file of the list in force holds now.
-fn file(list: &ListInfo) -> status::File {
-    if holds(&list.path, list.sha256) {
-        return status::File::Unchanged;
-    }
-    match Allowlist::load(&list.path) {
-        Ok(checked) if checked.allowlist.sha256() == list.sha256 => status::File::Unchanged,
-        Ok(_) => status::File::Changed,
-        // Such as one that others may write: it would not be loaded again, whatever it holds.
-        Err(invalid) => {
-            let first = invalid.errors.iter().next();
-            let problem = first.map_or_else(String::new, |problem| {
-                let line = problem.place.as_ref().map(|place| format!("line {}: ", place.line));
-                printable(&format!("{}{}", line.unwrap_or_default(), problem.message))
-            });
-            status::File::Broken { problem }
-        }
-    }
-}
-
-/// Whether a file holds what it did, and only its owner may write it: spares the validation of a long list.
-fn holds(path: &Path, sha256: Sha256Sum) -> bool {
-    let fine = |file: fs::Metadata| file.is_file() && file.len() <= MAX_FILE_SIZE && file.mode() & 0o022 == 0;
-    fs::metadata(path).is_ok_and(fine) && fs::read(path).is_ok_and(|bytes| Sha256Sum::of(&bytes) == sha256)
 }

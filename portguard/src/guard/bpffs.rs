@@ -21,7 +21,8 @@ use nix::unistd::{geteuid, getppid};
 
 use crate::error::{Error, Kind, Result};
 
-const BPFFS: &str = "/sys/fs/bpf";
+/// Where guards are kept.
+pub const BPFFS: &str = "/sys/fs/bpf";
 /// `BPF_FS_MAGIC` in `include/uapi/linux/magic.h`.
 const BPF_FS_MAGIC: FsType = FsType(0xcafe_4a11);
 
@@ -233,6 +234,11 @@ fn require_private(path: &Path, metadata: &fs::Metadata) -> Result<()> {
             "it belongs to user {owner}, with mode {mode:04o}, and not to root alone, with mode 0700"
         ))
         .remedy("Find out who made it, remove it, and attach again."))
+}
+
+/// Whether a BPF file system is where guards are kept.
+pub fn is_mounted() -> Result<bool> {
+    is_bpffs(Path::new(BPFFS))
 }
 
 fn is_bpffs(path: &Path) -> Result<bool> {

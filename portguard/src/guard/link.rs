@@ -138,6 +138,17 @@ fn open(directory: &Path) -> Result<Pin> {
     Ok(if info.ifindex.is_some() { Pin::Live(link, info) } else { Pin::Defunct })
 }
 
+/// The interfaces of this network namespace, by index, for which there are pins, but no link that is on an interface.
+pub(super) fn remains(home: &Home) -> Result<Vec<u32>> {
+    let mut remains = Vec::new();
+    for index in home.interfaces()? {
+        if !matches!(open(&home.interface(index)?)?, Pin::Live(..)) {
+            remains.push(index);
+        }
+    }
+    Ok(remains)
+}
+
 /// Removes what is left of guards whose interfaces are gone, in every network namespace, and of attachments that were
 /// never completed. The caller holds the lock.
 pub(crate) fn sweep(home: &Home) -> Result<()> {

@@ -29,12 +29,13 @@ use crate::error::{Error, Kind, Result};
 use crate::interface::{self, Interface, XdpMode};
 
 pub use attach::{Attached, LogLimit, Options, attach, reset, take_over};
-pub use bpffs::{Claim, Home, Lock};
+pub use bpffs::{BPFFS, Claim, Home, Lock, is_mounted as is_bpffs_mounted};
 pub use clock::{Uptime, unix_now};
 pub use counters::{Snapshot, Source};
 pub use drop_log::{DropLog, LoggedDrop};
 pub use instance::{Identity, Instance};
 pub use lists::{Covering, Event, ListInfo};
+pub use mode::{Obstacle, require_guardable};
 pub use privileges::require as require_privileges;
 pub use twin::{Fate, Twin};
 
@@ -225,6 +226,11 @@ pub fn guarded_names(home: Option<&Home>) -> Result<Vec<String>> {
         names.extend(PinnedLink::find(home, &interface)?.map(|pinned| pinned.interface.name));
     }
     Ok(names)
+}
+
+/// The interfaces of this network namespace, by index, that had a guard whose link is gone; there still or gone, too.
+pub fn remains(home: &Home) -> Result<Vec<u32>> {
+    link::remains(home)
 }
 
 /// Removes what is left of guards whose interfaces are gone. The caller holds the lock.

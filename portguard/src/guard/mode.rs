@@ -53,6 +53,50 @@ pub(super) fn link_type(interface: &Interface) -> Result<LinkType> {
     }
 }
 
+/// What in the setup of an interface keeps its driver from running a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Obstacle {
+    /// Its packets need several buffers, and the kernel has no support for that.
+    OneBuffer {
+        /// Of the interface, in bytes.
+        mtu: u32,
+    },
+    /// The driver puts received packets together.
+    LargeReceiveOffload,
+    /// The driver wants a transmit queue of its own for XDP on each CPU or channel.
+    Channels,
+}
+
+impl Obstacle {
+    /// That of an MTU, on kernels before 5.18.
+    pub fn of_mtu(mtu: u32) -> Option<Self> {
+        (mtu > MTU_OF_ONE_BUFFER).then_some(Self::OneBuffer { mtu })
+    }
+
+    /// Why the driver refuses.
+    pub fn why(self) -> String {
+        match self {
+            Self::OneBuffer { mtu } => format!(
+                "MTU {mtu} needs multi-buffer support, which this kernel ({}) lacks",
+                kernel_version()
+            ),
+            Self::LargeReceiveOffload => {
+                "the driver has none, or has it switched off while large receive offload is on".to_owned()
+            }
+            Self::Channels => "the driver wants more transmit queues than there are".to_owned(),
+        }
+    }
+
+    /// What to do about it, other than to use generic mode.
+    pub fn remedy(self, name: &str) -> String {
+        match self {
+            Self::OneBuffer { .. } => format!("Lower the MTU to {MTU_OF_ONE_BUFFER}"),
+            Self::LargeReceiveOffload => format!("Try: ethtool -K {name} lro off"),
+            Self::Channels => format!("Try fewer channels: ethtool -L {name} combined N"),
+        }
+    }
+}
+
 /// A program that has just been attached.
 #[derive(Debug)]
 pub(super) struct Attachment {
@@ -116,18 +160,17 @@ fn refusal(interface: &Interface, mode: XdpMode, identity: &Identity, error: &io
         (_, Some(libc::EPERM)) => Error::new(Kind::NotPermitted, format!("{name}: not permitted to attach"))
             .because("CAP_NET_ADMIN is missing in the network namespace of the interface"),
         (_, Some(libc::ENODEV)) => Error::new(Kind::NotThere, format!("{name}: the interface has just gone")),
-        (XdpMode::Native, _) if one_buffer && *mtu > MTU_OF_ONE_BUFFER => refused
-            .because(format!(
-                "MTU {mtu} needs multi-buffer support, which this kernel ({}) lacks",
-                kernel_version()
-            ))
-            .remedy(format!("Lower the MTU to {MTU_OF_ONE_BUFFER} or {generic}.")),
+        (XdpMode::Native, _) if one_buffer && *mtu > MTU_OF_ONE_BUFFER => {
+            let obstacle = Obstacle::OneBuffer { mtu: *mtu };
+            refused.because(obstacle.why()).remedy(format!("{} or {generic}.", obstacle.remedy(name)))
+        }
         (XdpMode::Native, Some(libc::EOPNOTSUPP)) if kind.is_some() => {
             refused.because("devices of this kind have none").remedy(format!("{}.", sentence(generic)))
         }
-        (XdpMode::Native, Some(libc::EOPNOTSUPP)) => refused
-            .because("the driver has none, or has it switched off while large receive offload is on")
-            .remedy(format!("Try: ethtool -K {name} lro off. Or {generic}.")),
+        (XdpMode::Native, Some(libc::EOPNOTSUPP)) => {
+            let obstacle = Obstacle::LargeReceiveOffload;
+            refused.because(obstacle.why()).remedy(format!("{}. Or {generic}.", obstacle.remedy(name)))
+        }
         (XdpMode::Native, Some(libc::EINVAL | libc::ERANGE)) => refused
             .because(format!("the driver does not take it as the interface is set up (MTU {mtu})"))
             .remedy(format!(
@@ -138,11 +181,17 @@ fn refusal(interface: &Interface, mode: XdpMode, identity: &Identity, error: &io
                 "Make the pair with as many of both (ip link add ... numrxqueues N), or {generic}."
             ))
         }
-        (XdpMode::Native, Some(libc::ENOMEM | libc::ENOSPC)) => refused
-            .because("the driver wants more transmit queues than there are")
-            .remedy(format!("Try fewer channels: ethtool -L {name} combined N. Or {generic}.")),
+        (XdpMode::Native, Some(libc::ENOMEM | libc::ENOSPC)) => {
+            let obstacle = Obstacle::Channels;
+            refused.because(obstacle.why()).remedy(format!("{}. Or {generic}.", obstacle.remedy(name)))
+        }
         _ => refused.because(error).remedy("The kernel log (dmesg) may say more."),
     }
+}
+
+/// Fails, saying why, where an interface would be guarded and open.
+pub fn require_guardable(interface: &Interface) -> Result<()> {
+    link_type(interface).map(drop)
 }
 
 /// With a capital letter.

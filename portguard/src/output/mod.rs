@@ -1,6 +1,7 @@
 //! Values -> text, JSON, CSV; pure.
 
 pub mod calls;
+pub mod doctor;
 pub mod error;
 pub mod explain;
 pub mod lists;

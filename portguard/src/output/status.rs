@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+pub use crate::allowlist::OnDisk as File;
+
 /// The document of `status --json`. Fields may be added; none is renamed or removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Document {
@@ -63,21 +65,6 @@ pub struct Allowlist {
     pub origin: &'static str,
     /// What the file holds now.
     pub file: File,
-}
-
-/// What the file of a list holds, compared with the list in force.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(tag = "state", rename_all = "snake_case")]
-pub enum File {
-    /// The list in force.
-    Unchanged,
-    /// Another list, which is valid.
-    Changed,
-    /// Something that is no list, or nothing: it is not there, or cannot be read.
-    Broken {
-        /// Why.
-        problem: String,
-    },
 }
 
 /// A program in the kernel.

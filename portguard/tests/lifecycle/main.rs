@@ -7,6 +7,7 @@ mod attach_points;
 mod bpffs;
 mod damage;
 mod detach;
+mod doctor;
 mod errors;
 mod explain;
 mod flood;

@@ -1,0 +1,52 @@
+//! What the file of a list holds by now, compared with the list in force.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::{Allowlist, MAX_FILE_SIZE, Sha256Sum, printable};
+
+/// What the file holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum OnDisk {
+    /// The list in force.
+    Unchanged,
+    /// Another list, which is valid.
+    Changed,
+    /// Something that is no list, or nothing: it is not there, or cannot be read.
+    Broken {
+        /// Why.
+        problem: String,
+    },
+}
+
+impl OnDisk {
+    /// What a file holds now, if the list in force was read from it with that hash.
+    pub fn of(path: &Path, sha256: Sha256Sum) -> Self {
+        if holds(path, sha256) {
+            return Self::Unchanged;
+        }
+        match Allowlist::load(path) {
+            Ok(checked) if checked.allowlist.sha256() == sha256 => Self::Unchanged,
+            Ok(_) => Self::Changed,
+            // Such as one that others may write: it would not be loaded again, whatever it holds.
+            Err(invalid) => {
+                let first = invalid.errors.iter().next();
+                let problem = first.map_or_else(String::new, |problem| {
+                    let line = problem.place.as_ref().map(|place| format!("line {}: ", place.line));
+                    printable(&format!("{}{}", line.unwrap_or_default(), problem.message))
+                });
+                Self::Broken { problem }
+            }
+        }
+    }
+}
+
+/// Whether a file holds what it did, and only its owner may write it: spares the validation of a long list.
+fn holds(path: &Path, sha256: Sha256Sum) -> bool {
+    let fine = |file: fs::Metadata| file.is_file() && file.len() <= MAX_FILE_SIZE && file.mode() & 0o022 == 0;
+    fs::metadata(path).is_ok_and(fine) && fs::read(path).is_ok_and(|bytes| Sha256Sum::of(&bytes) == sha256)
+}

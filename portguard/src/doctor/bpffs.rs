@@ -1,0 +1,102 @@
+//! Where guards are kept: whether what is pinned there lasts.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+
+use nix::sys::statvfs::{FsFlags, statvfs};
+
+use super::Finding;
+use crate::error::{Error, Kind};
+use crate::guard::{self, BPFFS, Home};
+
+const MOUNT: &str = "bpffs.mount";
+const LASTS: &str = "bpffs.lasts";
+
+/// What is at the place.
+#[derive(Debug)]
+enum Place {
+    Mounted { read_only: bool },
+    Nothing,
+    Unusable(Error),
+}
+
+pub(super) fn examine() -> Vec<Finding> {
+    let place = match Home::find().and_then(|_| guard::is_bpffs_mounted()) {
+        Ok(true) => Place::Mounted {
+            read_only: statvfs(BPFFS).is_ok_and(|stat| stat.flags().contains(FsFlags::ST_RDONLY)),
+        },
+        Ok(false) => Place::Nothing,
+        Err(error) => Place::Unusable(error),
+    };
+    let mut findings = vec![judge(&place)];
+    if matches!(place, Place::Mounted { .. }) {
+        findings.extend(is_of_the_host().map(judge_mount));
+    }
+    findings
+}
+
+/// Whether the first process sees the same file system; `None`: that cannot be told.
+fn is_of_the_host() -> Option<bool> {
+    let device = |path: &str| Some(fs::metadata(path).ok()?.dev());
+    Some(device(&format!("/proc/1/root{BPFFS}"))? == device(BPFFS)?)
+}
+
+fn judge(place: &Place) -> Finding {
+    match place {
+        Place::Mounted { read_only: false } => {
+            Finding::ok(MOUNT, format!("the BPF file system is at {BPFFS}"))
+        }
+        Place::Mounted { read_only: true } => Finding::failure(
+            MOUNT,
+            format!("{BPFFS} is read-only: no guard can be kept there"),
+            format!("mount -o remount,rw {BPFFS}; for a systemd unit: ReadWritePaths={BPFFS}"),
+        ),
+        Place::Nothing => Finding::warning(
+            MOUNT,
+            format!("no BPF file system is mounted at {BPFFS}"),
+            format!("`portguard attach` mounts it; or: mount -t bpf bpf {BPFFS}"),
+        ),
+        Place::Unusable(error) if error.kind() == Kind::NotPermitted => Finding::warning(
+            MOUNT,
+            format!("{BPFFS} could not be looked at: not permitted"),
+            "Run portguard as root.",
+        ),
+        Place::Unusable(error) => {
+            let why = error.why().map(|why| format!(": {why}")).unwrap_or_default();
+            Finding::failure(
+                MOUNT,
+                format!("{}{why}", error.what()),
+                error.advice().unwrap_or("See `portguard status`."),
+            )
+        }
+    }
+}
+
+fn judge_mount(is_of_the_host: bool) -> Finding {
+    if is_of_the_host {
+        Finding::ok(LASTS, "it is that of the first process, so guards stay until the reboot")
+    } else {
+        Finding::warning(
+            LASTS,
+            format!("{BPFFS} is another one than that of the first process: guards go when this mount does"),
+            "Enter network namespaces with: nsenter --net=/run/netns/NAME; give containers the /sys/fs/bpf of the host.",
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Status;
+
+    #[test]
+    fn a_place_is_judged_by_what_can_be_kept_there() {
+        let status = |place| judge(&place).status;
+        assert_eq!(status(Place::Mounted { read_only: false }), Status::Ok);
+        assert_eq!(status(Place::Mounted { read_only: true }), Status::Failure);
+        assert_eq!(status(Place::Nothing), Status::Warning);
+        assert_eq!(status(Place::Unusable(Error::new(Kind::NotPermitted, "no"))), Status::Warning);
+        assert_eq!(status(Place::Unusable(Error::failed("own mounts"))), Status::Failure);
+        assert_eq!([true, false].map(|same| judge_mount(same).status), [Status::Ok, Status::Warning]);
+    }
+}

@@ -1,0 +1,161 @@
+//! Which interfaces no guard covers: `docs/attach-points.md` says what does.
+
+use super::Finding;
+use super::guards::{Guarded, Guards};
+use crate::guard;
+use crate::interface::{Address, Interface};
+
+const ID: &str = "coverage";
+/// Devices sit on one another, but not endlessly.
+const DEEPEST: u32 = 8;
+
+/// Is there a guard on an interface?
+type On<'a> = &'a dyn Fn(&Interface) -> Guarded;
+
+/// `exposed`: somebody listens on port 111, for others than this host.
+pub(super) fn examine(
+    all: &[Interface],
+    addresses: &[Address],
+    guards: &Guards,
+    exposed: bool,
+) -> Vec<Finding> {
+    judge(all, addresses, &|interface| guards.on(interface), exposed)
+}
+
+fn judge(all: &[Interface], addresses: &[Address], on: On<'_>, exposed: bool) -> Vec<Finding> {
+    // Packets for this host come in on interfaces that are up and have addresses; others only hand packets on.
+    let has_address = |it: &Interface| addresses.iter().any(|address| address.interface.index == it.index);
+    let outside = all.iter().filter(|it| !it.loopback && it.up && has_address(it));
+    let findings: Vec<Finding> = outside.map(|it| judge_one(it, all, on, exposed).about(&it.name)).collect();
+    if findings.is_empty() {
+        return vec![Finding::ok(
+            ID,
+            "no interface but the loopback has an address: nobody can reach this host",
+        )];
+    }
+    findings
+}
+
+fn judge_one(interface: &Interface, all: &[Interface], on: On<'_>, exposed: bool) -> Finding {
+    let name = &interface.name;
+    match covered(interface, all, on, DEEPEST) {
+        Guarded::Yes if on(interface) == Guarded::Yes => return Finding::ok(ID, "guarded"),
+        Guarded::Yes => return Finding::ok(ID, "guarded by what it sits on"),
+        Guarded::Unknown => {
+            let found =
+                "an XDP program is on it, or on what it sits on; whether that is a guard could not be seen";
+            return Finding::warning(ID, found, "See above why guards could not be seen.");
+        }
+        Guarded::No => {}
+    }
+    if interface.kind.as_deref() == Some("dummy") {
+        return Finding::ok(ID, "no packet comes in on it (dummy)");
+    }
+    let refusal = guard::require_guardable(interface).err();
+    let (why, remedy) = match &refusal {
+        None => (String::new(), format!("portguard attach {name}")),
+        Some(error) => (
+            format!(", and cannot be: {}", error.what().trim_start_matches(&format!("{name}: "))),
+            error.advice().unwrap_or("Guard port 111 by other means (nft).").to_owned(),
+        ),
+    };
+    match exposed {
+        true => Finding::failure(
+            ID,
+            format!("not guarded{why}: port 111 is open to all who can reach it"),
+            remedy,
+        ),
+        false => Finding::warning(ID, format!("not guarded{why}; nobody listens on port 111 now"), remedy),
+    }
+}
+
+/// Whether all that comes in on an interface has met a guard.
+fn covered(interface: &Interface, all: &[Interface], on: On<'_>, depth: u32) -> Guarded {
+    let own = on(interface);
+    if own != Guarded::No || depth == 0 {
+        return own;
+    }
+    let below: Vec<&Interface> = match interface.kind.as_deref() {
+        Some("vlan" | "macvlan") => all.iter().filter(|it| Some(it.index) == interface.lower).collect(),
+        Some("bridge" | "bond" | "team" | "vrf") => {
+            all.iter().filter(|it| it.controller == Some(interface.index)).collect()
+        }
+        _ => Vec::new(),
+    };
+    let below: Vec<Guarded> = below.into_iter().map(|it| covered(it, all, on, depth - 1)).collect();
+    match &below[..] {
+        [] => Guarded::No,
+        below if below.contains(&Guarded::No) => Guarded::No,
+        below if below.contains(&Guarded::Unknown) => Guarded::Unknown,
+        _ => Guarded::Yes,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Status;
+
+    /// `ARPHRD_ETHER`, `ARPHRD_IPGRE`.
+    const ETHER: u16 = 1;
+    const GRE: u16 = 778;
+
+    fn interface(index: u32, kind: Option<&str>, controller: Option<u32>, lower: Option<u32>) -> Interface {
+        Interface {
+            index,
+            name: format!("if{index}"),
+            mtu: 1500,
+            hardware_type: ETHER,
+            kind: kind.map(str::to_owned),
+            loopback: false,
+            up: true,
+            controller,
+            lower,
+            packet_information: false,
+            alternative_names: vec![],
+            xdp: vec![],
+        }
+    }
+
+    /// What is said of the last interface, which has an address, if some are guarded.
+    fn said(all: &[Interface], guarded: &[u32], exposed: bool) -> (Status, String) {
+        let last = all.last().unwrap().clone();
+        let addresses = [Address { address: "192.0.2.1".parse().unwrap(), interface: last }];
+        let on = |it: &Interface| if guarded.contains(&it.index) { Guarded::Yes } else { Guarded::No };
+        let [finding] = judge(all, &addresses, &on, exposed).try_into().unwrap();
+        (finding.status, finding.found)
+    }
+
+    #[test]
+    fn a_guard_covers_what_sits_on_its_interface() {
+        let card = |index, controller| interface(index, None, controller, None);
+        let vlan = [card(2, None), interface(3, Some("vlan"), None, Some(2))];
+        assert_eq!(said(&vlan, &[3], true), (Status::Ok, "guarded".into()));
+        assert_eq!(said(&vlan, &[2], true), (Status::Ok, "guarded by what it sits on".into()));
+        assert_eq!(said(&vlan, &[], true).0, Status::Failure);
+        assert_eq!(said(&vlan, &[], false).0, Status::Warning);
+        let bridge = [card(2, Some(4)), card(3, Some(4)), interface(4, Some("bridge"), None, None)];
+        assert_eq!(said(&bridge, &[2, 3], true).0, Status::Ok);
+        assert_eq!(said(&bridge, &[2], true).0, Status::Failure, "what comes in on the other port");
+        // A cable ends at its other end, and a tunnel's packets are still wrapped on what carries them.
+        for kind in ["veth", "gre", "vxlan"] {
+            let pair = [card(2, None), interface(3, Some(kind), None, Some(2))];
+            assert_eq!(said(&pair, &[2], true).0, Status::Failure, "{kind}");
+        }
+        // Each sits on the other.
+        let loop_ = [interface(2, Some("vlan"), None, Some(3)), interface(3, Some("vlan"), None, Some(2))];
+        assert_eq!(said(&loop_, &[], true).0, Status::Failure);
+    }
+
+    #[test]
+    fn what_cannot_be_guarded_is_named() {
+        let gre = Interface { hardware_type: GRE, ..interface(2, Some("gre"), None, None) };
+        let (status, found) = said(&[gre], &[], true);
+        assert_eq!(status, Status::Failure);
+        assert!(found.contains("link type 778 (gre)"), "{found}");
+        let dummy = interface(2, Some("dummy"), None, None);
+        assert_eq!(said(&[dummy], &[], true).0, Status::Ok);
+        let down = Interface { up: false, ..interface(2, None, None, None) };
+        assert_eq!(said(&[down], &[], true).0, Status::Ok);
+    }
+}

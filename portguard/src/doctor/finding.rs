@@ -1,0 +1,53 @@
+//! What a check has found.
+
+use serde::Serialize;
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// As it should be.
+    Ok,
+    /// The guard works, but not as well as it could; or something could not be seen.
+    Warning,
+    /// The port is open, or a guard cannot be put on.
+    Failure,
+}
+
+/// The result of a check.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// The name of the check. None is renamed.
+    pub id: &'static str,
+    /// What was looked at, if there may be several: an interface, or a service.
+    pub subject: Option<String>,
+    /// How bad it is.
+    pub status: Status,
+    /// What was found.
+    pub found: String,
+    /// What to do about it; nothing, if all is well.
+    pub remedy: Option<String>,
+}
+
+impl Finding {
+    /// All is well.
+    pub fn ok(id: &'static str, found: impl Into<String>) -> Self {
+        Self { id, subject: None, status: Status::Ok, found: found.into(), remedy: None }
+    }
+
+    /// Something could be better.
+    pub fn warning(id: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { status: Status::Warning, remedy: Some(remedy.into()), ..Self::ok(id, found) }
+    }
+
+    /// Something is wrong.
+    pub fn failure(id: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { status: Status::Failure, remedy: Some(remedy.into()), ..Self::ok(id, found) }
+    }
+
+    /// Says what it is about.
+    #[must_use]
+    pub fn about(self, subject: impl Into<String>) -> Self {
+        Self { subject: Some(subject.into()), ..self }
+    }
+}

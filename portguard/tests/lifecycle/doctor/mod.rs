@@ -1,0 +1,357 @@
+//! `portguard doctor`: on a host that is well, one thing is made wrong, and it names that and nothing else.
+
+mod document;
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
+
+use nix::mount::{MsFlags, mount};
+use xtask::lab::{End, Namespace, RpcServices, Veth, run};
+
+use self::document::{Document, Finding};
+use crate::support::{Bench, IFACE, Machine, Output, Portguard, Tun};
+
+/// A host whose two interfaces lead outside, and are guarded.
+struct Patient {
+    bench: Bench,
+    list: String,
+    _outside: Namespace,
+}
+
+impl Patient {
+    fn new() -> Self {
+        let bench = Bench::bare();
+        let outside = Namespace::new("outside").expect("a namespace");
+        for (interface, prefix) in [(IFACE, "192.0.2.1/24"), ("eth1", "198.51.100.1/24")] {
+            let near = End::new(&bench.namespace, interface).address(prefix);
+            Veth::new().connect(&near, &End::new(&outside, interface)).expect("a cable");
+        }
+        let patient = Self { list: bench.list(), bench, _outside: outside };
+        patient.set("ipv4", "all", "rp_filter", 1);
+        patient.portguard().ok(&["attach", IFACE, "eth1", "--allowlist", &patient.list]);
+        patient
+    }
+
+    fn portguard(&self) -> Portguard<'_> {
+        self.bench.portguard()
+    }
+
+    fn examine(&self) -> Document {
+        Document::of(&self.portguard().run(&["doctor", "--json"]))
+    }
+
+    /// Examines as the first process of a machine, whose mounts are there to stay; or as what that starts.
+    fn examine_in_container(&self, command: &[&str]) -> Document {
+        let mut unshare = self.bench.machine.command(&self.bench.namespace, "unshare");
+        unshare.args(["--pid", "--fork", "--mount-proc"]).args(command);
+        Document::of(&Output::of(unshare.args(["doctor", "--json"])))
+    }
+
+    fn ip(&self, lines: &str) {
+        self.bench.namespace.ip(lines).expect("ip");
+    }
+
+    fn set(&self, family: &str, scope: &str, name: &str, value: u32) {
+        let path = format!("/proc/sys/net/{family}/conf/{scope}/{name}");
+        self.bench
+            .namespace
+            .run(|| fs::write(&path, value.to_string()))
+            .unwrap_or_else(|error| panic!("{path}: {error}"));
+    }
+
+    /// Detaches a link behind portguard's back.
+    fn detach_link(&self, interface: &str) {
+        let pin = self.portguard().status_of(interface).pinned;
+        let mut bpftool = Command::new("bpftool");
+        bpftool.args(["link", "detach", "pinned", &pin]);
+        run(self.bench.machine.mounts().enter(&mut bpftool)).expect("bpftool");
+    }
+}
+
+/// A problem: its check, its subject, how bad it is, and words that must be in what is found or in the remedy.
+type Problem = (&'static str, &'static str, &'static str, &'static [&'static str]);
+
+#[track_caller]
+fn assert_new(before: &Document, after: &Document, expected: &[Problem]) {
+    let known = before.problems();
+    let new: Vec<Finding> = after.problems().into_iter().filter(|problem| !known.contains(problem)).collect();
+    let names: Vec<(&str, &str, &str)> =
+        new.iter().map(|it| (&*it.id, it.subject.as_deref().unwrap_or_default(), &*it.status)).collect();
+    let wanted: Vec<(&str, &str, &str)> =
+        expected.iter().map(|(id, of, status, _)| (*id, *of, *status)).collect();
+    assert_eq!(names, wanted, "{new:#?}");
+    for (finding, (.., words)) in new.iter().zip(expected) {
+        let told = format!("{} {}", finding.found, finding.remedy.as_deref().unwrap_or_default());
+        for word in *words {
+            assert!(told.contains(word), "{word}: {told}");
+        }
+    }
+}
+
+/// One thing goes wrong.
+type Harm = fn(&Patient);
+
+const HARMS: &[(&str, Harm, &[Problem])] = &[
+    (
+        "the link of a guard is detached",
+        |patient| patient.detach_link(IFACE),
+        &[
+            ("guard.gone", IFACE, "failure", &["somebody has detached it", "portguard attach eth0"]),
+            ("coverage", IFACE, "warning", &["not guarded", "nobody listens on port 111 now"]),
+        ],
+    ),
+    (
+        "an interface goes, and its guard with it",
+        |patient| patient.ip("link del eth1"),
+        &[("guard.gone", "", "warning", &["had a guard, and is gone", "portguard run"])],
+    ),
+    (
+        "a guard is taken off",
+        |patient| drop(patient.portguard().ok(&["detach", "eth1"])),
+        &[("coverage", "eth1", "warning", &["not guarded", "portguard attach eth1"])],
+    ),
+    (
+        "an interface comes that cannot be guarded",
+        |patient| {
+            // What it is, is decided by the link type: 778 is GRE's. It stays without its owner.
+            patient.ip("tuntap add dev tun0 mode tun");
+            Tun::new(&patient.bench.namespace).set_link_type(778);
+            patient.ip("link set tun0 up\naddr add 203.0.113.1/24 dev tun0");
+        },
+        &[("coverage", "tun0", "warning", &["link type 778 (tun)", "nft"])],
+    ),
+    (
+        "a guard only looks on",
+        |patient| drop(patient.portguard().ok(&["attach", IFACE, "--audit", "--allowlist", &patient.list])),
+        &[("guard", IFACE, "warning", &["audit only", "portguard attach eth0"])],
+    ),
+    (
+        "the list is changed",
+        |patient| drop(patient.bench.lists.write("allowlist.yaml", ["192.0.2.0/24", "198.51.100.0/24"])),
+        &[
+            ("guard.list", IFACE, "warning", &["has changed since", "portguard reload eth0"]),
+            ("guard.list", "eth1", "warning", &["has changed since", "portguard reload eth1"]),
+        ],
+    ),
+    (
+        "the list is broken",
+        |patient| drop(patient.bench.lists.write("allowlist.yaml", ["192.0.2.1/24"])),
+        &[
+            ("guard.list", IFACE, "failure", &["host bits set", "portguard check "]),
+            ("guard.list", "eth1", "failure", &["host bits set", "portguard check "]),
+        ],
+    ),
+    (
+        "sources are filtered loosely",
+        |patient| patient.set("ipv4", "all", "rp_filter", 2),
+        &[
+            ("rp_filter", IFACE, "warning", &["2: who forges a source", "eth0.rp_filter=1"]),
+            ("rp_filter", "eth1", "warning", &["2: who forges a source", "eth1.rp_filter=1"]),
+        ],
+    ),
+    (
+        "segment routing is on",
+        |patient| {
+            // One alone has no effect.
+            patient.set("ipv6", "all", "seg6_enabled", 1);
+            patient.set("ipv6", IFACE, "seg6_enabled", 1);
+        },
+        &[(
+            "segment_routing",
+            IFACE,
+            "failure",
+            &["seg6_enabled", "sysctl -w net.ipv6.conf.eth0.seg6_enabled=0"],
+        )],
+    ),
+    (
+        "a tun device has packet information",
+        |patient| {
+            patient.ip("tuntap add dev tun0 mode tun pi\nlink set tun0 up");
+        },
+        &[("packet_information", "tun0", "warning", &["IFF_NO_PI"])],
+    ),
+    (
+        "nothing can be kept any more",
+        |patient| {
+            let read_only = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+            let remount = || Ok(mount(Some("bpf"), "/sys/fs/bpf", Some("bpf"), read_only, None::<&str>)?);
+            patient.bench.machine.mounts().run(remount).expect("remounting");
+        },
+        &[
+            ("bpffs.mount", "", "failure", &["read-only", "remount,rw"]),
+            ("guards", "", "warning", &["could not be seen", "/sys/fs/bpf/portguard/"]),
+            ("coverage", IFACE, "warning", &["could not be seen"]),
+            ("coverage", "eth1", "warning", &["could not be seen"]),
+        ],
+    ),
+];
+
+#[test]
+fn each_harm_is_named_and_nothing_else() {
+    for (what, harm, expected) in HARMS {
+        eprintln!("{what}");
+        let patient = Patient::new();
+        let before = patient.examine();
+        harm(&patient);
+        assert_new(&before, &patient.examine(), expected);
+    }
+}
+
+#[test]
+fn a_host_that_is_well_is_told_so() {
+    let patient = Patient::new();
+    let document = patient.examine_in_container(&[Portguard::BINARY]);
+    // What kernel the tests run on is not theirs to choose, nor whether its configuration is to be seen.
+    let problems: Vec<Finding> =
+        document.problems().into_iter().filter(|it| !it.id.starts_with("kernel.")).collect();
+    assert_eq!(problems, []);
+    assert!(document.findings.iter().all(|finding| finding.status != "failure"), "{document:?}");
+    let found = |id, subject| &*document.finding(id, Some(subject)).found;
+    for interface in [IFACE, "eth1"] {
+        assert_eq!(found("guard", interface), "enforcing, native mode");
+        assert_eq!(found("coverage", interface), "guarded");
+        assert_eq!(found("native", interface), "the guard runs in the driver (driver veth)");
+        assert_eq!(found("ipv6", interface), "IPv6 is on");
+    }
+    assert_eq!(document.finding("rpcbind.running", None).found, "nobody listens on port 111");
+
+    assert_eq!(document.finding("bpffs.lasts", None).status, "ok");
+
+    // It works the same, and is no evil.
+    let before = patient.examine();
+    patient.set("ipv6", IFACE, "disable_ipv6", 1);
+    let after = patient.examine();
+    assert_new(&before, &after, &[]);
+    assert!(after.finding("ipv6", Some(IFACE)).found.contains("off"));
+}
+
+#[test]
+fn an_rpcbind_without_a_guard_is_a_failure_and_one_that_nobody_needs_is_to_go() {
+    let patient = Patient::new();
+    let before = patient.examine();
+    let _rpcbind = RpcServices::start(&patient.bench.namespace).expect("rpcbind");
+    let unneeded: Problem =
+        ("rpcbind.needed", "", "warning", &["no service is registered", "Switch it off: "]);
+    let guarded = patient.examine();
+    assert_new(&before, &guarded, &[unneeded]);
+    let running = &guarded.finding("rpcbind.running", None).found;
+    for socket in ["rpcbind (process ", "UDP 0.0.0.0:111", "UDP [::]:111", "TCP 0.0.0.0:111", "TCP [::]:111"]
+    {
+        assert!(running.contains(socket), "{running}");
+    }
+    patient.portguard().ok(&["detach", "eth1"]);
+    let open: Problem =
+        ("coverage", "eth1", "failure", &["port 111 is open to all", "portguard attach eth1"]);
+    let after = patient.examine();
+    assert_new(&before, &after, &[open, unneeded]);
+    // Without rights, the same is seen, as far as it can be.
+    let binary = patient.bench.lists.path("portguard");
+    fs::copy(Portguard::BINARY, &binary).expect("a copy that others can reach");
+    fs::set_permissions(&binary, Permissions::from_mode(0o755)).expect("chmod");
+    let mut command = patient.bench.machine.command(&patient.bench.namespace, "setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]).arg(&binary);
+    let blind = Document::of(&Output::of(command.args(["doctor", "--json"])));
+    assert!(
+        blind.finding("capabilities", None).found.contains("CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON missing")
+    );
+    let status = |id, subject| &*blind.finding(id, subject).status;
+    assert_eq!(status("guards", None), "warning");
+    assert_eq!(status("coverage", Some(IFACE)), "warning", "it has a program, and whose is not seen");
+    assert_eq!(status("coverage", Some("eth1")), "failure");
+    assert_eq!(status("rpcbind.needed", None), "warning");
+    assert!(blind.finding("rpcbind.running", None).found.contains("who could not be seen"));
+}
+
+#[test]
+fn services_that_stay_open_beside_port_111_are_named_and_so_is_r() {
+    let patient = Patient::new();
+    let before = patient.examine();
+    let mut services = RpcServices::start_with(&patient.bench.namespace, &["-r"]).expect("rpcbind");
+    services.start_statd().expect("rpc.statd");
+    services.start_mountd("192.0.2.0/24").expect("rpc.mountd");
+    let after = patient.examine();
+    let open: &[&str] = &["stays open beside port 111", "UDP ", "TCP ", "/etc/nfs.conf"];
+    assert_new(
+        &before,
+        &after,
+        &[
+            ("rpcbind.remote_calls", "", "warning", &["-r", "has UDP ", "/etc/default/rpcbind"]),
+            ("service", "mountd (100005)", "warning", open),
+            ("service", "status (100024)", "warning", open),
+        ],
+    );
+    assert_eq!(after.finding("rpcbind.needed", None).found, "registered: mountd (100005), status (100024)");
+    // The very ports that rpcbind tells of.
+    let ports = services.registrations().into_iter().filter(|it| it.program == 100_005).filter_map(|it| {
+        let mut bytes = it.address.rsplit('.').map(|byte| byte.parse::<u16>().unwrap());
+        let port = bytes.next()? + 256 * bytes.next()?;
+        Some(format!("{} {port}", it.netid.trim_end_matches('6').to_uppercase()))
+    });
+    let found = &after.finding("service", Some("mountd (100005)")).found;
+    for port in ports {
+        assert!(found.contains(&port), "{port}: {found}");
+    }
+}
+
+#[test]
+fn a_bpf_file_system_that_goes_with_its_mount_is_told() {
+    let patient = Patient::new();
+    // With a new one of its own, which the first process, the shell, does not have.
+    let script = format!(
+        "unshare --mount sh -c 'mount -t bpf bpf /sys/fs/bpf && exec {} \"$@\"' sh \"$@\"; exit $?",
+        Portguard::BINARY
+    );
+    let document = patient.examine_in_container(&["sh", "-c", &script, "sh"]);
+    let lasts = document.finding("bpffs.lasts", None);
+    assert_eq!(lasts.status, "warning");
+    assert!(lasts.found.contains("guards go when this mount does"), "{lasts:?}");
+    assert_eq!(
+        document.finding("coverage", Some(IFACE)).status,
+        "warning",
+        "that guard is not to be seen there"
+    );
+}
+
+#[test]
+fn where_no_guard_could_stay_or_be_put_on_is_told() {
+    let bench = Bench { machine: Machine::without_bpffs(), ..Bench::bare() };
+    // As `ip netns exec` does it.
+    let document = Document::of(&bench.portguard().run(&["doctor", "--json"]));
+    let bpffs = document.finding("bpffs.mount", None);
+    assert_eq!(bpffs.status, "failure");
+    assert!(
+        bpffs.found.contains("ip netns exec") && bpffs.remedy.as_ref().unwrap().contains("nsenter --net=")
+    );
+    // As a container does.
+    let mut command = bench.machine.command(&bench.namespace, "unshare");
+    let doctor = command.args(["--pid", "--fork", Portguard::BINARY, "doctor", "--json"]);
+    let document = Document::of(&Output::of(doctor));
+    let bpffs = document.finding("bpffs.mount", None);
+    assert_eq!(bpffs.status, "warning");
+    assert!(bpffs.remedy.as_ref().unwrap().contains("mount -t bpf bpf /sys/fs/bpf"));
+    assert_eq!(document.finding("coverage", None).status, "ok", "there is lo only");
+
+    let bench = Bench::bare();
+    let mut command = bench.machine.command(&bench.namespace, "setpriv");
+    command.args(["--bounding-set=-perfmon", "--", Portguard::BINARY, "doctor", "--json"]);
+    let document = Document::of(&Output::of(&mut command));
+    let capabilities = document.finding("capabilities", None);
+    assert_eq!(
+        (&*capabilities.status, &*capabilities.found),
+        ("failure", "not permitted: CAP_PERFMON missing")
+    );
+}
+
+#[test]
+fn the_eye_sees_what_programs_see() {
+    let patient = Patient::new();
+    patient.detach_link(IFACE);
+    let output = patient.portguard().run(&["doctor"]);
+    assert_eq!((output.code, &*output.stderr), (1, ""), "{output:?}");
+    for finding in patient.examine().findings {
+        assert!(output.stdout.contains(&finding.found), "{finding:?}: {output:?}");
+        assert!(finding.remedy.is_none_or(|remedy| output.stdout.contains(&remedy)), "{output:?}");
+    }
+    assert!(output.stdout.ends_with(", 1 failure\n"), "{output:?}");
+}
