@@ -2,6 +2,7 @@
 
 mod bench;
 mod document;
+mod fleet_test;
 mod fuzz;
 mod licences;
 mod lint;
@@ -52,6 +53,8 @@ enum Command {
     Soak(torture::SoakArgs),
     /// Start, reload, kill and stop the units by a real systemd, in a virtual machine; needs root
     SystemdTest,
+    /// Try what brings portguard to a fleet, with the real tools: Kubernetes' schemas, and Ansible to two hosts; needs root
+    FleetTest,
     /// Run portguard on the kernels of Debian's releases, in virtual machines, and write down what works on which
     VmTest(vm_test::Args),
 }
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
         Command::Torture(args) => torture::torture(&args),
         Command::Soak(args) => torture::soak(&args),
         Command::SystemdTest => systemd_test::run(),
+        Command::FleetTest => fleet_test::run(),
         Command::VmTest(args) => vm_test::run(&args),
     };
     match result {
