@@ -47,6 +47,8 @@ enum Command {
     Verify(verify::Args),
     /// Measure what portguard and its peers cost, and write docs/performance.md; needs root and BPF
     Bench(bench::Args),
+    /// Measure what a guard takes, by the size of its list and tables, and write docs/scaling.md; needs root and BPF
+    Scaling(bench::scaling::Args),
     /// Kill, starve and mislead portguard under traffic, and write docs/reliability.md; needs root and BPF
     Torture(torture::TortureArgs),
     /// Run the service under a flood for a long time, and write docs/reliability.md; needs root and BPF
@@ -68,6 +70,7 @@ fn main() -> ExitCode {
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Scaling(args) => bench::scaling::run(&args),
         Command::Torture(args) => torture::torture(&args),
         Command::Soak(args) => torture::soak(&args),
         Command::SystemdTest => systemd_test::run(),

@@ -92,7 +92,9 @@ impl Operator<'_> {
         command.arg("--inventory").arg(&inventory);
         command.arg(workspace().join("deploy/ansible/site.yml"));
         // The settings of who runs this are not to matter.
-        command.env("ANSIBLE_CONFIG", "/dev/null").env("ANSIBLE_HOME", self.folder.join("ansible"));
+        let settings = self.folder.join("ansible.cfg");
+        fs::write(&settings, "[defaults]\n")?;
+        command.env("ANSIBLE_CONFIG", settings).env("ANSIBLE_HOME", self.folder.join("ansible"));
         command.env("ANSIBLE_NOCOLOR", "1").env("LC_ALL", "C.UTF-8");
         let Completed { status, stdout, stderr, .. } = completed(&mut command)?;
         Ok(RollOut { succeeded: status.success(), said: stdout + &stderr })
