@@ -25,7 +25,7 @@ const SOURCES: [u64; 4] = [256, 4096, 16_384, 1_048_576];
 const LIST: Section = Section {
     key: "lists",
     title: "Memory, by the length of the list",
-    words: "With `--sources 256`. *Maps* is the memory of the kernel that is charged to the control group of `attach` when that has ended; *loader* is the most memory that `attach` had, which is free again when it ends; *time* is that of one `attach`, start to end. The lists are those of `cargo xtask bench`.",
+    words: "With `--sources 256`. *Maps* is the memory of the kernel that is charged to the control group of `attach` when that has ended (`bpftool map show` counts less); *at most* is the most that was charged to it at a time, with the memory of the loader and the files that it read; *time* is that of one `attach`, start to end. The lists are those of `cargo xtask bench`.",
     command: "cargo xtask scaling",
 };
 const TABLES: Section = Section {
@@ -49,7 +49,7 @@ pub(crate) struct Args {
 #[derive(Debug, Clone, Copy)]
 struct Taken {
     maps: u64,
-    loader: u64,
+    peak: u64,
     milliseconds: u128,
 }
 
@@ -70,30 +70,30 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 fn lists(portguard: &Path) -> Result<String> {
     let mut text =
-        "| prefixes | family | maps, KiB | loader, KiB | time, ms |\n|---:|---|---:|---:|---:|\n".to_owned();
+        "| prefixes | family | maps, KiB | at most, KiB | time, ms |\n|---:|---|---:|---:|---:|\n".to_owned();
     let mut formulas = String::new();
     for family in Family::ALL {
         let mut taken = Vec::new();
         for size in LISTS {
             let one = measure(portguard, &[List::generate(family, size)], SOURCES[0])?;
             eprintln!("  {family}, {size} prefixes: {one:?}");
-            let Taken { maps, loader, milliseconds } = one;
-            let [size, maps, loader] = [size as u64, maps / 1024, loader / 1024].map(grouped);
-            text += &format!("| {size} | {family} | {maps} | {loader} | {milliseconds} |\n");
+            let Taken { maps, peak, milliseconds } = one;
+            let [size, maps, peak] = [size as u64, maps / 1024, peak / 1024].map(grouped);
+            text += &format!("| {size} | {family} | {maps} | {peak} | {milliseconds} |\n");
             taken.push(one);
         }
         let (Some(short), Some(long)) = (taken.first(), taken.last()) else { continue };
         let (shortest, longest) = (LISTS[0] as u64, LISTS[LISTS.len() - 1] as u64);
         let each =
             |figure: fn(&Taken) -> u64| figure(long).saturating_sub(figure(short)) / (longest - shortest);
-        let (maps, loader) = (each(|taken| taken.maps), each(|taken| taken.loader));
+        let (maps, peak) = (each(|taken| taken.maps), each(|taken| taken.peak));
         formulas += &format!(
-            "- A prefix of {family} takes {maps} bytes of maps, and {loader} bytes of the loader. A million of them: \
-             {} MiB in force; while a reload has the old list and the new one, {} MiB of maps, and {} MiB of the \
-             loader beside.\n",
+            "- A prefix of {family} takes {maps} bytes while its list is in force, and {peak} bytes while it is loaded. A \
+             million of them: {} MiB in force; {} MiB while they are attached, and {} MiB while a reload puts as many in \
+             their place.\n",
             mebibytes(long.maps),
-            mebibytes(2 * long.maps),
-            mebibytes(long.loader),
+            mebibytes(long.peak),
+            mebibytes(long.maps + long.peak),
         );
     }
     Ok(format!("{text}\n{formulas}"))
@@ -137,11 +137,11 @@ fn measure(portguard: &Path, lists: &[List], sources: u64) -> Result<Taken> {
     let group = Group::new()?;
     group.enter(&mut attach)?;
     let took = timed::run(&mut attach);
-    let maps = group.memory();
+    let (maps, peak) = (group.memory(), group.peak());
     let detached = must(namespace.command(portguard).args(["detach", "--all"]));
     let took = took?;
     detached?;
-    Ok(Taken { maps: maps?, loader: took.memory, milliseconds: took.wall.as_millis() })
+    Ok(Taken { maps: maps?, peak: peak?, milliseconds: took.wall.as_millis() })
 }
 
 /// A memory control group, which the kernel charges maps to: all of them, with what they need beside their entries.
@@ -172,6 +172,13 @@ impl Group {
         // SAFETY: the hook runs between fork and exec and makes one system call: it neither allocates nor locks.
         unsafe { command.pre_exec(move || (&processes).write_all(b"0")) };
         Ok(())
+    }
+
+    /// The most memory that has been charged to it at a time, of processes, files and the kernel.
+    fn peak(&self) -> Result<u64> {
+        let name = if self.is_v1 { "memory.max_usage_in_bytes" } else { "memory.peak" };
+        let text = fs::read_to_string(self.folder.join(name)).context("Linux 5.19 or later is needed")?;
+        Ok(text.trim().parse()?)
     }
 
     /// The kernel's memory that is charged to it.
