@@ -25,7 +25,7 @@ const SOURCES: [u64; 4] = [256, 4096, 16_384, 1_048_576];
 const LIST: Section = Section {
     key: "lists",
     title: "Memory, by the length of the list",
-    words: "With `--sources 256`. *Maps* is the memory of the kernel that is charged to the control group of `attach` when that has ended (`bpftool map show` counts less); *at most* is the most that was charged to it at a time, with the memory of the loader and the files that it read; *time* is that of one `attach`, start to end. The lists are those of `cargo xtask bench`.",
+    words: "With `--sources 256`. *Maps* is the memory of the kernel that is charged to the control group of `attach` when that has ended (`bpftool map show` counts less); *at most* is the most that was charged to it at a time, with the memory of the loader and the files that it read. The lists are those of `cargo xtask bench`.",
     command: "cargo xtask scaling",
 };
 const TABLES: Section = Section {
@@ -50,7 +50,6 @@ pub(crate) struct Args {
 struct Taken {
     maps: u64,
     peak: u64,
-    milliseconds: u128,
 }
 
 /// Measures, and writes it down.
@@ -69,17 +68,16 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 fn lists(portguard: &Path) -> Result<String> {
-    let mut text =
-        "| prefixes | family | maps, KiB | at most, KiB | time, ms |\n|---:|---|---:|---:|---:|\n".to_owned();
+    let mut text = "| prefixes | family | maps, KiB | at most, KiB |\n|---:|---|---:|---:|\n".to_owned();
     let mut formulas = String::new();
     for family in Family::ALL {
         let mut taken = Vec::new();
         for size in LISTS {
             let one = measure(portguard, &[List::generate(family, size)], SOURCES[0])?;
             eprintln!("  {family}, {size} prefixes: {one:?}");
-            let Taken { maps, peak, milliseconds } = one;
+            let Taken { maps, peak } = one;
             let [size, maps, peak] = [size as u64, maps / 1024, peak / 1024].map(grouped);
-            text += &format!("| {size} | {family} | {maps} | {peak} | {milliseconds} |\n");
+            text += &format!("| {size} | {family} | {maps} | {peak} |\n");
             taken.push(one);
         }
         let (Some(short), Some(long)) = (taken.first(), taken.last()) else { continue };
@@ -139,9 +137,9 @@ fn measure(portguard: &Path, lists: &[List], sources: u64) -> Result<Taken> {
     let took = timed::run(&mut attach);
     let (maps, peak) = (group.memory(), group.peak());
     let detached = must(namespace.command(portguard).args(["detach", "--all"]));
-    let took = took?;
+    took?;
     detached?;
-    Ok(Taken { maps: maps?, peak: peak?, milliseconds: took.wall.as_millis() })
+    Ok(Taken { maps: maps?, peak: peak? })
 }
 
 /// A memory control group, which the kernel charges maps to: all of them, with what they need beside their entries.
