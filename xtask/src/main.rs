@@ -2,6 +2,7 @@
 
 mod bench;
 mod document;
+mod fleet_test;
 mod fuzz;
 mod licences;
 mod lint;
@@ -49,12 +50,16 @@ enum Command {
     Verify(verify::Args),
     /// Measure what portguard and its peers cost, and write docs/performance.md; needs root and BPF
     Bench(bench::Args),
+    /// Measure what a guard takes, by the size of its list and tables, and write docs/scaling.md; needs root and BPF
+    Scaling(bench::scaling::Args),
     /// Kill, starve and mislead portguard under traffic, and write docs/reliability.md; needs root and BPF
     Torture(torture::TortureArgs),
     /// Run the service under a flood for a long time, and write docs/reliability.md; needs root and BPF
     Soak(torture::SoakArgs),
     /// Start, reload, kill and stop the units by a real systemd, in a virtual machine; needs root
     SystemdTest,
+    /// Try what brings portguard to a fleet, with the real tools: Kubernetes' schemas, and Ansible to two hosts; needs root
+    FleetTest,
     /// Run portguard on the kernels of Debian's releases, in virtual machines, and write down what works on which
     VmTest(vm_test::Args),
 }
@@ -69,9 +74,11 @@ fn main() -> ExitCode {
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Scaling(args) => bench::scaling::run(&args),
         Command::Torture(args) => torture::torture(&args),
         Command::Soak(args) => torture::soak(&args),
         Command::SystemdTest => systemd_test::run(),
+        Command::FleetTest => fleet_test::run(),
         Command::VmTest(args) => vm_test::run(&args),
     };
     match result {

@@ -18,6 +18,7 @@ mod links;
 mod modes;
 mod names;
 mod parallel;
+mod pod;
 mod probe;
 mod reload;
 mod report;

@@ -18,6 +18,7 @@ mod peers;
 mod plot;
 mod programs;
 mod results;
+pub(crate) mod scaling;
 mod spread;
 mod table;
 mod test_run;

@@ -28,6 +28,8 @@ pub(crate) enum Purpose {
     Kernels,
     /// That, and to boot a whole Debian.
     Systemd,
+    /// Development, and to roll out to hosts with the operators' tools.
+    Fleet,
     /// Development, and to compare with peers.
     Bench,
 }
@@ -39,6 +41,7 @@ impl Purpose {
             Self::Development => (&[], &[]),
             Self::Kernels => (&KERNEL_TOOLS, &[]),
             Self::Systemd => (&KERNEL_TOOLS, &SYSTEMD_TOOLS),
+            Self::Fleet => (&SYSTEMD_TOOLS, &FLEET_TOOLS),
             Self::Bench => (&PEERS, &[]),
         };
         TOOLS.iter().chain(more).chain(even_more)
@@ -74,6 +77,22 @@ static SYSTEMD_TOOLS: [Tool; 1] = [Tool {
     why: "makes the machine that systemd is tried on",
     units: &[],
 }];
+
+/// What an operator of many hosts has, beside what comes from the registry of Python.
+static FLEET_TOOLS: [Tool; 2] = [
+    Tool {
+        package: "virtualenv",
+        programs: &["virtualenv"],
+        why: "keeps Ansible and the schemas of Kubernetes apart",
+        units: &[],
+    },
+    Tool {
+        package: "openssh-client",
+        programs: &["ssh", "ssh-keygen"],
+        why: "the way from Ansible to its hosts",
+        units: &[],
+    },
+];
 
 /// Everything from the distribution but the compilers.
 pub(super) static TOOLS: [Tool; 10] = [
@@ -250,7 +269,8 @@ mod tests {
 
     #[test]
     fn every_tool_can_be_recognised_and_says_what_it_is_for() {
-        for tool in Purpose::Systemd.tools().chain(Purpose::Bench.tools()) {
+        let purposes = [Purpose::Systemd, Purpose::Fleet, Purpose::Bench];
+        for tool in purposes.into_iter().flat_map(Purpose::tools) {
             assert!(!tool.programs.is_empty(), "{} would never be missing", tool.package);
             assert!(!tool.why.is_empty(), "{} is installed for no reason", tool.package);
         }

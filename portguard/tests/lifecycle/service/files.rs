@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Bench, IFACE, Service, Stage, Traffic};
+use crate::support::{Bench, ConfigMap, IFACE, Service, Stage, Traffic};
 
 /// A list of that many prefixes.
 fn list_of(prefixes: u8) -> String {
@@ -86,25 +86,12 @@ fn however_the_file_is_replaced_it_is_noticed() {
 #[test]
 fn a_configmap_is_followed_from_one_version_to_the_next() {
     let bench = Bench::new();
-    let root = bench.lists.path("config");
-    let version = |number: u8| {
-        let name = format!("..version_{number}");
-        fs::create_dir_all(root.join(&name)).expect("a directory");
-        write(&root.join(&name).join("allowlist.yaml"), &list_of(number));
-        // As the kubelet does (AtomicWriter): a link beside, renamed over.
-        symlink(&name, root.join("..data_tmp")).expect("a link");
-        fs::rename(root.join("..data_tmp"), root.join("..data")).expect("renaming");
-        if number > 1 {
-            fs::remove_dir_all(root.join(format!("..version_{}", number - 1))).expect("removing");
-        }
-    };
-    version(1);
-    symlink("..data/allowlist.yaml", root.join("allowlist.yaml")).expect("a link");
-    let path = root.join("allowlist.yaml");
+    let mut map = ConfigMap::new("allowlist.yaml", 0o644, &list_of(1));
+    let path = map.path();
     let path = path.to_str().expect("UTF-8");
     let service = Service::start(bench.portguard(), &[IFACE, "--allowlist", path]);
     for number in 2..=6 {
-        version(number);
+        map.publish(&list_of(number));
         expect(&bench, &service, number);
     }
 }

@@ -1,5 +1,6 @@
 //! What the cases share: hosts, the command line in one of them, its documents, and traffic that is counted.
 
+mod config_map;
 mod documents;
 mod lists;
 mod portguard;
@@ -11,6 +12,7 @@ mod tun;
 mod until;
 mod witness;
 
+pub(crate) use config_map::ConfigMap;
 pub(crate) use documents::{ByProcedure, Calls, Stats, Status, sum};
 pub(crate) use lists::Lists;
 pub(crate) use portguard::{Machine, Output, Portguard};

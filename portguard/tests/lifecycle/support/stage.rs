@@ -70,11 +70,16 @@ pub(crate) struct Stage {
 
 impl Stage {
     pub(crate) fn new() -> Self {
+        Self::on(Machine::new())
+    }
+
+    /// One whose hosts share that machine.
+    pub(crate) fn on(machine: Machine) -> Self {
         let switch = Switch::new(Veth::new()).expect("a switch");
         let host = |label: &str, addresses| switch.host(label, addresses).expect("a host");
         let (server, allowed, denied) =
             (host("server", &SERVER), host("allowed", &ALLOWED), host("denied", &DENIED));
-        Self { machine: Machine::new(), switch, server, allowed, denied, lists: Lists::new() }
+        Self { machine, switch, server, allowed, denied, lists: Lists::new() }
     }
 
     pub(crate) fn host(&self, role: Role) -> &Host {

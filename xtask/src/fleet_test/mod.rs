@@ -1,0 +1,127 @@
+//! `cargo xtask fleet-test`: the ways to bring portguard to many hosts, tried with the operators' own tools.
+//!
+//! - `deploy/kubernetes`: what kustomize makes of it, against the schemas of the API. (That the pod works is a test of
+//!   portguard's, `lifecycle/pod`.)
+//! - `deploy/ansible`: rolled out by Ansible over SSH, to two hosts with systemd and rpcbind of their own.
+
+mod host;
+mod kubernetes;
+mod operator;
+mod tools;
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use xtask::interrupt;
+use xtask::lab::{self, Host, Switch, Veth, rpc};
+
+use self::host::{Booted, Image};
+use self::operator::{Guard, Operator, RollOut};
+use self::tools::Tools;
+use crate::setup::{self, Purpose};
+use crate::{cargo, test, workspace};
+
+/// Where everything is made, below the root of the workspace.
+const FOLDER: &str = "target/fleet-test";
+/// How long rpcbind may take to answer; or must be silent.
+const ANSWER: Duration = Duration::from_secs(20);
+const SILENCE: Duration = Duration::from_secs(2);
+
+const DESK: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 100));
+const STRANGER: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 20));
+const HOSTS: [(&str, IpAddr); 2] =
+    [("one", IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))), ("two", IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2)))];
+
+/// Tries all of them.
+pub(crate) fn run() -> Result<()> {
+    setup::run_for(&setup::Args::default(), Purpose::Fleet)?;
+    test::require_preconditions()?;
+    interrupt::install().context("cannot handle Ctrl-C")?;
+    for leftover in lab::stale()? {
+        eprintln!("fleet-test: removing {}, which a killed run left behind", leftover.name());
+    }
+    let folder = workspace().join(FOLDER);
+    fs::create_dir_all(&folder)?;
+    let tools = Tools::install(&folder.join("tools"))?;
+    let objects = kubernetes::validate(&tools, &folder)?;
+    println!("Kubernetes: {objects} objects are as the schemas want them");
+    ensure!(
+        cargo().args(["build", "--locked", "--package=portguard"]).status()?.success(),
+        "it does not build"
+    );
+    let image = Image::make(&folder)?;
+    let switch = Switch::new(Veth::new())?;
+    let (desk, stranger) = (switch.host("desk", &[DESK])?, switch.host("stranger", &[STRANGER])?);
+    let mut hosts = HOSTS
+        .into_iter()
+        .map(|(name, address)| Booted::start(&image, &switch, name, address))
+        .collect::<Result<Vec<_>>>()?;
+    hosts.iter_mut().try_for_each(|host| host.wait_for(&desk))?;
+    let operator = Operator { tools: &tools, desk: &desk, key: image.key.clone(), folder };
+    roll_out(&operator, &hosts, &stranger)
+}
+
+/// Rolls out a first list, a changed one, a broken one, and an audit.
+fn roll_out(operator: &Operator<'_>, hosts: &[Booted], stranger: &Host) -> Result<()> {
+    let guards = || hosts.iter().map(|host| operator.guard(host)).collect::<Result<Vec<Guard>>>();
+    let services = || hosts.iter().map(|host| operator.service(host)).collect::<Result<Vec<String>>>();
+    for host in hosts {
+        ensure!(answers(host, stranger, ANSWER)?, "rpcbind of {} is not asked before", host.name);
+    }
+
+    let first = ["192.0.2.0/24"];
+    expect_changes(&operator.roll_out(hosts, &first, false)?, true)?;
+    for (host, guard) in hosts.iter().zip(guards()?) {
+        ensure!(guard.enforcing && guard.allowlist.prefixes_v4 == 1, "{}: {guard:?}", host.name);
+        ensure!(!answers(host, stranger, SILENCE)?, "{} answers who is not on the list", host.name);
+        ensure!(answers(host, operator.desk, ANSWER)?, "{} does not answer who is on the list", host.name);
+    }
+    println!("Ansible: two hosts are guarded");
+    expect_changes(&operator.roll_out(hosts, &first, false)?, false)?;
+    println!("Ansible: the same again changes nothing");
+
+    let (before, running) = (guards()?, services()?);
+    let changed = ["192.0.2.0/24", "198.51.100.0/24"];
+    expect_changes(&operator.roll_out(hosts, &changed, false)?, true)?;
+    let after = guards()?;
+    ensure!(services()? == running, "a changed list must not restart the services");
+    for ((host, before), after) in hosts.iter().zip(&before).zip(&after) {
+        ensure!(after.allowlist.prefixes_v4 == 2, "{}: {after:?}", host.name);
+        ensure!(after.generation > before.generation, "{}: {after:?}", host.name);
+        ensure!(after.attached_at == before.attached_at, "{} was attached again", host.name);
+        ensure!(answers(host, stranger, ANSWER)?, "{} does not answer who is on the list now", host.name);
+    }
+    println!("Ansible: a changed list is in force on both, by a reload");
+
+    let broken = operator.roll_out(hosts, &["192.0.2.0/24", "203.0.113.0/33"], false)?;
+    let recaps = broken.recaps()?;
+    ensure!(!broken.succeeded && broken.said.contains("203.0.113.0/33"), "{}", broken.said);
+    ensure!(recaps.get("one").is_some_and(|host| host.failed == 1), "{}", broken.said);
+    ensure!(!recaps.contains_key("two"), "it went on to the second host: {}", broken.said);
+    ensure!(guards()? == after && services()? == running, "the list in force must stay");
+    println!("Ansible: a broken list stops at the first host, and the old one stays in force on both");
+
+    expect_changes(&operator.roll_out(hosts, &first, true)?, true)?;
+    for (host, guard) in hosts.iter().zip(guards()?) {
+        ensure!(!guard.enforcing && guard.allowlist.prefixes_v4 == 1, "{}: {guard:?}", host.name);
+        ensure!(answers(host, stranger, ANSWER)?, "{} drops in audit mode", host.name);
+    }
+    println!("Ansible: both are in audit mode");
+    Ok(())
+}
+
+/// Fails unless a roll-out came to both hosts, and changed something on each, or nothing.
+fn expect_changes(done: &RollOut, something: bool) -> Result<()> {
+    let recaps = done.recaps().with_context(|| done.said.clone())?;
+    ensure!(done.succeeded && recaps.len() == HOSTS.len(), "the roll-out failed: {}", done.said);
+    ensure!(recaps.values().all(|host| host.failed == 0 && (host.changed > 0) == something), "{}", done.said);
+    Ok(())
+}
+
+/// Whether a host's rpcbind answers another host, over UDP.
+fn answers(host: &Booted, who: &Host, patience: Duration) -> Result<bool> {
+    let server = SocketAddr::new(host.address, rpc::PORT);
+    Ok(who.run(|| rpc::dump(server, patience))?.is_some())
+}

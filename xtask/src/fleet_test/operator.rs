@@ -1,0 +1,162 @@
+//! The operator of a fleet, who has Ansible, an inventory, and a key.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use xtask::lab::{Completed, Host, Outcome, run_within};
+
+use super::host::Booted;
+use super::tools::Tools;
+use crate::workspace;
+
+/// A roll-out to two hosts takes half a minute.
+const LIMIT: Duration = Duration::from_secs(15 * 60);
+/// Nobody is asked whether he knows a host that was made a moment ago.
+const SSH: [&str; 8] = [
+    "-o",
+    "StrictHostKeyChecking=no",
+    "-o",
+    "UserKnownHostsFile=/dev/null",
+    "-o",
+    "LogLevel=ERROR",
+    "-o",
+    "ControlMaster=no",
+];
+
+#[derive(Debug)]
+pub(super) struct Operator<'a> {
+    pub(super) tools: &'a Tools,
+    pub(super) desk: &'a Host,
+    pub(super) key: PathBuf,
+    pub(super) folder: PathBuf,
+}
+
+/// What a roll-out did on a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Recap {
+    pub(super) changed: u32,
+    pub(super) failed: u32,
+}
+
+/// How a roll-out ended.
+#[derive(Debug)]
+pub(super) struct RollOut {
+    pub(super) succeeded: bool,
+    pub(super) said: String,
+}
+
+impl RollOut {
+    /// What it did on each host that it came to.
+    pub(super) fn recaps(&self) -> Result<BTreeMap<String, Recap>> {
+        let (_, recap) = self.said.split_once("PLAY RECAP").context("it did not come to its end")?;
+        let hosts = recap.lines().filter_map(|line| line.split_once(" : "));
+        hosts.map(|(name, counts)| Ok((name.trim().to_owned(), parse(counts)?))).collect()
+    }
+}
+
+fn parse(counts: &str) -> Result<Recap> {
+    let count = |name: &str| -> Result<u32> {
+        let word = counts.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+        Ok(word.with_context(|| format!("no count of {name}: {counts}"))?.parse()?)
+    };
+    Ok(Recap { changed: count("changed")?, failed: count("failed")? + count("unreachable")? })
+}
+
+/// A guard, as far as it matters here; see `portguard status --json`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(super) struct Guard {
+    pub(super) enforcing: bool,
+    pub(super) generation: u64,
+    pub(super) attached_at: String,
+    pub(super) allowlist: List,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(super) struct List {
+    pub(super) sha256: String,
+    pub(super) prefixes_v4: u32,
+}
+
+impl Operator<'_> {
+    /// Rolls out a list, to enforce it or to see what it would do.
+    pub(super) fn roll_out(&self, hosts: &[Booted], allow: &[&str], audit: bool) -> Result<RollOut> {
+        let inventory = self.folder.join("inventory.json");
+        fs::write(&inventory, self.inventory(hosts, allow, audit).to_string())?;
+        let mut command = self.desk.command(self.tools.path("ansible-playbook"));
+        command.arg("--inventory").arg(&inventory);
+        command.arg(workspace().join("deploy/ansible/site.yml"));
+        // The settings of who runs this are not to matter.
+        let settings = self.folder.join("ansible.cfg");
+        fs::write(&settings, "[defaults]\n")?;
+        command.env("ANSIBLE_CONFIG", settings).env("ANSIBLE_HOME", self.folder.join("ansible"));
+        command.env("ANSIBLE_NOCOLOR", "1").env("LC_ALL", "C.UTF-8");
+        let Completed { status, stdout, stderr, .. } = completed(&mut command)?;
+        Ok(RollOut { succeeded: status.success(), said: stdout + &stderr })
+    }
+
+    fn inventory(&self, hosts: &[Booted], allow: &[&str], audit: bool) -> Value {
+        let entries: Vec<Value> = allow.iter().map(|prefix| json!({ "prefix": prefix })).collect();
+        let hosts: BTreeMap<&str, Value> =
+            hosts.iter().map(|host| (host.name, json!({ "ansible_host": host.address }))).collect();
+        json!({ "portguard": { "hosts": hosts, "vars": {
+            "ansible_user": "root",
+            "ansible_ssh_private_key_file": self.key,
+            "ansible_ssh_common_args": SSH.join(" "),
+            "ansible_python_interpreter": "/usr/bin/python3",
+            "portguard_binary": workspace().join("target/debug/portguard"),
+            "portguard_allow": entries,
+            "portguard_audit": audit,
+        } } })
+    }
+
+    /// Runs a command on a host. Returns what it printed.
+    pub(super) fn on(&self, host: &Booted, line: &str) -> Result<String> {
+        let mut command = self.desk.command("ssh");
+        command.args(SSH).arg("-i").arg(&self.key).arg(format!("root@{}", host.address)).arg(line);
+        let Completed { status, stdout, stderr, .. } = completed(&mut command)?;
+        ensure!(status.success(), "{line} failed on {}: {}", host.name, stderr.trim());
+        Ok(stdout)
+    }
+
+    /// The guard of a host.
+    pub(super) fn guard(&self, host: &Booted) -> Result<Guard> {
+        #[derive(Deserialize)]
+        struct Document {
+            interfaces: Vec<Guard>,
+        }
+        let text = self.on(host, "portguard status --json eth0")?;
+        let document: Document = serde_json::from_str(&text).with_context(|| format!("what is {text}?"))?;
+        document.interfaces.into_iter().next().with_context(|| format!("{} has no guard", host.name))
+    }
+
+    /// The process of a host's service.
+    pub(super) fn service(&self, host: &Booted) -> Result<String> {
+        self.on(host, "systemctl show --property=ActiveState,MainPID portguard@eth0")
+    }
+}
+
+fn completed(command: &mut Command) -> Result<Completed> {
+    match run_within(LIMIT, command)? {
+        Outcome::Completed(done) => Ok(done),
+        Outcome::TimedOut => bail!("{command:?} did not end within {LIMIT:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recap_tells_of_each_host_that_was_tried() {
+        let said = "TASK [x]\n\nPLAY RECAP ****\none  : ok=1    changed=2    unreachable=0    failed=1    skipped=0\n";
+        let recaps = RollOut { succeeded: false, said: said.to_owned() }.recaps().expect("a recap");
+        assert_eq!(recaps, BTreeMap::from([("one".to_owned(), Recap { changed: 2, failed: 1 })]));
+        RollOut { succeeded: false, said: String::new() }.recaps().expect_err("none");
+    }
+}
