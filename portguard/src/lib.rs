@@ -17,6 +17,7 @@ pub mod index;
 pub mod interface;
 pub mod knock;
 pub mod last_good;
+pub mod listen;
 pub mod output;
 pub mod rpcbind;
 pub mod service;

@@ -71,7 +71,7 @@ fn describe(guard: &Guard) -> Result<status::Guard> {
 }
 
 /// What the file of the list in force holds now.
-fn file(list: &ListInfo) -> status::File {
+pub(crate) fn file(list: &ListInfo) -> status::File {
     if holds(&list.path, list.sha256) {
         return status::File::Unchanged;
     }

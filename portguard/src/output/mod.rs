@@ -4,6 +4,7 @@ pub mod calls;
 pub mod error;
 pub mod explain;
 pub mod lists;
+pub mod metrics;
 pub mod progress;
 pub mod report;
 pub mod stats;

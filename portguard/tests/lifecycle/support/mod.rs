@@ -1,6 +1,7 @@
 //! What the cases share: hosts, the command line in one of them, its documents, and traffic that is counted.
 
 mod documents;
+mod http;
 mod lists;
 mod portguard;
 mod service;
@@ -12,6 +13,7 @@ mod until;
 mod witness;
 
 pub(crate) use documents::{ByProcedure, Calls, Stats, Status, sum};
+pub(crate) use http::{ask, connect, samples};
 pub(crate) use lists::Lists;
 pub(crate) use portguard::{Machine, Output, Portguard};
 pub(crate) use service::Service;
