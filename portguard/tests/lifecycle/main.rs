@@ -17,6 +17,7 @@ mod links;
 mod modes;
 mod names;
 mod parallel;
+mod prometheus;
 mod reload;
 mod report;
 mod service;
