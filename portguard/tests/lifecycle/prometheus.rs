@@ -28,7 +28,7 @@ fn deploy(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(file)
 }
 
-/// A Prometheus that looks twice a second, and whose rules do not wait.
+/// A Prometheus that looks once a second, and whose rules do not wait.
 struct Prometheus<'a> {
     namespace: &'a Namespace,
     process: Process,
@@ -48,7 +48,7 @@ impl<'a> Prometheus<'a> {
             .collect();
         fs::write(folder.path().join("rules.yml"), quick.join("\n")).expect("writing");
         let config = format!(
-            "global: {{scrape_interval: 500ms, scrape_timeout: 500ms, evaluation_interval: 500ms}}\n\
+            "global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 500ms}}\n\
              rule_files: [rules.yml]\n\
              scrape_configs:\n  - job_name: portguard\n    static_configs:\n      \
              - targets: ['{FIRST_INSTANCE}', '{SECOND_INSTANCE}']\n"

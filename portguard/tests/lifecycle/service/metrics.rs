@@ -145,6 +145,22 @@ fn they_are_what_stats_and_status_tell_and_only_ever_go_up() {
     assert!(refused.is_err(), "{refused:?}");
 }
 
+/// What promtool has to say about the names of metrics.
+fn promtool(page: &str) -> String {
+    let mut process = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("promtool: cargo xtask setup installs it");
+    process.stdin.take().expect("a pipe").write_all(page.as_bytes()).expect("writing");
+    let output = process.wait_with_output().expect("promtool");
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert_eq!(output.status.success(), said.is_empty(), "{said}");
+    said
+}
+
 #[test]
 fn the_formats_are_those_that_prometheus_reads_and_other_questions_have_answers() {
     let bench = Bench::new();
@@ -157,19 +173,14 @@ fn the_formats_are_those_that_prometheus_reads_and_other_questions_have_answers(
 
     let plain = ask("GET /metrics", "");
     assert!(plain.head.contains("content-type: text/plain; version=0.0.4"), "{}", plain.head);
-    let mut promtool = Command::new("promtool")
-        .args(["check", "metrics"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("promtool: cargo xtask setup installs it");
-    let mut stdin = promtool.stdin.take().expect("a pipe");
-    stdin.write_all(plain.body.as_bytes()).expect("writing");
-    drop(stdin);
-    let output = promtool.wait_with_output().expect("promtool");
-    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    assert!(output.status.success() && said.is_empty(), "{said}");
+    assert_eq!(promtool(&plain.body), "");
+    // It would not keep quiet about what is wrong.
+    let wrong = plain.body.replace("portguard_allowed_packets_total", "portguard_allowed_packets");
+    assert!(
+        promtool(&wrong).contains("counter metrics should have \"_total\" suffix"),
+        "{}",
+        promtool(&wrong)
+    );
 
     let accept = "Accept: application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5\r\n";
     let open = ask("GET /metrics", accept);
