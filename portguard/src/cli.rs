@@ -1,10 +1,12 @@
 //! The command line, as types: no logic here.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::knock::Protocol;
+use crate::listen;
 
 /// Where the allowlist is when nobody says otherwise.
 pub const DEFAULT_ALLOWLIST: &str = "/etc/portguard/allowlist.yaml";
@@ -138,6 +140,9 @@ pub struct Run {
     /// What guard.
     #[command(flatten)]
     pub guard: GuardOptions,
+    /// Serve metrics for Prometheus: to this host only if no address is given, on port 9111 if no port is
+    #[arg(long, value_name = "ADDR:PORT", env = "PORTGUARD_METRICS", value_parser = listen::parse)]
+    pub metrics: Option<SocketAddr>,
     /// Log a sample of the dropped packets
     #[arg(long)]
     pub log_drops: bool,

@@ -18,6 +18,7 @@ pub mod index;
 pub mod interface;
 pub mod knock;
 pub mod last_good;
+pub mod listen;
 pub mod output;
 pub mod probe;
 pub mod rpcbind;

@@ -12,6 +12,7 @@ fn portguard(arguments: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_portguard"))
         .args(arguments)
         .env_remove("PORTGUARD_ALLOWLIST")
+        .env_remove("PORTGUARD_METRICS")
         .env_remove("COLUMNS")
         .stdin(Stdio::null())
         .output()

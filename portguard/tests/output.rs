@@ -6,15 +6,16 @@ mod doctor;
 mod probe;
 
 use insta::assert_snapshot;
+use portguard::allowlist::{Origin, Sha256Sum};
 use portguard::answers::{Answers, Size};
 use portguard::cli::SortKey;
-use portguard::guard::{Snapshot, Source};
+use portguard::guard::{Fill, ListInfo, Snapshot, Source, Sums};
 use portguard::knock::Protocol;
-use portguard::output::{explain, report, stats, status, suggest};
+use portguard::output::{explain, metrics, report, stats, status, suggest};
 use portguard::rpcbind::{NoReply, Question};
 use portguard::suggest::proposal::{Finding, LeftOut, Proposal};
 use portguard_common::rpc::{Procedure, REQUESTS, Requests};
-use portguard_common::totals::Count;
+use portguard_common::totals::{Count, Totals};
 
 const SECOND: u64 = 1_000_000_000;
 /// 2026-11-23T05:12:31.123456Z.
@@ -362,4 +363,53 @@ fn evidence_as_csv() {
     let mut document = evidence(true, snapshot(), &answers(), None);
     document.interfaces[0].interface = "a,\"b\"".into();
     assert_snapshot!(report::csv(&document).unwrap());
+}
+
+/// A guard in order, one whose pins are damaged, an interface without a guard, and one that is not there.
+fn metrics() -> metrics::Metrics {
+    let list = ListInfo {
+        generation: 7,
+        path: "/etc/portguard/with \"quotes\".yaml".into(),
+        origin: Origin::LastGood,
+        sha256: Sha256Sum::of(b"allow: []\n"),
+        prefixes_v4: 3,
+        prefixes_v6: 2,
+        loaded_at: NOW,
+    };
+    let Snapshot { allowed, truncated, malformed, too_many_headers, .. } = snapshot();
+    let Snapshot { not_allowed, unattributed, requests, not_logged, .. } = snapshot();
+    let totals = Totals {
+        allowed,
+        truncated,
+        malformed,
+        too_many_headers,
+        would_drop: count(5, 340),
+        requests,
+        not_logged,
+        ..Totals::default()
+    };
+    let v4 = Fill { taken: 30_000, places: 32_768 };
+    let v6 = Fill { taken: 1, places: 32_768 };
+    let guard = metrics::Guard {
+        mode: "generic",
+        enforcing: false,
+        list: Some((list, status::File::Broken { problem: "line 3: no prefix".into() })),
+        sums: Sums { totals, not_allowed, unattributed, v4, v6 },
+    };
+    let states = [
+        ("eth0", metrics::State::Guarded(Some(Box::new(guard)))),
+        ("eth1", metrics::State::Guarded(None)),
+        ("eth2", metrics::State::Open),
+        ("wg0", metrics::State::Away),
+    ];
+    let interfaces = states.map(|(name, state)| metrics::Interface { name: name.into(), state });
+    let reloads = metrics::Reloads { ok: 6, failed: 1, last_ok: false };
+    metrics::Metrics { version: "1.2.3", reloads, interfaces: interfaces.to_vec() }
+}
+
+#[test]
+fn metrics_for_who_asks_for_open_metrics_and_for_who_does_not() {
+    let page = metrics().into_open_metrics();
+    assert_snapshot!("metrics_as_open_metrics", page);
+    assert_snapshot!("metrics_as_plain_text", metrics::plain(&page));
 }

@@ -80,3 +80,21 @@ fn the_exposure_of_the_service_is_the_one_in_the_document() {
     let document = fs::read_to_string(document).expect("docs/systemd.md");
     assert!(document.contains(&format!("an exposure of {score} ")), "it is {score}:\n{said}");
 }
+
+#[test]
+fn systemd_finds_nothing_wrong_with_the_drop_in_for_metrics() {
+    let folder = installed();
+    let drop_in =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/systemd/portguard@.service.d/metrics.conf");
+    let text = fs::read_to_string(drop_in).expect("the drop-in");
+    let place = folder.path().join("portguard@eth0.service.d");
+    fs::create_dir(&place).expect("a folder");
+    let verify = |text: &str| {
+        fs::write(place.join("metrics.conf"), text).expect("writing");
+        let output = analyze(&["verify", "--man=no", "portguard@eth0.service"], folder.path());
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    assert_eq!(verify(&text), (true, String::new()));
+    let (_, said) = verify(&text.replace("IPAddressAllow=localhost", "IPAddressAllow=nobody.example"));
+    assert!(said.contains("metrics.conf") && said.contains("nobody.example"), "it is read: {said}");
+}

@@ -17,6 +17,7 @@ pub fn run(args: &Run) -> Result<ExitCode> {
     let path = args.allowlist.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_ALLOWLIST));
     let log = if args.log_drops { LogLimit::PerSecond(args.log_rate) } else { LogLimit::Off };
     let options = Options { log: Some(log), ..Options::from(&args.guard) };
-    service::run(&args.interfaces, path, options, args.log_drops.then_some(args.log_format))?;
+    let log = args.log_drops.then_some(args.log_format);
+    service::run(&args.interfaces, path, options, log, args.metrics)?;
     Ok(ExitCode::SUCCESS)
 }

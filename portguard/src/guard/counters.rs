@@ -60,6 +60,31 @@ pub struct Snapshot {
     pub not_logged: u64,
 }
 
+/// What the counters of a guard hold at one moment, without regard to who was denied. None of them ever goes down while
+/// they count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sums {
+    /// What is counted beside the source tables.
+    pub totals: Totals,
+    /// Packets from sources that are not on the list.
+    pub not_allowed: Count,
+    /// Those of them whose sources had to make way for others.
+    pub unattributed: Count,
+    /// The table of IPv4 sources.
+    pub v4: Fill,
+    /// The table of IPv6 sources.
+    pub v6: Fill,
+}
+
+/// How full a source table is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Fill {
+    /// Places that are taken. A source takes one on each CPU that has seen it.
+    pub taken: u64,
+    /// All places, on all CPUs.
+    pub places: u64,
+}
+
 /// A source that was denied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Source {
@@ -148,6 +173,18 @@ impl Counters {
             totals.add(&self.totals.read(cpu));
         }
         totals
+    }
+
+    /// What they hold now, without the sources: takes no memory.
+    pub fn sums(&self) -> Sums {
+        let (mut not_allowed, mut unattributed) = (Count::default(), Count::default());
+        let v4 = self.v4.sum(&mut not_allowed, &mut unattributed);
+        let v6 = self.v6.sum(&mut not_allowed, &mut unattributed);
+        let totals = self.totals();
+        for sum in [&mut not_allowed, &mut unattributed] {
+            sum.add(totals.unattributed);
+        }
+        Sums { totals, not_allowed, unattributed, v4, v6 }
     }
 
     /// What they hold now.
@@ -245,6 +282,21 @@ where
                 last_seen: calendar.time(sighting.last_seen),
             }));
         }
+    }
+
+    /// Adds up all packets, and those that are in no way.
+    fn sum(&self, all: &mut Count, remainders: &mut Count) -> Fill {
+        let mut fill = Fill { taken: 0, places: u64::from(self.buckets.len()) * WAYS as u64 };
+        for bucket in 0..self.buckets.len() {
+            let (sightings, remainder) = self.bucket(bucket);
+            remainders.add(remainder);
+            all.add(remainder);
+            for (_, sighting) in sightings.into_iter().flatten() {
+                fill.taken += 1;
+                all.add(sighting.count);
+            }
+        }
+        fill
     }
 
     /// What is in a bucket. If its CPU is at work on it, the copy is taken again: soon one falls between two changes,

@@ -31,7 +31,7 @@ use crate::interface::{self, Interface, XdpMode};
 pub use attach::{Attached, LogLimit, Options, attach, reset, take_over};
 pub use bpffs::{BPFFS, Claim, Home, Lock, is_mounted as is_bpffs_mounted};
 pub use clock::{Uptime, unix_now};
-pub use counters::{Snapshot, Source};
+pub use counters::{Fill, Snapshot, Source, Sums};
 pub use drop_log::{DropLog, LoggedDrop};
 pub use instance::{Identity, Instance};
 pub use lists::{Covering, Event, ListInfo};
@@ -181,6 +181,11 @@ impl Guard {
     /// How many packets have found no room in the log.
     pub fn not_logged(&self) -> u64 {
         self.instance.counters.totals().not_logged
+    }
+
+    /// What the counters hold now, without the sources.
+    pub fn sums(&self) -> Sums {
+        self.instance.counters.sums()
     }
 
     /// What the counters hold now.

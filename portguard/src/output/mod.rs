@@ -5,6 +5,7 @@ pub mod doctor;
 pub mod error;
 pub mod explain;
 pub mod lists;
+pub mod metrics;
 pub mod probe;
 pub mod progress;
 pub mod report;

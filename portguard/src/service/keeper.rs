@@ -11,6 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::guard::{self, Attached, Claim, Guard, Home, Options};
 use crate::interface::{self, Interface};
 use crate::output::progress::Filling;
+use crate::service::reloads::{Outcome, Reloads};
 use crate::{last_good, output};
 
 /// The longest name that an interface can have (`ALTIFNAMSIZ`, with its NUL).
@@ -34,6 +35,7 @@ pub(super) struct Keeper {
     posts: Vec<Post>,
     /// The hash of what the file held when it was last found broken; nothing if it could not even be read.
     broken: Option<Option<Sha256Sum>>,
+    reloads: Reloads,
 }
 
 /// An interface to be guarded.
@@ -73,7 +75,7 @@ impl Keeper {
         let posts = posts.map(|name| Post { name, state: State::Away }).collect();
         let allowlist = std::path::absolute(&allowlist).unwrap_or(allowlist);
         let home = Home::make(output::error::note)?;
-        Ok(Self { home, allowlist, options, posts, broken: None })
+        Ok(Self { home, allowlist, options, posts, broken: None, reloads: Reloads::new() })
     }
 
     /// Where the guards are pinned.
@@ -84,6 +86,16 @@ impl Keeper {
     /// The file.
     pub(super) fn allowlist(&self) -> &Path {
         &self.allowlist
+    }
+
+    /// The names of the interfaces.
+    pub(super) fn interfaces(&self) -> Vec<String> {
+        self.posts.iter().map(|post| post.name.clone()).collect()
+    }
+
+    /// How reloads went, now and later.
+    pub(super) fn reloads(&self) -> &Reloads {
+        &self.reloads
     }
 
     /// Guards every interface that is there; goes on after an error, and returns the first.
@@ -125,21 +137,25 @@ impl Keeper {
             Ok(list) => list,
             Err(error) => {
                 self.say_broken(&error, trigger);
+                self.reloads.count(Outcome::Failed);
                 return;
             }
         };
         if self.broken.take().is_some() {
             output::error::note(&format!("{} is in order again", self.allowlist.display()));
         }
-        if let Err(error) = self.put_in_force(&list, trigger) {
+        let outcome = self.put_in_force(&list, trigger).unwrap_or_else(|error| {
             output::error::print(&error);
-        }
+            Outcome::Failed
+        });
+        self.reloads.count(outcome);
         // Those that could not be guarded for want of a list can be now.
         self.look();
     }
 
-    fn put_in_force(&self, list: &Allowlist, trigger: Trigger) -> Result<()> {
+    fn put_in_force(&self, list: &Allowlist, trigger: Trigger) -> Result<Outcome> {
         let _lock = lock(&self.home)?;
+        let mut outcome = Outcome::Same;
         for post in &self.posts {
             let State::Guarded { .. } = post.state else { continue };
             let told = Guard::by_name(Some(&self.home), &post.name).and_then(|guard| {
@@ -147,19 +163,26 @@ impl Keeper {
                     it.sha256 == list.sha256() && it.origin == Origin::File && it.path == list.path()
                 });
                 if same && trigger == Trigger::Changed {
-                    return Ok(String::new());
+                    return Ok(None);
                 }
-                replace_list(&guard, list, false)
+                replace_list(&guard, list, false).map(Some)
             });
             match told {
-                Ok(told) => eprint!("{told}"),
+                Ok(None) => {}
+                Ok(Some(told)) => {
+                    eprint!("{told}");
+                    outcome = outcome.max(Outcome::Done);
+                }
                 // It has gone meanwhile; a look follows.
                 Err(error) if error.kind() == Kind::NotThere => {}
-                Err(error) => output::error::print(&error),
+                Err(error) => {
+                    output::error::print(&error);
+                    outcome = Outcome::Failed;
+                }
             }
         }
         keep_last_good(list);
-        Ok(())
+        Ok(outcome)
     }
 
     /// Guards what is not guarded: what has come, come back, or lost its guard.
@@ -231,6 +254,7 @@ impl Keeper {
             Err(error) => error,
         };
         self.say_broken(&error, Trigger::Changed);
+        self.reloads.found_broken();
         let last_good = last_good::of(&self.allowlist).unwrap_or_else(|unusable| {
             output::error::print(&unusable);
             None

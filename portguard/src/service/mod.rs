@@ -7,11 +7,14 @@
 
 mod drop_log;
 mod keeper;
+mod metrics;
 mod netlink;
+mod reloads;
 mod systemd;
 mod watch;
 
 use std::io;
+use std::net::SocketAddr;
 use std::panic;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -32,15 +35,18 @@ use crate::output;
 /// at the latest then.
 const LOOK: Duration = Duration::from_secs(10);
 
-/// Guards the interfaces until a signal says to stop; logs drops if there is a format for them.
+/// Guards the interfaces until a signal says to stop; logs drops if there is a format for them, and serves metrics if
+/// there is an address.
 ///
 /// # Errors
-/// An interface that is there cannot be guarded, or there is no list to guard with.
+/// An interface that is there cannot be guarded, there is no list to guard with, or the address of the metrics cannot be
+/// had. What can be guarded is guarded all the same.
 pub fn run(
     interfaces: &[String],
     allowlist: PathBuf,
     options: Options,
     log: Option<LogFormat>,
+    metrics: Option<SocketAddr>,
 ) -> Result<()> {
     let keeper = Keeper::new(interfaces, allowlist, options)?;
     if let Some(format) = log {
@@ -48,10 +54,10 @@ pub fn run(
         drop_log::spawn(keeper.home().clone(), interfaces.to_vec()).map_err(cannot_run)?;
     }
     let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(cannot_run)?;
-    runtime.block_on(serve(keeper))
+    runtime.block_on(serve(keeper, metrics))
 }
 
-async fn serve(mut keeper: Keeper) -> Result<()> {
+async fn serve(mut keeper: Keeper, metrics: Option<SocketAddr>) -> Result<()> {
     let mut reload = listen(SignalKind::hangup())?;
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     // Watched before they are looked at first, so that no change falls between.
@@ -63,9 +69,16 @@ async fn serve(mut keeper: Keeper) -> Result<()> {
     let systemd = Systemd::new();
     systemd.keep_watchdog_quiet();
 
+    let listener = metrics.map(metrics::listen).transpose();
+
     let started;
     (keeper, started) = apart(keeper, Keeper::start).await;
     started?;
+    // Only now, so that a port that is taken leaves no interface open.
+    if let Some(listener) = listener? {
+        let (home, reloads) = (keeper.home().clone(), keeper.reloads().clone());
+        metrics::serve(listener, metrics::Reader::new(home, keeper.interfaces(), reloads));
+    }
     keeper = ready(keeper, &systemd).await;
     loop {
         tokio::select! {

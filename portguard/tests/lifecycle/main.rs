@@ -20,6 +20,7 @@ mod names;
 mod parallel;
 mod pod;
 mod probe;
+mod prometheus;
 mod reload;
 mod report;
 mod service;

@@ -95,7 +95,7 @@ static FLEET_TOOLS: [Tool; 2] = [
 ];
 
 /// Everything from the distribution but the compilers.
-pub(super) static TOOLS: [Tool; 10] = [
+pub(super) static TOOLS: [Tool; 11] = [
     Tool {
         package: "iproute2",
         programs: &["ip"],
@@ -141,6 +141,12 @@ pub(super) static TOOLS: [Tool; 10] = [
     Tool { package: "systemd", programs: &["systemd-analyze"], why: "judges the units", units: &[] },
     Tool { package: "strace", programs: &["strace"], why: "kills loaders at each system call", units: &[] },
     Tool { package: "tcpdump", programs: &["tcpdump"], why: "shows what reaches a wire", units: &[] },
+    Tool {
+        package: "prometheus",
+        programs: &["prometheus", "promtool"],
+        why: "scrapes the service's metrics, and judges their names and the alert rules",
+        units: &["prometheus.service"],
+    },
 ];
 
 /// One thing that is missing.

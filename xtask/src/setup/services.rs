@@ -24,7 +24,7 @@ const ANSWER: &str = "\
 #!/bin/sh
 # Written by `cargo xtask setup` of portguard for the time of an installation; can be removed.
 case \"$*\" in
-    *rpcbind*|*nfs-*|*nfsd*|*rpc-statd*) exit 101 ;;
+    *rpcbind*|*nfs-*|*nfsd*|*rpc-statd*|*prometheus*) exit 101 ;;
 esac
 ";
 

@@ -3,4 +3,5 @@
 mod drop_log;
 mod files;
 mod interfaces;
+mod metrics;
 mod signals;

@@ -2,6 +2,7 @@
 
 mod config_map;
 mod documents;
+mod http;
 mod lists;
 mod portguard;
 mod service;
@@ -14,6 +15,7 @@ mod witness;
 
 pub(crate) use config_map::ConfigMap;
 pub(crate) use documents::{ByProcedure, Calls, Stats, Status, sum};
+pub(crate) use http::{ask, connect, samples};
 pub(crate) use lists::Lists;
 pub(crate) use portguard::{Machine, Output, Portguard};
 pub(crate) use service::Service;

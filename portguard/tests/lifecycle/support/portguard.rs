@@ -140,7 +140,7 @@ impl Portguard<'_> {
 
     pub(crate) fn command(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
         let mut command = self.machine.command(self.namespace, Self::BINARY);
-        command.args(arguments).env_remove("PORTGUARD_ALLOWLIST");
+        command.args(arguments).env_remove("PORTGUARD_ALLOWLIST").env_remove("PORTGUARD_METRICS");
         command.env("STATE_DIRECTORY", self.machine.state());
         command
     }

@@ -1,0 +1,165 @@
+//! Serves the metrics, and whether all is well, over HTTP.
+//!
+//! Whoever asks is a stranger, if the port is open to any: there are at most so many connections, each for one question
+//! and for a limited time, no more of a question is read than fits a small buffer, and guards are read for one of them at
+//! a time, in a thread apart. So strangers can keep Prometheus waiting, but not the service, and not the guards.
+
+mod reader;
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::panic;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ACCEPT, ALLOW, CONTENT_TYPE};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use nix::sys::socket::{setsockopt, sockopt};
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::{Mutex, Semaphore};
+use tokio::task::spawn_blocking;
+use tokio::time::{sleep, timeout};
+
+pub(super) use self::reader::Reader;
+use crate::error::{Error, Result};
+use crate::output::{self, metrics};
+
+/// So many connections at once; others wait in the kernel's queue,
+const MOST_CONNECTIONS: usize = 32;
+/// which has this length.
+const MOST_WAITING: u32 = 64;
+/// How long a connection may take, with its question and its answer.
+const LIMIT: Duration = Duration::from_secs(10);
+/// The head of a question must fit into this.
+const BUFFER: usize = 16 << 10;
+/// How long to wait if no connection can be taken up, for want of file descriptors or memory.
+const PAUSE: Duration = Duration::from_millis(200);
+
+const OPEN_METRICS: &str = "application/openmetrics-text";
+const OPEN_METRICS_1: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const PLAIN: &str = "text/plain; version=0.0.4; charset=utf-8";
+const WORDS: &str = "text/plain; charset=utf-8";
+
+/// Takes the port. To be called within the runtime.
+///
+/// # Errors
+/// Somebody else has it, or it may not be had.
+pub(super) fn listen(address: SocketAddr) -> Result<TcpListener> {
+    let listen = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.set_reuseaddr(true)?;
+        // The service is up before the network is, and so before its address.
+        setsockopt(&socket, sockopt::IpFreebind, &true)?;
+        socket.bind(address)?;
+        socket.listen(MOST_WAITING)
+    };
+    listen().map_err(|error| {
+        let failed = Error::from_io(format!("cannot serve metrics on {address}"), &error);
+        match error.kind() {
+            io::ErrorKind::AddrInUse => failed.remedy(
+                "Each service needs a port of its own: choose another one (--metrics, or PORTGUARD_METRICS).",
+            ),
+            _ => failed,
+        }
+    })
+}
+
+/// Answers for as long as the runtime runs.
+pub(super) fn serve(listener: TcpListener, reader: Reader) {
+    if let Ok(address) = listener.local_addr() {
+        output::error::note(&format!("metrics at http://{address}/metrics"));
+    }
+    let reader = Arc::new(Mutex::new(reader));
+    let free = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    tokio::spawn(async move {
+        // The semaphore is never closed.
+        while let Ok(permit) = Arc::clone(&free).acquire_owned().await {
+            let stream = match listener.accept().await {
+                Ok((stream, _)) => stream,
+                Err(_) => {
+                    sleep(PAUSE).await;
+                    continue;
+                }
+            };
+            let reader = Arc::clone(&reader);
+            tokio::spawn(async move {
+                let service = service_fn(move |request| answer(request, Arc::clone(&reader)));
+                let connection = http1::Builder::new()
+                    .keep_alive(false)
+                    .max_buf_size(BUFFER)
+                    .serve_connection(TokioIo::new(stream), service);
+                // Whoever asks in vain notices it.
+                let _ = timeout(LIMIT, connection).await;
+                drop(permit);
+            });
+        }
+    });
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    reader: Arc<Mutex<Reader>>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let known = matches!(request.uri().path(), "/metrics" | "/healthz");
+    Ok(match (known, request.method()) {
+        (false, _) => say(StatusCode::NOT_FOUND, WORDS, "there are /metrics and /healthz\n".to_owned()),
+        (true, &Method::GET | &Method::HEAD) if request.uri().path() == "/metrics" => {
+            let open_metrics = asks_for_open_metrics(&request);
+            match apart(reader, Reader::metrics).await {
+                Ok(metrics) if open_metrics => {
+                    say(StatusCode::OK, OPEN_METRICS_1, metrics.into_open_metrics())
+                }
+                Ok(metrics) => say(StatusCode::OK, PLAIN, metrics::plain(&metrics.into_open_metrics())),
+                Err(error) => say(StatusCode::INTERNAL_SERVER_ERROR, WORDS, format!("{error}\n")),
+            }
+        }
+        (true, &Method::GET | &Method::HEAD) => match apart(reader, |reader| reader.unguarded()).await {
+            Ok(unguarded) if unguarded.is_empty() => {
+                say(StatusCode::OK, WORDS, "every interface is guarded\n".to_owned())
+            }
+            Ok(unguarded) => {
+                let lines = unguarded.iter().map(|name| format!("{name}: not guarded\n"));
+                say(StatusCode::SERVICE_UNAVAILABLE, WORDS, lines.collect())
+            }
+            Err(error) => say(StatusCode::INTERNAL_SERVER_ERROR, WORDS, format!("{error}\n")),
+        },
+        (true, _) => {
+            let mut response =
+                say(StatusCode::METHOD_NOT_ALLOWED, WORDS, "there are GET and HEAD\n".to_owned());
+            response.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static("GET, HEAD"));
+            response
+        }
+    })
+}
+
+fn asks_for_open_metrics(request: &Request<Incoming>) -> bool {
+    request
+        .headers()
+        .get_all(ACCEPT)
+        .iter()
+        .any(|value| value.to_str().is_ok_and(|types| types.contains(OPEN_METRICS)))
+}
+
+/// Reads the guards in a thread apart: one at a time, also if whoever asked does not wait for the answer.
+async fn apart<T: Send + 'static>(
+    reader: Arc<Mutex<Reader>>,
+    read: impl FnOnce(&mut Reader) -> T + Send + 'static,
+) -> T {
+    let mut reader = reader.lock_owned().await;
+    let done = spawn_blocking(move || read(&mut reader));
+    // It is not cancelled, so if it has not ended in order it has panicked.
+    done.await.unwrap_or_else(|error| panic::resume_unwind(error.into_panic()))
+}
+
+fn say(status: StatusCode, content_type: &'static str, text: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(text)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(content_type));
+    response
+}
