@@ -77,7 +77,7 @@ fn spawn(stage: &Stage, pod: &Pod, list: &ConfigMap) -> Process {
     assert!(pod.host_network && rights.run_as_user == 0 && !rights.privileged);
     assert!(rights.read_only_root_filesystem && !rights.allow_privilege_escalation);
     let mut command = Command::new(manifest::entry_point());
-    command.args(known(container.arguments(&SERVER[0].to_string()))).env_clear();
+    command.args(container.arguments(&SERVER[0].to_string())).env_clear();
     stage.server.namespace().enter(&mut command);
     root(stage, pod, list).enter(&mut command);
     let kept = rights.capabilities();
@@ -85,16 +85,6 @@ fn spawn(stage: &Stage, pod: &Pod, list: &ConfigMap) -> Process {
     // allocates nor locks.
     unsafe { command.pre_exec(move || become_first_process(&kept)) };
     Process::spawn(&mut command).expect("starting")
-}
-
-/// The arguments that this portguard knows: without `--metrics ADDR:PORT`, until it serves metrics.
-fn known(mut arguments: Vec<String>) -> Vec<String> {
-    let help = Command::new(Portguard::BINARY).args(["run", "--help"]).output().expect("help");
-    let knows = String::from_utf8_lossy(&help.stdout).contains("--metrics");
-    if let Some(at) = arguments.iter().position(|argument| argument == "--metrics").filter(|_| !knows) {
-        arguments.drain(at..at + 2);
-    }
-    arguments
 }
 
 /// The file system of a container, in a mount namespace of its own.

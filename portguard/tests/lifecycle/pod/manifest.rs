@@ -190,6 +190,11 @@ impl Pod {
 }
 
 impl Container {
+    /// What the kubelet asks it.
+    pub(super) fn probes(&self) -> [&Probe; 3] {
+        [&self.startup_probe, &self.readiness_probe, &self.liveness_probe]
+    }
+
     /// Its arguments on a node with that address.
     pub(super) fn arguments(&self, node_address: &str) -> Vec<String> {
         let value = |variable: &Variable| match &*variable.value_from.field_ref.field_path {

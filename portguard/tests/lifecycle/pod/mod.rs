@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 
 use self::container::Running;
 use self::manifest::Pod;
-use crate::support::{Bench, ConfigMap, IFACE, Machine, Portguard, Stage, Traffic};
+use crate::support::{Bench, ConfigMap, IFACE, Machine, Portguard, SERVER, Stage, Traffic, ask};
 
 /// A list that covers what is allowed on the stage, and so many networks beside.
 fn list(more: u8) -> String {
@@ -56,9 +56,8 @@ fn the_manifests_parts_fit_together() {
         assert_eq!((checked.code, &*checked.stderr), (0, ""), "{checked:?}");
     }
     let container = pod.container();
-    for probe in [&container.startup_probe, &container.readiness_probe, &container.liveness_probe] {
+    for probe in container.probes() {
         assert_eq!(container.port(&probe.http_get.port), 9111);
-        assert_eq!(probe.http_get.path, "/healthz");
     }
 }
 
@@ -71,6 +70,14 @@ fn a_pod_guards_its_node_follows_its_list_and_is_replaced_without_a_gap() {
 
     let first = Running::start(&stage, &pod, &map);
     expect(portguard, &first, 0);
+    // As the kubelet asks, at the node's address.
+    for probe in pod.container().probes() {
+        let server = (SERVER[0], pod.container().port(&probe.http_get.port)).into();
+        first.wait_until("the pod is well", || {
+            let answer = ask(stage.server.namespace(), server, &format!("GET {}", probe.http_get.path), "");
+            answer.is_ok_and(|answer| answer.status == 200)
+        });
+    }
     // Just what the manifest grants.
     let granted = pod.container().security_context.capabilities();
     let mask = granted.iter().fold(0_u64, |mask, capability| mask | capability.bitmask());
