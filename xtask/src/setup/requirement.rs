@@ -76,7 +76,7 @@ static SYSTEMD_TOOLS: [Tool; 1] = [Tool {
 }];
 
 /// Everything from the distribution but the compilers.
-pub(super) static TOOLS: [Tool; 10] = [
+pub(super) static TOOLS: [Tool; 13] = [
     Tool {
         package: "iproute2",
         programs: &["ip"],
@@ -122,6 +122,14 @@ pub(super) static TOOLS: [Tool; 10] = [
     Tool { package: "systemd", programs: &["systemd-analyze"], why: "judges the units", units: &[] },
     Tool { package: "strace", programs: &["strace"], why: "kills loaders at each system call", units: &[] },
     Tool { package: "tcpdump", programs: &["tcpdump"], why: "shows what reaches a wire", units: &[] },
+    Tool { package: "groff-base", programs: &["groff"], why: "renders the man pages", units: &[] },
+    Tool { package: "mandoc", programs: &["mandoc"], why: "judges the man pages", units: &[] },
+    Tool {
+        package: "shellcheck",
+        programs: &["shellcheck"],
+        why: "judges the scripts of packages",
+        units: &[],
+    },
 ];
 
 /// One thing that is missing.
