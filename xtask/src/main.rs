@@ -1,10 +1,13 @@
 //! What developers and CI run, one module per command.
 
 mod bench;
+mod dist;
+mod dist_test;
 mod document;
 mod fuzz;
 mod licences;
 mod lint;
+mod machine;
 mod reliability;
 mod setup;
 mod systemd_test;
@@ -52,6 +55,12 @@ enum Command {
     Soak(torture::SoakArgs),
     /// Start, reload, kill and stop the units by a real systemd, in a virtual machine; needs root
     SystemdTest,
+    /// Build a release: a static program, a Debian package, an archive, checksums and a bill of materials
+    Dist(dist::Args),
+    /// Install, upgrade, remove and purge a release, in a clean Debian and in a virtual machine; needs root
+    DistTest,
+    /// Build a release, and install it: program, units, man pages, completions
+    Install(dist::InstallArgs),
     /// Run portguard on the kernels of Debian's releases, in virtual machines, and write down what works on which
     VmTest(vm_test::Args),
 }
@@ -68,6 +77,9 @@ fn main() -> ExitCode {
         Command::Torture(args) => torture::torture(&args),
         Command::Soak(args) => torture::soak(&args),
         Command::SystemdTest => systemd_test::run(),
+        Command::Dist(args) => dist::run(&args),
+        Command::DistTest => dist_test::run(),
+        Command::Install(args) => dist::install(&args),
         Command::VmTest(args) => vm_test::run(&args),
     };
     match result {
