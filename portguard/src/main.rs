@@ -1,5 +1,7 @@
 //! Parses the command line, runs one command, and turns its result into an exit code.
 
+mod resolver;
+
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
@@ -8,6 +10,7 @@ use portguard::cli::{Cli, Command};
 use portguard::{commands, output};
 
 fn main() -> ExitCode {
+    resolver::confine();
     let cli = Cli::parse();
     let mut out = io::BufWriter::new(UntilReaderLeaves(io::stdout().lock()));
     let result = match &cli.command {

@@ -1,11 +1,14 @@
 //! What developers and CI run, one module per command.
 
 mod bench;
+mod dist;
+mod dist_test;
 mod document;
 mod fleet_test;
 mod fuzz;
 mod licences;
 mod lint;
+mod machine;
 mod reliability;
 mod screenshot;
 mod setup;
@@ -60,6 +63,12 @@ enum Command {
     SystemdTest,
     /// Try what brings portguard to a fleet, with the real tools: Kubernetes' schemas, and Ansible to two hosts; needs root
     FleetTest,
+    /// Build a release: a static program, a Debian package, an archive, checksums and a bill of materials
+    Dist(dist::Args),
+    /// Install, upgrade, remove and purge a release, in a clean Debian and in a virtual machine; needs root
+    DistTest,
+    /// Build a release, and install it: program, units, man pages, completions
+    Install(dist::InstallArgs),
     /// Run portguard on the kernels of Debian's releases, in virtual machines, and write down what works on which
     VmTest(vm_test::Args),
 }
@@ -79,6 +88,9 @@ fn main() -> ExitCode {
         Command::Soak(args) => torture::soak(&args),
         Command::SystemdTest => systemd_test::run(),
         Command::FleetTest => fleet_test::run(),
+        Command::Dist(args) => dist::run(&args),
+        Command::DistTest => dist_test::run(),
+        Command::Install(args) => dist::install(&args),
         Command::VmTest(args) => vm_test::run(&args),
     };
     match result {

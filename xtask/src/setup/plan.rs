@@ -150,7 +150,7 @@ fn packages_in_question(missing: &[Need]) -> Vec<String> {
         match need {
             Need::Tool(tool) => names.push(tool.package.to_owned()),
             Need::Linker(Some(llvm)) => names.push(format!("llvm-{llvm}-dev")),
-            Need::Linker(None) => {}
+            Need::Linker(None) | Need::CargoTool(_) => {}
             Need::Compiler | Need::KernelClippy | Need::Component(_) => {
                 let families = FAMILIES.iter();
                 names.extend(
@@ -237,6 +237,15 @@ fn meet(need: Need, missing: &[Need], machine: &Machine, plan: &mut Plan) -> Res
                     "install bpf-linker --version {LINKER_VERSION} --locked --no-default-features --features \
                      llvm-{llvm}"
                 )),
+            });
+            Ok(())
+        }
+        Need::CargoTool(tool) => {
+            plan.runs.push(Run {
+                why,
+                environment: Vec::new(),
+                program: "cargo",
+                arguments: words(&format!("install {} --version {} --locked", tool.name, tool.version)),
             });
             Ok(())
         }

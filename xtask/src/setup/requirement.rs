@@ -19,6 +19,17 @@ pub(super) struct Tool {
     pub(super) units: &'static [&'static str],
 }
 
+/// A command of cargo that crates.io has.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct CargoTool {
+    /// The crate.
+    pub(super) name: &'static str,
+    /// Its version: the one that was tried.
+    pub(super) version: &'static str,
+    /// What would be impossible without it.
+    why: &'static str,
+}
+
 /// What the requirements are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
@@ -32,21 +43,70 @@ pub(crate) enum Purpose {
     Fleet,
     /// Development, and to compare with peers.
     Bench,
+    /// Development, and to build packages.
+    Package,
+    /// That, for another machine than this.
+    Cross,
+    /// To build packages, to boot a whole Debian, and to install packages there.
+    Distribution,
 }
 
 impl Purpose {
     /// What it takes from the distribution beside the compilers.
     fn tools(self) -> impl Iterator<Item = &'static Tool> {
-        let (more, even_more): (&[Tool], &[Tool]) = match self {
-            Self::Development => (&[], &[]),
-            Self::Kernels => (&KERNEL_TOOLS, &[]),
-            Self::Systemd => (&KERNEL_TOOLS, &SYSTEMD_TOOLS),
-            Self::Fleet => (&SYSTEMD_TOOLS, &FLEET_TOOLS),
-            Self::Bench => (&PEERS, &[]),
+        let more: [&[Tool]; 3] = match self {
+            Self::Development | Self::Package => [&[], &[], &[]],
+            Self::Kernels => [&KERNEL_TOOLS, &[], &[]],
+            Self::Systemd => [&KERNEL_TOOLS, &SYSTEMD_TOOLS, &[]],
+            Self::Fleet => [&SYSTEMD_TOOLS, &FLEET_TOOLS, &[]],
+            Self::Bench => [&PEERS, &[], &[]],
+            Self::Cross => [&CROSS_TOOLS, &[], &[]],
+            Self::Distribution => [&KERNEL_TOOLS, &SYSTEMD_TOOLS, &DISTRIBUTION_TOOLS],
         };
-        TOOLS.iter().chain(more).chain(even_more)
+        TOOLS.iter().chain(more.into_iter().flatten())
+    }
+
+    /// What it takes from crates.io.
+    fn cargo_tools(self) -> &'static [CargoTool] {
+        match self {
+            Self::Package | Self::Cross | Self::Distribution => &CARGO_TOOLS,
+            Self::Development | Self::Kernels | Self::Systemd | Self::Fleet | Self::Bench => &[],
+        }
     }
 }
+
+/// What it takes to build packages.
+pub(super) static CARGO_TOOLS: [CargoTool; 1] =
+    [CargoTool { name: "cargo-deb", version: "3.8.0", why: "packs the Debian package" }];
+
+/// What it takes to build for another machine.
+static CROSS_TOOLS: [Tool; 3] = [
+    Tool {
+        package: "gcc-aarch64-linux-gnu",
+        programs: &["aarch64-linux-gnu-gcc"],
+        why: "links programs for aarch64",
+        units: &[],
+    },
+    Tool {
+        package: "libc6-dev-arm64-cross",
+        // Not a program, but what shows that it is there: the compiler's folder has it on its path.
+        programs: &["../aarch64-linux-gnu/lib/libc.a"],
+        why: "the C library for aarch64",
+        units: &[],
+    },
+    Tool {
+        package: "qemu-user-static",
+        programs: &["qemu-aarch64-static"],
+        why: "runs programs for aarch64",
+        units: &[],
+    },
+];
+
+/// What it takes to try packages.
+static DISTRIBUTION_TOOLS: [Tool; 2] = [
+    Tool { package: "lintian", programs: &["lintian"], why: "judges the Debian package", units: &[] },
+    Tool { package: "e2fsprogs", programs: &["mkfs.ext4"], why: "makes the disk of a machine", units: &[] },
+];
 
 /// What it takes to boot other kernels.
 static KERNEL_TOOLS: [Tool; 2] = [
@@ -95,7 +155,7 @@ static FLEET_TOOLS: [Tool; 2] = [
 ];
 
 /// Everything from the distribution but the compilers.
-pub(super) static TOOLS: [Tool; 11] = [
+pub(super) static TOOLS: [Tool; 14] = [
     Tool {
         package: "iproute2",
         programs: &["ip"],
@@ -147,6 +207,14 @@ pub(super) static TOOLS: [Tool; 11] = [
         why: "scrapes the service's metrics, and judges their names and the alert rules",
         units: &["prometheus.service"],
     },
+    Tool { package: "groff-base", programs: &["groff"], why: "renders the man pages", units: &[] },
+    Tool { package: "mandoc", programs: &["mandoc"], why: "judges the man pages", units: &[] },
+    Tool {
+        package: "shellcheck",
+        programs: &["shellcheck"],
+        why: "judges the scripts of packages",
+        units: &[],
+    },
 ];
 
 /// One thing that is missing.
@@ -162,6 +230,8 @@ pub(super) enum Need {
     Component(Component),
     /// A package of programs.
     Tool(&'static Tool),
+    /// A command of cargo.
+    CargoTool(&'static CargoTool),
 }
 
 /// A component of a Rust toolchain that minimal installations lack.
@@ -201,6 +271,7 @@ impl Need {
             Self::Component(Component::Rustfmt) => "checks the formatting",
             Self::Component(Component::Clippy) => "lints the host's programs",
             Self::Tool(tool) => tool.why,
+            Self::CargoTool(tool) => tool.why,
         }
     }
 }
@@ -214,6 +285,7 @@ impl fmt::Display for Need {
             Self::KernelClippy => f.write_str("a clippy for BPF"),
             Self::Component(component) => f.write_str(component.name()),
             Self::Tool(tool) => f.write_str(tool.package),
+            Self::CargoTool(tool) => f.write_str(tool.name),
         }
     }
 }
@@ -239,6 +311,8 @@ pub(super) fn missing(purpose: Purpose) -> Vec<Need> {
     let folders = folders();
     let is_there = |program: &&str| folders.iter().any(|folder| folder.join(program).is_file());
     needs.extend(purpose.tools().filter(|tool| !tool.programs.iter().all(is_there)).map(Need::Tool));
+    let tools = purpose.cargo_tools().iter();
+    needs.extend(tools.filter(|tool| !has_cargo_tool(tool.name)).map(Need::CargoTool));
     needs
 }
 
@@ -253,6 +327,14 @@ fn beside_compiler(llvm: u32, has_linker: bool, has_clippy: bool) -> Vec<Need> {
 fn has_component(program: &str) -> bool {
     let cargo = env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from);
     cargo.with_file_name(program).is_file()
+}
+
+/// Whether cargo finds the command: in its own folder, or on the `PATH`.
+fn has_cargo_tool(name: &str) -> bool {
+    let home = env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")));
+    let own = home.map(|home| home.join("bin"));
+    own.into_iter().chain(folders()).any(|folder| folder.join(name).is_file())
 }
 
 /// Where programs are, those of the administrator included, which not every user has on the `PATH`.
@@ -275,7 +357,7 @@ mod tests {
 
     #[test]
     fn every_tool_can_be_recognised_and_says_what_it_is_for() {
-        let purposes = [Purpose::Systemd, Purpose::Fleet, Purpose::Bench];
+        let purposes = [Purpose::Distribution, Purpose::Fleet, Purpose::Bench, Purpose::Cross];
         for tool in purposes.into_iter().flat_map(Purpose::tools) {
             assert!(!tool.programs.is_empty(), "{} would never be missing", tool.package);
             assert!(!tool.why.is_empty(), "{} is installed for no reason", tool.package);

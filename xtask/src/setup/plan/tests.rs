@@ -1,5 +1,5 @@
 use super::*;
-use crate::setup::requirement::TOOLS;
+use crate::setup::requirement::{CARGO_TOOLS, TOOLS};
 
 /// The output of `apt-cache policy` for one package, which is not installed.
 fn offered(name: &str, version: &str, suite: &str) -> String {
@@ -123,6 +123,14 @@ fn without_root_the_command_to_type_puts_services_to_sleep_too() {
 fn without_root_the_linker_alone_is_no_obstacle() {
     let machine = Machine { root: false, llvm_prefix: Some("/opt/llvm".into()), ..Machine::default() };
     make(&[Need::Linker(Some(22))], &machine).expect("cargo install needs no root");
+}
+
+#[test]
+fn commands_of_cargo_come_from_crates_io_in_the_version_that_was_tried() {
+    let plan = make(&[Need::CargoTool(&CARGO_TOOLS[0])], &Machine::default()).expect("it takes no root");
+    let [run] = &plan.runs[..] else { panic!("{plan:?}") };
+    assert_eq!((run.program, &*run.arguments[0], &*run.arguments[1]), ("cargo", "install", "cargo-deb"));
+    assert!(run.arguments.contains(&CARGO_TOOLS[0].version.to_owned()));
 }
 
 #[test]

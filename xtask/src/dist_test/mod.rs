@@ -1,0 +1,78 @@
+//! `cargo xtask dist-test`: a release as its users meet it. The package is judged by lintian, installed into a clean
+//! Debian, and purged without a trace; in a machine with systemd it is installed, enabled, rebooted, upgraded under
+//! traffic, removed and purged, and so is the archive.
+
+mod clean;
+mod machine;
+mod oldest;
+mod program;
+
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use xtask::interrupt;
+
+use crate::dist::{self, Release};
+use crate::document::{Document, Section, rows};
+use crate::machine::{PACKAGES, debian};
+use crate::setup::{self, Purpose};
+use crate::vm_test::output;
+use crate::workspace;
+
+/// Where everything is made, below the root of the workspace.
+const FOLDER: &str = "target/dist-test";
+/// What the Debian has beside the others': who reads man pages and completions.
+const READERS: &str = "man-db,bash-completion";
+/// What is shown of a release.
+const SECTION: Section = Section {
+    key: "dist",
+    title: "What was tried",
+    words: "\
+The program starts in an empty root, looks names up without loading a library, and guards an interface on Linux 5.10. lintian has
+no errors. In a Debian of its own, made by debootstrap, the package is installed by apt; its man pages and completions are
+used; it is removed and purged, and every file of the Debian is as before.
+
+Then a virtual machine with systemd: the package is installed, an interface is enabled, the machine reboots; the guard is on
+before rpcbind listens. An allowed and a denied flow run while the next version is installed. The package is removed, installed
+again, and purged without a trace; then the archive, the same way.",
+    command: "cargo xtask dist-test",
+};
+/// What packagers and operators read.
+const DOCUMENT: Document =
+    Document { path: "docs/packaging.md", head: include_str!("packaging.md"), sections: &[SECTION] };
+
+/// Tries a release.
+pub(crate) fn run() -> Result<()> {
+    ensure!(std::env::consts::ARCH == "x86_64", "dist-test boots a kernel for x86_64");
+    setup::run_for(&setup::Args::default(), Purpose::Distribution)?;
+    interrupt::install().context("cannot handle Ctrl-C")?;
+    let folder = workspace().join(FOLDER);
+    fs::create_dir_all(&folder)?;
+    let made = dist::make_here()?;
+    sums()?;
+    program::check(&made.release)?;
+    oldest::check(&made.release, &folder)?;
+    lint(&made.deb)?;
+    let root = folder.join("debian");
+    debian(&root, &format!("{PACKAGES},{READERS}"))?;
+    clean::check(&made.deb, &root, &folder)?;
+    let told = machine::check(&made, &root, &folder)?;
+    DOCUMENT.write(SECTION, &format!("{}\nIn the machine: {}.\n", rows(&told.figures), told.machine))
+}
+
+/// The checksums are those of the files.
+fn sums() -> Result<()> {
+    let mut command = Command::new("sha256sum");
+    command.args(["--check", "--strict", "--quiet", dist::SUMS]).current_dir(workspace().join(dist::FOLDER));
+    output(&mut command).map(drop)
+}
+
+/// lintian finds no errors; what else it says is shown.
+fn lint(deb: &dist::Deb) -> Result<()> {
+    eprintln!("dist-test: lintian");
+    let mut command = Command::new("lintian");
+    command.args(["--allow-root", "--fail-on", "error", "--tag-display-limit", "0"]).arg(&deb.path);
+    print!("{}", output(&mut command)?);
+    Ok(())
+}
