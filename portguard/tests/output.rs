@@ -39,7 +39,7 @@ fn source(address: &str, packets: u64, tcp_packets: u64, age: u64) -> Source {
     Source {
         address: address.parse().unwrap(),
         count: count(packets, 68 * packets),
-        requests: requests(packets, tcp_packets),
+        asked: (&requests(packets, tcp_packets)).into(),
         first_seen: NOW - 2 * age * SECOND,
         last_seen: NOW - age * SECOND,
     }

@@ -28,7 +28,13 @@ fn source(address: &str, packets: u64, first: u64, last: u64) -> Source {
     requests[Procedure::Dump as usize] = packets - packets / 4;
     requests[REQUESTS / 2 + Procedure::NotRpc as usize] = packets / 4;
     let [first_seen, last_seen] = [first, last].map(|age| NOW - age * SECOND);
-    Source { address: address.parse().unwrap(), count: count(packets), requests, first_seen, last_seen }
+    Source {
+        address: address.parse().unwrap(),
+        count: count(packets),
+        asked: (&requests).into(),
+        first_seen,
+        last_seen,
+    }
 }
 
 /// Counters with these sources, and `unattributed` packets of others; in the second `second` after they began.
@@ -38,7 +44,7 @@ fn snapshot(second: u64, allowed: u64, unattributed: u64, sources: &[Source]) ->
     requests[Procedure::Dump as usize] = unattributed;
     for source in sources {
         not_allowed.add(source.count);
-        for (sum, more) in requests.iter_mut().zip(source.requests) {
+        for (sum, more) in requests.iter_mut().zip(Requests::from(&source.asked)) {
             *sum += more;
         }
     }

@@ -91,20 +91,21 @@ pub(super) struct Calendar {
     epoch: Epoch,
     now: Moment,
     unix_now: u64,
+    nanoseconds_per_jiffy: Ratio,
 }
 
 impl Calendar {
     /// A calendar from the beginning of the counters to `now`, which was `unix_now` nanoseconds of Unix time.
     pub(super) fn new(epoch: Epoch, now: Moment, unix_now: u64) -> Self {
-        Self { epoch, now, unix_now }
+        let nanoseconds = now.monotonic.saturating_sub(epoch.monotonic);
+        let jiffies = now.jiffies.saturating_sub(epoch.jiffies).max(1);
+        Self { epoch, now, unix_now, nanoseconds_per_jiffy: Ratio::new(nanoseconds, jiffies) }
     }
 
     /// The time of a stamp, in nanoseconds of Unix time; never before the counters began, and never after now.
     pub(super) fn time(&self, stamp: Stamp) -> u64 {
         let age = self.now.jiffies.saturating_sub(self.jiffies(stamp));
-        let jiffies = self.now.jiffies.saturating_sub(self.epoch.jiffies).max(1);
-        let nanoseconds = self.now.monotonic.saturating_sub(self.epoch.monotonic);
-        let age = scaled(age, nanoseconds, jiffies).min(nanoseconds);
+        let age = self.nanoseconds_per_jiffy.of(age).min(self.nanoseconds_per_jiffy.numerator);
         self.unix_now.saturating_sub(age).max(self.epoch.since.min(self.unix_now))
     }
 
@@ -118,15 +119,29 @@ impl Calendar {
     }
 }
 
-/// `value * numerator / denominator`, rounded down; `u64::MAX` if it is more. As few wide divisions as can be: it is
-/// computed twice for each of many thousand sources.
-fn scaled(value: u64, numerator: u64, denominator: u64) -> u64 {
-    let (whole, rest) = (numerator / denominator, numerator % denominator);
-    let narrow = || value.checked_mul(whole)?.checked_add(value.checked_mul(rest)? / denominator);
-    narrow().unwrap_or_else(|| {
-        let wide = u128::from(value) * u128::from(numerator) / u128::from(denominator);
-        u64::try_from(wide).unwrap_or(u64::MAX)
-    })
+/// A number that is not whole. As few divisions as can be: it is applied twice to each of many thousand sources.
+#[derive(Debug, Clone, Copy)]
+struct Ratio {
+    numerator: u64,
+    denominator: u64,
+    whole: u64,
+    rest: u64,
+}
+
+impl Ratio {
+    fn new(numerator: u64, denominator: u64) -> Self {
+        Self { numerator, denominator, whole: numerator / denominator, rest: numerator % denominator }
+    }
+
+    /// `value * numerator / denominator`, rounded down; `u64::MAX` if it is more.
+    fn of(self, value: u64) -> u64 {
+        let Self { numerator, denominator, whole, rest } = self;
+        let narrow = || value.checked_mul(whole)?.checked_add(value.checked_mul(rest)? / denominator);
+        narrow().unwrap_or_else(|| {
+            let wide = u128::from(value) * u128::from(numerator) / u128::from(denominator);
+            u64::try_from(wide).unwrap_or(u64::MAX)
+        })
+    }
 }
 
 #[cfg(test)]
@@ -143,7 +158,7 @@ mod tests {
                 let wide = u128::from(value) * u128::from(numerator) / u128::from(denominator);
                 let expected = u64::try_from(wide).unwrap_or(u64::MAX);
                 assert_eq!(
-                    scaled(value, numerator, denominator),
+                    Ratio::new(numerator, denominator).of(value),
                     expected,
                     "{value} {numerator} {denominator}"
                 );

@@ -3,7 +3,6 @@
 //! Each denied packet is in one way or in one remainder of the source tables, so the total of the denied packets is
 //! the sum over the tables: whatever moment a reader catches, its parts add up.
 
-use std::net::IpAddr;
 use std::sync::atomic::{Ordering, fence};
 
 use aya::maps::MapData;
@@ -11,15 +10,15 @@ use portguard_common::address::{V4, V6};
 use portguard_common::epoch::Epoch;
 use portguard_common::layout::Shared;
 use portguard_common::names;
-use portguard_common::rpc::{Request, Requests};
+use portguard_common::rpc::Requests;
 use portguard_common::sources::{Bucket, Key, Record, Seed, Sighting, WAYS};
 use portguard_common::totals::{Count, Totals};
-use portguard_common::transport::Protocol;
 
 use crate::error::{Error, Result};
 use crate::guard::clock::{Calendar, Clock, unix_now};
 use crate::guard::mapped::Mapped;
 use crate::guard::sizes::Sizes;
+use crate::guard::source::Source;
 
 /// The counters of an instance.
 #[derive(Debug)]
@@ -83,29 +82,6 @@ pub struct Fill {
     pub taken: u64,
     /// All places, on all CPUs.
     pub places: u64,
-}
-
-/// A source that was denied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Source {
-    /// Its address.
-    pub address: IpAddr,
-    /// Its packets.
-    pub count: Count,
-    /// What they asked for.
-    pub requests: Requests,
-    /// When the first came, in nanoseconds of Unix time.
-    pub first_seen: u64,
-    /// When the last came, in nanoseconds of Unix time.
-    pub last_seen: u64,
-}
-
-impl Source {
-    /// How many of its packets were TCP.
-    pub fn tcp_packets(&self) -> u64 {
-        let is_tcp = |request: &Request| request.protocol() == Protocol::Tcp;
-        Request::all().filter(is_tcp).map(|request| self.requests[request.index()]).sum()
-    }
 }
 
 impl Snapshot {
@@ -262,36 +238,41 @@ where
     /// what the CPUs have seen of it is put together bucket by bucket.
     fn read(&self, slices: u32, calendar: &Calendar, sources: &mut Vec<Source>, remainder: &mut Count) {
         let slice = self.buckets.len() / slices.max(1);
-        let mut together: Vec<(K, Sighting)> = Vec::new();
+        let (mut seen, mut together) = (Vec::new(), Vec::<(K, Sighting)>::new());
         for first in 0..slice {
             for bucket in (first..self.buckets.len()).step_by(slice as usize) {
-                let (sightings, made_way) = self.bucket(bucket);
-                remainder.add(made_way);
-                for (source, sighting) in sightings.into_iter().flatten() {
-                    match together.iter_mut().find(|(known, _)| *known == source) {
-                        Some((_, sum)) => add(sum, &sighting),
-                        None => together.push((source, sighting)),
+                remainder.add(self.bucket(bucket, &mut seen));
+                if together.is_empty() {
+                    std::mem::swap(&mut seen, &mut together);
+                    continue;
+                }
+                for (source, sighting) in &seen {
+                    match together.iter_mut().find(|(known, _)| known == source) {
+                        Some((_, sum)) => add(sum, sighting),
+                        None => together.push((*source, *sighting)),
                     }
                 }
             }
-            sources.extend(together.drain(..).map(|(source, sighting)| Source {
+            sources.extend(together.iter().map(|(source, sighting)| Source {
                 address: source.ip(),
                 count: sighting.count,
-                requests: sighting.requests,
+                asked: (&sighting.requests).into(),
                 first_seen: calendar.time(sighting.first_seen),
                 last_seen: calendar.time(sighting.last_seen),
             }));
+            together.clear();
         }
     }
 
     /// Adds up all packets, and those that are in no way.
     fn sum(&self, all: &mut Count, remainders: &mut Count) -> Fill {
         let mut fill = Fill { taken: 0, places: u64::from(self.buckets.len()) * WAYS as u64 };
+        let mut seen = Vec::new();
         for bucket in 0..self.buckets.len() {
-            let (sightings, remainder) = self.bucket(bucket);
+            let remainder = self.bucket(bucket, &mut seen);
             remainders.add(remainder);
             all.add(remainder);
-            for (_, sighting) in sightings.into_iter().flatten() {
+            for (_, sighting) in &seen {
                 fill.taken += 1;
                 all.add(sighting.count);
             }
@@ -299,21 +280,22 @@ where
         fill
     }
 
-    /// What is in a bucket. If its CPU is at work on it, the copy is taken again: soon one falls between two changes,
-    /// of which even a flood makes no more than a few thousand a second in one bucket.
-    fn bucket(&self, index: u32) -> ([Option<(K, Sighting)>; WAYS], Count) {
+    /// Puts what is in a bucket into `seen`, and returns its remainder. If its CPU is at work on it, the copy is taken
+    /// again: soon one falls between two changes, of which even a flood makes no more than a few thousand a second in
+    /// one bucket.
+    fn bucket(&self, index: u32, seen: &mut Vec<(K, Sighting)>) -> Count {
         loop {
+            seen.clear();
             let before = self.buckets.read_u32(index, Bucket::<K>::SEQUENCE_OFFSET);
             let bucket = self.buckets.read(index);
             // A record is read after the state that points to it.
             fence(Ordering::Acquire);
-            let sightings = std::array::from_fn(|way| {
-                bucket.sighting(way, || self.records.read(index * WAYS as u32 + way as u32))
-            });
+            let record = |way| self.records.read(index * WAYS as u32 + way as u32);
+            seen.extend((0..WAYS).filter_map(|way| bucket.sighting(way, || record(way))));
             fence(Ordering::Acquire);
             let after = self.buckets.read_u32(index, Bucket::<K>::SEQUENCE_OFFSET);
             if Bucket::<K>::is_whole(before, after) {
-                return (sightings, bucket.remainder());
+                return bucket.remainder();
             }
             std::hint::spin_loop();
         }

@@ -14,6 +14,7 @@ mod mapped;
 mod mode;
 mod privileges;
 mod sizes;
+mod source;
 mod tries;
 mod twin;
 
@@ -31,12 +32,13 @@ use crate::interface::{self, Interface, XdpMode};
 pub use attach::{Attached, LogLimit, Options, attach, reset, take_over};
 pub use bpffs::{BPFFS, Claim, Home, Lock, is_mounted as is_bpffs_mounted};
 pub use clock::{Uptime, unix_now};
-pub use counters::{Fill, Snapshot, Source, Sums};
+pub use counters::{Fill, Snapshot, Sums};
 pub use drop_log::{DropLog, LoggedDrop};
 pub use instance::{Identity, Instance};
 pub use lists::{Covering, Event, ListInfo};
 pub use mode::{Obstacle, require_guardable};
 pub use privileges::require as require_privileges;
+pub use source::{Asked, Source};
 pub use twin::{Fate, Twin};
 
 use link::{LINK_PIN, PinnedLink};

@@ -5,6 +5,7 @@ use portguard_common::rpc::{Procedure, Request, Requests};
 use portguard_common::transport::Protocol;
 use serde::Serialize;
 
+use crate::guard::Asked;
 use crate::output::table;
 
 /// Packets by what they asked for. While packets come in, the sums may be behind the packets by those that were being
@@ -113,6 +114,12 @@ impl From<Requests> for Calls {
             *protocol.counter(request.procedure()) = requests[request.index()];
         }
         calls
+    }
+}
+
+impl From<&Asked> for Calls {
+    fn from(asked: &Asked) -> Self {
+        Requests::from(asked).into()
     }
 }
 

@@ -142,7 +142,7 @@ impl Interface {
         let sources = &mut snapshot.sources;
         let order = |source: &Source| (Reverse(rank(source, sort)), source.address);
         let shown = top.unwrap_or(usize::MAX).min(sources.len());
-        if shown < sources.len() {
+        if 0 < shown && shown < sources.len() {
             // Of many thousand sources, only those that are shown need to be in order.
             sources.select_nth_unstable_by_key(shown, order);
         }
@@ -197,7 +197,7 @@ impl From<&Source> for SourceRow {
             tcp_packets: source.tcp_packets(),
             first_seen: time::seconds(source.first_seen),
             last_seen: time::seconds(source.last_seen),
-            calls: source.requests.into(),
+            calls: (&source.asked).into(),
         }
     }
 }

@@ -44,7 +44,7 @@ pub struct Key {
 }
 
 /// A denied source, and its rate; none before the second look.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Row {
     /// What is counted.
     pub source: Source,
@@ -213,14 +213,14 @@ impl Model {
     pub fn row(&self, key: &Key) -> Option<Row> {
         let guarded =
             self.interfaces(Some(&key.interface)).find_map(|watched| watched.state.as_ref().ok())?;
-        guarded.rows.iter().find(|row| row.source.address == key.address).copied()
+        guarded.rows.iter().find(|row| row.source.address == key.address).cloned()
     }
 
     /// Follows a source from now on, or none.
     pub fn follow(&mut self, key: Option<Key>) {
         self.followed = key.map(|key| {
             let last = self.row(&key);
-            Followed { key, last, is_there: last.is_some(), history: History::default() }
+            Followed { key, is_there: last.is_some(), last, history: History::default() }
         });
     }
 
@@ -244,8 +244,10 @@ fn rank(row: &Row, order: Order) -> (u64, u64) {
 impl Followed {
     fn take(&mut self, row: Option<Row>) {
         self.is_there = row.is_some();
-        self.history.push(row.and_then(|row| row.rate).map(|rate| rate.packets));
-        self.last = row.or(self.last);
+        self.history.push(row.as_ref().and_then(|row| row.rate).map(|rate| rate.packets));
+        if row.is_some() {
+            self.last = row;
+        }
     }
 }
 

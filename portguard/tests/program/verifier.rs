@@ -49,10 +49,10 @@ fn every_program_is_verified_with_room_to_spare() {
             Ok(count) => {
                 println!("fact: {name} = {count}");
                 assert!(count < ENOUGH, "{name}: {count} instructions");
-                if let Some(known) = known(name) {
-                    if count > known + known / 10 {
-                        grown.push(format!("{name}: {count} instructions, and it was {known}"));
-                    }
+                if let Some(known) = known(name)
+                    && count > known + known / 10
+                {
+                    grown.push(format!("{name}: {count} instructions, and it was {known}"));
                 }
             }
             Err(ProgramError::LoadError { io_error, verifier_log })

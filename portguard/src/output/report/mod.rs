@@ -258,7 +258,7 @@ fn sum(ranges: impl IntoIterator<Item = Option<Range>>) -> Option<Range> {
 }
 
 fn answers_to(source: &Source, answers: &Answers) -> Option<Range> {
-    let (family, calls) = (Family::of(source.address), Calls::from(source.requests));
+    let (family, calls) = (Family::of(source.address), Calls::from(&source.asked));
     sum(Procedure::ALL.map(|procedure| answers.bytes(Some(family), procedure, calls.udp.of(procedure))))
 }
 
@@ -273,7 +273,7 @@ impl Ledger {
         // By procedure and family: a source table may hold a million sources.
         let mut attributed = [[0_u64; Procedure::ALL.len()]; Family::ALL.len()];
         for source in sources {
-            let (family, calls) = (Family::of(source.address), Calls::from(source.requests));
+            let (family, calls) = (Family::of(source.address), Calls::from(&source.asked));
             for (sum, procedure) in attributed[family as usize].iter_mut().zip(Procedure::ALL) {
                 *sum += calls.udp.of(procedure);
             }

@@ -69,7 +69,7 @@ fn facts(row: &Row, model: &Model, followed: &Followed, width: u16) -> Vec<Line<
     .into_iter()
     .map(|(name, value)| Line::raw(format!(" {name:<12}{value}")))
     .collect();
-    let calls = Calls::from(source.requests);
+    let calls = Calls::from(&source.asked);
     lines.push(Line::raw(format!(" {:<12}{:>12}{:>12}", "asked for", "UDP", "TCP")));
     for procedure in Procedure::ALL {
         let (udp, tcp) = (calls.udp.of(procedure), calls.tcp_best_effort.of(procedure));

@@ -119,7 +119,7 @@ impl Column {
             Self::Share => share(packets, refused(watched)),
             Self::Udp => whole(packets.saturating_sub(source.tcp_packets())),
             Self::Tcp => whole(source.tcp_packets()),
-            Self::Mostly => Calls::from(source.requests).mostly().to_owned(),
+            Self::Mostly => Calls::from(&source.asked).mostly().to_owned(),
             Self::First => age(now, source.first_seen),
             Self::Last => age(now, source.last_seen),
         }
