@@ -18,6 +18,7 @@ mod routing;
 mod rpcbind;
 mod services;
 mod sockets;
+mod xdp;
 
 pub use self::finding::{Finding, Status};
 

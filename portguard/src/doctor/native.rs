@@ -2,12 +2,13 @@
 
 use super::ethtool::Driver;
 use super::guards::{Guarded, Guards};
+use super::xdp::{self, Features};
 use super::{Finding, kernel};
-use crate::guard::{self, Obstacle};
+use crate::guard::{self, Lacking, Obstacle};
 use crate::interface::{Interface, XdpMode};
 
 const ID: &str = "native";
-/// Kinds of devices whose drivers have native XDP; cards have no kind.
+/// Kinds of devices whose drivers have native XDP, on kernels that do not tell; cards have no kind.
 const NATIVE: [&str; 4] = ["bond", "team", "tun", "veth"];
 /// The first kernel on which virtio shares queues where there are too few.
 const VIRTIO_SHARES: (u32, u32) = (5, 13);
@@ -23,29 +24,43 @@ struct Host {
 
 pub(super) fn examine(all: &[Interface], guards: &Guards) -> Vec<Finding> {
     let cpus = std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u32);
+    let features = xdp::features(all.iter().map(|it| it.index));
     let host = Host { kernel: kernel::version().unwrap_or(kernel::SEVERAL_BUFFERS), cpus };
     all.iter()
         .filter(|it| it.up && guard::require_guardable(it).is_ok())
-        .map(|it| judge(it, &Driver::of(&it.name), host, guards.on(it) == Guarded::Yes).about(&it.name))
+        .map(|it| {
+            let driver = Driver::of(&it.name);
+            let features = features.get(&it.index).copied();
+            judge(it, &driver, features, host, guards.on(it) == Guarded::Yes).about(&it.name)
+        })
         .collect()
 }
 
-fn judge(interface: &Interface, driver: &Driver, host: Host, guarded: bool) -> Finding {
+fn judge(
+    interface: &Interface,
+    driver: &Driver,
+    features: Option<Features>,
+    host: Host,
+    guarded: bool,
+) -> Finding {
     let name = &interface.name;
     if guarded && interface.xdp.iter().any(|xdp| xdp.mode == XdpMode::Native) {
         return Finding::ok(ID, format!("the guard runs in the driver{}", of(driver)));
     }
     let kind = interface.kind.as_deref();
-    if interface.hardware_type == ARPHRD_NONE || kind.is_some_and(|kind| !NATIVE.contains(&kind)) {
-        let kind = kind.unwrap_or("this kind");
-        return Finding::ok(ID, format!("devices of kind {kind} have no native mode: generic mode is used"));
-    }
-    if let Some(obstacle) = obstacle(interface, driver, host) {
+    if let Some(obstacle) = obstacle(interface, driver, features, host) {
         return Finding::warning(
             ID,
             format!("native mode will be refused{}: {}", of(driver), obstacle.why()),
             format!("{}. Or use --mode generic, which `attach` does by itself.", obstacle.remedy(name)),
         );
+    }
+    if !has_native(interface, features) {
+        let found = match kind {
+            Some(kind) => format!("devices of kind {kind} have no native mode: generic mode is used"),
+            None => format!("there is no native mode{}: generic mode is used", of(driver)),
+        };
+        return Finding::ok(ID, found);
     }
     if kind == Some("veth") {
         return Finding::ok(ID, "possible; it slows bulk TCP down on veth, and --mode generic does not");
@@ -59,10 +74,36 @@ fn of(driver: &Driver) -> String {
     driver.name.as_ref().map(|name| format!(" (driver {name})")).unwrap_or_default()
 }
 
-fn obstacle(interface: &Interface, driver: &Driver, host: Host) -> Option<Obstacle> {
+/// Whether the driver has native mode: as the kernel tells, else as is known of its kind.
+fn has_native(interface: &Interface, features: Option<Features>) -> bool {
+    let kind = interface.kind.as_deref();
+    let known = || interface.hardware_type != ARPHRD_NONE && kind.is_none_or(|kind| NATIVE.contains(&kind));
+    features.map_or_else(known, |features| features.native)
+}
+
+/// What will keep the driver from running a guard, where it could in another setup.
+fn obstacle(
+    interface: &Interface,
+    driver: &Driver,
+    features: Option<Features>,
+    host: Host,
+) -> Option<Obstacle> {
+    if driver.large_receive_offload && (interface.kind.is_none() || has_native(interface, features)) {
+        return Some(Obstacle::LargeReceiveOffload);
+    }
+    if !has_native(interface, features) {
+        // A cable has it or not by its queues (`veth_set_xdp_features` of `drivers/net/veth.c`).
+        return (interface.kind.as_deref() == Some("veth")).then_some(Obstacle::Queues);
+    }
     let of_mtu = || {
-        let one_buffer = host.kernel < kernel::SEVERAL_BUFFERS;
-        one_buffer.then(|| Obstacle::of_mtu(interface.mtu)).flatten()
+        // Of devices that are no cards, each has its own way with long packets.
+        let of_driver =
+            || interface.kind.is_none() && features.is_some_and(|features| !features.several_buffers);
+        let lacking = match host.kernel < kernel::SEVERAL_BUFFERS {
+            true => Lacking::Kernel,
+            false => of_driver().then_some(Lacking::Driver)?,
+        };
+        Obstacle::of_mtu(interface.mtu, lacking)
     };
     let of_channels = || {
         let (now, most) = driver.channels?;
@@ -73,8 +114,7 @@ fn obstacle(interface: &Interface, driver: &Driver, host: Host) -> Option<Obstac
         };
         too_many.then_some(Obstacle::Channels)
     };
-    let of_offloads = || driver.large_receive_offload.then_some(Obstacle::LargeReceiveOffload);
-    of_offloads().or_else(of_mtu).or_else(of_channels)
+    of_mtu().or_else(of_channels)
 }
 
 #[cfg(test)]
@@ -109,28 +149,45 @@ mod tests {
     #[test]
     fn what_drivers_are_known_to_refuse_is_foreseen() {
         let lro = Driver { large_receive_offload: true, ..driver("hv_netvsc", 4, 4) };
-        for (mtu, driver, host, expected) in [
-            (1500, driver("ixgbe", 8, 8), NEW, None),
-            (1500, lro, NEW, Some("lro off")),
-            (9000, driver("ixgbe", 8, 8), NEW, None),
-            (9000, driver("ixgbe", 8, 8), OLD, Some("Lower the MTU to 3498")),
-            (1500, driver("ena", 5, 8), NEW, Some("ethtool -L eth0 combined")),
-            (1500, driver("ena", 4, 8), NEW, None),
-            (1500, driver("virtio_net", 8, 8), OLD, Some("ethtool -L eth0 combined")),
-            (1500, driver("virtio_net", 8, 8), NEW, None),
-            (1500, driver("virtio_net", 8, 16), OLD, None),
+        let all = Some(Features { native: true, several_buffers: true });
+        let one = Some(Features { native: true, several_buffers: false });
+        let none = Some(Features { native: false, several_buffers: false });
+        for (mtu, driver, features, host, expected) in [
+            (1500, driver("ixgbe", 8, 8), None, NEW, None),
+            (1500, lro.clone(), None, NEW, Some("lro off")),
+            // Some drivers have none for as long as it is on.
+            (1500, lro, none, NEW, Some("lro off")),
+            (9000, driver("ixgbe", 8, 8), None, NEW, None),
+            (9000, driver("ixgbe", 8, 8), one, NEW, Some("which its driver lacks")),
+            (3498, driver("ixgbe", 8, 8), one, NEW, None),
+            (9000, driver("ice", 8, 8), all, NEW, None),
+            (9000, driver("e1000e", 1, 1), none, NEW, None),
+            (9000, driver("ixgbe", 8, 8), None, OLD, Some("Lower the MTU to 3498")),
+            (1500, driver("ena", 5, 8), all, NEW, Some("ethtool -L eth0 combined")),
+            (1500, driver("ena", 4, 8), all, NEW, None),
+            (1500, driver("virtio_net", 8, 8), None, OLD, Some("ethtool -L eth0 combined")),
+            (1500, driver("virtio_net", 8, 8), all, NEW, None),
+            (1500, driver("virtio_net", 8, 16), None, OLD, None),
         ] {
-            let finding = judge(&card(mtu, None), &driver, host, false);
-            let remedy = finding.remedy.unwrap_or_default();
+            let finding = judge(&card(mtu, None), &driver, features, host, false);
+            let told = format!("{} {}", finding.found, finding.remedy.unwrap_or_default());
             assert_eq!(finding.status == Status::Warning, expected.is_some(), "{driver:?}");
-            assert!(remedy.contains(expected.unwrap_or_default()), "{remedy}");
+            assert!(told.contains(expected.unwrap_or_default()), "{told}");
         }
     }
 
     #[test]
     fn generic_mode_is_said_where_there_is_no_other() {
-        let found = |kind| judge(&card(1500, Some(kind)), &Driver::default(), NEW, false).found;
-        assert!(found("bridge").contains("generic mode is used"));
-        assert!(found("veth").contains("bulk TCP"));
+        let found = |kind, features| judge(&card(1500, kind), &Driver::default(), features, NEW, false).found;
+        assert!(found(Some("bridge"), None).contains("generic mode is used"));
+        assert!(found(Some("veth"), None).contains("bulk TCP"));
+        let none = Some(Features { native: false, several_buffers: false });
+        assert!(found(None, none).contains("there is no native mode"));
+        // What the kernel tells goes before what is known of the kind.
+        assert!(found(Some("tun"), none).contains("generic mode is used"));
+        assert!(
+            found(Some("bridge"), Some(Features { native: true, several_buffers: true }))
+                .contains("nothing known")
+        );
     }
 }

@@ -36,7 +36,7 @@ pub use counters::{Fill, Snapshot, Sums};
 pub use drop_log::{DropLog, LoggedDrop};
 pub use instance::{Identity, Instance};
 pub use lists::{Covering, Event, ListInfo};
-pub use mode::{Obstacle, require_guardable};
+pub use mode::{Lacking, Obstacle, require_guardable};
 pub use privileges::require as require_privileges;
 pub use source::{Asked, Source};
 pub use twin::{Fate, Twin};

@@ -56,34 +56,51 @@ pub(super) fn link_type(interface: &Interface) -> Result<LinkType> {
 /// What in the setup of an interface keeps its driver from running a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Obstacle {
-    /// Its packets need several buffers, and the kernel has no support for that.
+    /// Its packets need several buffers, and there is no support for that.
     OneBuffer {
         /// Of the interface, in bytes.
         mtu: u32,
+        /// Where.
+        lacking: Lacking,
     },
     /// The driver puts received packets together.
     LargeReceiveOffload,
     /// The driver wants a transmit queue of its own for XDP on each CPU or channel.
     Channels,
+    /// A cable has fewer receive queues than its other end has transmit queues.
+    Queues,
+}
+
+/// Who does not support packets in several buffers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lacking {
+    /// The kernel, before 5.18.
+    Kernel,
+    /// The driver.
+    Driver,
 }
 
 impl Obstacle {
-    /// That of an MTU, on kernels before 5.18.
-    pub fn of_mtu(mtu: u32) -> Option<Self> {
-        (mtu > MTU_OF_ONE_BUFFER).then_some(Self::OneBuffer { mtu })
+    /// That of an MTU where packets in several buffers are not supported.
+    pub fn of_mtu(mtu: u32, lacking: Lacking) -> Option<Self> {
+        (mtu > MTU_OF_ONE_BUFFER).then_some(Self::OneBuffer { mtu, lacking })
     }
 
     /// Why the driver refuses.
     pub fn why(self) -> String {
         match self {
-            Self::OneBuffer { mtu } => format!(
-                "MTU {mtu} needs multi-buffer support, which this kernel ({}) lacks",
-                kernel_version()
-            ),
+            Self::OneBuffer { mtu, lacking } => {
+                let who = match lacking {
+                    Lacking::Kernel => format!("this kernel ({})", kernel_version()),
+                    Lacking::Driver => "its driver".to_owned(),
+                };
+                format!("MTU {mtu} needs multi-buffer support, which {who} lacks")
+            }
             Self::LargeReceiveOffload => {
                 "the driver has none, or has it switched off while large receive offload is on".to_owned()
             }
             Self::Channels => "the driver wants more transmit queues than there are".to_owned(),
+            Self::Queues => "it has fewer receive queues than its peer has transmit queues".to_owned(),
         }
     }
 
@@ -93,6 +110,7 @@ impl Obstacle {
             Self::OneBuffer { .. } => format!("Lower the MTU to {MTU_OF_ONE_BUFFER}"),
             Self::LargeReceiveOffload => format!("Try: ethtool -K {name} lro off"),
             Self::Channels => format!("Try fewer channels: ethtool -L {name} combined N"),
+            Self::Queues => "Make the pair with as many of both (ip link add ... numrxqueues N)".to_owned(),
         }
     }
 }
@@ -161,7 +179,7 @@ fn refusal(interface: &Interface, mode: XdpMode, identity: &Identity, error: &io
             .because("CAP_NET_ADMIN is missing in the network namespace of the interface"),
         (_, Some(libc::ENODEV)) => Error::new(Kind::NotThere, format!("{name}: the interface has just gone")),
         (XdpMode::Native, _) if one_buffer && *mtu > MTU_OF_ONE_BUFFER => {
-            let obstacle = Obstacle::OneBuffer { mtu: *mtu };
+            let obstacle = Obstacle::OneBuffer { mtu: *mtu, lacking: Lacking::Kernel };
             refused.because(obstacle.why()).remedy(format!("{} or {generic}.", obstacle.remedy(name)))
         }
         (XdpMode::Native, Some(libc::EOPNOTSUPP)) if kind.is_some() => {
@@ -177,9 +195,8 @@ fn refusal(interface: &Interface, mode: XdpMode, identity: &Identity, error: &io
                 "The kernel log (dmesg) may say more. Lower the MTU to {MTU_OF_ONE_BUFFER} or {generic}."
             )),
         (XdpMode::Native, Some(libc::ENOSPC)) if kind.as_deref() == Some("veth") => {
-            refused.because("it has fewer receive queues than its peer has transmit queues").remedy(format!(
-                "Make the pair with as many of both (ip link add ... numrxqueues N), or {generic}."
-            ))
+            let obstacle = Obstacle::Queues;
+            refused.because(obstacle.why()).remedy(format!("{}, or {generic}.", obstacle.remedy(name)))
         }
         (XdpMode::Native, Some(libc::ENOMEM | libc::ENOSPC)) => {
             let obstacle = Obstacle::Channels;

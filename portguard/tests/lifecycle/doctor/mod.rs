@@ -199,6 +199,48 @@ fn each_harm_is_named_and_nothing_else() {
 }
 
 #[test]
+fn what_is_said_of_native_mode_is_what_attach_finds() {
+    let bench = Bench::bare();
+    let list = bench.list();
+    bench
+        .namespace
+        .ip("link add cable type veth peer name other
+             link add few numtxqueues 2 numrxqueues 1 type veth peer name many
+             link add bridge type bridge
+             link add link cable name macvlan type macvlan
+             tuntap add dev tap mode tap
+             link set tap mtu 9000
+             tuntap add dev tun mode tun
+             link add vxlan type vxlan id 5 dstport 4789 local 192.0.2.1")
+        .expect("ip");
+    let mut interfaces = vec!["cable", "many", "bridge", "macvlan", "tap", "tun", "vxlan"];
+    // Of queues the kernel tells from 6.3 on.
+    let kernel = nix::sys::utsname::uname().expect("uname");
+    let release = kernel.release().to_str().expect("UTF-8");
+    let numbers: Vec<u32> =
+        release.split(['.', '-']).take(2).map(|part| part.parse().expect("a number")).collect();
+    interfaces.extend((numbers >= vec![6, 3]).then_some("few"));
+    for &interface in &interfaces {
+        bench.namespace.ip(&format!("link set {interface} up")).expect("ip");
+    }
+    let document = Document::of(&bench.portguard().run(&["doctor", "--json"]));
+    let mut ways = [0; 2];
+    for &interface in &interfaces {
+        let found = &document.finding("native", Some(interface)).found;
+        let says_no = found.contains("generic mode is used") || found.contains("will be refused");
+        let arguments = ["attach", interface, "--mode", "native", "--allowlist", &list];
+        let attached = bench.portguard().run(&arguments);
+        assert_eq!(says_no, attached.code != 0, "{interface}: {found}: {attached:?}");
+        ways[usize::from(says_no)] += 1;
+    }
+    assert!(ways.iter().all(|ways| *ways > 1), "{ways:?}");
+    if interfaces.contains(&"few") {
+        let found = &document.finding("native", Some("few")).found;
+        assert!(found.contains("fewer receive queues"), "{found}");
+    }
+}
+
+#[test]
 fn a_host_that_is_well_is_told_so() {
     let patient = Patient::new();
     let document = patient.examine_in_container(&[Portguard::BINARY]);
