@@ -61,11 +61,13 @@ enum Command {
     Soak(torture::SoakArgs),
     /// Start, reload, kill and stop the units by a real systemd, in a virtual machine; needs root
     SystemdTest,
-    /// Try what brings portguard to a fleet, with the real tools: Kubernetes' schemas, and Ansible to two hosts; needs root
+    /// Try what brings portguard to a fleet, with the real tools: Kubernetes' schemas, Ansible to two hosts, Prometheus; needs
+    /// root
     FleetTest,
     /// Build a release: a static program, a Debian package, an archive, checksums and a bill of materials
     Dist(dist::Args),
-    /// Install, upgrade, remove and purge a release, in a clean Debian and in a virtual machine; needs root
+    /// Install, upgrade, remove and purge a release, in a clean Debian and in a virtual machine, and bring it to two hosts; needs
+    /// root
     DistTest,
     /// Build a release, and install it: program, units, man pages, completions
     Install(dist::InstallArgs),

@@ -1,6 +1,6 @@
 //! `cargo xtask dist-test`: a release as its users meet it. The package is judged by lintian, installed into a clean
 //! Debian, and purged without a trace; in a machine with systemd it is installed, enabled, rebooted, upgraded under
-//! traffic, removed and purged, and so is the archive.
+//! traffic, removed and purged, and so is the archive; and Ansible brings it to two hosts that a Prometheus watches.
 
 mod clean;
 mod machine;
@@ -15,6 +15,7 @@ use xtask::interrupt;
 
 use crate::dist::{self, Release};
 use crate::document::{Document, Section, rows};
+use crate::fleet_test::{self, Delivery};
 use crate::machine::{PACKAGES, debian};
 use crate::setup::{self, Purpose};
 use crate::vm_test::output;
@@ -35,7 +36,10 @@ used; it is removed and purged, and every file of the Debian is as before.
 
 Then a virtual machine with systemd: the package is installed, an interface is enabled, the machine reboots; the guard is on
 before rpcbind listens. An allowed and a denied flow run while the next version is installed. The package is removed, installed
-again, and purged without a trace; then the archive, the same way.",
+again, and purged without a trace; then the archive, the same way.
+
+At last Ansible brings the package, and one list after another, to two hosts with systemd and rpcbind of their own, and a Prometheus
+watches them.",
     command: "cargo xtask dist-test",
 };
 /// What packagers and operators read.
@@ -58,6 +62,7 @@ pub(crate) fn run() -> Result<()> {
     debian(&root, &format!("{PACKAGES},{READERS}"))?;
     clean::check(&made.deb, &root, &folder)?;
     let told = machine::check(&made, &root, &folder)?;
+    fleet_test::check(Delivery::Package(&made.deb.path))?;
     DOCUMENT.write(SECTION, &format!("{}\nIn the machine: {}.\n", rows(&told.figures), told.machine))
 }
 

@@ -9,10 +9,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use xtask::lab::{Host, Process, Switch, run, wait_until};
 
-use crate::vm_test::{mirror, output};
+use crate::machine;
+use crate::vm_test::output;
 
-/// What a host needs beside Debian's essential packages.
-const PACKAGES: &str = "systemd-sysv,dbus,openssh-server,python3,iproute2,rpcbind";
+/// What a host needs beside Debian's essential packages, to be reached and to be told what to do.
+const PACKAGES: &str = "systemd-sysv,dbus,openssh-server,python3,python3-apt,iproute2,rpcbind";
 const BOOT: &str = include_str!("host.sh");
 /// Booting takes seconds, on a machine that is not busy.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -31,21 +32,7 @@ impl Image {
     /// A minimal Debian of this machine's release, made once, and a key for this run.
     pub(super) fn make(folder: &Path) -> Result<Self> {
         let (debian, script, key) = (folder.join("debian"), folder.join("host.sh"), folder.join("key"));
-        if !debian.is_dir() {
-            let release = fs::read_to_string("/etc/os-release").context("cannot read /etc/os-release")?;
-            let release = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
-            let release = release
-                .context("this machine has no release of Debian, whose libraries portguard is linked with")?;
-            let partial = folder.join("debian.partial");
-            if partial.exists() {
-                fs::remove_dir_all(&partial)?;
-            }
-            eprintln!("fleet-test: fetching Debian {release}");
-            let include = format!("--include={PACKAGES}");
-            let mut debootstrap = Command::new("debootstrap");
-            output(debootstrap.args(["--variant=minbase", &include, release]).arg(&partial).arg(mirror()?))?;
-            fs::rename(&partial, &debian)?;
-        }
+        machine::debian(&debian, PACKAGES)?;
         fs::write(&script, BOOT)?;
         for old in [&key, &key.with_extension("pub")] {
             if old.exists() {

@@ -2,11 +2,13 @@
 //!
 //! - `deploy/kubernetes`: what kustomize makes of it, against the schemas of the API. (That the pod works is a test of
 //!   portguard's, `lifecycle/pod`.)
-//! - `deploy/ansible`: rolled out by Ansible over SSH, to two hosts with systemd and rpcbind of their own.
+//! - `deploy/ansible`: rolled out by Ansible over SSH, to two hosts with systemd and rpcbind of their own, and seen by a
+//!   Prometheus. As a binary; `cargo xtask dist-test` rolls out the package of a release.
 
 mod host;
 mod kubernetes;
 mod operator;
+mod prometheus;
 mod tools;
 
 use std::fs;
@@ -18,7 +20,9 @@ use xtask::interrupt;
 use xtask::lab::{self, Host, Switch, Veth, rpc};
 
 use self::host::{Booted, Image};
+pub(crate) use self::operator::Delivery;
 use self::operator::{Guard, Operator, RollOut};
+use self::prometheus::Prometheus;
 use self::tools::Tools;
 use crate::setup::{self, Purpose};
 use crate::{cargo, test, workspace};
@@ -34,11 +38,20 @@ const STRANGER: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 20));
 const HOSTS: [(&str, IpAddr); 2] =
     [("one", IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))), ("two", IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2)))];
 
-/// Tries all of them.
+/// Tries all of them with what the sources give.
 pub(crate) fn run() -> Result<()> {
     setup::run_for(&setup::Args::default(), Purpose::Fleet)?;
-    test::require_preconditions()?;
     interrupt::install().context("cannot handle Ctrl-C")?;
+    ensure!(
+        cargo().args(["build", "--locked", "--package=portguard"]).status()?.success(),
+        "it does not build"
+    );
+    check(Delivery::Binary(&workspace().join("target/debug/portguard")))
+}
+
+/// Tries all of them with what was built.
+pub(crate) fn check(delivery: Delivery<'_>) -> Result<()> {
+    test::require_preconditions()?;
     for leftover in lab::stale()? {
         eprintln!("fleet-test: removing {}, which a killed run left behind", leftover.name());
     }
@@ -47,10 +60,6 @@ pub(crate) fn run() -> Result<()> {
     let tools = Tools::install(&folder.join("tools"))?;
     let objects = kubernetes::validate(&tools, &folder)?;
     println!("Kubernetes: {objects} objects are as the schemas want them");
-    ensure!(
-        cargo().args(["build", "--locked", "--package=portguard"]).status()?.success(),
-        "it does not build"
-    );
     let image = Image::make(&folder)?;
     let switch = Switch::new(Veth::new())?;
     let (desk, stranger) = (switch.host("desk", &[DESK])?, switch.host("stranger", &[STRANGER])?);
@@ -59,7 +68,7 @@ pub(crate) fn run() -> Result<()> {
         .map(|(name, address)| Booted::start(&image, &switch, name, address))
         .collect::<Result<Vec<_>>>()?;
     hosts.iter_mut().try_for_each(|host| host.wait_for(&desk))?;
-    let operator = Operator { tools: &tools, desk: &desk, key: image.key.clone(), folder };
+    let operator = Operator { tools: &tools, delivery, desk: &desk, key: image.key.clone(), folder };
     roll_out(&operator, &hosts, &stranger)
 }
 
@@ -79,6 +88,11 @@ fn roll_out(operator: &Operator<'_>, hosts: &[Booted], stranger: &Host) -> Resul
         ensure!(answers(host, operator.desk, ANSWER)?, "{} does not answer who is on the list", host.name);
     }
     println!("Ansible: two hosts are guarded");
+    let prometheus = Prometheus::start(operator.desk, hosts)?;
+    let everywhere = hosts.len();
+    prometheus.sees("portguard_guard_enforcing == 1", everywhere)?;
+    prometheus.sees("portguard_denied_packets_total{reason='not_allowed'} > 0", everywhere)?;
+    println!("Prometheus: both are seen, and what they drop");
     expect_changes(&operator.roll_out(hosts, &first, false)?, false)?;
     println!("Ansible: the same again changes nothing");
 
@@ -93,6 +107,8 @@ fn roll_out(operator: &Operator<'_>, hosts: &[Booted], stranger: &Host) -> Resul
         ensure!(after.attached_at == before.attached_at, "{} was attached again", host.name);
         ensure!(answers(host, stranger, ANSWER)?, "{} does not answer who is on the list now", host.name);
     }
+    prometheus.sees("portguard_allowlist_prefixes{family='ipv4'} == 2", everywhere)?;
+    prometheus.sees("count by (sha256) (portguard_allowlist_info)", 1)?;
     println!("Ansible: a changed list is in force on both, by a reload");
 
     let broken = operator.roll_out(hosts, &["192.0.2.0/24", "203.0.113.0/33"], false)?;
@@ -101,6 +117,7 @@ fn roll_out(operator: &Operator<'_>, hosts: &[Booted], stranger: &Host) -> Resul
     ensure!(recaps.get("one").is_some_and(|host| host.failed == 1), "{}", broken.said);
     ensure!(!recaps.contains_key("two"), "it went on to the second host: {}", broken.said);
     ensure!(guards()? == after && services()? == running, "the list in force must stay");
+    prometheus.sees("portguard_allowlist_prefixes{family='ipv4'} == 2", everywhere)?;
     println!("Ansible: a broken list stops at the first host, and the old one stays in force on both");
 
     expect_changes(&operator.roll_out(hosts, &first, true)?, true)?;
@@ -108,6 +125,8 @@ fn roll_out(operator: &Operator<'_>, hosts: &[Booted], stranger: &Host) -> Resul
         ensure!(!guard.enforcing && guard.allowlist.prefixes_v4 == 1, "{}: {guard:?}", host.name);
         ensure!(answers(host, stranger, ANSWER)?, "{} drops in audit mode", host.name);
     }
+    prometheus.sees("portguard_guard_enforcing == 0", everywhere)?;
+    prometheus.sees("portguard_would_drop_packets_total > 0", everywhere)?;
     println!("Ansible: both are in audit mode");
     Ok(())
 }

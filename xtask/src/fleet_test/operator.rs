@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -11,12 +12,15 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use xtask::lab::{Completed, Host, Outcome, run_within};
 
+use super::DESK;
 use super::host::Booted;
 use super::tools::Tools;
 use crate::workspace;
 
 /// A roll-out to two hosts takes half a minute.
 const LIMIT: Duration = Duration::from_secs(15 * 60);
+/// The port of the metrics.
+const METRICS: u16 = 9111;
 /// Nobody is asked whether he knows a host that was made a moment ago.
 const SSH: [&str; 8] = [
     "-o",
@@ -29,9 +33,19 @@ const SSH: [&str; 8] = [
     "ControlMaster=no",
 ];
 
+/// How portguard comes to the hosts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Delivery<'a> {
+    /// As a binary, with the units beside it.
+    Binary(&'a Path),
+    /// As a Debian package.
+    Package(&'a Path),
+}
+
 #[derive(Debug)]
 pub(super) struct Operator<'a> {
     pub(super) tools: &'a Tools,
+    pub(super) delivery: Delivery<'a>,
     pub(super) desk: &'a Host,
     pub(super) key: PathBuf,
     pub(super) folder: PathBuf,
@@ -102,16 +116,21 @@ impl Operator<'_> {
 
     fn inventory(&self, hosts: &[Booted], allow: &[&str], audit: bool) -> Value {
         let entries: Vec<Value> = allow.iter().map(|prefix| json!({ "prefix": prefix })).collect();
-        let hosts: BTreeMap<&str, Value> =
-            hosts.iter().map(|host| (host.name, json!({ "ansible_host": host.address }))).collect();
+        let host = |host: &Booted| json!({ "ansible_host": host.address, "portguard_metrics": { "eth0": metrics(host) } });
+        let hosts: BTreeMap<&str, Value> = hosts.iter().map(|booted| (booted.name, host(booted))).collect();
+        let (variable, path) = match self.delivery {
+            Delivery::Binary(path) => ("portguard_binary", path),
+            Delivery::Package(path) => ("portguard_package", path),
+        };
         json!({ "portguard": { "hosts": hosts, "vars": {
+            variable: path,
             "ansible_user": "root",
             "ansible_ssh_private_key_file": self.key,
             "ansible_ssh_common_args": SSH.join(" "),
             "ansible_python_interpreter": "/usr/bin/python3",
-            "portguard_binary": workspace().join("target/debug/portguard"),
             "portguard_allow": entries,
             "portguard_audit": audit,
+            "portguard_scrapers": [DESK],
         } } })
     }
 
@@ -139,6 +158,11 @@ impl Operator<'_> {
     pub(super) fn service(&self, host: &Booted) -> Result<String> {
         self.on(host, "systemctl show --property=ActiveState,MainPID portguard@eth0")
     }
+}
+
+/// Where a host serves metrics.
+pub(super) fn metrics(host: &Booted) -> SocketAddr {
+    SocketAddr::new(host.address, METRICS)
 }
 
 fn completed(command: &mut Command) -> Result<Completed> {

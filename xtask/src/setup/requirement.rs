@@ -47,21 +47,21 @@ pub(crate) enum Purpose {
     Package,
     /// That, for another machine than this.
     Cross,
-    /// To build packages, to boot a whole Debian, and to install packages there.
+    /// To build packages, to boot a whole Debian, to install packages there, and to roll them out.
     Distribution,
 }
 
 impl Purpose {
     /// What it takes from the distribution beside the compilers.
     fn tools(self) -> impl Iterator<Item = &'static Tool> {
-        let more: [&[Tool]; 3] = match self {
-            Self::Development | Self::Package => [&[], &[], &[]],
-            Self::Kernels => [&KERNEL_TOOLS, &[], &[]],
-            Self::Systemd => [&KERNEL_TOOLS, &SYSTEMD_TOOLS, &[]],
-            Self::Fleet => [&SYSTEMD_TOOLS, &FLEET_TOOLS, &[]],
-            Self::Bench => [&PEERS, &[], &[]],
-            Self::Cross => [&CROSS_TOOLS, &[], &[]],
-            Self::Distribution => [&KERNEL_TOOLS, &SYSTEMD_TOOLS, &DISTRIBUTION_TOOLS],
+        let more: [&[Tool]; 4] = match self {
+            Self::Development | Self::Package => [&[], &[], &[], &[]],
+            Self::Kernels => [&KERNEL_TOOLS, &[], &[], &[]],
+            Self::Systemd => [&KERNEL_TOOLS, &SYSTEMD_TOOLS, &[], &[]],
+            Self::Fleet => [&SYSTEMD_TOOLS, &FLEET_TOOLS, &[], &[]],
+            Self::Bench => [&PEERS, &[], &[], &[]],
+            Self::Cross => [&CROSS_TOOLS, &[], &[], &[]],
+            Self::Distribution => [&KERNEL_TOOLS, &SYSTEMD_TOOLS, &FLEET_TOOLS, &DISTRIBUTION_TOOLS],
         };
         TOOLS.iter().chain(more.into_iter().flatten())
     }
