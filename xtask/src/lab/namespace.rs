@@ -16,6 +16,7 @@ use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use tempfile::TempDir;
 
 use super::process;
 
@@ -29,6 +30,7 @@ const PREFIX: &str = "pg-";
 pub struct Namespace {
     name: String,
     fd: Arc<OwnedFd>,
+    state: TempDir,
 }
 
 impl Namespace {
@@ -55,7 +57,8 @@ impl Namespace {
     fn adopt(name: String) -> Result<Self> {
         let path = Path::new(NAMES).join(&name);
         let fd = fs::File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
-        Ok(Self { name, fd: Arc::new(fd.into()) })
+        let state = TempDir::new().context("cannot create a temporary folder")?;
+        Ok(Self { name, fd: Arc::new(fd.into()), state })
     }
 
     /// The name, as `ip netns` lists it.
@@ -68,12 +71,13 @@ impl Namespace {
         Path::new(NAMES).join(&self.name)
     }
 
-    /// A command that runs inside, and dies with the thread that starts it.
+    /// A command that runs inside, and dies with the thread that starts it. What a portguard keeps there
+    /// (`$STATE_DIRECTORY`) goes with the namespace.
     ///
     /// It enters by setns alone. `ip netns exec` would also give it a /sys of its own, which hides the host's bpffs.
     pub fn command(&self, program: impl AsRef<Path>) -> Command {
         let mut command = process::tool(program);
-        self.enter(&mut command);
+        self.enter(command.env("STATE_DIRECTORY", self.state.path()));
         command
     }
 

@@ -69,7 +69,7 @@ fn play(binary: &Path) -> Result<vt100::Screen> {
     fs::write(&list, ALLOWLIST)?;
     let portguard = |arguments: &[&str]| {
         let mut command = server.command(binary);
-        mounts.enter(command.args(arguments).env("STATE_DIRECTORY", folder.path()).env_remove("NO_COLOR"));
+        mounts.enter(command.args(arguments).env_remove("NO_COLOR"));
         command
     };
     let list = list.to_str().context("a temporary folder with a UTF-8 name")?;
