@@ -32,6 +32,8 @@ fn word() -> impl Strategy<Value = String> {
     let address = prop_oneof![
         any::<u32>().prop_map(|bits| IpAddr::V4(bits.into()).to_string()),
         any::<u128>().prop_map(|bits| IpAddr::V6(bits.into()).to_string()),
+        // Written with a colon at the end.
+        any::<u64>().prop_map(|bits| IpAddr::V6((u128::from(bits) << 64).into()).to_string()),
         any::<u32>().prop_map(|bits| format!("::ffff:{}", std::net::Ipv4Addr::from(bits))),
         Just("127.0.0.1".to_owned()),
         Just("0.0.0.0".to_owned()),
@@ -60,6 +62,15 @@ fn table() -> impl Strategy<Value = String> {
         prop_oneof![4 => Just(" "), 2 => Just("\n/srv "), 1 => Just("\\\n"), 1 => Just("\t"), 1 => Just("")];
     prop::collection::vec((word(), separator), 0..30)
         .prop_map(|words| words.into_iter().map(|(word, separator)| word + separator).collect())
+}
+
+#[test]
+fn an_address_with_a_colon_at_its_end_is_still_a_prefix() {
+    let mut files = Files::default();
+    files.exports.push(("/etc/exports".into(), exports::parse("/srv 2001:db8:: 2001:db8:1::/48")));
+    let document = Document::new(sources::proposal(&files, &[], &[], &Addresses::default()));
+    let prefixes: Vec<String> = checked(&document).iter().map(ToString::to_string).collect();
+    assert_eq!(prefixes, ["2001:db8::/128", "2001:db8:1::/48"]);
 }
 
 proptest! {

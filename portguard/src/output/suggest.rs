@@ -75,10 +75,11 @@ fn words(Origin { origin, detail, covers }: &Origin) -> String {
     words
 }
 
-/// A prefix; a single address without its length.
+/// A prefix; a single address without its length, unless YAML would take the colon at its end for one of its own.
 fn short(prefix: IpNet) -> String {
-    if prefix.prefix_len() == prefix.max_prefix_len() {
-        prefix.addr().to_string()
+    let address = prefix.addr().to_string();
+    if prefix.prefix_len() == prefix.max_prefix_len() && !address.ends_with(':') {
+        address
     } else {
         prefix.to_string()
     }
