@@ -60,7 +60,7 @@ pub enum ModeChoice {
     Native,
     /// In the network stack: on any device, slower
     Generic,
-    /// On the card
+    /// On the card: refused, as the program would have to be loaded for that card alone
     Offload,
 }
 

@@ -79,6 +79,7 @@ pub fn attach(
     options: Options,
     tell: &mut dyn FnMut(Event),
 ) -> Result<Attached> {
+    mode::require_possible(interface, options.mode)?;
     match Guard::find(home, interface)? {
         Some(guard) => renew(guard, Some(list), options, tell),
         None => attach_new(home, interface, list, options, tell),
@@ -99,8 +100,8 @@ fn attach_new(
     tell: &mut dyn FnMut(Event),
 ) -> Result<Attached> {
     let link_type = mode::link_type(interface)?;
-    if let Some(foreign) = interface.xdp.first() {
-        return Err(busy(interface, *foreign));
+    if let Some(error) = foreign(interface) {
+        return Err(error);
     }
     PinnedLink::require_free(home, interface)?;
     let directory = home.interface(interface.index)?;
@@ -192,7 +193,15 @@ pub fn reset(guard: Guard) -> Result<Snapshot> {
 
 /// A new instance beside the live one.
 fn prepare(guard: &Guard, keep: Keep, audit: bool, log_rate: Rate) -> Result<Instance> {
+    let name = &guard.interface().name;
     let link_type = mode::link_type(guard.interface())?;
+    let running = bpf::link_info(guard.pinned.link.as_fd())
+        .map_err(|error| Error::from_io(format!("{name}: cannot look at the link of the guard"), &error))?;
+    if running.program_id != guard.program().id {
+        // What is removed below would be the instance that judges.
+        return Err(Error::failed(format!("{name}: the guard has been renewed since it was looked up"))
+            .remedy("It goes on as it is. Try again."));
+    }
     let interface = &guard.pinned.directory;
     let taken = InstanceName::list(interface)?;
     for directory in taken.iter().map(|name| name.directory(interface)) {
@@ -218,6 +227,11 @@ fn replace(guard: Guard, new: Instance) -> Result<(Guard, Instance)> {
     }
     let Guard { pinned, instance: old } = guard;
     Ok((Guard { pinned, instance: new }, old))
+}
+
+/// Why an interface without a guard cannot get one: somebody else's program is on it.
+pub fn foreign(interface: &Interface) -> Option<Error> {
+    interface.xdp.first().map(|foreign| busy(interface, *foreign))
 }
 
 fn busy(interface: &Interface, foreign: AttachedXdp) -> Error {

@@ -29,7 +29,7 @@ use crate::allowlist::Allowlist;
 use crate::error::{Error, Kind, Result};
 use crate::interface::{self, Interface, XdpMode};
 
-pub use attach::{Attached, LogLimit, Options, attach, reset, take_over};
+pub use attach::{Attached, LogLimit, Options, attach, foreign, reset, take_over};
 pub use bpffs::{BPFFS, Claim, Home, Lock, is_mounted as is_bpffs_mounted};
 pub use clock::{Uptime, unix_now};
 pub use counters::{Fill, Snapshot, Sums};
@@ -86,7 +86,10 @@ impl Guard {
                 "{name}: guarded by a portguard with ABI version {}, and this one knows version {ABI_VERSION}",
                 live.abi
             ))
-            .remedy("That guard goes on. Use the portguard that attached it."));
+            .remedy(format!(
+                "That guard goes on. Use the portguard that attached it; or run portguard detach {name}, which opens \
+                 the port, and attach."
+            )));
         }
         let instance = Instance::open(&pinned.directory, live)?;
         Ok(Self { pinned, instance })
@@ -99,14 +102,19 @@ impl Guard {
         guard.ok_or_else(|| not_attached(name))
     }
 
-    /// The guards on these interfaces; all of this network namespace if none is named.
+    /// The guards on these interfaces, each once, whatever names it was given; all of this network namespace if none is
+    /// named.
     pub fn select(home: Option<&Home>, names: &[String]) -> Result<Vec<Result<Self>>> {
         if names.is_empty() {
             let interfaces = guarded(home)?;
             let find = |interface: &Interface| home.and_then(|home| Self::find(home, interface).transpose());
             return Ok(interfaces.iter().filter_map(find).collect());
         }
-        Ok(names.iter().map(|name| Self::by_name(home, name)).collect())
+        let mut found = BTreeSet::new();
+        let guards = names.iter().map(|name| Self::by_name(home, name));
+        Ok(guards
+            .filter(|guard| guard.as_ref().map_or(true, |guard| found.insert(guard.interface().index)))
+            .collect())
     }
 
     /// The interface, as it was when the guard was looked up.
@@ -201,7 +209,9 @@ impl Guard {
 pub fn detach(home: Option<&Home>, name: &str) -> Result<()> {
     let interface = interface::by_name(name)?;
     let pinned = home.map(|home| PinnedLink::find(home, &interface)).transpose()?.flatten();
-    let pinned = pinned.ok_or_else(|| not_attached(name))?;
+    let pinned = pinned.ok_or_else(|| {
+        not_attached(name).remedy("See which interfaces are guarded with: portguard status")
+    })?;
     if bpffs::is_claimed(&pinned.directory)? {
         return Err(Error::failed(format!("{name}: the guard is kept on by a portguard that runs as a service"))
             .remedy(format!(

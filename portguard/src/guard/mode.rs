@@ -126,6 +126,22 @@ pub(super) struct Attachment {
     pub fallback: Option<Error>,
 }
 
+/// Fails for a mode that portguard has on no interface.
+pub(super) fn require_possible(interface: &Interface, choice: ModeChoice) -> Result<()> {
+    match choice {
+        ModeChoice::Offload => Err(no_offload(interface)),
+        ModeChoice::Auto | ModeChoice::Native | ModeChoice::Generic => Ok(()),
+    }
+}
+
+fn no_offload(interface: &Interface) -> Error {
+    Error::failed(format!("{}: offload XDP refused", interface.name))
+        .because(
+            "portguard cannot load its program onto a card: it would have to be loaded for that card alone",
+        )
+        .remedy("Use --mode native or auto.")
+}
+
 /// Attaches a program to an interface that has none.
 pub(super) fn attach(
     interface: &Interface,
@@ -141,11 +157,7 @@ pub(super) fn attach(
     match choice {
         ModeChoice::Native => try_mode(XdpMode::Native).map(attached(XdpMode::Native)),
         ModeChoice::Generic => try_mode(XdpMode::Generic).map(attached(XdpMode::Generic)),
-        ModeChoice::Offload => {
-            Err(Error::failed(format!("{}: offload XDP refused", interface.name))
-                .because("portguard cannot load its program onto a card: it would have to be loaded for that card alone")
-                .remedy("Use --mode native or auto."))
-        }
+        ModeChoice::Offload => Err(no_offload(interface)),
         ModeChoice::Auto => match try_mode(XdpMode::Native) {
             Ok(link) => Ok(Attachment { link, mode: XdpMode::Native, fallback: None }),
             Err(refusal) if refusal.kind() == Kind::NotPermitted => Err(refusal),

@@ -123,6 +123,21 @@ fn text_and_csv_say_what_json_says() {
 }
 
 #[test]
+fn an_interface_that_is_named_twice_is_reset_and_shown_once() {
+    let stage = Stage::new();
+    stage.attach();
+    stage.server.namespace().ip(&format!("link property add dev {IFACE} altname other0")).expect("a name");
+    let portguard = stage.portguard();
+    for names in [[IFACE, IFACE], [IFACE, "other0"]] {
+        let [counted] =
+            portguard.all_stats(&[&names[..], &["--reset"]].concat()).try_into().expect("one guard");
+        assert_eq!(counted.interface, IFACE);
+        assert_eq!(portguard.ok(&[&["reload"], &names[..]].concat()).lines().count(), 1);
+        assert_eq!(portguard.all_status().len(), 1, "the guard is whole");
+    }
+}
+
+#[test]
 fn what_successive_resets_print_adds_up_to_what_was_sent() {
     const RESETS: usize = 12;
     let stage = Stage::new();
