@@ -2,6 +2,7 @@
 
 mod resolver;
 
+use std::env;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
@@ -10,6 +11,7 @@ use portguard::cli::{Cli, Command};
 use portguard::{commands, output};
 
 fn main() -> ExitCode {
+    forget_empty_variables();
     resolver::confine();
     let cli = Cli::parse();
     let mut out = io::BufWriter::new(UntilReaderLeaves(io::stdout().lock()));
@@ -33,6 +35,16 @@ fn main() -> ExitCode {
         output::error::print(&error);
         ExitCode::from(error.kind().exit_code())
     })
+}
+
+/// A variable that is set to nothing is not set, as in `/etc/default/portguard`.
+fn forget_empty_variables() {
+    for name in ["PORTGUARD_ALLOWLIST", "PORTGUARD_METRICS"] {
+        if env::var_os(name).is_some_and(|value| value.is_empty()) {
+            // SAFETY: there is no other thread yet.
+            unsafe { env::remove_var(name) };
+        }
+    }
 }
 
 /// Output that nobody reads any more (`portguard stats | head`) is no failure, and no reason to leave work half done.

@@ -107,7 +107,17 @@ fn files(roff: &mut Roff) {
         term(roff, italic(file), meaning);
     }
     roff.control("SH", ["ENVIRONMENT"]);
-    term(roff, bold("PORTGUARD_ALLOWLIST"), "The allowlist of commands that are not told of another one.");
+    for (variable, meaning) in [
+        (
+            "PORTGUARD_ALLOWLIST",
+            "The allowlist of attach, run and check, and of explain where no guard is on, unless they are told of \
+             another one. Reload reads the file that the guard was given.",
+        ),
+        ("PORTGUARD_METRICS", "Where run serves metrics, unless it is told otherwise."),
+        ("NO_COLOR", "If set, nothing is coloured."),
+    ] {
+        term(roff, bold(variable), meaning);
+    }
 }
 
 fn exit_status(roff: &mut Roff) {

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
+use nix::unistd::geteuid;
 
 use super::diagnostic::{Diagnostic, Diagnostics, Severity, printable};
 use super::{Checked, Invalid, MAX_FILE_SIZE};
@@ -34,6 +35,10 @@ fn read(path: &Path, errors: &mut Diagnostics) -> Result<Vec<u8>, Box<Diagnostic
     let cannot_read = |error: io::Error| {
         let help = match error.kind() {
             io::ErrorKind::NotFound => "write the list there, or name the file where it is",
+            io::ErrorKind::PermissionDenied if geteuid().is_root() => {
+                "give the file to root, or let others read it: this process may not read those of others \
+                 (CAP_DAC_READ_SEARCH)"
+            }
             io::ErrorKind::PermissionDenied => "run portguard as root, or let this user read the file",
             _ => "name a file that can be read",
         };

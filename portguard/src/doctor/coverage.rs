@@ -2,6 +2,7 @@
 
 use super::Finding;
 use super::guards::{Guarded, Guards};
+use crate::error::Error;
 use crate::guard;
 use crate::interface::{Address, Interface};
 
@@ -11,6 +12,8 @@ const DEEPEST: u32 = 8;
 
 /// Is there a guard on an interface?
 type On<'a> = &'a dyn Fn(&Interface) -> Guarded;
+/// Why can there be none?
+type Refusal<'a> = &'a dyn Fn(&Interface) -> Option<Error>;
 
 /// `exposed`: somebody listens on port 111, for others than this host.
 pub(super) fn examine(
@@ -19,14 +22,24 @@ pub(super) fn examine(
     guards: &Guards,
     exposed: bool,
 ) -> Vec<Finding> {
-    judge(all, addresses, &|interface| guards.on(interface), exposed)
+    let refusal = |interface: &Interface| {
+        guard::require_guardable(interface).err().or_else(|| guard::foreign(interface))
+    };
+    judge(all, addresses, &|interface| guards.on(interface), &refusal, exposed)
 }
 
-fn judge(all: &[Interface], addresses: &[Address], on: On<'_>, exposed: bool) -> Vec<Finding> {
+fn judge(
+    all: &[Interface],
+    addresses: &[Address],
+    on: On<'_>,
+    refusal: Refusal<'_>,
+    exposed: bool,
+) -> Vec<Finding> {
     // Packets for this host come in on interfaces that are up and have addresses; others only hand packets on.
     let has_address = |it: &Interface| addresses.iter().any(|address| address.interface.index == it.index);
     let outside = all.iter().filter(|it| !it.loopback && it.up && has_address(it));
-    let findings: Vec<Finding> = outside.map(|it| judge_one(it, all, on, exposed).about(&it.name)).collect();
+    let findings: Vec<Finding> =
+        outside.map(|it| judge_one(it, all, on, refusal, exposed).about(&it.name)).collect();
     if findings.is_empty() {
         return vec![Finding::ok(
             ID,
@@ -36,7 +49,13 @@ fn judge(all: &[Interface], addresses: &[Address], on: On<'_>, exposed: bool) ->
     findings
 }
 
-fn judge_one(interface: &Interface, all: &[Interface], on: On<'_>, exposed: bool) -> Finding {
+fn judge_one(
+    interface: &Interface,
+    all: &[Interface],
+    on: On<'_>,
+    refusal: Refusal<'_>,
+    exposed: bool,
+) -> Finding {
     let name = &interface.name;
     match covered(interface, all, on, DEEPEST) {
         Guarded::Yes if on(interface) == Guarded::Yes => return Finding::ok(ID, "guarded"),
@@ -51,11 +70,14 @@ fn judge_one(interface: &Interface, all: &[Interface], on: On<'_>, exposed: bool
     if interface.kind.as_deref() == Some("dummy") {
         return Finding::ok(ID, "no packet comes in on it (dummy)");
     }
-    let refusal = guard::require_guardable(interface).err();
-    let (why, remedy) = match &refusal {
+    let (why, remedy) = match refusal(interface) {
         None => (String::new(), format!("portguard attach {name}")),
         Some(error) => (
-            format!(", and cannot be: {}", error.what().trim_start_matches(&format!("{name}: "))),
+            format!(
+                ", and cannot be: {}{}",
+                error.what().trim_start_matches(&format!("{name}: ")),
+                error.why().map(|why| format!(" ({why})")).unwrap_or_default()
+            ),
             error.advice().unwrap_or("Guard port 111 by other means (nft).").to_owned(),
         ),
     };
@@ -122,7 +144,8 @@ mod tests {
         let last = all.last().unwrap().clone();
         let addresses = [Address { address: "192.0.2.1".parse().unwrap(), interface: last }];
         let on = |it: &Interface| if guarded.contains(&it.index) { Guarded::Yes } else { Guarded::No };
-        let [finding] = judge(all, &addresses, &on, exposed).try_into().unwrap();
+        let refusal = |it: &Interface| guard::require_guardable(it).err();
+        let [finding] = judge(all, &addresses, &on, &refusal, exposed).try_into().unwrap();
         (finding.status, finding.found)
     }
 

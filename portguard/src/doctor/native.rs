@@ -47,6 +47,9 @@ fn judge(
     if guarded && interface.xdp.iter().any(|xdp| xdp.mode == XdpMode::Native) {
         return Finding::ok(ID, format!("the guard runs in the driver{}", of(driver)));
     }
+    if !interface.xdp.is_empty() {
+        return Finding::ok(ID, "not looked at: an XDP program is on it that is no guard in native mode");
+    }
     let kind = interface.kind.as_deref();
     if let Some(obstacle) = obstacle(interface, driver, features, host) {
         return Finding::warning(

@@ -1,6 +1,6 @@
 //! The one printer of errors.
 
-use std::io::{self, IsTerminal as _};
+use std::io;
 
 use crate::allowlist::Style;
 use crate::error::Error;
@@ -24,5 +24,8 @@ pub fn note(text: &str) {
 }
 
 fn label(word: &str, colour: &str) -> String {
-    if io::stderr().is_terminal() { format!("\x1b[1;{colour}m{word}:\x1b[0m") } else { format!("{word}:") }
+    match Style::of(&io::stderr()) {
+        Style::Coloured => format!("\x1b[1;{colour}m{word}:\x1b[0m"),
+        Style::Plain => format!("{word}:"),
+    }
 }

@@ -267,10 +267,13 @@ impl Keeper {
         let found = error.allowlist().and_then(|invalid| invalid.sha256);
         if trigger == Trigger::Asked || self.broken != Some(found) {
             output::error::print(error);
-            output::error::warning(&format!(
-                "{} is broken: the lists in force stay",
-                self.allowlist.display()
-            ));
+            // At the start, each interface with a list in force is told of by itself.
+            if self.guards_any() {
+                output::error::warning(&format!(
+                    "{} is broken: the lists in force stay",
+                    self.allowlist.display()
+                ));
+            }
         }
         self.broken = Some(found);
     }

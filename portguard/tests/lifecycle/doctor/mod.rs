@@ -112,6 +112,21 @@ const HARMS: &[(&str, Harm, &[Problem])] = &[
         &[("coverage", "eth1", "warning", &["not guarded", "portguard attach eth1"])],
     ),
     (
+        "somebody else's program is in the guard's place",
+        |patient| {
+            patient.portguard().ok(&["detach", "eth1"]);
+            let Bench { machine, namespace, .. } = &patient.bench;
+            let mut load = machine.command(namespace, "xdp-filter");
+            run(load.args(["load", "--mode", "skb", "--features", "udp", "eth1"])).expect("xdp-filter");
+        },
+        &[(
+            "coverage",
+            "eth1",
+            "warning",
+            &["not guarded, and cannot be: another XDP program", "xdpfilt", "xdpgeneric off"],
+        )],
+    ),
+    (
         "an interface comes that cannot be guarded",
         |patient| {
             // What it is, is decided by the link type: 778 is GRE's. It stays without its owner.
