@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use crate::allowlist::Allowlist;
 use crate::cli::{Attach, DEFAULT_ALLOWLIST};
-use crate::commands::{for_each, keep_last_good, load_allowlist, lock, print, unique};
+use crate::commands::{for_each, fresh, keep_last_good, load_allowlist, lock, print, unique};
 use crate::error::Result;
 use crate::guard::{self, Attached, Home, Options};
 use crate::interface;
@@ -23,6 +23,7 @@ pub fn run(args: &Attach, out: &mut dyn Write) -> Result<ExitCode> {
     guard::require_privileges()?;
     let home = Home::make(output::error::note)?;
     let _lock = lock(&home)?;
+    let allowlist = fresh(allowlist)?;
     guard::sweep(&home)?;
     let options = Options::from(&args.guard);
     let mut in_force = false;

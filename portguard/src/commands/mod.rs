@@ -20,7 +20,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use crate::allowlist::{Allowlist, Checked, Style};
+use crate::allowlist::{Allowlist, Checked, OnDisk, Style};
 use crate::error::{Error, Result};
 use crate::guard::{Home, Lock};
 use crate::{last_good, output};
@@ -33,6 +33,15 @@ pub(crate) fn load_allowlist(path: &Path) -> Result<Allowlist> {
     let Checked { allowlist, warnings } = Allowlist::load(path)?;
     eprint!("{}", warnings.render(Style::of(&io::stderr())));
     Ok(allowlist)
+}
+
+/// A list that was read before the lock was had; read again if its file has changed since, as another portguard may have
+/// put that in force.
+pub(crate) fn fresh(list: Allowlist) -> Result<Allowlist> {
+    match OnDisk::of(list.path(), list.sha256()) {
+        OnDisk::Unchanged => Ok(list),
+        OnDisk::Changed | OnDisk::Broken { .. } => load_allowlist(list.path()),
+    }
 }
 
 /// Keeps a copy of a list that has been put in force; that it cannot is no reason to take the guard off again.

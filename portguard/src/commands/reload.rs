@@ -10,7 +10,7 @@ use ipnet::IpNet;
 
 use crate::allowlist::{self, Allowlist};
 use crate::cli::{DEFAULT_ALLOWLIST, Reload};
-use crate::commands::{NOTHING_GUARDED, for_each, keep_last_good, load_allowlist, lock, print};
+use crate::commands::{NOTHING_GUARDED, for_each, fresh, keep_last_good, load_allowlist, lock, print};
 use crate::error::{Error, Kind, Result};
 use crate::guard::{self, Guard, Home};
 use crate::output::{self, lists::Difference, progress::Filling};
@@ -28,6 +28,7 @@ pub fn run(args: &Reload, out: &mut dyn Write) -> Result<ExitCode> {
     guard::require_privileges()?;
     let home = Home::find()?;
     let _lock = home.as_ref().map(lock).transpose()?;
+    let given = given.map(fresh).transpose()?;
     let guards = Guard::select(home.as_ref(), &args.interfaces)?;
     if guards.is_empty() {
         return Err(Error::new(Kind::NotThere, "nothing to reload")

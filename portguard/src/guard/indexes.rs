@@ -16,8 +16,7 @@ use crate::index::Index;
 /// Fills the slot of a list that is not in force. After an error, the slot holds as much of the index as is right by
 /// itself, and leaves everything else to the tries.
 pub(super) fn put<A: Indexed>(lists: &Lists<A>, slot: u32, index: &Index<A>) -> Result<()> {
-    // The root goes last: it leads into the lines.
-    write_front(lists, slot, &Front { root: Node::UNDECIDED.0, ..*index.front });
+    write_front(lists, slot, &without_lines(&index.front));
     if index.lines.is_empty() {
         clear(lists, slot)?;
     } else {
@@ -30,6 +29,12 @@ pub(super) fn put<A: Indexed>(lists: &Lists<A>, slot: u32, index: &Index<A>) -> 
         true => Ok(()),
         false => Err(without(&"the index of such a list would take too much memory")),
     }
+}
+
+/// What a front decides by itself. Root and sieve go last: they lead into the lines, and the slot may hold those of a list
+/// that could not be filled.
+fn without_lines<A: Indexed>(front: &Front<A>) -> Front<A> {
+    Front { root: Node::UNDECIDED.0, sieve: 0, ..*front }
 }
 
 /// Lets go of what the slot holds.
@@ -63,4 +68,20 @@ fn without(error: &dyn std::fmt::Display) -> Error {
     Error::failed("the list has no index in the kernel").because(error).remedy(
         "It is in force all the same, and decides exactly the same, but with many entries a packet costs more.",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use portguard_common::address::V4;
+
+    use super::*;
+
+    #[test]
+    fn a_front_without_lines_leads_into_none() {
+        let prefixes = (0..10_000_u32).map(|host| ((host << 12).to_be(), 32));
+        let index = Index::<V4>::of(prefixes);
+        assert!(!index.lines.is_empty() && index.front.sieve > 0 && index.is_complete());
+        let front = without_lines(&index.front);
+        assert_eq!((front.root, front.sieve, front.has_lines), (Node::UNDECIDED.0, 0, 0));
+    }
 }

@@ -153,7 +153,8 @@ pub(super) fn fill(
     tell: &mut dyn FnMut(Event),
 ) -> Result<Filled> {
     let old = in_force(&instance.policy);
-    let generation = old.as_ref().map_or(1, |list| list.generation + 1);
+    let in_force = old.as_ref().map(|list| list.generation);
+    let generation = in_force.map_or(1, |generation| generation + 1);
     let slot = if old.is_some() { 1 - instance.policy.read(0).active } else { 0 };
 
     let (mut v4, mut v6) = (Vec::new(), Vec::new());
@@ -163,11 +164,17 @@ pub(super) fn fill(
             IpNet::V6(prefix) => v6.push((prefix.addr().octets(), prefix.prefix_len(), number)),
         }
     }
-    remove_pins(interface, old.map(|list| list.generation))?;
+    remove_pins(interface, in_force)?;
     let mut filling = Filling { interface, generation, slot, done: 0, of: list.entries().len(), tell };
-    filling.family::<V4>(&instance.lists_v4, &mut v4, "v4")?;
-    filling.family::<V6>(&instance.lists_v6, &mut v6, "v6")?;
-    describe(&instance.policy, slot, generation, list)?;
+    filling
+        .family::<V4>(&instance.lists_v4, &mut v4, "v4")
+        .and_then(|()| filling.family::<V6>(&instance.lists_v6, &mut v6, "v6"))
+        .and_then(|()| describe(&instance.policy, slot, generation, list))
+        .inspect_err(|_| {
+            // What is there of it takes memory, which may be what was wanting. The first error is the one to tell.
+            let _ = clear(instance, slot);
+            let _ = remove_pins(interface, in_force);
+        })?;
     Ok(Filled { slot, generation })
 }
 
@@ -228,16 +235,24 @@ pub(super) fn switch(interface: &Path, instance: &Instance, filled: &Filled) -> 
     // A packet may have read the number of the old slot just before the switch: the tries must stay there until it is
     // through.
     Grace::prepare(interface, instance)?.wait();
+    clear(instance, before).map_err(|error| {
+        Error::from_io(
+            "the new list is in force, but the kernel does not let go of the one before it",
+            &error,
+        )
+    })?;
+    remove_pins(interface, Some(filled.generation))
+}
+
+/// Lets go of the maps of a slot that is not in force.
+fn clear(instance: &Instance, slot: u32) -> io::Result<()> {
     for outer in instance.lists_v4.slots().into_iter().chain(instance.lists_v6.slots()) {
-        match bpf::clear_inner_map(outer.as_fd(), before) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                let what = "the new list is in force, but the kernel does not let go of the one before it";
-                return Err(Error::from_io(what, &error));
-            }
+        match bpf::clear_inner_map(outer.as_fd(), slot) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
     }
-    remove_pins(interface, Some(filled.generation))
+    Ok(())
 }
 
 /// A way to wait until every packet that is being judged has been judged and counted: to set a slot of an array of

@@ -68,10 +68,13 @@ impl Logs {
     /// Opens the log of the guard that is on an interface now, if it is not open. Returns how many packets were left out
     /// of it since this was last asked, or ever if it has just been opened.
     fn follow(&mut self, interface: &str) -> u64 {
-        let Some((guard, id)) = self.find(interface) else {
+        // It may be away for a moment only, and come back with the same log.
+        let Some((guard, id)) = self.find(interface) else { return 0 };
+        if self.sources.iter().any(|(other, source)| other != interface && source.log.id() == id) {
+            // The same interface, by another of its names.
             self.sources.remove(interface);
             return 0;
-        };
+        }
         let left_out = guard.not_logged();
         if let Some(source) = self.sources.get_mut(interface).filter(|source| source.log.id() == id) {
             let before = std::mem::replace(&mut source.left_out, left_out);

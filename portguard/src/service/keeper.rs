@@ -125,7 +125,9 @@ impl Keeper {
             (None, Standing::Broken(None, kind)) if !self.guards_any() => Err(no_list(kind, "nothing to do")),
             (None, Standing::Broken(..)) => Ok(()),
             (None, Standing::File(list)) => {
-                keep_last_good(&list);
+                if self.guards_any() {
+                    keep_last_good(&list);
+                }
                 Ok(())
             }
         }
@@ -155,7 +157,7 @@ impl Keeper {
 
     fn put_in_force(&self, list: &Allowlist, trigger: Trigger) -> Result<Outcome> {
         let _lock = lock(&self.home)?;
-        let mut outcome = Outcome::Same;
+        let (mut outcome, mut in_force) = (Outcome::Same, false);
         for post in &self.posts {
             let State::Guarded { .. } = post.state else { continue };
             let told = Guard::by_name(Some(&self.home), &post.name).and_then(|guard| {
@@ -168,8 +170,9 @@ impl Keeper {
                 replace_list(&guard, list, false).map(Some)
             });
             match told {
-                Ok(None) => {}
+                Ok(None) => in_force = true,
                 Ok(Some(told)) => {
+                    in_force = true;
                     eprint!("{told}");
                     outcome = outcome.max(Outcome::Done);
                 }
@@ -181,7 +184,9 @@ impl Keeper {
                 }
             }
         }
-        keep_last_good(list);
+        if in_force {
+            keep_last_good(list);
+        }
         Ok(outcome)
     }
 
@@ -226,6 +231,15 @@ impl Keeper {
                 Ok(state) => state,
                 // It has gone again.
                 Err(error) if error.kind() == Kind::NotThere => State::Away,
+                // Somebody else's, which cannot be made what it should be: better than none, and its list is kept.
+                Err(error) if guard::is_on(&self.home, interface)? => {
+                    output::error::print(&error);
+                    output::error::warning(&format!("{}: the guard that is there stays as it is", post.name));
+                    State::Guarded {
+                        ifindex: interface.index,
+                        _claim: guard::claim(&self.home, interface.index)?,
+                    }
+                }
                 Err(error) => {
                     let told = error.to_string();
                     if !matches!(&post.state, State::Open(before) if *before == told) {

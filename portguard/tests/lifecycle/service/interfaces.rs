@@ -125,3 +125,24 @@ fn an_interface_that_comes_with_another_program_is_told_of_and_guarded_when_that
         portguard.all_status().len() == 1
     });
 }
+
+#[test]
+fn a_guard_that_cannot_be_renewed_is_kept_and_so_is_its_list() {
+    let bench = Bench::new();
+    let portguard = bench.portguard();
+    let list = bench.list();
+    // A bridge has no native mode.
+    let mut service = Service::start(portguard, &["br0", "--mode", "native", "--allowlist", &list]);
+    bench.namespace.ip("link add br0 type bridge").expect("a bridge");
+    service.until_said("warning: br0: NOT GUARDED, port 111 is open");
+    portguard.ok(&["attach", "br0", "--mode", "generic", "--allowlist", &list]);
+    bench.namespace.ip("link set br0 up").expect("an event");
+    service.until_said("br0: cannot change the mode from generic to native");
+    service.until_said("warning: br0: the guard that is there stays as it is");
+    let told = portguard.fails(1, &["detach", "br0"]);
+    assert!(told.contains("kept on by a portguard that runs as a service"), "{told}");
+    bench.lists.write("allowlist.yaml", ["198.51.100.0/24"]);
+    service.wait_until("the list is in force", || portguard.status().allowlist.file.state == "unchanged");
+    service.signal(Signal::SIGHUP);
+    service.until("STATUS=br0: generation ");
+}
