@@ -87,7 +87,8 @@ fn unfolded(mut text: &[u8]) -> Vec<Vec<Byte>> {
                 let blanks = text[1..].iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
                 text = &text[1 + blanks..];
             }
-            b'#' if !quoted => {
+            // Within a word it is a character like others.
+            b'#' if !quoted && current.last().is_none_or(|(byte, _)| byte.is_ascii_whitespace()) => {
                 let end = text.iter().position(|&byte| byte == b'\n').unwrap_or(text.len());
                 text = &text[end..];
             }
@@ -221,6 +222,14 @@ mod tests {
                 ("/srv/\\999", "192.0.2.3", 3),
             ])
         );
+    }
+
+    #[test]
+    fn a_comment_begins_where_a_word_could() {
+        let exports =
+            parse("/srv/b#c 192.0.2.7(rw)\n/srv/a 192.0.2.8(ro)\t# 192.0.2.9(rw)\n#/srv 192.0.2.10\n");
+        let found: Vec<_> = exports.iter().map(|it| (it.path.as_str(), it.written.as_str())).collect();
+        assert_eq!(found, [("/srv/b#c", "192.0.2.7"), ("/srv/a", "192.0.2.8")]);
     }
 
     #[test]
