@@ -31,7 +31,7 @@ pub fn run(args: &Probe, out: &mut dyn Write) -> Result<ExitCode> {
             "only the first {MOST} addresses are asked, and {left_out} are left out"
         ));
     }
-    let findings = probe::probe(&targets, limit);
+    let findings = probe::probe(targets, limit);
     let document = output::probe::Document::new(
         guard::unix_now(),
         args.host.clone(),

@@ -47,8 +47,8 @@ fn judge(
     if guarded && interface.xdp.iter().any(|xdp| xdp.mode == XdpMode::Native) {
         return Finding::ok(ID, format!("the guard runs in the driver{}", of(driver)));
     }
-    if !interface.xdp.is_empty() {
-        return Finding::ok(ID, "not looked at: an XDP program is on it that is no guard in native mode");
+    if !guarded && !interface.xdp.is_empty() {
+        return Finding::ok(ID, "not looked at: an XDP program is on it that is not known for a guard");
     }
     let kind = interface.kind.as_deref();
     if let Some(obstacle) = obstacle(interface, driver, features, host) {
@@ -124,6 +124,7 @@ fn obstacle(
 mod tests {
     use super::*;
     use crate::doctor::Status;
+    use crate::interface::AttachedXdp;
 
     const NEW: Host = Host { kernel: (6, 18), cpus: 8 };
     const OLD: Host = Host { kernel: (5, 10), cpus: 8 };
@@ -177,6 +178,17 @@ mod tests {
             assert_eq!(finding.status == Status::Warning, expected.is_some(), "{driver:?}");
             assert!(told.contains(expected.unwrap_or_default()), "{told}");
         }
+    }
+
+    #[test]
+    fn a_guard_in_generic_mode_is_told_what_keeps_it_there() {
+        let generic = AttachedXdp { mode: XdpMode::Generic, program_id: 7 };
+        let card = Interface { xdp: vec![generic], ..card(9000, None) };
+        let judge = |guarded| judge(&card, &driver("ixgbe", 8, 8), None, OLD, guarded);
+        assert_eq!(judge(true).status, Status::Warning);
+        let foreign = judge(false);
+        assert_eq!(foreign.status, Status::Ok);
+        assert!(foreign.found.contains("not looked at"), "{}", foreign.found);
     }
 
     #[test]

@@ -36,31 +36,24 @@ impl Finding {
     }
 }
 
-/// How many are asked at a time: each takes two threads.
-const AT_ONCE: usize = 64;
-
-/// Asks all of them, many at the same time, each for so long at most.
-pub fn probe(targets: &[Target], limit: Duration) -> Vec<Finding> {
-    targets.chunks(AT_ONCE).flat_map(|targets| at_once(targets, limit)).collect()
-}
-
-fn at_once(targets: &[Target], limit: Duration) -> Vec<Finding> {
+/// Asks all of them at the same time, for so long at most.
+pub fn probe(targets: Vec<Target>, limit: Duration) -> Vec<Finding> {
     let over = |target: &Target, protocol| {
         let answers = rpcbind::ask(target.address, protocol, &Question::ALL, limit);
         let mut answers: Vec<Answer> = Question::ALL.into_iter().zip(answers).collect();
         answers.sort_by_key(|(question, _)| *question);
         answers
     };
-    let of = |target: &Target| {
+    let of = |target: Target| {
         thread::scope(|scope| {
-            let tcp = scope.spawn(|| over(target, Protocol::Tcp));
-            let udp = over(target, Protocol::Udp);
+            let tcp = scope.spawn(|| over(&target, Protocol::Tcp));
+            let udp = over(&target, Protocol::Udp);
             let tcp = tcp.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             Finding { target: target.clone(), udp, tcp }
         })
     };
     thread::scope(|scope| {
-        let threads: Vec<_> = targets.iter().map(|target| scope.spawn(|| of(target))).collect();
+        let threads: Vec<_> = targets.into_iter().map(|target| scope.spawn(|| of(target))).collect();
         let join = |thread: thread::ScopedJoinHandle<'_, Finding>| {
             thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         };

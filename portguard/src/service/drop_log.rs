@@ -19,13 +19,6 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How many entries of a log are written before others have their turn: more may come in meanwhile, without end.
 const MOST_AT_ONCE: usize = 1000;
 
-/// What is known of the log of an interface.
-struct Source {
-    log: DropLog,
-    /// How many packets had found no room when that was last told.
-    left_out: u64,
-}
-
 /// Sets up how log entries are written: on standard error, one to a line.
 pub(super) fn write_as(format: LogFormat) {
     let lines = tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(false).with_target(false);
@@ -39,7 +32,7 @@ pub(super) fn write_as(format: LogFormat) {
 /// Logs the drops of the guards of these interfaces, in a thread of its own, until the process ends. To be called before
 /// the service changes any of them.
 pub(super) fn spawn(home: Home, interfaces: Vec<String>) -> io::Result<()> {
-    let mut logs = Logs { home, sources: HashMap::new() };
+    let mut logs = Logs { home, open: HashMap::new(), told: HashMap::new() };
     for interface in &interfaces {
         // What was left out before is not ours to tell; of guards that come later, everything is.
         logs.follow(interface);
@@ -61,34 +54,35 @@ pub(super) fn spawn(home: Home, interfaces: Vec<String>) -> io::Result<()> {
 
 struct Logs {
     home: Home,
-    sources: HashMap<String, Source>,
+    /// By interface.
+    open: HashMap<String, DropLog>,
+    /// Of which log how many packets had found no room when that was last told, by interface: also of one that is away,
+    /// and may come back with the same guard.
+    told: HashMap<String, (u32, u64)>,
 }
 
 impl Logs {
     /// Opens the log of the guard that is on an interface now, if it is not open. Returns how many packets were left out
     /// of it since this was last asked, or ever if it has just been opened.
     fn follow(&mut self, interface: &str) -> u64 {
-        // It may be away for a moment only, and come back with the same log.
-        let Some((guard, id)) = self.find(interface) else { return 0 };
-        if self.sources.iter().any(|(other, source)| other != interface && source.log.id() == id) {
-            // The same interface, by another of its names.
-            self.sources.remove(interface);
+        let found = self.find(interface).filter(|(_, id)| {
+            // By another of its names, it is followed already.
+            !self.open.iter().any(|(other, log)| other != interface && log.id() == *id)
+        });
+        let Some((guard, id)) = found else {
+            self.open.remove(interface);
             return 0;
+        };
+        if self.open.get(interface).is_none_or(|log| log.id() != id) {
+            // If it fails, it is tried again.
+            let Ok(log) = guard.drop_log() else { return 0 };
+            self.open.insert(interface.to_owned(), log);
         }
         let left_out = guard.not_logged();
-        if let Some(source) = self.sources.get_mut(interface).filter(|source| source.log.id() == id) {
-            let before = std::mem::replace(&mut source.left_out, left_out);
-            // Fewer than before: somebody has set the counters back to zero.
-            return left_out.checked_sub(before).unwrap_or(left_out);
-        }
-        match guard.drop_log() {
-            Ok(log) => {
-                self.sources.insert(interface.to_owned(), Source { log, left_out });
-                left_out
-            }
-            // It is tried again.
-            Err(_) => 0,
-        }
+        let before = self.told.insert(interface.to_owned(), (id, left_out));
+        let before = before.filter(|(of, _)| *of == id).map_or(0, |(_, before)| before);
+        // Fewer than before: somebody has set the counters back to zero.
+        left_out.checked_sub(before).unwrap_or(left_out)
     }
 
     /// The guard on an interface, and which log it has.
@@ -110,7 +104,7 @@ impl Logs {
     /// Waits until there is something to log.
     fn wait(&self, at_most: Duration) {
         let mut logs: Vec<PollFd<'_>> =
-            self.sources.values().map(|source| PollFd::new(source.log.as_fd(), PollFlags::POLLIN)).collect();
+            self.open.values().map(|log| PollFd::new(log.as_fd(), PollFlags::POLLIN)).collect();
         let timeout = PollTimeout::try_from(at_most).unwrap_or(PollTimeout::MAX);
         // A signal is no matter: there is nothing to read, or there is.
         let _ = poll(&mut logs, timeout);
@@ -118,9 +112,9 @@ impl Logs {
 
     fn drain(&mut self) {
         let uptime = Uptime::now();
-        for (interface, source) in &mut self.sources {
+        for (interface, drops) in &mut self.open {
             for _ in 0..MOST_AT_ONCE {
-                let Some(drop) = source.log.take() else { break };
+                let Some(drop) = drops.take() else { break };
                 log(interface, &drop, uptime);
             }
         }

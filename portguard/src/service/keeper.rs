@@ -231,16 +231,19 @@ impl Keeper {
                 Ok(state) => state,
                 // It has gone again.
                 Err(error) if error.kind() == Kind::NotThere => State::Away,
-                // Somebody else's, which cannot be made what it should be: better than none, and its list is kept.
-                Err(error) if guard::is_on(&self.home, interface)? => {
-                    output::error::print(&error);
-                    output::error::warning(&format!("{}: the guard that is there stays as it is", post.name));
-                    State::Guarded {
-                        ifindex: interface.index,
-                        _claim: guard::claim(&self.home, interface.index)?,
-                    }
-                }
                 Err(error) => {
+                    // One that cannot be made what it should be is better than none.
+                    if let Ok(true) = guard::is_on(&self.home, interface)
+                        && let Ok(state) = claimed(&self.home, interface)
+                    {
+                        output::error::print(&error);
+                        output::error::warning(&format!(
+                            "{}: the guard that is there stays as it is",
+                            post.name
+                        ));
+                        post.state = state;
+                        continue;
+                    }
                     let told = error.to_string();
                     if !matches!(&post.state, State::Open(before) if *before == told) {
                         output::error::print(&error);
@@ -351,6 +354,11 @@ fn guard(
             }
         }
     }
+    claimed(home, interface)
+}
+
+/// The guard that is on an interface is ours to keep.
+fn claimed(home: &Home, interface: &Interface) -> Result<State> {
     Ok(State::Guarded { ifindex: interface.index, _claim: guard::claim(home, interface.index)? })
 }
 

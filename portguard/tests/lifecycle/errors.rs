@@ -25,6 +25,12 @@ fn what_cannot_be_offloaded_is_refused() {
     assert!(told.contains("eth0: offload XDP refused") && told.contains("--mode native"), "{told}");
     assert_eq!(program_on(&bench.namespace, IFACE), None);
     bench.machine.assert_tidy(0);
+    // Nor is anybody sent to take the guard off for it.
+    bench.portguard().ok(&["attach", IFACE, "--allowlist", &bench.list()]);
+    assert_eq!(
+        bench.portguard().fails(1, &["attach", IFACE, "--mode", "offload", "--allowlist", &bench.list()]),
+        told
+    );
 }
 
 #[test]
@@ -160,6 +166,11 @@ fn the_list_is_found_where_it_is_said_to_be() {
     let output = attach(&["--allowlist", &other], &list);
     assert_eq!(output.code, 0, "the command line comes first: {output:?}");
     assert_eq!(portguard.status().allowlist.path, other);
+
+    // Set to nothing is not set; what is in that place is this machine's.
+    let output = attach(&[], "");
+    assert_ne!(output.code, 2, "{output:?}");
+    assert!(output.code == 0 || output.stderr.contains("/etc/portguard/allowlist.yaml"), "{output:?}");
 
     let output = attach(&[], "/nowhere/list.yaml");
     assert_eq!(output.code, 3, "{output:?}");

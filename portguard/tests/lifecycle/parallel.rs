@@ -1,12 +1,15 @@
 //! Several portguards at once, and some that are killed.
 
+use std::fs::File;
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
+use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::Signal;
-use xtask::lab::Process;
+use xtask::lab::{Process, wait_until};
 
-use crate::support::{Bench, IFACE, Output, PATIENCE, Stage, Traffic, program_on};
+use crate::support::{BPFFS, Bench, IFACE, Output, PATIENCE, Stage, Traffic, program_on};
 
 /// Runs commands on one guard, all at the same time.
 fn at_once(bench: &Bench, commands: &[&[&str]]) -> Vec<Output> {
@@ -63,6 +66,36 @@ fn several_at_once_wait_for_one_another() {
     let there: Vec<u32> = portguard.all_status().iter().map(|status| status.program.id).collect();
     assert_eq!(there, Vec::from_iter(program_on(&bench.namespace, IFACE)));
     bench.machine.assert_tidy(there.len());
+}
+
+#[test]
+fn who_has_waited_puts_in_force_what_the_file_holds_then() {
+    let bench = Bench::new();
+    let portguard = bench.portguard();
+    let list = bench.list();
+    portguard.ok(&["attach", IFACE, "--allowlist", &list]);
+    for verb in ["attach", "reload"] {
+        bench.list();
+        let lock = bench.machine.mounts().run(|| {
+            let root = File::open(Path::new(BPFFS).join("portguard"))?;
+            Ok(Flock::lock(root, FlockArg::LockExclusive).map_err(|(_, errno)| errno)?)
+        });
+        let lock = lock.expect("the lock");
+        let mut waiting =
+            Process::spawn(&mut portguard.command([verb, IFACE, "--allowlist", &list])).expect("starting");
+        wait_until("it waits", PATIENCE, || Ok(waiting.output().contains("waiting for another portguard")))
+            .unwrap_or_else(|error| panic!("{error:#}: {}", waiting.output()));
+        bench.lists.write("allowlist.yaml", ["198.51.100.0/24", "203.0.113.0/24"]);
+        drop(lock);
+        let status = waiting.wait(PATIENCE).expect("waiting").expect("an end");
+        assert!(status.success(), "{verb}: {}", waiting.output());
+        let after = portguard.status();
+        assert_eq!(
+            (after.allowlist.file.state.as_str(), after.allowlist.prefixes_v4),
+            ("unchanged", 2),
+            "{verb}"
+        );
+    }
 }
 
 /// Killed at any moment, in a new attachment as in an upgrade or a reload.

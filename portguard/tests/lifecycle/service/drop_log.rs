@@ -1,7 +1,8 @@
 //! `run --log-drops`: what is logged, how much of it at most, and that nothing goes missing without a word.
 
 use std::net::IpAddr;
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use xtask::lab::frame::Packet;
@@ -48,6 +49,43 @@ fn ask(stage: &Stage, family: usize) -> u64 {
     let packet = Packet::udp(flow(DENIED[family], SERVER[family], rpc::PORT), &rpc::dump_call());
     from.send(&packet.frame(from.mac(), server, &[])).expect("sending");
     packet.bytes().len() as u64
+}
+
+#[test]
+fn a_drop_is_logged_once_whatever_names_its_interface_was_given() {
+    let stage = Stage::new();
+    stage.server.namespace().ip(&format!("link property add dev {IFACE} altname other0")).expect("a name");
+    let list = stage.list();
+    let arguments = [IFACE, "other0", "--allowlist", &list, "--log-drops", "--log-format", "json"];
+    let service = Service::start(stage.portguard(), &arguments);
+    for _ in 0..5 {
+        ask(&stage, 0);
+    }
+    service.wait_until("all entries", || entries(&service).len() >= 5);
+    // A second reader looks once a second.
+    thread::sleep(Duration::from_millis(1500));
+    assert_eq!(logged_and_left_out(&service), (5, 0));
+}
+
+#[test]
+fn what_was_left_out_is_told_once_when_an_interface_is_renamed_and_named_back() {
+    let stage = Stage::new();
+    let list = stage.list();
+    let mut arguments = vec![IFACE, "--allowlist", &list, "--log-drops", "--log-format", "json"];
+    arguments.extend(["--log-rate", "1"]);
+    let service = Service::start(stage.portguard(), &arguments);
+    let (sent, _) = flood(&stage, 0, 2_000);
+    service.wait_until("it is told", || {
+        let (logged, left_out) = logged_and_left_out(&service);
+        logged + left_out == sent.packets
+    });
+    for (from, to) in [(IFACE, "away0"), ("away0", IFACE)] {
+        stage.server.namespace().ip(&format!("link set {from} name {to}")).expect("renaming");
+        // It looks once a second.
+        thread::sleep(Duration::from_millis(2500));
+    }
+    let (logged, left_out) = logged_and_left_out(&service);
+    assert_eq!(logged + left_out, sent.packets);
 }
 
 #[test]

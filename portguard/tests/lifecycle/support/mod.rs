@@ -17,7 +17,7 @@ pub(crate) use config_map::ConfigMap;
 pub(crate) use documents::{ByProcedure, Calls, Stats, Status, sum};
 pub(crate) use http::{ask, connect, samples};
 pub(crate) use lists::Lists;
-pub(crate) use portguard::{Machine, Output, Portguard};
+pub(crate) use portguard::{BPFFS, Machine, Output, Portguard};
 pub(crate) use service::Service;
 pub(crate) use stage::{ALLOWED, Bench, DENIED, IFACE, OTHER, Role, SERVER, SOURCE_PORT, Stage, flow};
 pub(crate) use traced::{Traced, run_to};
