@@ -8,7 +8,7 @@ use crate::sources::Seed;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Epoch {
-    /// When the counters were at zero, in nanoseconds of Unix time.
+    /// When the counters were at zero, in nanoseconds of `CLOCK_BOOTTIME` (of Unix time in ABI 4).
     pub since: u64,
     /// Jiffies (`jiffies_64`) at some moment of that time ...
     pub jiffies: u64,

@@ -32,8 +32,11 @@ pub mod verdict;
 /// The guarded port: portmapper, rpcbind (RFC 1833, section 3).
 pub const PORT: u16 = 111;
 
-/// The version of everything that lives in pinned maps. A loader that meets another one leaves the guard alone.
-pub const ABI_VERSION: u32 = 4;
+/// The version of everything that lives in pinned maps: docs/internals/abi.md.
+pub const ABI_VERSION: u32 = 5;
+
+/// The versions that a loader can read, and upgrade to its own without a gap. It leaves guards of any other alone.
+pub const READABLE_ABI_VERSIONS: [u32; 2] = [4, ABI_VERSION];
 
 /// The names of programs and maps in the object, of which the pins have the same.
 pub mod names {

@@ -1,5 +1,5 @@
 //! What the guard enforces: which list is in force, and where the list came from. Whether it drops or only counts is a
-//! constant of the program.
+//! constant of the program. docs/internals/abi.md says what changed from one ABI to the next.
 //!
 //! There are two slots for lists. A reload fills the one that is not in force and then stores its number in
 //! [`Policy::active`]: from one packet to the next the new list is in force, for IPv4 and IPv6 together, and so is its
@@ -19,15 +19,22 @@ pub const FROM_FILE: u32 = 0;
 /// [`ListRecord::origin`]: that file was broken, and the copy of what it last held in good order was taken.
 pub const FROM_LAST_GOOD: u32 = 1;
 
+/// [`Policy::mode`]: native mode, or generic where there is no native mode.
+pub const MODE_AUTO: u32 = 0;
+/// [`Policy::mode`]: native mode only.
+pub const MODE_NATIVE: u32 = 1;
+/// [`Policy::mode`]: generic mode only.
+pub const MODE_GENERIC: u32 = 2;
+
 /// The one value of the policy map. The kernel program reads `active`, the loader the rest.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Policy {
     /// The slot whose list is in force.
     pub active: u32,
-    /// Zero.
-    pub reserved: u32,
-    /// When the guard was attached, in nanoseconds of Unix time.
+    /// The mode that was ordered: one of [`MODE_AUTO`], [`MODE_NATIVE`], [`MODE_GENERIC`].
+    pub mode: u32,
+    /// When the guard was attached, in nanoseconds of `CLOCK_BOOTTIME` (of Unix time in ABI 4).
     pub attached_at: u64,
     /// How much each CPU may log: the constant of the program that runs, for the next one.
     pub log_rate: Rate,
@@ -46,7 +53,7 @@ const _: () = assert!(size_of::<Policy>() == 32 + SLOTS * size_of::<ListRecord>(
 pub struct ListRecord {
     /// 1 for the list that the guard was attached with, one more for each list after it.
     pub generation: u64,
-    /// When the list was put into the slot, in nanoseconds of Unix time.
+    /// When the list was put into the slot, in nanoseconds of `CLOCK_BOOTTIME` (of Unix time in ABI 4).
     pub loaded_at: u64,
     /// Of the bytes of the file.
     pub sha256: [u8; 32],

@@ -64,15 +64,30 @@ pub enum ModeChoice {
     Offload,
 }
 
-/// What `attach` and `run` want of a guard.
+impl ModeChoice {
+    /// The word for it, as it is typed.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Native => "native",
+            Self::Generic => "generic",
+            Self::Offload => "offload",
+        }
+    }
+}
+
+/// What `attach` and `run` name of the order of a guard.
 #[derive(Debug, Args)]
 pub struct GuardOptions {
-    /// How the kernel runs the guard
-    #[arg(long, value_enum, default_value_t = ModeChoice::Auto)]
-    pub mode: ModeChoice,
+    /// How the kernel runs the guard [default: auto]
+    #[arg(long, value_enum)]
+    pub mode: Option<ModeChoice>,
     /// Let everything through; count what would be dropped
     #[arg(long)]
     pub audit: bool,
+    /// Drop what the list does not allow [default]
+    #[arg(long, conflicts_with = "audit")]
+    pub enforce: bool,
     /// Remember so many denied sources, on each CPU and of each address family [default: 16384, fewer on hosts with
     /// many CPUs or little memory]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(256..=1_048_576))]
@@ -81,16 +96,23 @@ pub struct GuardOptions {
 
 /// Arguments of `attach`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "A guard that is there is renewed in place, without a gap. It keeps its list, its mode and everything else that is \
+    not named here, and its list is read again."
+)]
 pub struct Attach {
     /// The interfaces to guard
     #[arg(value_name = "IFACE", required = true)]
     pub interfaces: Vec<String>,
-    /// The allowlist [default: /etc/portguard/allowlist.yaml]
-    #[arg(long, value_name = "PATH", env = "PORTGUARD_ALLOWLIST")]
+    /// The allowlist [default: that of the guard; of a new one, $PORTGUARD_ALLOWLIST or /etc/portguard/allowlist.yaml]
+    #[arg(long, value_name = "PATH")]
     pub allowlist: Option<PathBuf>,
     /// What guard.
     #[command(flatten)]
     pub guard: GuardOptions,
+    /// Take a list that has lost all entries of an address family
+    #[arg(long)]
+    pub allow_empty: bool,
 }
 
 /// Arguments of `detach`.
@@ -117,6 +139,9 @@ pub struct Reload {
     /// Only show what would change
     #[arg(long)]
     pub dry_run: bool,
+    /// Take a list that has lost all entries of an address family
+    #[arg(long)]
+    pub allow_empty: bool,
 }
 
 /// How log entries are written.

@@ -9,7 +9,7 @@ use insta::assert_snapshot;
 use portguard::allowlist::{Origin, Sha256Sum};
 use portguard::answers::{Answers, Size};
 use portguard::cli::SortKey;
-use portguard::guard::{Fill, ListInfo, Snapshot, Source, Sums};
+use portguard::guard::{Fill, ListInfo, SetId, Snapshot, Source, Sums};
 use portguard::knock::Protocol;
 use portguard::output::{explain, metrics, report, stats, status, suggest};
 use portguard::rpcbind::{NoReply, Question};
@@ -49,6 +49,7 @@ fn snapshot() -> Snapshot {
     Snapshot {
         taken_at: NOW,
         since: NOW - 3600 * SECOND,
+        set: SetId(1),
         allowed: count(12, 1032),
         not_allowed: count(1_000_130, 68_008_840),
         truncated: count(3, 90),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use insta::assert_snapshot;
-use portguard::guard::{Snapshot, Source};
+use portguard::guard::{SetId, Snapshot, Source};
 use portguard::top::keys;
 use portguard::top::model::{Look, Model, Order, Reading};
 use portguard::top::rate::Rate;
@@ -51,6 +51,7 @@ fn snapshot(second: u64, allowed: u64, unattributed: u64, sources: &[Source]) ->
     Snapshot {
         taken_at: NOW + second * SECOND,
         since: NOW - 3600 * SECOND,
+        set: SetId(1),
         allowed: count(allowed),
         not_allowed,
         truncated: count(0),
@@ -305,7 +306,7 @@ fn counters_that_begin_anew_give_no_absurd_rates() {
     }
     let mut anew = snapshot(61, 0, 0, &[source(FLOOD, 30, 0, 0)]);
     // Reset, a millisecond before the look.
-    anew.since = anew.taken_at - 1_000_000;
+    (anew.since, anew.set) = (anew.taken_at - 1_000_000, SetId(2));
     update(&mut model, 61, vec![look("eth0", anew.clone())]);
     let refused = |model: &Model| {
         let watched = model.interfaces(None).next().expect("an interface");
@@ -317,7 +318,7 @@ fn counters_that_begin_anew_give_no_absurd_rates() {
     // Gone for an hour, and attached again ten seconds before the look.
     model.update(Duration::from_secs(3600), NOW + 3600 * SECOND, Ok(vec![]));
     anew = snapshot(7200, 0, 0, &[source(FLOOD, 200, 0, 0)]);
-    anew.since = anew.taken_at - 10 * SECOND;
+    (anew.since, anew.set) = (anew.taken_at - 10 * SECOND, SetId(3));
     update(&mut model, 7200, vec![look("eth0", anew)]);
     assert_eq!(rate_of(&model, FLOOD).map(|rate| rate.packets), Some(20.0));
 }

@@ -10,13 +10,14 @@ use nix::sys::stat::Mode;
 use nix::unistd::geteuid;
 
 use super::diagnostic::{Diagnostic, Diagnostics, Severity, printable};
-use super::{Checked, Invalid, MAX_FILE_SIZE};
+use super::{Checked, FileStamp, Invalid, MAX_FILE_SIZE};
 
 /// Reads and validates the list at `path`.
 pub(super) fn load(path: &Path) -> Result<Checked, Box<Invalid>> {
     let mut errors = Diagnostics::new(path);
     match read(path, &mut errors) {
-        Ok(bytes) => super::check(path, bytes, errors).map(|mut checked| {
+        Ok((bytes, stamp)) => super::check(path, bytes, errors).map(|mut checked| {
+            checked.allowlist.stamp = Some(stamp);
             // Fails for an empty path only, which cannot have been read.
             checked.allowlist.path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
             checked
@@ -29,8 +30,9 @@ pub(super) fn load(path: &Path) -> Result<Checked, Box<Invalid>> {
     }
 }
 
-/// The content of the file; what is wrong with a file that can be read all the same goes to `errors`.
-fn read(path: &Path, errors: &mut Diagnostics) -> Result<Vec<u8>, Box<Diagnostic>> {
+/// The content of the file, and its stamp from before it was read; what is wrong with a file that can be read all the same
+/// goes to `errors`.
+fn read(path: &Path, errors: &mut Diagnostics) -> Result<(Vec<u8>, FileStamp), Box<Diagnostic>> {
     let shown = printable(&path.to_string_lossy());
     let cannot_read = |error: io::Error| {
         let help = match error.kind() {
@@ -68,7 +70,8 @@ fn read(path: &Path, errors: &mut Diagnostics) -> Result<Vec<u8>, Box<Diagnostic
         ));
     }
     let bytes = read_at_most(&file, MAX_FILE_SIZE).map_err(cannot_read)?;
-    bytes.ok_or_else(|| {
+    let stamp = FileStamp::of(&metadata);
+    bytes.map(|bytes| (bytes, stamp)).ok_or_else(|| {
         problem(
             format!("{shown} is larger than {} MiB", MAX_FILE_SIZE >> 20),
             "a list within the limits is smaller: is this the right file?",

@@ -11,6 +11,7 @@ mod on_disk;
 mod parse;
 mod prefix;
 mod source;
+mod stamp;
 #[cfg(test)]
 mod tests;
 
@@ -25,6 +26,7 @@ pub use self::diagnostic::{Diagnostic, Diagnostics, Severity, Style};
 pub(crate) use self::lint::oddity;
 pub use self::on_disk::OnDisk;
 use self::source::{Source, Span};
+pub use self::stamp::FileStamp;
 use crate::error::{Error, Kind};
 
 /// The most prefixes that a list may hold, for IPv4 and for IPv6 each.
@@ -119,6 +121,7 @@ pub struct Allowlist {
     sha256: Sha256Sum,
     entries: Vec<Entry>,
     prefixes_v4: usize,
+    stamp: Option<FileStamp>,
 }
 
 impl Allowlist {
@@ -140,7 +143,7 @@ impl Allowlist {
 
     /// The same list, read from the copy of what the file at `path` last held in good order.
     pub(crate) fn last_good_of(self, path: PathBuf) -> Self {
-        Self { path, origin: Origin::LastGood, ..self }
+        Self { path, origin: Origin::LastGood, stamp: None, ..self }
     }
 
     /// The file, as an absolute path if the list was loaded from it.
@@ -151,6 +154,12 @@ impl Allowlist {
     /// Whether it was read from that file.
     pub fn origin(&self) -> Origin {
         self.origin
+    }
+
+    /// Whether the file has not changed since the list was read from it, as far as can be told from outside. False for a
+    /// list that was not read from its file.
+    pub fn is_fresh(&self) -> bool {
+        self.stamp.is_some() && self.stamp == FileStamp::at(&self.path)
     }
 
     /// The bytes that it was read from.
@@ -237,5 +246,6 @@ fn check(path: &Path, text: Vec<u8>, mut errors: Diagnostics) -> Result<Checked,
     }
     let prefixes_v4 = entries.iter().filter(|entry| matches!(entry.prefix, IpNet::V4(_))).count();
     let (path, origin) = (path.to_owned(), Origin::File);
-    Ok(Checked { allowlist: Allowlist { path, origin, text, sha256, entries, prefixes_v4 }, warnings })
+    let allowlist = Allowlist { path, origin, text, sha256, entries, prefixes_v4, stamp: None };
+    Ok(Checked { allowlist, warnings })
 }

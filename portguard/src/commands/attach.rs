@@ -1,64 +1,102 @@
 //! `portguard attach`: puts the guard on interfaces, or renews the guards that are there.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::allowlist::Allowlist;
-use crate::cli::{Attach, DEFAULT_ALLOWLIST};
-use crate::commands::{for_each, fresh, keep_last_good, load_allowlist, lock, print, unique};
-use crate::error::Result;
-use crate::guard::{self, Attached, Home, Options};
-use crate::interface;
-use crate::output::{self, progress::Filling};
+use crate::cli::{Attach, GuardOptions};
+use crate::commands::{finish, print_before};
+use crate::error::{Error, Kind, Result};
+use crate::guard::{self, Guard, Home, Named};
+use crate::interface::{self, Interface};
+use crate::ops::change::{Wanted, put_on};
+use crate::ops::lists::{Lists, keep_last_good};
+use crate::ops::{Messages, default_allowlist, unique};
+use crate::output;
 
-/// Attaches to each of the interfaces, after the whole list has been found valid.
-///
-/// # Errors
-/// The list is invalid, the process is not permitted, or there is no place to keep guards; what goes wrong with one
-/// interface is printed, and the others are attached to all the same.
-pub fn run(args: &Attach, out: &mut dyn Write) -> Result<ExitCode> {
-    let path = args.allowlist.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_ALLOWLIST));
-    let allowlist = load_allowlist(Path::new(&path))?;
-    guard::require_privileges()?;
-    let home = Home::make(output::error::note)?;
-    let _lock = lock(&home)?;
-    let allowlist = fresh(allowlist)?;
-    guard::sweep(&home)?;
-    let options = Options::from(&args.guard);
-    let mut in_force = false;
-    let code = for_each(unique(&args.interfaces), |name| {
-        let interface = interface::by_name(name)?;
-        let mut filling = Filling::of(name);
-        let attached =
-            guard::attach(&home, &interface, &allowlist, options, &mut |event| filling.tell(event))?;
-        drop(filling);
-        in_force = true;
-        print(out, &format!("{}\n", describe(name, attached, options, Some(&allowlist))))
-    });
-    if in_force {
-        keep_last_good(&allowlist);
+impl From<&GuardOptions> for Named {
+    fn from(&GuardOptions { mode, audit, enforce, sources }: &GuardOptions) -> Self {
+        Self { mode, audit: (audit || enforce).then_some(audit), sources, log: None }
     }
-    Ok(code)
 }
 
-/// What was done, in a sentence; says why a guard does not run in native mode. Without a list, the one that was in force
-/// has stayed.
-pub(crate) fn describe(name: &str, attached: Attached, options: Options, list: Option<&Allowlist>) -> String {
-    let state = if options.audit { "audit only, nothing is dropped" } else { "enforcing" };
-    let entries = match list.map(|list| list.entries().len()) {
-        None => "the list in force stays".to_owned(),
-        Some(1) => "1 entry".to_owned(),
-        Some(entries) => format!("{entries} entries"),
-    };
-    match attached {
-        Attached::New { mode, fallback } => {
-            if let Some(refusal) = fallback {
-                output::error::note(&refusal.to_string());
-                output::error::note(&format!("{name}: generic mode instead; it costs more per packet"));
-            }
-            format!("{name}: attached in {} mode, {state}, {entries}", mode.word())
-        }
-        Attached::Renewed => format!("{name}: renewed in place, {state}, {entries}, counters kept"),
+/// Attaches to each of the interfaces, after every list has been found valid. A guard that is there keeps what is not named
+/// of its order.
+///
+/// # Errors
+/// A list is invalid, the process is not permitted, or there is no place to keep guards; what goes wrong with one
+/// interface is printed, and the others are attached to all the same.
+pub fn run(args: &Attach, out: &mut dyn Write) -> Result<ExitCode> {
+    let mut messages = Messages::new();
+    match attach(args, &mut messages) {
+        Ok(()) => finish(messages, out),
+        Err(error) => print_before(messages, out, error),
     }
+}
+
+fn attach(args: &Attach, messages: &mut Messages) -> Result<()> {
+    let mut lists = Lists::default();
+    if let Some(path) = &args.allowlist {
+        lists.load(path, messages)?;
+    }
+    guard::require_privileges()?;
+    let home = Home::make(output::error::note)?;
+    let names = unique(&args.interfaces);
+    let wanted = || Ok(names.iter().filter_map(|name| list_for(args, &home, name).ok()).collect());
+    let lock = lists.lock(&home, messages, wanted).inspect_err(|error| {
+        if error.kind() == Kind::InvalidAllowlist && names.len() > 1 {
+            output::error::note("no interface was changed: every list must be valid first");
+        }
+    })?;
+    guard::sweep(&home, &mut |event| messages.take("a guard that is gone", event))?;
+    let mut in_force: Vec<PathBuf> = Vec::new();
+    for name in &names {
+        match attach_to(args, &home, name, &lists, messages) {
+            Ok(path) if !in_force.contains(&path) => in_force.push(path),
+            Ok(_) => {}
+            Err(error) => messages.error(error),
+        }
+    }
+    for list in in_force.iter().filter_map(|path| lists.get(path)) {
+        keep_last_good(list, messages);
+    }
+    drop(lock);
+    Ok(())
+}
+
+/// Returns the file of the list that is in force then.
+fn attach_to(
+    args: &Attach,
+    home: &Home,
+    name: &str,
+    lists: &Lists,
+    messages: &mut Messages,
+) -> Result<PathBuf> {
+    let interface = interface::by_name(name)?;
+    require_not_kept(home, &interface, name)?;
+    let path = list_for(args, home, name)?;
+    let list = lists.get(&path);
+    let wanted = Wanted { list, named: (&args.guard).into(), allow_empty: args.allow_empty };
+    put_on(home, &interface, name, wanted, messages)?;
+    Ok(path)
+}
+
+/// The file of the list: the one that is named, that of the guard, or the default of a new guard.
+fn list_for(args: &Attach, home: &Home, name: &str) -> Result<PathBuf> {
+    if let Some(path) = &args.allowlist {
+        return Ok(path.clone());
+    }
+    let guard = Guard::find(home, &interface::by_name(name)?)?;
+    Ok(guard.and_then(|guard| guard.list()).map_or_else(default_allowlist, |list| list.path))
+}
+
+/// Fails if a service keeps the guard: it owns the order.
+fn require_not_kept(home: &Home, interface: &Interface, name: &str) -> Result<()> {
+    if !guard::is_kept(home, interface)? {
+        return Ok(());
+    }
+    Err(Error::failed(format!("{name}: a service keeps the guard, and owns its order")).remedy(format!(
+        "Change the order of the service, and restart it: /etc/default/portguard, or the command line of `portguard \
+         run`. Its list: portguard reload {name}"
+    )))
 }

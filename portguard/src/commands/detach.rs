@@ -4,29 +4,39 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use crate::cli::Detach;
-use crate::commands::{NOTHING_GUARDED, for_each, lock, print, unique};
+use crate::commands::{NOTHING_GUARDED, finish, print_before};
 use crate::error::Result;
-use crate::guard::{self, Home};
-use crate::output;
+use crate::guard::{self, Access, Home};
+use crate::ops::{Messages, lock, unique};
 
 /// Detaches from each of the interfaces, whatever happens to the others.
 ///
 /// # Errors
 /// The process is not permitted, or guards cannot be looked up; what goes wrong with one interface is printed.
 pub fn run(args: &Detach, out: &mut dyn Write) -> Result<ExitCode> {
+    let mut messages = Messages::new();
+    match detach(args, &mut messages) {
+        Ok(()) => finish(messages, out),
+        Err(error) => print_before(messages, out, error),
+    }
+}
+
+fn detach(args: &Detach, messages: &mut Messages) -> Result<()> {
     guard::require_privileges()?;
     let home = Home::find()?;
-    let _lock = home.as_ref().map(lock).transpose()?;
+    let _lock = home.as_ref().map(|home| lock(home, Access::Change)).transpose()?;
     let names = if args.all { guard::guarded_names(home.as_ref())? } else { args.interfaces.clone() };
     if names.is_empty() {
-        output::error::note(NOTHING_GUARDED);
+        messages.note(NOTHING_GUARDED);
     }
-    let code = for_each(unique(&names), |name| {
-        guard::detach(home.as_ref(), name)?;
-        print(out, &format!("{name}: detached, port 111 is open\n"))
-    });
-    if let Some(home) = &home {
-        guard::sweep(home)?;
+    for name in unique(&names) {
+        match guard::detach(home.as_ref(), name, &mut |event| messages.take(name, event)) {
+            Ok(()) => messages.data(format!("{name}: detached, port 111 is open\n")),
+            Err(error) => messages.error(error),
+        }
     }
-    Ok(code)
+    match &home {
+        Some(home) => guard::sweep(home, &mut |event| messages.take("a guard that is gone", event)),
+        None => Ok(()),
+    }
 }

@@ -1,22 +1,22 @@
 //! `portguard explain`: what becomes of packets from an address, and which entry decides.
 
-use std::env;
 use std::io::Write;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use ipnet::IpNet;
 
 use crate::allowlist::{Allowlist, Entry, Origin};
-use crate::cli::{DEFAULT_ALLOWLIST, Explain};
-use crate::commands::{for_each, load_allowlist, lock, print, print_json};
+use crate::cli::Explain;
+use crate::commands::{finish, print, print_before, print_json};
 use crate::error::{Error, Result};
 use crate::explain::text::Text;
 use crate::explain::{entries, source};
-use crate::guard::{self, Covering, Fate, Guard, Home, Twin};
+use crate::guard::{self, Access, Covering, Fate, Guard, Home, Twin};
 use crate::knock::Protocol;
-use crate::output::{self, explain};
+use crate::ops::{self, Messages, lists};
+use crate::output::explain;
 
 /// Shows the verdicts on each source: of every guard, or of a file.
 ///
@@ -27,10 +27,16 @@ pub fn run(args: &Explain, out: &mut dyn Write) -> Result<ExitCode> {
     let sources: Vec<IpAddr> = args.sources.iter().map(|text| source::parse(text)).collect::<Result<_>>()?;
     let protocols = args.protocol.map_or_else(|| Protocol::ALL.to_vec(), |only| vec![only]);
     let question = Question { sources, protocols };
-    let (verdicts, code) = match &args.allowlist {
-        Some(path) => (by_file(&question, path)?, ExitCode::SUCCESS),
-        None => by_guards(&question, args.interface.as_deref())?,
+    let mut messages = Messages::new();
+    let verdicts = match &args.allowlist {
+        Some(path) => by_file(&question, path, &mut messages),
+        None => by_guards(&question, args.interface.as_deref(), &mut messages),
     };
+    let verdicts = match verdicts {
+        Ok(verdicts) => verdicts,
+        Err(error) => return print_before(messages, out, error),
+    };
+    let code = finish(messages, out)?;
     let refused = verdicts.iter().flatten().any(|verdict| verdict.verdict != explain::Outcome::Allowed);
     let document = explain::Document::new(in_order_of_sources(verdicts));
     if args.json {
@@ -61,25 +67,30 @@ fn in_order_of_sources(verdicts: Vec<Vec<explain::Verdict>>) -> Vec<explain::Ver
 }
 
 /// What each guard says of each source; or the file, if there is no guard, and nobody has asked for one.
-fn by_guards(question: &Question, interface: Option<&str>) -> Result<(Vec<Vec<explain::Verdict>>, ExitCode)> {
+fn by_guards(
+    question: &Question,
+    interface: Option<&str>,
+    messages: &mut Messages,
+) -> Result<Vec<Vec<explain::Verdict>>> {
     guard::require_privileges()?;
     let home = Home::find()?;
     // The program and the list that are asked must be the same ones to the end.
-    let _lock = home.as_ref().map(lock).transpose()?;
+    let lock = home.as_ref().map(|home| ops::lock(home, Access::Judge)).transpose()?;
     let names: Vec<String> = interface.map(str::to_owned).into_iter().collect();
     let guards = Guard::select(home.as_ref(), &names)?;
     if guards.is_empty() {
-        output::error::note("no guard here: judged by the file");
-        let path = env::var_os("PORTGUARD_ALLOWLIST").filter(|path| !path.is_empty());
-        let path = path.map_or_else(|| DEFAULT_ALLOWLIST.into(), PathBuf::from);
-        return Ok((by_file(question, &path)?, ExitCode::SUCCESS));
+        drop(lock);
+        messages.note("no guard here: judged by the file");
+        return by_file(question, &ops::default_allowlist(), messages);
     }
     let mut verdicts = Vec::new();
-    let code = for_each(guards, |guard| {
-        verdicts.push(by_guard(question, &guard?)?);
-        Ok(())
-    });
-    Ok((verdicts, code))
+    for guard in guards {
+        match guard.and_then(|guard| by_guard(question, &guard)) {
+            Ok(more) => verdicts.push(more),
+            Err(error) => messages.error(error),
+        }
+    }
+    Ok(verdicts)
 }
 
 fn by_guard(question: &Question, guard: &Guard) -> Result<Vec<explain::Verdict>> {
@@ -172,8 +183,12 @@ fn contradiction(name: &str, source: IpAddr, what: &str) -> Error {
 }
 
 /// What a file says of each source.
-fn by_file(question: &Question, path: &Path) -> Result<Vec<Vec<explain::Verdict>>> {
-    let list = load_allowlist(path)?;
+fn by_file(
+    question: &Question,
+    path: &Path,
+    messages: &mut Messages,
+) -> Result<Vec<Vec<explain::Verdict>>> {
+    let list = lists::load(path, messages)?;
     let prefixes = || list.entries().iter().map(Entry::prefix);
     let allowlist = explain::Allowlist {
         path: list.path().to_owned(),

@@ -1,22 +1,17 @@
 //! `portguard reload`: puts a changed allowlist in force.
 
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use ipnet::IpNet;
-
-use crate::allowlist::{self, Allowlist};
-use crate::cli::{DEFAULT_ALLOWLIST, Reload};
-use crate::commands::{NOTHING_GUARDED, for_each, fresh, keep_last_good, load_allowlist, lock, print};
+use crate::cli::Reload;
+use crate::commands::{NOTHING_GUARDED, finish, print_before};
 use crate::error::{Error, Kind, Result};
-use crate::guard::{self, Guard, Home};
-use crate::output::{self, lists::Difference, progress::Filling};
-
-/// How many changed prefixes are listed.
-const LISTED: usize = 20;
+use crate::guard::{self, Access, Guard, Home};
+use crate::ops::change::{compare_list, replace_list};
+use crate::ops::lists::{Lists, keep_last_good};
+use crate::ops::{Messages, default_allowlist, lock};
+use crate::output;
 
 /// Reloads each of the guards, after every list has been found valid.
 ///
@@ -24,67 +19,73 @@ const LISTED: usize = 20;
 /// A list is invalid, the process is not permitted, or there is no guard; what goes wrong with one guard is printed,
 /// and its old list stays in force.
 pub fn run(args: &Reload, out: &mut dyn Write) -> Result<ExitCode> {
-    let given = args.allowlist.as_deref().map(load_allowlist).transpose()?;
+    let mut messages = Messages::new();
+    match reload(args, &mut messages) {
+        Ok(()) => finish(messages, out),
+        Err(error) => print_before(messages, out, error),
+    }
+}
+
+fn reload(args: &Reload, messages: &mut Messages) -> Result<()> {
+    let mut lists = Lists::default();
+    if let Some(path) = &args.allowlist {
+        lists.load(path, messages)?;
+    }
     guard::require_privileges()?;
     let home = Home::find()?;
-    let _lock = home.as_ref().map(lock).transpose()?;
-    let given = given.map(fresh).transpose()?;
-    let guards = Guard::select(home.as_ref(), &args.interfaces)?;
-    if guards.is_empty() {
+    let select = || Guard::select(home.as_ref(), &args.interfaces);
+    if select()?.is_empty() {
         return Err(Error::new(Kind::NotThere, "nothing to reload")
             .because(NOTHING_GUARDED)
             .remedy("Attach a guard with: portguard attach IFACE"));
     }
-    let mut lists: BTreeMap<PathBuf, Allowlist> = BTreeMap::new();
-    if given.is_none() {
-        for guard in guards.iter().flatten() {
-            if let Entry::Vacant(slot) = lists.entry(own_path(guard)) {
-                let list = load_allowlist(slot.key())?;
-                slot.insert(list);
+    let Some(home) = &home else {
+        // Interfaces are named, and nothing is guarded.
+        for error in select()?.into_iter().filter_map(Result::err) {
+            messages.error(error);
+        }
+        return Ok(());
+    };
+    let list_of = |guard: &Guard| args.allowlist.clone().unwrap_or_else(|| own_path(guard));
+    let wanted = || -> Result<Vec<PathBuf>> { Ok(select()?.iter().flatten().map(list_of).collect()) };
+    if args.dry_run {
+        for path in wanted()? {
+            lists.load(&path, messages)?;
+        }
+        let _lock = lock(home, Access::Judge)?;
+        for guard in select()? {
+            match guard.map(|guard| lists.get(&list_of(&guard)).map(|list| compare_list(&guard, list, messages))) {
+                Ok(_) => {}
+                Err(error) => messages.error(error),
             }
         }
+        return Ok(());
     }
-    let mut in_force: BTreeMap<&Path, &Allowlist> = BTreeMap::new();
-    let code = for_each(guards, |guard| {
-        let guard = guard?;
-        let Some(list) = given.as_ref().or_else(|| lists.get(&own_path(&guard))) else { return Ok(()) };
-        let told = replace_list(&guard, list, args.dry_run)?;
-        if !args.dry_run {
-            in_force.insert(list.path(), list);
+    let _lock = lists.lock(home, messages, wanted).inspect_err(|error| {
+        if error.kind() == Kind::InvalidAllowlist && select().is_ok_and(|guards| guards.len() > 1) {
+            output::error::note("no list was reloaded: every list must be valid first");
         }
-        print(out, &told)
-    });
-    in_force.into_values().for_each(keep_last_good);
-    Ok(code)
-}
-
-/// Puts a list in force, or only looks what that would change; tells the difference, in lines. The caller holds the
-/// lock.
-pub(crate) fn replace_list(guard: &Guard, list: &Allowlist, dry_run: bool) -> Result<String> {
-    let name = &guard.interface().name;
-    let new: BTreeSet<IpNet> = list.entries().iter().map(allowlist::Entry::prefix).collect();
-    let generation = guard.list().map_or(0, |list| list.generation);
-    let old = guard.prefixes().inspect_err(|error| {
-        output::error::note(&format!("{error}. What changes is not known."));
-    });
-    if !dry_run {
-        let mut filling = Filling::of(name);
-        guard.reload(list, &mut |event| filling.tell(event))?;
+    })?;
+    let mut in_force: Vec<PathBuf> = Vec::new();
+    for guard in select()? {
+        let replaced = guard.and_then(|guard| {
+            let path = list_of(&guard);
+            let Some(list) = lists.get(&path) else { return Ok(path) };
+            replace_list(&guard, list, args.allow_empty, messages).map(|()| path)
+        });
+        match replaced {
+            Ok(path) if !in_force.contains(&path) => in_force.push(path),
+            Ok(_) => {}
+            Err(error) => messages.error(error),
+        }
     }
-    let dry_run = if dry_run { " (dry run)" } else { "" };
-    Ok(match old {
-        Ok(old) => {
-            let difference = Difference::new(&old, &new, generation);
-            format!("{name}: {difference}{dry_run}\n{}", difference.lines(LISTED))
-        }
-        Err(_) => {
-            let now = generation + 1;
-            format!("{name}: {} prefixes, generation {generation} -> {now}{dry_run}\n", new.len())
-        }
-    })
+    for list in in_force.iter().filter_map(|path| lists.get(path)) {
+        keep_last_good(list, messages);
+    }
+    Ok(())
 }
 
 /// The file that the guard was given.
 fn own_path(guard: &Guard) -> PathBuf {
-    guard.list().map_or_else(|| PathBuf::from(DEFAULT_ALLOWLIST), |list| list.path)
+    guard.list().map_or_else(default_allowlist, |list| list.path)
 }

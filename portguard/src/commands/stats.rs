@@ -4,10 +4,11 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use crate::cli::Stats;
-use crate::commands::{NOTHING_GUARDED, for_each, lock, print, print_json, unwritten};
+use crate::commands::{NOTHING_GUARDED, finish, print, print_json, unwritten};
 use crate::error::Result;
-use crate::guard::{self, Guard, Home};
-use crate::output::{self, stats};
+use crate::guard::{self, Access, Guard, Home, Reset};
+use crate::ops::{self, Messages, lock};
+use crate::output::stats;
 
 /// How many sources are shown to the eye, unless asked otherwise.
 const DEFAULT_TOP: usize = 20;
@@ -15,36 +16,57 @@ const DEFAULT_TOP: usize = 20;
 /// Shows the counters, and resets them if asked to.
 ///
 /// # Errors
-/// The process is not permitted, a named interface has no guard, or its counters cannot be read.
+/// The process is not permitted, a named interface has no guard, or its counters cannot be read; or what they held cannot
+/// be printed: then they are not reset.
 pub fn run(args: &Stats, out: &mut dyn Write) -> Result<ExitCode> {
     guard::require_privileges()?;
     let home = Home::find()?;
-    let _lock = home.as_ref().filter(|_| args.reset).map(lock).transpose()?;
-    let guards = Guard::select(home.as_ref(), &args.interfaces)?;
     let as_text = !args.json && !args.csv;
-    if guards.is_empty() && as_text {
-        output::error::note(NOTHING_GUARDED);
-    }
     let top = args.top.or(as_text.then_some(DEFAULT_TOP));
+    let mut messages = Messages::new();
+    let lock = home.as_ref().filter(|_| args.reset).map(|home| lock(home, Access::Change)).transpose()?;
+    let guards = Guard::select(home.as_ref(), &args.interfaces)?;
+    if guards.is_empty() && as_text {
+        messages.note(NOTHING_GUARDED);
+    }
     let mut taken_at = guard::unix_now();
-    let mut interfaces = Vec::new();
-    let code = for_each(guards, |guard| {
-        let guard = guard?;
-        let (name, mode, enforcing) =
-            (guard.interface().name.clone(), guard.mode().word(), guard.is_enforcing());
-        let snapshot = if args.reset { guard::reset(guard)? } else { guard.counters()? };
-        taken_at = snapshot.taken_at;
-        interfaces.push(stats::Interface::new(name, mode, enforcing, snapshot, args.sort, top));
-        Ok(())
-    });
+    let (mut interfaces, mut resets) = (Vec::new(), Vec::new());
+    for guard in guards {
+        let mut read = |guard: Guard| {
+            let (name, mode, enforcing) =
+                (guard.interface().name.clone(), guard.mode().word(), guard.is_enforcing());
+            let snapshot = if args.reset {
+                let reset = Reset::begin(guard, &mut |event| messages.take(&name, event))?;
+                let held = reset.held.clone();
+                resets.push(reset);
+                held
+            } else {
+                guard.counters()?
+            };
+            taken_at = snapshot.taken_at;
+            interfaces.push(stats::Interface::new(name, mode, enforcing, snapshot, args.sort, top));
+            Ok(())
+        };
+        if let Err(error) = guard.and_then(&mut read) {
+            messages.error(error);
+        }
+    }
+    // Printed without the lock, and removed when it is printed: what nobody could be told is still counted.
+    drop(lock);
+    let code = finish(messages, out)?;
     let document = stats::Document::new(taken_at, interfaces);
     if args.json {
         print_json(out, &document)?;
+        out.flush().map_err(unwritten)?;
     } else if args.csv {
         let csv = stats::csv(&document).map_err(|error| unwritten(io::Error::other(error)))?;
         print(out, &csv)?;
     } else {
         print(out, &stats::text(&document))?;
+    }
+    if let Some(home) = home.filter(|_| !resets.is_empty()) {
+        let _lock = ops::lock(&home, Access::Change)?;
+        resets.into_iter().try_for_each(Reset::retire)?;
     }
     Ok(code)
 }

@@ -97,28 +97,28 @@ pub(super) fn update_batch<K: Pod, V: Pod>(map: BorrowedFd<'_>, keys: &[K], valu
     call(bpf_cmd::BPF_MAP_UPDATE_BATCH, &mut attr).map(drop)
 }
 
-/// Reads all keys of a map, many at a time: into `keys`, which has room for as many as the map can hold. `value_size` is
-/// that of the map, in bytes. Returns how many there are.
-pub(super) fn keys_in_batches<K: Pod>(
+/// Reads a map, many elements at a time: into `keys` and `values`, which both have room for as many as the map can hold.
+/// Returns how many there are.
+pub(super) fn lookup_batch<K: Pod, V: Pod>(
     map: BorrowedFd<'_>,
     keys: &mut [K],
+    values: &mut [V],
     batch: usize,
-    value_size: usize,
 ) -> io::Result<usize> {
-    let mut values = vec![0_u64; batch * value_size.div_ceil(8)];
+    assert_eq!(keys.len(), values.len(), "a value for each key");
     // Where the next batch begins: the key before it.
     let mut cursor: Option<K> = None;
     let mut found = 0;
     loop {
-        let room = &mut keys[found..];
-        let mut next = room.first().copied();
+        let (keys_left, values_left) = (&mut keys[found..], &mut values[found..]);
+        let mut next = keys_left.first().copied();
         let mut attr = empty_attr();
         attr.batch.map_fd = map.as_raw_fd() as u32;
         attr.batch.in_batch = cursor.as_ref().map_or(0, |key| ptr::from_ref(key) as u64);
         attr.batch.out_batch = next.as_mut().map_or(0, |key| ptr::from_mut(key) as u64);
-        attr.batch.keys = room.as_mut_ptr() as u64;
-        attr.batch.values = values.as_mut_ptr() as u64;
-        attr.batch.count = room.len().min(batch) as u32;
+        attr.batch.keys = keys_left.as_mut_ptr() as u64;
+        attr.batch.values = values_left.as_mut_ptr() as u64;
+        attr.batch.count = keys_left.len().min(batch) as u32;
         let result = call(bpf_cmd::BPF_MAP_LOOKUP_BATCH, &mut attr);
         // SAFETY: the kernel leaves the number of keys there that it has written.
         let count = unsafe { attr.batch.count } as usize;

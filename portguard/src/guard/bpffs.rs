@@ -12,6 +12,8 @@ use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
@@ -35,6 +37,33 @@ pub struct Home {
 /// Held by the one portguard that may change guards.
 #[derive(Debug)]
 pub struct Lock(#[expect(dead_code, reason = "held, not read")] Flock<File>);
+
+/// What a lock is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// To change guards: nobody else holds the lock meanwhile.
+    Change,
+    /// To read what must not change meanwhile: others may read as well.
+    Judge,
+}
+
+/// How long somebody waits for the lock.
+pub struct Patience<'a> {
+    /// At most.
+    pub limit: Duration,
+    /// Whether the wait is to end now, for another reason. Asked again and again.
+    pub stopped: &'a dyn Fn() -> bool,
+}
+
+impl Default for Patience<'_> {
+    /// A minute. Signals end a command by themselves.
+    fn default() -> Self {
+        Self { limit: Duration::from_secs(60), stopped: &|| false }
+    }
+}
+
+/// How often a lock that somebody else holds is tried.
+const LOCK_POLL: Duration = Duration::from_millis(20);
 
 /// Held by each service that keeps an interface guarded: as long as one does, nobody takes the guard off.
 #[derive(Debug)]
@@ -81,22 +110,46 @@ impl Home {
         Self::find()?.ok_or_else(|| Error::failed(format!("{BPFFS} is not what it was a moment ago")))
     }
 
-    /// Waits until no other portguard changes guards, and keeps others from doing so while the lock is held. `waiting`
-    /// is called once if there is something to wait for.
-    pub fn lock(&self, waiting: impl FnOnce()) -> Result<Lock> {
+    /// Waits until no other portguard changes guards, and keeps others from doing so while the lock is held. `waiting` is
+    /// called once if there is something to wait for, with the process that holds the lock, if that is known.
+    ///
+    /// # Errors
+    /// Somebody else holds the lock for longer than the patience lasts, or the wait was stopped.
+    pub fn lock(
+        &self,
+        access: Access,
+        patience: &Patience<'_>,
+        waiting: impl FnOnce(Option<u32>),
+    ) -> Result<Lock> {
         let what = format!("cannot lock {}", self.root.display());
-        let failed = |errno: Errno| Error::from_io(&what, &errno.into());
-        let directory = File::open(&self.root).map_err(|error| Error::from_io(&what, &error))?;
-        match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(Lock(lock)),
-            Err((directory, Errno::EWOULDBLOCK)) => {
-                waiting();
-                match Flock::lock(directory, FlockArg::LockExclusive) {
-                    Ok(lock) => Ok(Lock(lock)),
-                    Err((_, error)) => Err(failed(error)),
-                }
+        let argument = match access {
+            Access::Change => FlockArg::LockExclusiveNonblock,
+            Access::Judge => FlockArg::LockSharedNonblock,
+        };
+        let begun = Instant::now();
+        let mut waiting = Some(waiting);
+        loop {
+            let directory = File::open(&self.root).map_err(|error| Error::from_io(&what, &error))?;
+            let holder = match Flock::lock(directory, argument) {
+                // Somebody may have removed the directory, and somebody else made another one.
+                Ok(lock) if is_at(&lock, &self.root) => return Ok(Lock(lock)),
+                Ok(_) => continue,
+                Err((directory, Errno::EWOULDBLOCK)) => holder_of(&directory),
+                Err((_, errno)) => return Err(Error::from_io(&what, &errno.into())),
+            };
+            if (patience.stopped)() {
+                return Err(Error::failed(what).because("the wait for another portguard was stopped"));
             }
-            Err((_, error)) => Err(failed(error)),
+            if begun.elapsed() > patience.limit {
+                let who = holder.map_or("another process".to_owned(), |process| format!("process {process}"));
+                return Err(Error::failed(what)
+                    .because(format!("{who} has held the lock for more than {} s", patience.limit.as_secs()))
+                    .remedy("Nothing was changed. Find out what that process waits for, or end it."));
+            }
+            if let Some(waiting) = waiting.take() {
+                waiting(holder);
+            }
+            thread::sleep(LOCK_POLL);
         }
     }
 
@@ -147,17 +200,41 @@ impl Home {
     }
 }
 
-/// Claims the guard in the directory of an interface. The caller holds the lock of all guards.
+/// Whether an open file is what is at a path now.
+fn is_at(file: &File, path: &Path) -> bool {
+    let same = |a: &fs::Metadata, b: &fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
+    file.metadata().is_ok_and(|file| fs::metadata(path).is_ok_and(|there| same(&file, &there)))
+}
+
+/// The process that holds a lock on a file, if `/proc` tells (proc_locks(5)): the fifth word of a line, before device and
+/// inode.
+fn holder_of(file: &File) -> Option<u32> {
+    let metadata = file.metadata().ok()?;
+    let (device, inode) = (metadata.dev(), metadata.ino());
+    let place = format!("{:02x}:{:02x}:{inode}", libc::major(device), libc::minor(device));
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    locks.lines().find_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let at = words.iter().position(|word| *word == place)?;
+        words.get(at.checked_sub(1)?)?.parse().ok()
+    })
+}
+
+/// Claims the guard in the directory of an interface, for one service. The caller holds the lock of all guards.
 pub(super) fn claim(directory: &Path) -> Result<Claim> {
     let failed = |error| Error::from_io(format!("cannot lock {}", directory.display()), &error);
-    let lock = Flock::lock(File::open(directory).map_err(failed)?, FlockArg::LockSharedNonblock);
-    lock.map(Claim).map_err(|(_, errno)| failed(errno.into()))
+    match Flock::lock(File::open(directory).map_err(failed)?, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(Claim(lock)),
+        Err((_, Errno::EWOULDBLOCK)) => Err(Error::failed("another service keeps the guard")
+            .remedy("One service keeps an interface. Stop the other one, or leave the interface to it.")),
+        Err((_, errno)) => Err(failed(errno.into())),
+    }
 }
 
 /// Whether somebody claims the guard in the directory of an interface. The caller holds the lock of all guards.
 pub(super) fn is_claimed(directory: &Path) -> Result<bool> {
     let failed = |error| Error::from_io(format!("cannot lock {}", directory.display()), &error);
-    match Flock::lock(File::open(directory).map_err(failed)?, FlockArg::LockExclusiveNonblock) {
+    match Flock::lock(File::open(directory).map_err(failed)?, FlockArg::LockSharedNonblock) {
         Ok(_) => Ok(false),
         Err((_, Errno::EWOULDBLOCK)) => Ok(true),
         Err((_, errno)) => Err(failed(errno.into())),

@@ -63,6 +63,34 @@ pub fn unix_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_nanos() as u64)
 }
 
+/// Nanoseconds of `CLOCK_BOOTTIME`: since boot, suspended or not. Nobody sets it.
+pub(super) fn boot_now() -> u64 {
+    nanoseconds_of(libc::CLOCK_BOOTTIME)
+}
+
+/// A time that a pinned map of this ABI holds, in nanoseconds of Unix time. Units start before the wall clock is right, so
+/// since ABI 5 maps hold times since boot, and the wall clock of now says which time of day that was.
+pub(super) fn unix_time(abi: u32, stored: u64) -> u64 {
+    if is_unix_time(abi) { stored } else { unix_now().saturating_sub(boot_now().saturating_sub(stored)) }
+}
+
+/// A time that a pinned map of this ABI holds, in nanoseconds of `CLOCK_BOOTTIME`.
+pub(super) fn boot_time(abi: u32, stored: u64) -> u64 {
+    if is_unix_time(abi) { boot_now().saturating_sub(unix_now().saturating_sub(stored)) } else { stored }
+}
+
+/// Whether maps of this ABI hold the wall clock.
+fn is_unix_time(abi: u32) -> bool {
+    abi < 5
+}
+
+fn nanoseconds_of(clock: libc::clockid_t) -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is writable. It cannot fail for the clocks that portguard asks for.
+    unsafe { libc::clock_gettime(clock, &raw mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
 /// How far `CLOCK_MONOTONIC` is behind Unix time.
 #[derive(Debug, Clone, Copy)]
 pub struct Uptime {
@@ -72,11 +100,7 @@ pub struct Uptime {
 impl Uptime {
     /// As it is now.
     pub fn now() -> Self {
-        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: `time` is writable. It cannot fail for this clock.
-        unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
-        let monotonic = time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64;
-        Self { behind: unix_now().saturating_sub(monotonic) }
+        Self { behind: unix_now().saturating_sub(nanoseconds_of(libc::CLOCK_MONOTONIC)) }
     }
 
     /// Nanoseconds of `CLOCK_MONOTONIC` as nanoseconds of Unix time.
@@ -88,25 +112,28 @@ impl Uptime {
 /// How to read stamps that were made up to some moment.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Calendar {
-    epoch: Epoch,
+    /// When the counters began, in nanoseconds of Unix time.
+    since: u64,
     now: Moment,
     unix_now: u64,
     nanoseconds_per_jiffy: Ratio,
 }
 
 impl Calendar {
-    /// A calendar from the beginning of the counters to `now`, which was `unix_now` nanoseconds of Unix time.
-    pub(super) fn new(epoch: Epoch, now: Moment, unix_now: u64) -> Self {
+    /// A calendar from the beginning of the counters, which was `since`, to `now`, which was `unix_now`: both in nanoseconds
+    /// of Unix time.
+    pub(super) fn new(epoch: Epoch, since: u64, now: Moment, unix_now: u64) -> Self {
         let nanoseconds = now.monotonic.saturating_sub(epoch.monotonic);
         let jiffies = now.jiffies.saturating_sub(epoch.jiffies).max(1);
-        Self { epoch, now, unix_now, nanoseconds_per_jiffy: Ratio::new(nanoseconds, jiffies) }
+        let nanoseconds_per_jiffy = Ratio::new(nanoseconds, jiffies);
+        Self { since: since.min(unix_now), now, unix_now, nanoseconds_per_jiffy }
     }
 
     /// The time of a stamp, in nanoseconds of Unix time; never before the counters began, and never after now.
     pub(super) fn time(&self, stamp: Stamp) -> u64 {
         let age = self.now.jiffies.saturating_sub(self.jiffies(stamp));
         let age = self.nanoseconds_per_jiffy.of(age).min(self.nanoseconds_per_jiffy.numerator);
-        self.unix_now.saturating_sub(age).max(self.epoch.since.min(self.unix_now))
+        self.unix_now.saturating_sub(age).max(self.since)
     }
 
     /// The jiffies in the middle of a stamp's, in the 2^37 jiffies before now.
@@ -168,12 +195,14 @@ mod tests {
 
     const SECOND: u64 = 1_000_000_000;
 
+    /// The jiffies when they began.
+    const BEGIN: u64 = 4_294_900_000;
+
     /// Counters that began a thousand seconds ago, at 250 jiffies a second.
     fn calendar() -> Calendar {
-        let epoch =
-            Epoch { since: 5_000 * SECOND, jiffies: 4_294_900_000, monotonic: 77 * SECOND, seed: [0; 5] };
-        let now = Moment { jiffies: epoch.jiffies + 250_000, monotonic: epoch.monotonic + 1_000 * SECOND };
-        Calendar::new(epoch, now, 6_000 * SECOND)
+        let epoch = Epoch { since: 80 * SECOND, jiffies: BEGIN, monotonic: 77 * SECOND, seed: [0; 5] };
+        let now = Moment { jiffies: BEGIN + 250_000, monotonic: epoch.monotonic + 1_000 * SECOND };
+        Calendar::new(epoch, 5_000 * SECOND, now, 6_000 * SECOND)
     }
 
     fn stamp(jiffies: u64) -> Stamp {
@@ -184,15 +213,29 @@ mod tests {
     fn a_stamp_is_read_to_half_its_unit() {
         let calendar = calendar();
         for seconds in [1, 10, 500, 999] {
-            let time = calendar.time(stamp(calendar.epoch.jiffies + seconds * 250));
+            let time = calendar.time(stamp(BEGIN + seconds * 250));
             assert!(time.abs_diff((5_000 + seconds) * SECOND) <= SECOND / 250 * 32, "{seconds}: {time}");
         }
     }
 
     #[test]
+    fn a_time_since_boot_follows_the_wall_clock_of_now() {
+        let stored = boot_now() - 100 * SECOND;
+        assert!(unix_time(5, stored).abs_diff(unix_now() - 100 * SECOND) < SECOND);
+        assert_eq!(boot_time(5, stored), stored);
+        // ABI 4 has stored the wall clock.
+        let stored = unix_now() - 100 * SECOND;
+        assert_eq!(unix_time(4, stored), stored);
+        assert!(boot_time(4, stored).abs_diff(boot_now() - 100 * SECOND) < SECOND);
+        // No time is of the future, though the clock was set back since.
+        assert!(boot_time(4, unix_now() + 7_200 * SECOND) <= boot_now());
+        assert!(unix_time(5, boot_now() + 7_200 * SECOND) <= unix_now());
+    }
+
+    #[test]
     fn no_time_is_outside_the_life_of_the_counters() {
         let calendar = calendar();
-        assert_eq!(calendar.time(stamp(calendar.epoch.jiffies - 10_000)), 5_000 * SECOND);
+        assert_eq!(calendar.time(stamp(BEGIN - 10_000)), 5_000 * SECOND);
         // The stamp of now, and one that was made after the clock was read.
         for jiffies in [calendar.now.jiffies, calendar.now.jiffies + 64] {
             let time = calendar.time(stamp(jiffies));

@@ -1,8 +1,9 @@
-//! Reads what the kernel program has counted.
+//! Reads what the kernel program has counted, in one set of counters.
 //!
 //! Each denied packet is in one way or in one remainder of the source tables, so the total of the denied packets is
 //! the sum over the tables: whatever moment a reader catches, its parts add up.
 
+use std::fmt;
 use std::sync::atomic::{Ordering, fence};
 
 use aya::maps::MapData;
@@ -14,20 +15,32 @@ use portguard_common::rpc::Requests;
 use portguard_common::sources::{Bucket, Key, Record, Seed, Sighting, WAYS};
 use portguard_common::totals::{Count, Totals};
 
+use crate::allowlist::Sha256Sum;
 use crate::error::{Error, Result};
-use crate::guard::clock::{Calendar, Clock, unix_now};
+use crate::guard::clock::{self, Calendar, Clock, unix_now};
 use crate::guard::mapped::Mapped;
 use crate::guard::sizes::Sizes;
 use crate::guard::source::Source;
 
-/// The counters of an instance.
+/// One set of counters.
 #[derive(Debug)]
 pub struct Counters {
+    abi: u32,
     totals: Mapped<Totals>,
     v4: Table<V4>,
     v6: Table<V6>,
     epoch: Mapped<Epoch>,
     clock: Clock,
+}
+
+/// What tells one set of counters from every other, also from those of other boots: a hash of its random seed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SetId(pub u64);
+
+impl fmt::Display for SetId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
 }
 
 /// What the counters of a guard hold at one moment.
@@ -37,6 +50,8 @@ pub struct Snapshot {
     pub taken_at: u64,
     /// When the counters were at zero, in nanoseconds of Unix time.
     pub since: u64,
+    /// Which counters: another one means that they have begun anew.
+    pub set: SetId,
     /// Packets for the guarded port from sources on the list.
     pub allowed: Count,
     /// Packets from sources that are not on the list: the sum over `sources`, and `unattributed`.
@@ -85,6 +100,12 @@ pub struct Fill {
 }
 
 impl Snapshot {
+    /// Whether nothing was counted.
+    pub fn is_empty(&self) -> bool {
+        let Self { allowed, would_drop, not_logged, .. } = self;
+        [allowed, would_drop, &self.refused()].iter().all(|count| count.packets == 0) && *not_logged == 0
+    }
+
     /// All that was dropped, or would have been in audit mode.
     pub fn refused(&self) -> Count {
         let mut sum = self.not_allowed;
@@ -105,9 +126,10 @@ impl Snapshot {
 }
 
 impl Counters {
-    /// Opens the counters of an instance; `map` opens one of its maps by name.
-    pub fn open(map: impl Fn(&str) -> Result<MapData>, clock: Clock) -> Result<Self> {
+    /// Opens a set of counters with the layout of an ABI; `map` opens one of its maps by name.
+    pub fn open(abi: u32, map: impl Fn(&str) -> Result<MapData>, clock: Clock) -> Result<Self> {
         Ok(Self {
+            abi,
             totals: mapped(&map, names::TOTALS)?,
             v4: Table {
                 buckets: mapped(&map, names::BUCKETS_V4)?,
@@ -125,15 +147,33 @@ impl Counters {
     /// Notes that the counters, which are at zero, begin to count now.
     pub fn begin(&self, seed: Seed) -> Result<()> {
         let now = self.clock.now()?;
-        let epoch = Epoch { since: unix_now(), jiffies: now.jiffies, monotonic: now.monotonic, seed };
+        let epoch = Epoch { since: clock::boot_now(), jiffies: now.jiffies, monotonic: now.monotonic, seed };
         // SAFETY: the element is mapped, and nothing else uses it before the instance is live.
         unsafe { self.epoch.element(0).write_volatile(epoch) };
         Ok(())
     }
 
-    /// Since when they count.
-    pub fn epoch(&self) -> Epoch {
-        self.epoch.read(0)
+    /// Of the hash that distributes the sources.
+    pub fn seed(&self) -> Seed {
+        self.epoch.read(0).seed
+    }
+
+    /// The layout of its maps.
+    pub fn abi(&self) -> u32 {
+        self.abi
+    }
+
+    /// When they were at zero, in nanoseconds of `CLOCK_BOOTTIME`.
+    pub fn began(&self) -> u64 {
+        clock::boot_time(self.abi, self.epoch.read(0).since)
+    }
+
+    /// Which set it is.
+    pub fn id(&self) -> SetId {
+        let bytes: Vec<u8> = self.seed().iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let mut first = [0; 8];
+        first.copy_from_slice(&Sha256Sum::of(&bytes).as_bytes()[..8]);
+        SetId(u64::from_be_bytes(first))
     }
 
     /// How large they are.
@@ -165,9 +205,11 @@ impl Counters {
 
     /// What they hold now.
     pub fn read(&self) -> Result<Snapshot> {
-        let epoch = self.epoch();
+        let epoch = self.epoch.read(0);
+        let now = self.clock.now()?;
+        let since = clock::unix_time(self.abi, epoch.since);
         let taken_at = unix_now();
-        let calendar = Calendar::new(epoch, self.clock.now()?, taken_at);
+        let calendar = Calendar::new(epoch, since, now, taken_at);
         let slices = self.totals.len();
         let (mut sources, mut unattributed) = (Vec::new(), Count::default());
         self.v4.read(slices, &calendar, &mut sources, &mut unattributed);
@@ -180,7 +222,8 @@ impl Counters {
         }
         Ok(Snapshot {
             taken_at,
-            since: epoch.since,
+            since: since.min(taken_at),
+            set: self.id(),
             allowed: totals.allowed,
             not_allowed,
             truncated: totals.truncated,

@@ -19,13 +19,15 @@ use portguard_common::frame::LinkType;
 use portguard_common::index::{Front, Indexed};
 use portguard_common::policy::{Policy, SLOTS};
 use portguard_common::sources::Seed;
-use portguard_common::{ABI_VERSION, names};
+use portguard_common::{ABI_VERSION, READABLE_ABI_VERSIONS, names};
 
 use crate::error::{Error, Result};
 use crate::guard::bpf;
 use crate::guard::bpffs;
 use crate::guard::clock::Clock;
+use crate::guard::counter_sets::CounterSets;
 use crate::guard::counters::Counters;
+use crate::guard::earlier;
 use crate::guard::mapped::Mapped;
 use crate::guard::sizes::Sizes;
 
@@ -43,7 +45,7 @@ pub(super) const POLICY_MAPS: [&str; 7] = [
     names::INDEXES_V6,
 ];
 const LOG_MAPS: [&str; 2] = [names::LOG_BUCKETS, names::LOG];
-const COUNTER_MAPS: [&str; 5] =
+pub(super) const COUNTER_MAPS: [&str; 5] =
     [names::TOTALS, names::BUCKETS_V4, names::RECORDS_V4, names::BUCKETS_V6, names::RECORDS_V6];
 /// The file name of the program's pin.
 const PROGRAM_PIN: &str = "program";
@@ -52,7 +54,7 @@ const PROGRAM_PIN: &str = "program";
 #[derive(Debug)]
 pub struct Instance {
     directory: PathBuf,
-    audit: bool,
+    name: InstanceName,
     program: OwnedFd,
     identity: Identity,
     /// What is enforced.
@@ -62,7 +64,7 @@ pub struct Instance {
     /// The IPv6 lists.
     pub lists_v6: Lists<V6>,
     /// What was counted.
-    pub counters: Counters,
+    pub counters: CounterSets,
 }
 
 /// The lists of an address family, by slot: those in force, and those that are being filled.
@@ -109,17 +111,10 @@ pub struct Identity {
 pub enum Origin<'a> {
     /// Nothing; its counters get these sizes.
     New(Sizes),
-    /// What it takes over from the live one.
-    Of(&'a Instance, Keep),
-}
-
-/// What a new instance takes over from the live one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Keep {
-    /// Policy and lists, but not the counters.
-    Policy,
-    /// Everything but the program.
-    PolicyAndCounters,
+    /// All maps of the live one.
+    Maps(&'a Instance),
+    /// Policy and lists of the live one, and counters of its own, of these sizes.
+    NewCounters(&'a Instance, Sizes),
 }
 
 /// What the loader writes into the program.
@@ -206,6 +201,11 @@ impl InstanceName {
         Some(Self { abi: abi.parse().ok()?, number: number.parse().ok()?, audit })
     }
 
+    /// Whether this version can read its maps.
+    pub(super) fn is_readable(self) -> bool {
+        READABLE_ABI_VERSIONS.contains(&self.abi)
+    }
+
     /// The path of the directory.
     pub(super) fn directory(self, interface: &Path) -> PathBuf {
         let Self { abi, number, audit } = self;
@@ -235,22 +235,18 @@ impl Instance {
     }
 
     fn load_into(directory: &Path, task: Task, origin: Origin<'_>) -> Result<()> {
-        if let Origin::Of(old, keep) = origin {
-            let counters = COUNTER_MAPS.into_iter().chain([names::EPOCH]);
-            let counters = counters.filter(|_| keep == Keep::PolicyAndCounters);
-            for name in POLICY_MAPS.into_iter().chain(LOG_MAPS).chain(counters) {
-                let map = bpf::get(&old.directory.join(name))
-                    .map_err(|error| broken(&old.directory, name, &error))?;
-                bpf::pin(map.as_fd(), &directory.join(name))
-                    .map_err(|error| cannot_pin(directory, name, &error))?;
+        let counter_maps = || COUNTER_MAPS.into_iter().chain([names::EPOCH]);
+        let policy_maps = || POLICY_MAPS.into_iter().chain(LOG_MAPS);
+        match origin {
+            Origin::New(_) => {}
+            Origin::Maps(old) => {
+                pin_again(&old.directory, directory, policy_maps().chain(counter_maps()))?;
             }
+            Origin::NewCounters(old, _) => pin_again(&old.directory, directory, policy_maps())?,
         }
         let (sizes, kept_seed) = match origin {
-            Origin::New(sizes) => (sizes, None),
-            Origin::Of(old, Keep::Policy) => (old.counters.sizes()?, None),
-            Origin::Of(old, Keep::PolicyAndCounters) => {
-                (old.counters.sizes()?, Some(old.counters.epoch().seed))
-            }
+            Origin::New(sizes) | Origin::NewCounters(_, sizes) => (sizes, None),
+            Origin::Maps(old) => (old.counters.own.sizes()?, Some(old.counters.own.seed())),
         };
         let seed = kept_seed.map_or_else(random_seed, Ok)?;
 
@@ -288,28 +284,40 @@ impl Instance {
             .map_err(|error| cannot_create(&error))?
             .pin(directory.join(names::EPOCH))
             .map_err(|error| cannot_pin(directory, names::EPOCH, &error))?;
-        open_counters(directory)?.begin(seed)
+        open_counters(ABI_VERSION, directory, directory)?.begin(seed)
     }
 
-    /// Opens an instance of an interface, whose name says that it has this version's layout.
+    /// Opens an instance of an interface, whose name says that it has a layout that this version can read.
     pub fn open(interface: &Path, name: InstanceName) -> Result<Self> {
         let directory = &name.directory(interface);
+        let own = open_counters(name.abi, directory, directory)?;
+        let earlier = earlier::open(interface, directory, own.id())?;
         Ok(Self {
             directory: directory.clone(),
-            audit: name.audit,
+            name,
             program: open(directory, PROGRAM_PIN)?,
             identity: identity(directory)?,
             policy: Mapped::new(&open_map(directory, names::POLICY)?)
                 .map_err(|error| broken(directory, names::POLICY, &error))?,
             lists_v4: Lists::open(directory, [names::LISTS_V4, names::FRONTS_V4, names::INDEXES_V4])?,
             lists_v6: Lists::open(directory, [names::LISTS_V6, names::FRONTS_V6, names::INDEXES_V6])?,
-            counters: open_counters(directory)?,
+            counters: CounterSets { own, earlier },
         })
+    }
+
+    /// The layout of its maps.
+    pub fn abi(&self) -> u32 {
+        self.name.abi
+    }
+
+    /// Whether its maps have the layout of this version, and it can be changed in place.
+    pub fn is_current(&self) -> bool {
+        self.name.abi == ABI_VERSION
     }
 
     /// Whether its program only counts what it would drop.
     pub fn is_audit(&self) -> bool {
-        self.audit
+        self.name.audit
     }
 
     /// The program.
@@ -333,9 +341,19 @@ impl Instance {
     }
 }
 
-fn open_counters(directory: &Path) -> Result<Counters> {
-    let clock = Clock::open(&directory.join(names::CLOCK))?;
-    Counters::open(|name| open_map(directory, name), clock)
+/// The counters that are pinned in a directory; `instance` has a clock program, of whatever layout.
+pub(super) fn open_counters(abi: u32, directory: &Path, instance: &Path) -> Result<Counters> {
+    let clock = Clock::open(&instance.join(names::CLOCK))?;
+    Counters::open(abi, |name| open_map(directory, name), clock)
+}
+
+/// Pins maps of one directory in another one, too.
+pub(super) fn pin_again(from: &Path, to: &Path, names: impl Iterator<Item = &'static str>) -> Result<()> {
+    for name in names {
+        let map = bpf::get(&from.join(name)).map_err(|error| broken(from, name, &error))?;
+        bpf::pin(map.as_fd(), &to.join(name)).map_err(|error| cannot_pin(to, name, &error))?;
+    }
+    Ok(())
 }
 
 fn open(directory: &Path, name: &str) -> Result<OwnedFd> {

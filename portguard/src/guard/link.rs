@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::guard::bpf::{self, LinkInfo};
 use crate::guard::bpffs::Home;
+use crate::guard::event::{self, EndReason, Event};
 use crate::interface::{self, AttachedXdp, Interface};
 
 /// The file name of the pin.
@@ -65,12 +66,11 @@ impl PinnedLink {
             .remedy("That guard goes on there. To take it OFF, remove the pin; or move the interface back."))
     }
 
-    /// Takes the program off the interface, and removes everything that was pinned for it.
+    /// Takes the program off the interface. What is pinned for it stays.
     pub(crate) fn detach(&self) -> Result<()> {
         bpf::link_detach(self.link.as_fd()).map_err(|error| {
             Error::from_io(format!("{}: cannot take the guard off", self.interface.name), &error)
-        })?;
-        remove_directory(&self.directory)
+        })
     }
 }
 
@@ -151,9 +151,10 @@ pub(super) fn remains(home: &Home) -> Result<Vec<u32>> {
 
 /// Removes what is left of guards whose interfaces are gone, in every network namespace, and of attachments that were
 /// never completed. The caller holds the lock.
-pub(crate) fn sweep(home: &Home) -> Result<()> {
+pub(crate) fn sweep(home: &Home, tell: &mut dyn FnMut(Event)) -> Result<()> {
     for directory in home.all_interfaces()? {
         if !matches!(open(&directory)?, Pin::Live(..)) {
+            event::tell_ends(&directory, &[], EndReason::Abandoned, tell);
             remove_directory(&directory)?;
         }
     }

@@ -5,10 +5,12 @@
 //! that a loader left behind when it was killed.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering, fence};
 use std::thread;
@@ -20,10 +22,11 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use portguard_common::address::{V4, V6};
 use portguard_common::policy::{FROM_FILE, FROM_LAST_GOOD, ListRecord, PATH_LEN, Policy};
 
-use crate::allowlist::{Allowlist, Origin, Sha256Sum};
+use crate::allowlist::{Allowlist, Origin, Sha256Sum, printable};
 use crate::error::{Error, Result};
 use crate::guard::bpf;
-use crate::guard::clock::unix_now;
+use crate::guard::clock;
+use crate::guard::event::Event;
 use crate::guard::indexes;
 use crate::guard::instance::{Instance, Lists};
 use crate::guard::mapped::Mapped;
@@ -57,10 +60,46 @@ pub struct ListInfo {
     pub loaded_at: u64,
 }
 
-/// The list in force; `None` if none ever was.
-pub(super) fn in_force(policy: &Mapped<Policy>) -> Option<ListInfo> {
-    use std::os::unix::ffi::OsStrExt as _;
+impl ListInfo {
+    /// Fails if a list that is to replace this one has no entry of an address family that this one has some of.
+    pub(super) fn require_no_family_lost(&self, list: &Allowlist) -> Result<()> {
+        let lost: Vec<&str> = [
+            ("IPv4", self.prefixes_v4, list.prefixes_v4()),
+            ("IPv6", self.prefixes_v6, list.prefixes_v6()),
+        ]
+        .iter()
+        .filter(|(_, before, after)| *before > 0 && *after == 0)
+        .map(|(family, ..)| *family)
+        .collect();
+        if lost.is_empty() {
+            return Ok(());
+        }
+        let path = printable(&list.path().to_string_lossy());
+        Err(Error::failed(format!("{path} has no {} entry any more", lost.join(" and no ")))
+            .because(format!(
+                "the list in force has {} IPv4 and {} IPv6 entries",
+                self.prefixes_v4, self.prefixes_v6
+            ))
+            .remedy("The list in force stays. If it is meant so, add --allow-empty."))
+    }
+}
 
+/// The list in force; `None` if none ever was.
+pub(super) fn in_force(instance: &Instance) -> Option<ListInfo> {
+    let record = record_in_force(&instance.policy)?;
+    let path = record.path.get(..record.path_len as usize)?;
+    Some(ListInfo {
+        generation: record.generation,
+        path: Path::new(OsStr::from_bytes(path)).to_owned(),
+        origin: if record.origin == FROM_LAST_GOOD { Origin::LastGood } else { Origin::File },
+        sha256: record.sha256.into(),
+        prefixes_v4: record.prefixes_v4,
+        prefixes_v6: record.prefixes_v6,
+        loaded_at: clock::unix_time(instance.abi(), record.loaded_at),
+    })
+}
+
+fn record_in_force(policy: &Mapped<Policy>) -> Option<ListRecord> {
     let record = loop {
         let copy = policy.read(0);
         fence(Ordering::Acquire);
@@ -73,35 +112,92 @@ pub(super) fn in_force(policy: &Mapped<Policy>) -> Option<ListInfo> {
             break record;
         }
     };
-    let path = record.path.get(..record.path_len as usize)?;
-    (record.generation > 0).then(|| ListInfo {
-        generation: record.generation,
-        path: Path::new(std::ffi::OsStr::from_bytes(path)).to_owned(),
-        origin: if record.origin == FROM_LAST_GOOD { Origin::LastGood } else { Origin::File },
-        sha256: record.sha256.into(),
-        prefixes_v4: record.prefixes_v4,
-        prefixes_v6: record.prefixes_v6,
-        loaded_at: record.loaded_at,
-    })
+    (record.generation > 0).then_some(record)
 }
 
 /// The prefixes of the list in force, read back from the kernel.
-pub(super) fn prefixes_in_force(interface: &Path, policy: &Mapped<Policy>) -> Result<BTreeSet<IpNet>> {
-    let Some(list) = in_force(policy) else { return Ok(BTreeSet::new()) };
+pub(super) fn prefixes_in_force(interface: &Path, instance: &Instance) -> Result<BTreeSet<IpNet>> {
+    let Some(list) = in_force(instance) else { return Ok(BTreeSet::new()) };
     let unsound = |error: &dyn std::fmt::Display| unreadable(interface, error);
     let mut prefixes: Vec<IpNet> = Vec::new();
-    for key in tries::keys::<[u8; 4]>(&pin(interface, list.generation, "v4"))? {
+    for (key, _) in tries::entries::<[u8; 4]>(&pin(interface, list.generation, "v4"))? {
         let prefix =
             Ipv4Net::new(key.data().into(), key.prefix_len() as u8).map_err(|error| unsound(&error))?;
         prefixes.push(prefix.into());
     }
-    for key in tries::keys::<[u8; 16]>(&pin(interface, list.generation, "v6"))? {
+    for (key, _) in tries::entries::<[u8; 16]>(&pin(interface, list.generation, "v6"))? {
         let prefix =
             Ipv6Net::new(key.data().into(), key.prefix_len() as u8).map_err(|error| unsound(&error))?;
         prefixes.push(prefix.into());
     }
     // Collected at once: the set is built from sorted prefixes, which is many times as fast as one by one.
     Ok(prefixes.into_iter().collect())
+}
+
+/// Entries of an address family: network address, length of the prefix, number in the file.
+type Entries<W> = Vec<(W, u8, u32)>;
+
+/// What a slot is filled with.
+#[derive(Debug)]
+pub(super) struct Content {
+    v4: Entries<[u8; 4]>,
+    v6: Entries<[u8; 16]>,
+    /// All but the generation.
+    record: ListRecord,
+}
+
+impl Content {
+    /// A list that was read from a file.
+    pub(super) fn of(list: &Allowlist) -> Result<Self> {
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        for (number, entry) in (0_u32..).zip(list.entries()) {
+            match entry.prefix() {
+                IpNet::V4(prefix) => v4.push((prefix.addr().octets(), prefix.prefix_len(), number)),
+                IpNet::V6(prefix) => v6.push((prefix.addr().octets(), prefix.prefix_len(), number)),
+            }
+        }
+        let bytes = list.path().as_os_str().as_bytes();
+        let mut path = [0; PATH_LEN];
+        path.get_mut(..bytes.len())
+            .ok_or_else(|| Error::failed("the path of the allowlist is too long"))?
+            .copy_from_slice(bytes);
+        let record = ListRecord {
+            generation: 0,
+            loaded_at: clock::boot_now(),
+            sha256: *list.sha256().as_bytes(),
+            prefixes_v4: list.prefixes_v4() as u32,
+            prefixes_v6: list.prefixes_v6() as u32,
+            path_len: bytes.len() as u32,
+            origin: match list.origin() {
+                Origin::File => FROM_FILE,
+                Origin::LastGood => FROM_LAST_GOOD,
+            },
+            path,
+        };
+        Ok(Self { v4, v6, record })
+    }
+
+    /// The list that an instance has in force, read back from its tries.
+    pub(super) fn in_force(interface: &Path, instance: &Instance) -> Result<Self> {
+        let record = record_in_force(&instance.policy).ok_or_else(no_list)?;
+        let pin = |family| pin(interface, record.generation, family);
+        let v4 = tries::entries(&pin("v4"))?;
+        let v6 = tries::entries(&pin("v6"))?;
+        if (v4.len(), v6.len()) != (record.prefixes_v4 as usize, record.prefixes_v6 as usize) {
+            let (has_v4, has_v6) = (v4.len(), v6.len());
+            let what = format!(
+                "it has {has_v4} IPv4 and {has_v6} IPv6 prefixes, not {} and {}",
+                record.prefixes_v4, record.prefixes_v6
+            );
+            return Err(unreadable(interface, &what));
+        }
+        let loaded_at = clock::boot_time(instance.abi(), record.loaded_at);
+        Ok(Self { v4: flat(v4), v6: flat(v6), record: ListRecord { loaded_at, ..record } })
+    }
+}
+
+fn flat<W: Pod>(entries: Vec<(Key<W>, u32)>) -> Entries<W> {
+    entries.into_iter().map(|(key, number)| (key.data(), key.prefix_len() as u8, number)).collect()
 }
 
 /// The entry of the list in force that covers an address.
@@ -116,10 +212,10 @@ pub struct Covering {
 /// Looks up an address in the list in force, as the kernel holds it.
 pub(super) fn covering(
     interface: &Path,
-    policy: &Mapped<Policy>,
+    instance: &Instance,
     address: IpAddr,
 ) -> Result<Option<Covering>> {
-    let Some(list) = in_force(policy) else { return Ok(None) };
+    let Some(list) = in_force(instance) else { return Ok(None) };
     let found = match address {
         IpAddr::V4(v4) => tries::covering(&pin(interface, list.generation, "v4"), v4.octets(), 32)?,
         IpAddr::V6(v6) => tries::covering(&pin(interface, list.generation, "v6"), v6.octets(), 128)?,
@@ -131,50 +227,30 @@ pub(super) fn covering(
     found.map(covering).transpose()
 }
 
-/// What there is to tell while a list is filled.
-#[derive(Debug)]
-pub enum Event {
-    /// So many of its entries are in the kernel.
-    Filled {
-        /// Entries that are there.
-        entries: usize,
-        /// Entries of the list.
-        of: usize,
-    },
-    /// Look-ups will be slower than they could be.
-    WithoutIndex(Error),
-}
-
-/// Fills the slot that is not in force. The list in force stays as it is, whatever happens.
+/// Fills the slot that is not in force. The list in force stays as it is, whatever happens. `before` is the generation of
+/// the list in force, of this instance or of one with maps of its own that this one is to replace.
 pub(super) fn fill(
     interface: &Path,
     instance: &Instance,
-    list: &Allowlist,
+    before: Option<u64>,
+    content: Content,
     tell: &mut dyn FnMut(Event),
 ) -> Result<Filled> {
-    let old = in_force(&instance.policy);
-    let in_force = old.as_ref().map(|list| list.generation);
-    let generation = in_force.map_or(1, |generation| generation + 1);
-    let slot = if old.is_some() { 1 - instance.policy.read(0).active } else { 0 };
-
-    let (mut v4, mut v6) = (Vec::new(), Vec::new());
-    for (number, entry) in (0_u32..).zip(list.entries()) {
-        match entry.prefix() {
-            IpNet::V4(prefix) => v4.push((prefix.addr().octets(), prefix.prefix_len(), number)),
-            IpNet::V6(prefix) => v6.push((prefix.addr().octets(), prefix.prefix_len(), number)),
-        }
-    }
-    remove_pins(interface, in_force)?;
-    let mut filling = Filling { interface, generation, slot, done: 0, of: list.entries().len(), tell };
+    let generation = before.map_or(1, |generation| generation + 1);
+    let slot = if in_force(instance).is_some() { 1 - instance.policy.read(0).active } else { 0 };
+    let Content { mut v4, mut v6, record } = content;
+    remove_pins(interface, before)?;
+    let of = v4.len() + v6.len();
+    let mut filling = Filling { interface, generation, slot, done: 0, of, tell };
     filling
         .family::<V4>(&instance.lists_v4, &mut v4, "v4")
         .and_then(|()| filling.family::<V6>(&instance.lists_v6, &mut v6, "v6"))
-        .and_then(|()| describe(&instance.policy, slot, generation, list))
         .inspect_err(|_| {
             // What is there of it takes memory, which may be what was wanting. The first error is the one to tell.
             let _ = clear(instance, slot);
-            let _ = remove_pins(interface, in_force);
+            let _ = remove_pins(interface, before);
         })?;
+    describe(&instance.policy, slot, ListRecord { generation, ..record });
     Ok(Filled { slot, generation })
 }
 
@@ -266,7 +342,7 @@ pub(crate) struct Grace {
 impl Grace {
     /// Gets hold of what it takes; the list in force stays as it is.
     pub(crate) fn prepare(interface: &Path, instance: &Instance) -> Result<Self> {
-        let list = in_force(&instance.policy).ok_or_else(|| Error::failed("there is no list in force"))?;
+        let list = in_force(instance).ok_or_else(no_list)?;
         let path = pin(interface, list.generation, "v4");
         let cannot_use = |error| Error::from_io(format!("cannot use {}", path.display()), &error);
         let trie = bpf::get(&path).map_err(cannot_use)?;
@@ -285,31 +361,19 @@ impl Grace {
 }
 
 /// Writes down what is in a slot that is not in force.
-fn describe(policy: &Mapped<Policy>, slot: u32, generation: u64, list: &Allowlist) -> Result<()> {
-    use std::os::unix::ffi::OsStrExt as _;
-
-    let bytes = list.path().as_os_str().as_bytes();
-    let mut path = [0; PATH_LEN];
-    path.get_mut(..bytes.len())
-        .ok_or_else(|| Error::failed("the path of the allowlist is too long"))?
-        .copy_from_slice(bytes);
-    let record = ListRecord {
-        generation,
-        loaded_at: unix_now(),
-        sha256: *list.sha256().as_bytes(),
-        prefixes_v4: list.prefixes_v4() as u32,
-        prefixes_v6: list.prefixes_v6() as u32,
-        path_len: bytes.len() as u32,
-        origin: match list.origin() {
-            Origin::File => FROM_FILE,
-            Origin::LastGood => FROM_LAST_GOOD,
-        },
-        path,
-    };
+fn describe(policy: &Mapped<Policy>, slot: u32, record: ListRecord) {
     let policy = policy.element(0);
     // SAFETY: the element is mapped; the slot is not in force, so nobody reads its record; the slot is 0 or 1.
     unsafe { (&raw mut (*policy).lists).cast::<ListRecord>().add(slot as usize).write_volatile(record) };
-    Ok(())
+}
+
+/// Removes the pins of all lists but the one that has been switched to together with its instance.
+pub(super) fn keep_pins_of(interface: &Path, filled: &Filled) -> Result<()> {
+    remove_pins(interface, Some(filled.generation))
+}
+
+fn no_list() -> Error {
+    Error::failed("there is no list in force")
 }
 
 fn pin(interface: &Path, generation: u64, family: &str) -> PathBuf {

@@ -4,15 +4,21 @@ mod attach;
 mod bpf;
 mod bpffs;
 mod clock;
+mod counter_sets;
 mod counters;
 mod drop_log;
+mod earlier;
+mod event;
 mod indexes;
 mod instance;
 mod link;
 mod lists;
 mod mapped;
 mod mode;
+mod order;
 mod privileges;
+mod renew;
+mod reset;
 mod sizes;
 mod source;
 mod tries;
@@ -23,25 +29,30 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
-use portguard_common::ABI_VERSION;
+use portguard_common::READABLE_ABI_VERSIONS;
 
 use crate::allowlist::Allowlist;
 use crate::error::{Error, Kind, Result};
 use crate::interface::{self, Interface, XdpMode};
 
-pub use attach::{Attached, LogLimit, Options, attach, foreign, reset, take_over};
-pub use bpffs::{BPFFS, Claim, Home, Lock, is_mounted as is_bpffs_mounted};
+pub use attach::{Attached, attach, foreign};
+pub use bpffs::{Access, BPFFS, Claim, Home, Lock, Patience, is_mounted as is_bpffs_mounted};
 pub use clock::{Uptime, unix_now};
-pub use counters::{Fill, Snapshot, Sums};
+pub use counters::{Fill, SetId, Snapshot, Sums};
 pub use drop_log::{DropLog, LoggedDrop};
+pub use event::{EndReason, Ended, Event};
 pub use instance::{Identity, Instance};
-pub use lists::{Covering, Event, ListInfo};
+pub use lists::{Covering, ListInfo};
 pub use mode::{Lacking, Obstacle, require_guardable};
+pub use order::{LogLimit, Named, Order};
 pub use privileges::require as require_privileges;
+pub use reset::Reset;
 pub use source::{Asked, Source};
 pub use twin::{Fate, Twin};
 
-use link::{LINK_PIN, PinnedLink};
+use event::tell_ends;
+use link::{LINK_PIN, PinnedLink, remove_directory};
+use lists::{Content, Grace};
 
 /// A guard that is on its interface.
 #[derive(Debug)]
@@ -81,10 +92,11 @@ impl Guard {
                     "The port is guarded still. To start afresh: portguard detach {name} (which opens it), then attach."
                 )));
         };
-        if live.abi != ABI_VERSION {
+        if !live.is_readable() {
             return Err(Error::failed(format!(
-                "{name}: guarded by a portguard with ABI version {}, and this one knows version {ABI_VERSION}",
-                live.abi
+                "{name}: guarded by a portguard with ABI version {}, and this one knows the versions {}",
+                live.abi,
+                READABLE_ABI_VERSIONS.map(|version| version.to_string()).join(" and "),
             ))
             .remedy(format!(
                 "That guard goes on. Use the portguard that attached it; or run portguard detach {name}, which opens \
@@ -134,7 +146,15 @@ impl Guard {
 
     /// When the guard was attached, in nanoseconds of Unix time.
     pub fn attached_at(&self) -> u64 {
-        self.instance.policy.read(0).attached_at
+        clock::unix_time(self.instance.abi(), self.instance.policy.read(0).attached_at)
+    }
+
+    /// What the guard is ordered to do.
+    pub fn order(&self) -> Result<Order> {
+        let list = self.list().map(|list| list.path).unwrap_or_default();
+        let sources = self.instance.counters.own.sizes()?.sources();
+        let mode = order::mode_of(self.instance.policy.read(0).mode);
+        Ok(Order { list, mode, audit: self.instance.is_audit(), sources, log: self.log_limit()? })
     }
 
     /// The kernel's name for the program.
@@ -144,7 +164,7 @@ impl Guard {
 
     /// The version of the layout of its maps.
     pub fn abi_version(&self) -> u32 {
-        ABI_VERSION
+        self.instance.abi()
     }
 
     /// Where the link is pinned.
@@ -154,28 +174,44 @@ impl Guard {
 
     /// The list in force.
     pub fn list(&self) -> Option<ListInfo> {
-        lists::in_force(&self.instance.policy)
+        lists::in_force(&self.instance)
     }
 
     /// The prefixes of the list in force, read back from the kernel.
     pub fn prefixes(&self) -> Result<BTreeSet<IpNet>> {
-        lists::prefixes_in_force(&self.pinned.directory, &self.instance.policy)
+        lists::prefixes_in_force(&self.pinned.directory, &self.instance)
     }
 
     /// The entry of the list in force that covers an address, if one does.
     pub fn covering(&self, address: IpAddr) -> Result<Option<Covering>> {
-        lists::covering(&self.pinned.directory, &self.instance.policy, address)
+        lists::covering(&self.pinned.directory, &self.instance, address)
     }
 
     /// A twin of the program, to be asked for verdicts. The caller holds the lock.
     pub fn twin(&self) -> Result<Twin> {
+        self.require_current("its program cannot be asked for verdicts")?;
         Twin::of(self)
     }
 
     /// Puts a list in force, in one step. The caller holds the lock.
-    pub fn reload(&self, list: &Allowlist, tell: &mut dyn FnMut(Event)) -> Result<()> {
-        let filled = lists::fill(&self.pinned.directory, &self.instance, list, tell)?;
-        lists::switch(&self.pinned.directory, &self.instance, &filled)
+    ///
+    /// # Errors
+    /// The list has lost all entries of an address family, and may not; or the kernel refuses. The list in force stays.
+    pub fn reload(&self, list: &Allowlist, allow_empty: bool, tell: &mut dyn FnMut(Event)) -> Result<()> {
+        self.require_current("its list cannot be replaced")?;
+        self.require_replaceable(list, allow_empty)?;
+        let before = self.list().map(|list| list.generation);
+        let interface = &self.pinned.directory;
+        let filled = lists::fill(interface, &self.instance, before, Content::of(list)?, tell)?;
+        lists::switch(interface, &self.instance, &filled)
+    }
+
+    /// Fails if a list has no entry of an address family that the list in force has some of, unless that is meant so.
+    pub fn require_replaceable(&self, list: &Allowlist, allow_empty: bool) -> Result<()> {
+        match self.list() {
+            Some(in_force) if !allow_empty => in_force.require_no_family_lost(list),
+            _ => Ok(()),
+        }
     }
 
     /// The log of drops. There is one whether the program writes to it or not.
@@ -204,22 +240,32 @@ impl Guard {
     }
 }
 
-/// Takes the guard off the interface with a name, in whatever state its maps are. Its counters go with it. The caller
-/// holds the lock.
-pub fn detach(home: Option<&Home>, name: &str) -> Result<()> {
+/// Takes the guard off the interface with a name, in whatever state its maps are. What its counters hold is told before
+/// they go. The caller holds the lock.
+pub fn detach(home: Option<&Home>, name: &str, tell: &mut dyn FnMut(Event)) -> Result<()> {
     let interface = interface::by_name(name)?;
     let pinned = home.map(|home| PinnedLink::find(home, &interface)).transpose()?.flatten();
     let pinned = pinned.ok_or_else(|| {
         not_attached(name).remedy("See which interfaces are guarded with: portguard status")
     })?;
-    if bpffs::is_claimed(&pinned.directory)? {
-        return Err(Error::failed(format!("{name}: the guard is kept on by a portguard that runs as a service"))
-            .remedy(format!(
-                "Stop that first (systemctl stop portguard@{name}, or end `portguard run`); the guard stays on until \
-                 you detach it then."
-            )));
+    // Damaged or unknown maps do not keep a guard on.
+    let live = instance::live(&pinned.directory, pinned.program.program_id).ok().flatten();
+    let live = live.filter(|name| name.is_readable());
+    let live = live.and_then(|name| Instance::open(&pinned.directory, name).ok());
+    let grace = live.as_ref().and_then(|live| Grace::prepare(&pinned.directory, live).ok());
+    pinned.detach()?;
+    // Packets that are being judged are still to be counted.
+    if let Some(grace) = grace {
+        grace.wait();
     }
-    pinned.detach()
+    tell_ends(&pinned.directory, &[], EndReason::Detached, tell);
+    remove_directory(&pinned.directory)
+}
+
+/// Whether a service keeps the guard on an interface. The caller holds the lock.
+pub fn is_kept(home: &Home, interface: &Interface) -> Result<bool> {
+    let pinned = PinnedLink::find(home, interface)?;
+    pinned.map_or(Ok(false), |pinned| bpffs::is_claimed(&pinned.directory))
 }
 
 /// Whether a guard is on an interface.
@@ -250,9 +296,10 @@ pub fn remains(home: &Home) -> Result<Vec<u32>> {
     link::remains(home)
 }
 
-/// Removes what is left of guards whose interfaces are gone. The caller holds the lock.
-pub fn sweep(home: &Home) -> Result<()> {
-    link::sweep(home)
+/// Removes what is left of guards whose interfaces are gone; what their counters hold is told before. The caller holds the
+/// lock.
+pub fn sweep(home: &Home, tell: &mut dyn FnMut(Event)) -> Result<()> {
+    link::sweep(home, tell)
 }
 
 /// The interfaces of this network namespace that may have a guard: something is pinned for them, or they have come from

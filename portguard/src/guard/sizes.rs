@@ -68,6 +68,11 @@ impl Sizes {
         self.bucket_bits == Self::bits_for(sources)
     }
 
+    /// How many sources each CPU remembers of each address family, if somebody asks for so many.
+    pub fn sources_for(sources: u32) -> u32 {
+        (WAYS as u32) << Self::bits_for(sources)
+    }
+
     fn bits_for(sources: u32) -> u32 {
         let sources = sources.clamp(Self::FEWEST_SOURCES, Self::MOST_SOURCES).next_power_of_two();
         sources.ilog2() - WAYS.ilog2()

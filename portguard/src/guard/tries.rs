@@ -105,20 +105,21 @@ fn view<K: Pod>(map: &mut Map) -> Result<LpmTrie<&mut MapData, K, u32>> {
     LpmTrie::try_from(map).map_err(|error| cannot_fill(&error))
 }
 
-/// The keys of a trie, by its pin, in no particular order.
-pub(super) fn keys<K: Pod>(path: &Path) -> Result<Vec<Key<K>>> {
+/// The entries of a trie, by its pin, in no particular order: each prefix, and its number in the file.
+pub(super) fn entries<K: Pod>(path: &Path) -> Result<Vec<(Key<K>, u32)>> {
     let map = MapData::from_pin(path).map_err(|error| unreadable(path, &error))?;
-    let capacity = map.info().map_err(|error| unreadable(path, &error))?.max_entries();
-    let mut keys = vec![Key::new(0, zeroed::<K>()); capacity as usize];
-    if let Ok(found) = bpf::keys_in_batches(map.fd().as_fd(), &mut keys, BATCH, size_of::<u32>()) {
+    let capacity = map.info().map_err(|error| unreadable(path, &error))?.max_entries() as usize;
+    let mut keys = vec![Key::new(0, zeroed::<K>()); capacity];
+    let mut numbers = vec![0_u32; capacity];
+    if let Ok(found) = bpf::lookup_batch(map.fd().as_fd(), &mut keys, &mut numbers, BATCH) {
         keys.truncate(found);
-        return Ok(keys);
+        return Ok(keys.into_iter().zip(numbers).collect());
     }
     // Linux before 5.18 has no batches for tries.
     let mut map = Map::LpmTrie(map);
     let trie =
         LpmTrie::<&mut MapData, K, u32>::try_from(&mut map).map_err(|error| unreadable(path, &error))?;
-    trie.keys().map(|key| key.map_err(|error| unreadable(path, &error))).collect()
+    trie.iter().map(|entry| entry.map_err(|error| unreadable(path, &error))).collect()
 }
 
 /// The entry of a trie, by its pin, that covers an address of `width` bits: the length of its prefix, and its number in

@@ -50,8 +50,8 @@ impl Twin {
     pub(super) fn of(guard: &Guard) -> Result<Self> {
         let instance = &guard.instance;
         let link = mode::link_type(guard.interface())?;
-        let sizes = instance.counters.sizes()?.smallest();
-        let seed = instance.counters.epoch().seed;
+        let sizes = instance.counters.own.sizes()?.smallest();
+        let seed = instance.counters.own.seed();
         let task = Task { link_type: link, audit: instance.is_audit(), log_rate: Rate::OFF };
         let constants = Constants::new(task, sizes, seed);
         let mut loader = EbpfLoader::new();

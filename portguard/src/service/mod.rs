@@ -1,14 +1,16 @@
-//! The service behind `portguard run`: waits for what may happen, and lets the keeper do what it takes.
+//! The service behind `portguard run`: waits for what may happen, and lets the reconciler do what it takes.
 //!
 //! Invariants:
 //! - However the service ends, the guards stay on.
+//! - The service owns the order of the guards that it keeps: what differs from it is restored.
 //! - Whatever goes wrong after the start is told, and the lists in force stay.
-//! - What changes guards is done by one thread at a time, under the lock that the commands take as well.
+//! - What changes guards is done by one thread at a time, under the lock that the commands take as well. Signals are obeyed
+//!   while it waits for that lock.
 
 mod drop_log;
-mod keeper;
 mod metrics;
 mod netlink;
+mod reconciler;
 mod reloads;
 mod systemd;
 mod watch;
@@ -16,7 +18,8 @@ mod watch;
 use std::io;
 use std::net::SocketAddr;
 use std::panic;
-use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::runtime;
@@ -24,11 +27,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
 
-use self::keeper::{Keeper, Trigger};
+pub use self::reconciler::ServiceOrder;
+use self::reconciler::{Reconciler, Trigger};
 use self::systemd::Systemd;
 use crate::cli::LogFormat;
 use crate::error::{Error, Result};
-use crate::guard::Options;
 use crate::output;
 
 /// How often the status line is renewed. What no event tells of (a link that was detached by other means) is noticed
@@ -43,98 +46,152 @@ const LOOK: Duration = Duration::from_secs(10);
 /// had. What can be guarded is guarded all the same.
 pub fn run(
     interfaces: &[String],
-    allowlist: PathBuf,
-    options: Options,
+    order: ServiceOrder,
     log: Option<LogFormat>,
     metrics: Option<SocketAddr>,
 ) -> Result<()> {
-    let keeper = Keeper::new(interfaces, allowlist, options)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let reconciler = Reconciler::new(interfaces, order, Arc::clone(&stop))?;
     if let Some(format) = log {
         drop_log::write_as(format);
-        drop_log::spawn(keeper.home().clone(), interfaces.to_vec()).map_err(cannot_run)?;
+        drop_log::spawn(reconciler.home().clone(), interfaces.to_vec()).map_err(cannot_run)?;
     }
     let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(cannot_run)?;
-    runtime.block_on(serve(keeper, metrics))
+    runtime.block_on(async {
+        let service = Service { reconciler: Some(reconciler), end: End::listen(stop)?, systemd: Systemd::new() };
+        service.serve(metrics).await
+    })
 }
 
-async fn serve(mut keeper: Keeper, metrics: Option<SocketAddr>) -> Result<()> {
-    let mut reload = listen(SignalKind::hangup())?;
-    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
-    // Watched before they are looked at first, so that no change falls between.
-    let links = netlink::watch().map_err(cannot_run)?;
-    let list = watch::watch(keeper.allowlist());
-    let mut look = interval(LOOK);
-    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    look.tick().await;
-    let systemd = Systemd::new();
-    systemd.keep_watchdog_quiet();
+/// The signals that end the service.
+struct End {
+    terminate: Signal,
+    interrupt: Signal,
+    /// Set when one of them has come: ends waits for the lock.
+    stop: Arc<AtomicBool>,
+}
 
-    let listener = metrics.map(metrics::listen).transpose();
-
-    let started;
-    (keeper, started) = apart(keeper, Keeper::start).await;
-    started?;
-    // Only now, so that a port that is taken leaves no interface open.
-    if let Some(listener) = listener? {
-        let (home, reloads) = (keeper.home().clone(), keeper.reloads().clone());
-        metrics::serve(listener, metrics::Reader::new(home, keeper.interfaces(), reloads));
+impl End {
+    fn listen(stop: Arc<AtomicBool>) -> Result<Self> {
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())?, stop })
     }
-    keeper = ready(keeper, &systemd).await;
-    loop {
+
+    /// Returns when one of them comes.
+    async fn come(&mut self) {
         tokio::select! {
-            Some(()) = reload.recv() => {
-                systemd.reloading();
-                (keeper, ()) = apart(keeper, |keeper| keeper.reload(Trigger::Asked)).await;
-                keeper = ready(keeper, &systemd).await;
+            Some(()) = self.terminate.recv() => {}
+            Some(()) = self.interrupt.recv() => {}
+        }
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    fn has_come(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}
+
+/// The service while it runs.
+struct Service {
+    /// Not here while it works in its thread.
+    reconciler: Option<Reconciler>,
+    end: End,
+    systemd: Systemd,
+}
+
+impl Service {
+    async fn serve(mut self, metrics: Option<SocketAddr>) -> Result<()> {
+        let mut reload = listen(SignalKind::hangup())?;
+        // Watched before they are looked at first, so that no change falls between.
+        let links = netlink::watch().map_err(cannot_run)?;
+        let list = watch::watch(self.reconciler().allowlist());
+        let mut look = interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        look.tick().await;
+        self.systemd.keep_watchdog_quiet();
+
+        let listener = metrics.map(metrics::listen).transpose();
+
+        self.apart(Reconciler::start).await?;
+        // Only now, so that a port that is taken leaves no interface open.
+        if let Some(listener) = listener? {
+            let reconciler = self.reconciler();
+            let (home, reloads) = (reconciler.home().clone(), reconciler.reloads().clone());
+            let reader =
+                metrics::Reader::new(home, reconciler.interfaces(), reconciler.order().clone(), reloads);
+            metrics::serve(listener, reader);
+        }
+        self.ready().await;
+        while !self.end.has_come() {
+            tokio::select! {
+                Some(()) = reload.recv() => {
+                    self.systemd.reloading();
+                    self.reload(Trigger::Asked { allow_empty: false }).await;
+                    self.ready().await;
+                }
+                () = list.notified() => {
+                    self.reload(Trigger::Changed).await;
+                    self.tell().await;
+                }
+                () = links.notified() => self.apart(Reconciler::look).await,
+                _ = look.tick() => {
+                    self.apart(Reconciler::look).await;
+                    self.tell().await;
+                }
+                () = self.end.come() => {}
             }
-            () = list.notified() => {
-                (keeper, ()) = apart(keeper, |keeper| keeper.reload(Trigger::Changed)).await;
-                keeper = tell(keeper, &systemd).await;
-            }
-            () = links.notified() => {
-                (keeper, ()) = apart(keeper, Keeper::look).await;
-            }
-            _ = look.tick() => {
-                (keeper, ()) = apart(keeper, Keeper::look).await;
-                keeper = tell(keeper, &systemd).await;
-            }
-            Some(()) = terminate.recv() => break,
-            Some(()) = interrupt.recv() => break,
+        }
+        self.systemd.stopping();
+        let farewell = self.apart(|reconciler| reconciler.farewell()).await;
+        output::error::note(&farewell);
+        Ok(())
+    }
+
+    fn reconciler(&self) -> &Reconciler {
+        self.reconciler.as_ref().unwrap_or_else(|| unreachable!("it is away only while `apart` waits for it"))
+    }
+
+    async fn reload(&mut self, trigger: Trigger) {
+        self.apart(move |reconciler| reconciler.reload(trigger)).await.log();
+    }
+
+    /// Tells systemd that all is done that was asked for.
+    async fn ready(&mut self) {
+        let summary = self.apart(|reconciler| reconciler.summary()).await;
+        self.systemd.ready(&summary);
+    }
+
+    /// Renews the status line.
+    async fn tell(&mut self) {
+        if self.systemd.listens() {
+            let summary = self.apart(|reconciler| reconciler.summary()).await;
+            self.systemd.status(&summary);
         }
     }
-    systemd.stopping();
-    output::error::note(&keeper.farewell());
-    Ok(())
-}
 
-/// Tells systemd that all is done that was asked for.
-async fn ready(keeper: Keeper, systemd: &Systemd) -> Keeper {
-    let (keeper, summary) = apart(keeper, |keeper| keeper.summary()).await;
-    systemd.ready(&summary);
-    keeper
-}
-
-/// Renews the status line.
-async fn tell(keeper: Keeper, systemd: &Systemd) -> Keeper {
-    if !systemd.listens() {
-        return keeper;
+    /// Does what takes its time, and waits for locks and for the kernel, in a thread apart. A signal to end is taken note of
+    /// meanwhile, and ends the waiting for a lock; work that has begun is brought to its end.
+    async fn apart<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut Reconciler) -> T + Send + 'static,
+    ) -> T {
+        let Some(mut reconciler) = self.reconciler.take() else {
+            unreachable!("one thing is done at a time");
+        };
+        let mut done = spawn_blocking(move || {
+            let result = work(&mut reconciler);
+            (reconciler, result)
+        });
+        let done = loop {
+            tokio::select! {
+                done = &mut done => break done,
+                () = self.end.come(), if !self.end.has_come() => {}
+            }
+        };
+        // It is not cancelled, so if it has not ended in order it has panicked.
+        let (reconciler, result) = done.unwrap_or_else(|error| panic::resume_unwind(error.into_panic()));
+        self.reconciler = Some(reconciler);
+        result
     }
-    let (keeper, summary) = apart(keeper, |keeper| keeper.summary()).await;
-    systemd.status(&summary);
-    keeper
-}
-
-/// Does what takes its time, and waits for locks and for the kernel, in a thread apart.
-async fn apart<T: Send + 'static>(
-    mut keeper: Keeper,
-    work: impl FnOnce(&mut Keeper) -> T + Send + 'static,
-) -> (Keeper, T) {
-    let done = spawn_blocking(move || {
-        let result = work(&mut keeper);
-        (keeper, result)
-    });
-    // It is not cancelled, so if it has not ended in order it has panicked.
-    done.await.unwrap_or_else(|error| panic::resume_unwind(error.into_panic()))
 }
 
 fn listen(kind: SignalKind) -> Result<Signal> {

@@ -15,6 +15,7 @@ use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
+use crate::allowlist::FileStamp;
 use crate::output;
 
 /// Who replaces a file does several things in a row: it is looked at when nothing has happened for this long,
@@ -65,8 +66,7 @@ async fn settle(events: &Notify) {
 struct Trace {
     /// The directories on the way to the file in which a name may come to mean something else, with their inodes.
     places: BTreeSet<(PathBuf, u64, u64)>,
-    /// Device, inode, mode, size, and the time of the last change, of the file.
-    file: Option<(u64, u64, u32, u64, i64, i64)>,
+    file: Option<FileStamp>,
 }
 
 impl Trace {
@@ -75,9 +75,7 @@ impl Trace {
             let metadata = fs::metadata(&place).ok()?;
             Some((place, metadata.dev(), metadata.ino()))
         };
-        let file = fs::metadata(path)
-            .ok()
-            .map(|file| (file.dev(), file.ino(), file.mode(), file.size(), file.ctime(), file.ctime_nsec()));
+        let file = FileStamp::at(path);
         Self { places: places(path).into_iter().filter_map(inode).collect(), file }
     }
 }

@@ -1,7 +1,7 @@
 //! Looks at the guards. Each look finds and opens them afresh, so a guard that was renewed, reset, attached again or
 //! taken off between two looks needs no care.
 
-use crate::commands::unique;
+use crate::ops::unique;
 use crate::error::{Kind, Result};
 use crate::guard::{Guard, Home, guarded_names};
 use crate::top::model::{Look, Reading};

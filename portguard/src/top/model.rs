@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use portguard_common::totals::Count;
 
-use crate::guard::{Snapshot, Source};
+use crate::guard::{SetId, Snapshot, Source};
 use crate::top::filter::Filter;
 use crate::top::rate::{History, Rate, growth, span_since_reset};
 
@@ -86,7 +86,7 @@ pub struct Watched {
 #[derive(Debug, Clone)]
 struct Baseline {
     at: Duration,
-    since: u64,
+    set: SetId,
     refused: Count,
     allowed: Count,
     unattributed: Count,
@@ -317,7 +317,7 @@ impl<'a> Pace<'a> {
     fn since(baseline: &'a Baseline, at: Duration, snapshot: &Snapshot) -> Self {
         let elapsed = at.saturating_sub(baseline.at);
         // Attached again, or reset.
-        let anew = snapshot.since != baseline.since;
+        let anew = snapshot.set != baseline.set;
         if anew {
             let age = Duration::from_nanos(snapshot.taken_at.saturating_sub(snapshot.since));
             Self { baseline: None, span: span_since_reset(elapsed, age) }
@@ -336,7 +336,7 @@ impl Baseline {
         let snapshot = &guarded.reading.snapshot;
         Self {
             at,
-            since: snapshot.since,
+            set: snapshot.set,
             refused: snapshot.refused(),
             allowed: snapshot.allowed,
             unattributed: snapshot.unattributed,

@@ -35,7 +35,7 @@ fn several_at_once_wait_for_one_another() {
     for output in &outputs {
         assert_eq!(output.code, 0, "{output:?}");
         for line in output.stderr.lines() {
-            assert_eq!(line, "note: waiting for another portguard to finish");
+            assert!(line.starts_with("note: waiting for another portguard to finish"), "{line}");
         }
     }
     let new = outputs.iter().filter(|output| output.stdout.contains("attached in native mode")).count();

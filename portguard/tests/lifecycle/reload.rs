@@ -154,7 +154,7 @@ fn a_dry_run_tells_the_difference_and_makes_none() {
 
     // A list of nobody is a list, too.
     let nobody = stage.lists.write("nobody.yaml", [""; 0]);
-    portguard.ok(&["reload", "--allowlist", &nobody]);
+    portguard.ok(&["reload", "--allow-empty", "--allowlist", &nobody]);
     let ledger = thread::scope(|scope| {
         let traffic = Traffic::start(scope, &stage);
         thread::sleep(Duration::from_millis(20));

@@ -1,15 +1,14 @@
 //! Reads what the metrics tell: from the kernel, without the lock, and whatever the keeper is at.
 
 use std::collections::HashMap;
-use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use crate::allowlist::{OnDisk, Sha256Sum};
+use crate::allowlist::{FileStamp, OnDisk, Sha256Sum};
 use crate::error::Result;
 use crate::guard::{self, Guard, Home, ListInfo, unix_now};
 use crate::interface;
 use crate::output::metrics::{self, Metrics, State};
+use crate::service::ServiceOrder;
 use crate::service::reloads::Reloads;
 
 /// A file may change twice within a tick of the file system's clock: what was found out is not believed until the last
@@ -21,6 +20,7 @@ const SETTLED: i128 = 2_000_000_000;
 pub(in crate::service) struct Reader {
     home: Home,
     interfaces: Vec<String>,
+    order: ServiceOrder,
     reloads: Reloads,
     /// By interface: what a file holds, and what it looked like then from outside. To read a long list at every scrape
     /// would be dear.
@@ -31,29 +31,28 @@ pub(in crate::service) struct Reader {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Look {
     list: Sha256Sum,
-    /// Device, inode, mode, size, and the time of the last change.
-    file: Option<(u64, u64, u32, u64, i64, i64)>,
+    file: Option<FileStamp>,
 }
 
 impl Look {
     fn at(path: &Path, list: Sha256Sum) -> Self {
-        let file = fs::metadata(path).ok();
-        let file = file.map(|it| (it.dev(), it.ino(), it.mode(), it.size(), it.ctime(), it.ctime_nsec()));
-        Self { list, file }
+        Self { list, file: FileStamp::at(path) }
     }
 
     /// Whether nothing can have changed since, if it looks the same.
     fn is_settled(&self) -> bool {
-        self.file.is_some_and(|(.., seconds, nanoseconds)| {
-            let changed = i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds);
-            i128::from(unix_now()) - changed > SETTLED
-        })
+        self.file.is_some_and(|file| i128::from(unix_now()) - file.changed_at() > SETTLED)
     }
 }
 
 impl Reader {
-    pub(in crate::service) fn new(home: Home, interfaces: Vec<String>, reloads: Reloads) -> Self {
-        Self { home, interfaces, reloads, files: HashMap::new() }
+    pub(in crate::service) fn new(
+        home: Home,
+        interfaces: Vec<String>,
+        order: ServiceOrder,
+        reloads: Reloads,
+    ) -> Self {
+        Self { home, interfaces, order, reloads, files: HashMap::new() }
     }
 
     /// All there is to tell.

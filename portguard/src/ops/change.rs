@@ -1,0 +1,182 @@
+//! Changes guards, and tells what has changed.
+
+use std::collections::BTreeSet;
+
+use ipnet::IpNet;
+
+use crate::allowlist::{self, Allowlist};
+use crate::error::Result;
+use crate::guard::{self, Attached, Guard, Home, ListInfo, Named, Order};
+use crate::interface::Interface;
+use crate::ops::Messages;
+use crate::output::lists::Difference;
+
+/// How many changed prefixes are listed.
+const LISTED: usize = 20;
+
+/// What a guard is to get.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    /// The list; `None` for the list in force, which a guard that is there then keeps.
+    pub(crate) list: Option<&'a Allowlist>,
+    /// What is named of its order.
+    pub(crate) named: Named,
+    /// Whether the list may lose all entries of an address family.
+    pub(crate) allow_empty: bool,
+}
+
+/// Puts a guard on an interface, or renews the guard that is there; tells what has changed. Without a list, an interface
+/// without a guard stays so: `false`. The caller holds the lock.
+pub(crate) fn put_on(
+    home: &Home,
+    interface: &Interface,
+    name: &str,
+    wanted: Wanted<'_>,
+    messages: &mut Messages,
+) -> Result<bool> {
+    let Wanted { list, named, allow_empty } = wanted;
+    if let Some(guard) = Guard::find(home, interface)? {
+        let before = Before::of(&guard, list, messages)?;
+        let guard = guard.renew(list, named, allow_empty, &mut |event| messages.take(name, event))?;
+        messages.data(format!("{}\n", renewed(name, &guard, list)));
+        for change in before.changes(&guard, list)? {
+            messages.data(format!("  {change}\n"));
+        }
+        return Ok(true);
+    }
+    let Some(list) = list else { return Ok(false) };
+    let Attached { mode, fallback } =
+        guard::attach(home, interface, list, named, &mut |event| messages.take(name, event))?;
+    if let Some(refusal) = fallback {
+        messages.note(refusal.to_string());
+        messages.note(format!("{name}: generic mode instead; it costs more per packet"));
+    }
+    let state = state(!named.audit.unwrap_or(false));
+    let entries = entries(list.entries().len());
+    messages.data(format!("{name}: attached in {} mode, {state}, {entries}\n", mode.word()));
+    Ok(true)
+}
+
+/// Puts a list in force; tells the difference, in lines. The caller holds the lock.
+pub(crate) fn replace_list(
+    guard: &Guard,
+    list: &Allowlist,
+    allow_empty: bool,
+    messages: &mut Messages,
+) -> Result<()> {
+    let name = &guard.interface().name;
+    let text = difference(guard, list, messages);
+    guard.reload(list, allow_empty, &mut |event| messages.take(name, event))?;
+    messages.data(text.lines(""));
+    Ok(())
+}
+
+/// Tells what a list would change, and changes nothing.
+pub(crate) fn compare_list(guard: &Guard, list: &Allowlist, messages: &mut Messages) {
+    let text = difference(guard, list, messages);
+    messages.data(text.lines(" (dry run)"));
+}
+
+/// What a list changes on a guard, in words.
+struct Change {
+    head: String,
+    prefixes: String,
+}
+
+impl Change {
+    fn lines(&self, remark: &str) -> String {
+        format!("{}{remark}\n{}", self.head, self.prefixes)
+    }
+}
+
+fn difference(guard: &Guard, list: &Allowlist, messages: &mut Messages) -> Change {
+    let name = &guard.interface().name;
+    let generation = guard.list().map_or(0, |list| list.generation);
+    match prefixes(guard, messages) {
+        Some(old) => {
+            let difference = Difference::new(&old, &prefixes_of(list), generation);
+            Change { head: format!("{name}: {difference}"), prefixes: difference.lines(LISTED) }
+        }
+        None => {
+            let (entries, now) = (list.entries().len(), generation + 1);
+            let head = format!("{name}: {entries} prefixes, generation {generation} -> {now}");
+            Change { head, prefixes: String::new() }
+        }
+    }
+}
+
+/// The prefixes of the list in force. That they cannot be read keeps no other list out.
+fn prefixes(guard: &Guard, messages: &mut Messages) -> Option<BTreeSet<IpNet>> {
+    guard
+        .prefixes()
+        .inspect_err(|error| messages.note(format!("{error}. What changes is not known.")))
+        .ok()
+}
+
+fn prefixes_of(list: &Allowlist) -> BTreeSet<IpNet> {
+    list.entries().iter().map(allowlist::Entry::prefix).collect()
+}
+
+/// A guard before it is renewed.
+struct Before {
+    abi: u32,
+    order: Order,
+    list: Option<ListInfo>,
+    /// Read only if the list changes.
+    prefixes: Option<BTreeSet<IpNet>>,
+}
+
+impl Before {
+    fn of(guard: &Guard, list: Option<&Allowlist>, messages: &mut Messages) -> Result<Self> {
+        let in_force = guard.list();
+        let changes = list.is_some_and(|list| {
+            in_force.as_ref().is_none_or(|in_force| in_force.sha256 != list.sha256())
+        });
+        let prefixes = if changes { prefixes(guard, messages) } else { None };
+        Ok(Self { abi: guard.abi_version(), order: guard.order()?, list: in_force, prefixes })
+    }
+
+    /// What has changed, a line for each.
+    fn changes(&self, guard: &Guard, list: Option<&Allowlist>) -> Result<Vec<String>> {
+        let mut changes = self.order.changes_to(&guard.order()?);
+        if let (Some(old), Some(list)) = (&self.prefixes, list) {
+            let difference = Difference::new(old, &prefixes_of(list), 0);
+            let (added, removed) = (difference.added.len(), difference.removed.len());
+            match changes.first_mut().filter(|change| change.starts_with("allowlist ")) {
+                Some(change) => *change += &format!(", +{added} -{removed}"),
+                None => {
+                    let unchanged = difference.unchanged;
+                    changes.insert(0, format!("allowlist +{added} -{removed}, {unchanged} unchanged"));
+                }
+            }
+        }
+        let origin = |list: &Option<ListInfo>| list.as_ref().map(|list| list.origin);
+        let after = guard.list();
+        if let (Some(before), Some(after)) = (origin(&self.list), origin(&after))
+            && before != after
+        {
+            changes.push(format!("allowlist from {} -> {}", before.word(), after.word()));
+        }
+        if self.abi != guard.abi_version() {
+            changes.push(format!("ABI {} -> {}", self.abi, guard.abi_version()));
+        }
+        Ok(changes)
+    }
+}
+
+fn renewed(name: &str, guard: &Guard, list: Option<&Allowlist>) -> String {
+    let entries = list.map_or("the list in force stays".to_owned(), |list| entries(list.entries().len()));
+    let state = state(guard.is_enforcing());
+    format!("{name}: renewed in place, {state}, {entries}, counters kept")
+}
+
+fn state(enforcing: bool) -> &'static str {
+    if enforcing { "enforcing" } else { "audit only, nothing is dropped" }
+}
+
+fn entries(number: usize) -> String {
+    match number {
+        1 => "1 entry".to_owned(),
+        number => format!("{number} entries"),
+    }
+}

@@ -1,0 +1,78 @@
+//! Reads lists that are to be put in force: before the lock is taken, as a file may be slow to read.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::allowlist::{Allowlist, Checked};
+use crate::error::{Error, Result};
+use crate::guard::{Access, Home, Lock};
+use crate::last_good;
+use crate::ops::{Messages, lock};
+
+/// How often lists are read again that have changed before the lock was had.
+const ATTEMPTS: u32 = 8;
+
+/// Reads a list that is to be put in force; collects what is odd about it.
+pub(crate) fn load(path: &Path, messages: &mut Messages) -> Result<Allowlist> {
+    let Checked { allowlist, warnings } = Allowlist::load(path)?;
+    messages.oddities(warnings.render(Messages::style()));
+    Ok(allowlist)
+}
+
+/// Keeps a copy of a list that has been put in force. That it cannot is no reason to take the guard off again.
+pub(crate) fn keep_last_good(list: &Allowlist, messages: &mut Messages) {
+    if let Err(error) = last_good::keep(list) {
+        messages.warning(error.to_string());
+    }
+}
+
+/// The lists that a command puts in force, by the path of their file.
+#[derive(Debug, Default)]
+pub(crate) struct Lists(BTreeMap<PathBuf, Allowlist>);
+
+impl Lists {
+    /// Reads the list at a path, unless it was read and has not changed since.
+    pub(crate) fn load(&mut self, path: &Path, messages: &mut Messages) -> Result<()> {
+        let path = absolute(path);
+        if !self.0.get(&path).is_some_and(Allowlist::is_fresh) {
+            let list = load(&path, messages)?;
+            self.0.insert(path, list);
+        }
+        Ok(())
+    }
+
+    /// The list at a path, if it was read.
+    pub(crate) fn get(&self, path: &Path) -> Option<&Allowlist> {
+        self.0.get(&absolute(path))
+    }
+
+    /// Takes the lock, with all lists read that are wanted, as their files are now: another portguard may have put a newer
+    /// one in force, or given a guard another list, before the lock was had.
+    ///
+    /// # Errors
+    /// A list is invalid, and nothing is to be changed; or the lock cannot be had.
+    pub(crate) fn lock(
+        &mut self,
+        home: &Home,
+        messages: &mut Messages,
+        wanted: impl Fn() -> Result<Vec<PathBuf>>,
+    ) -> Result<Lock> {
+        for _ in 0..ATTEMPTS {
+            for path in wanted()? {
+                self.load(&path, messages)?;
+            }
+            let lock = lock(home, Access::Change)?;
+            let is_fresh = |path: &PathBuf| self.get(path).is_some_and(Allowlist::is_fresh);
+            if wanted()?.iter().all(is_fresh) {
+                return Ok(lock);
+            }
+        }
+        Err(Error::failed("the allowlist changes faster than it can be read")
+            .remedy("Nothing was changed. Try again when nobody writes to it."))
+    }
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    // Fails for an empty path only, which cannot be read.
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}

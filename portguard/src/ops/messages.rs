@@ -1,0 +1,124 @@
+//! What there is to tell, in its order, until it can be printed.
+
+use std::io::{self, Write};
+
+use crate::allowlist::Style;
+use crate::error::{Error, Kind, Result};
+use crate::guard::Event;
+use crate::output::{self, progress::Progress};
+
+/// Something to tell.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// Data, for standard output.
+    Data(String),
+    /// What is odd about a list, ready to be shown.
+    Oddities(String),
+    /// What the user should know although nothing failed.
+    Note(String),
+    /// What the user must know: something is not as it should be.
+    Warning(String),
+    /// A failure.
+    Error(Error),
+}
+
+/// Collects what there is to tell.
+#[derive(Debug, Default)]
+pub(crate) struct Messages {
+    messages: Vec<Message>,
+    progress: Progress,
+}
+
+impl Messages {
+    /// Nothing yet.
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// Data, for standard output.
+    pub(crate) fn data(&mut self, text: impl Into<String>) {
+        self.messages.push(Message::Data(text.into()));
+    }
+
+    /// What is odd about a list.
+    pub(crate) fn oddities(&mut self, text: String) {
+        if !text.is_empty() {
+            self.messages.push(Message::Oddities(text));
+        }
+    }
+
+    /// What the user should know.
+    pub(crate) fn note(&mut self, text: impl Into<String>) {
+        self.messages.push(Message::Note(text.into()));
+    }
+
+    /// What the user must know.
+    pub(crate) fn warning(&mut self, text: impl Into<String>) {
+        self.messages.push(Message::Warning(text.into()));
+    }
+
+    /// A failure that does not end the command.
+    pub(crate) fn error(&mut self, error: Error) {
+        self.messages.push(Message::Error(error));
+    }
+
+    /// Takes what happens while a guard is changed; `interface` is the name of its interface.
+    pub(crate) fn take(&mut self, interface: &str, event: Event) {
+        match event {
+            Event::Filled { entries, of } => self.progress.show(interface, entries, of),
+            Event::WithoutIndex(error) => self.note(format!("{interface}: {error}")),
+            Event::Ended(_ended) => {}
+            Event::Unreadable(error) => {
+                self.warning(format!("{interface}: the last figures of the counters are lost: {error}"));
+            }
+        }
+    }
+
+    /// The class of the first failure.
+    pub(crate) fn first_failure(&self) -> Option<Kind> {
+        self.messages.iter().find_map(|message| match message {
+            Message::Error(error) => Some(error.kind()),
+            _ => None,
+        })
+    }
+
+    /// Prints everything, in its order. The caller does not hold the lock.
+    ///
+    /// # Errors
+    /// Standard output cannot be written to; the rest is printed all the same.
+    pub(crate) fn print(self, out: &mut dyn Write) -> Result<()> {
+        let Self { messages, progress } = self;
+        drop(progress);
+        let mut written = Ok(());
+        for message in messages {
+            match message {
+                Message::Data(text) => {
+                    // At once: an error about the next interface comes after what is told of this one.
+                    let now = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+                    written = written.and(now.map_err(crate::commands::unwritten));
+                }
+                Message::Oddities(text) => eprint!("{text}"),
+                Message::Note(text) => output::error::note(&text),
+                Message::Warning(text) => output::error::warning(&text),
+                Message::Error(error) => output::error::print(&error),
+            }
+        }
+        written
+    }
+
+    /// The same, with everything on standard error: for the service, which prints no data.
+    pub(crate) fn log(self) {
+        // Nobody can be told if that fails.
+        let _ = self.print(&mut io::stderr());
+    }
+
+    /// How what is odd about a list is to be shown.
+    pub(crate) fn style() -> Style {
+        Style::of(&io::stderr())
+    }
+
+    /// What was collected.
+    pub(crate) fn into_messages(self) -> Vec<Message> {
+        self.messages
+    }
+}

@@ -1,0 +1,42 @@
+//! What the commands and the service do alike: read lists, take the lock, change guards.
+//!
+//! Nothing is printed, asked or waited for while the lock is held: what there is to tell is collected in [`Messages`], and
+//! printed when the lock is free again. So a terminal or a pipe that stands still keeps no other portguard waiting.
+
+pub(crate) mod change;
+pub(crate) mod lists;
+pub(crate) mod messages;
+
+use std::path::PathBuf;
+
+use crate::cli::DEFAULT_ALLOWLIST;
+use crate::error::Result;
+use crate::guard::{Access, Home, Lock, Patience};
+use crate::output;
+
+pub(crate) use self::messages::Messages;
+
+/// Waits for other portguards, as long as a command does.
+pub(crate) fn lock(home: &Home, access: Access) -> Result<Lock> {
+    home.lock(access, &Patience::default(), |holder| {
+        let who = holder.map_or(String::new(), |process| format!(" (process {process})"));
+        output::error::note(&format!("waiting for another portguard to finish{who}"));
+    })
+}
+
+/// Where the list of a new guard is, if nobody names one.
+pub(crate) fn default_allowlist() -> PathBuf {
+    let named = std::env::var_os("PORTGUARD_ALLOWLIST").filter(|path| !path.is_empty());
+    named.map_or_else(|| DEFAULT_ALLOWLIST.into(), PathBuf::from)
+}
+
+/// Names without repetitions, in their order.
+pub(crate) fn unique(names: &[String]) -> Vec<&String> {
+    let mut unique = Vec::new();
+    for name in names {
+        if !unique.contains(&name) {
+            unique.push(name);
+        }
+    }
+    unique
+}

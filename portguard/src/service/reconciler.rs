@@ -1,0 +1,571 @@
+//! Keeps interfaces guarded as the service was ordered to: compares what is in force with the order, and restores what
+//! differs. It blocks, and takes the lock of all guards for each change.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::allowlist::{Allowlist, Origin, Sha256Sum};
+use crate::error::{Error, Kind, Result};
+use crate::guard::{self, Access, Claim, Guard, Home, Lock, LogLimit, Named, Patience};
+use crate::interface::{self, Interface};
+use crate::ops::change::{Wanted, put_on, replace_list};
+use crate::ops::lists::{keep_last_good, load};
+use crate::ops::{Messages, unique};
+use crate::service::reloads::{Outcome, Reloads};
+use crate::{cli, last_good, output};
+
+/// The longest name that an interface can have (`ALTIFNAMSIZ`, with its NUL).
+const NAME_LEN: usize = 128;
+/// How long the service waits for another portguard. What it could not do then, the next look does.
+const LOCK_LIMIT: Duration = Duration::from_secs(30);
+
+/// What a service is ordered to do with the interfaces that it keeps.
+#[derive(Debug, Clone)]
+pub struct ServiceOrder {
+    /// The file of the list.
+    pub allowlist: PathBuf,
+    /// How the kernel runs the guards; either way if absent.
+    pub mode: Option<cli::ModeChoice>,
+    /// Whether the guards only count what they would drop.
+    pub audit: bool,
+    /// How many sources each CPU remembers; whatever a guard that is there has if absent.
+    pub sources: Option<u32>,
+    /// How many drops may be logged.
+    pub log: LogLimit,
+}
+
+impl ServiceOrder {
+    fn named(&self) -> Named {
+        let &Self { allowlist: _, mode, audit, sources, log } = self;
+        Named { mode, audit: Some(audit), sources, log: Some(log) }
+    }
+
+    /// What a guard does otherwise than ordered, a line for each part: `audit -> enforcing`.
+    pub(super) fn differences(&self, guard: &Guard) -> Result<Vec<String>> {
+        Ok(guard.order()?.differences_from(&self.allowlist, self.named()))
+    }
+}
+
+/// Why the list is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trigger {
+    /// Somebody wants it reloaded, whether it has changed or not.
+    Asked {
+        /// Also if it has lost all entries of an address family.
+        allow_empty: bool,
+    },
+    /// Its file may have changed.
+    Changed,
+}
+
+/// The interfaces to be guarded, and how.
+#[derive(Debug)]
+pub(super) struct Reconciler {
+    home: Home,
+    order: ServiceOrder,
+    targets: Vec<Target>,
+    /// The hash of what the file held when it was last found broken; nothing if it could not even be read.
+    broken: Option<Option<Sha256Sum>>,
+    reloads: Reloads,
+    stop: Arc<AtomicBool>,
+}
+
+/// An interface to be guarded.
+#[derive(Debug)]
+struct Target {
+    name: String,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// There is no such interface.
+    Waiting,
+    /// There is, and it has its guard, which this service keeps. It does otherwise than ordered where that cannot be
+    /// restored.
+    Kept { ifindex: u32, claim: Claim, differs: Option<String> },
+    /// There is, and it cannot be guarded, for this reason.
+    Open(String),
+    /// There is, with a guard that cannot be kept, for this reason: another service keeps it.
+    NotOurs(String),
+}
+
+/// What there is to guard with.
+enum ListSource {
+    /// What the file holds.
+    File(Allowlist),
+    /// The file is broken. The copy of what it last held in good order is for interfaces without a guard; where there
+    /// is a guard, its list stays.
+    Broken(Option<Allowlist>, Kind),
+}
+
+impl Reconciler {
+    /// Changes nothing yet. `stop` ends waits for the lock.
+    pub(super) fn new(interfaces: &[String], order: ServiceOrder, stop: Arc<AtomicBool>) -> Result<Self> {
+        guard::require_privileges()?;
+        for name in interfaces {
+            require_possible(name)?;
+        }
+        let targets = unique(interfaces).into_iter().cloned();
+        let targets = targets.map(|name| Target { name, state: State::Waiting }).collect();
+        let allowlist = std::path::absolute(&order.allowlist).unwrap_or_else(|_| order.allowlist.clone());
+        let order = ServiceOrder { allowlist, ..order };
+        let home = Home::make(output::error::note)?;
+        Ok(Self { home, order, targets, broken: None, reloads: Reloads::new(), stop })
+    }
+
+    /// Where the guards are pinned.
+    pub(super) fn home(&self) -> &Home {
+        &self.home
+    }
+
+    /// What the service is ordered to do.
+    pub(super) fn order(&self) -> &ServiceOrder {
+        &self.order
+    }
+
+    /// The file.
+    pub(super) fn allowlist(&self) -> &Path {
+        &self.order.allowlist
+    }
+
+    /// The names of the interfaces.
+    pub(super) fn interfaces(&self) -> Vec<String> {
+        self.targets.iter().map(|target| target.name.clone()).collect()
+    }
+
+    /// How reloads went, now and later.
+    pub(super) fn reloads(&self) -> &Reloads {
+        &self.reloads
+    }
+
+    /// Guards every interface that is there; goes on after an error, and returns the first.
+    pub(super) fn start(&mut self) -> Result<()> {
+        let mut messages = Messages::new();
+        let started = self.try_start(&mut messages);
+        messages.log();
+        started
+    }
+
+    fn try_start(&mut self, messages: &mut Messages) -> Result<()> {
+        let source = self.list_source(messages);
+        let _lock = self.lock()?;
+        guard::sweep(&self.home, &mut |event| messages.take("a guard that is gone", event))?;
+        let interfaces = interface::all()?;
+        let mut first = None;
+        for target in &mut self.targets {
+            let Some(interface) = interfaces.iter().find(|interface| interface.is_called(&target.name)) else {
+                messages.note(format!("{}: no such interface yet; waiting for it", target.name));
+                continue;
+            };
+            match keep(&self.home, interface, &source, &self.order, &target.name, messages) {
+                Ok(state) => target.state = state,
+                Err(error) => {
+                    if let Some(earlier) = first.replace(error) {
+                        messages.error(earlier);
+                    }
+                }
+            }
+        }
+        match (first, source) {
+            (Some(error), _) => Err(error),
+            // Nothing is guarded, and there is nothing to guard with when an interface comes.
+            (None, ListSource::Broken(None, kind)) if !self.keeps_any() => Err(no_list(kind, "nothing to do")),
+            (None, ListSource::Broken(..)) => Ok(()),
+            (None, ListSource::File(list)) => {
+                if self.keeps_any() {
+                    keep_last_good(&list, messages);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Puts what the file holds in force; if it is broken, the lists in force stay.
+    pub(super) fn reload(&mut self, trigger: Trigger) -> Messages {
+        let mut messages = Messages::new();
+        let list = match load(&self.order.allowlist, &mut messages) {
+            Ok(list) => list,
+            Err(error) => {
+                self.tell_broken(error, trigger, &mut messages);
+                self.reloads.count(Outcome::Failed);
+                return messages;
+            }
+        };
+        if self.broken.take().is_some() {
+            messages.note(format!("{} is in order again", self.order.allowlist.display()));
+        }
+        let outcome = self.put_in_force(&list, trigger, &mut messages).unwrap_or_else(|error| {
+            messages.error(error);
+            Outcome::Failed
+        });
+        self.reloads.count(outcome);
+        // Those that could not be guarded for want of a list can be now.
+        if let Err(error) = self.try_look(&mut messages) {
+            messages.error(error);
+        }
+        messages
+    }
+
+    fn put_in_force(
+        &self,
+        list: &Allowlist,
+        trigger: Trigger,
+        messages: &mut Messages,
+    ) -> Result<Outcome> {
+        let _lock = self.lock()?;
+        let (mut outcome, mut in_force) = (Outcome::Same, false);
+        let allow_empty = matches!(trigger, Trigger::Asked { allow_empty: true });
+        for target in &self.targets {
+            let State::Kept { .. } = target.state else { continue };
+            let replaced = Guard::by_name(Some(&self.home), &target.name).and_then(|guard| {
+                let same = guard.list().is_some_and(|it| {
+                    it.sha256 == list.sha256() && it.origin == Origin::File && it.path == list.path()
+                });
+                if same && trigger == Trigger::Changed {
+                    return Ok(Outcome::Same);
+                }
+                replace_list(&guard, list, allow_empty, messages).map(|()| Outcome::Done)
+            });
+            match replaced {
+                Ok(done) => {
+                    in_force = true;
+                    outcome = outcome.max(done);
+                }
+                // It has gone meanwhile; a look follows.
+                Err(error) if error.kind() == Kind::NotThere => {}
+                Err(error) => {
+                    messages.error(error);
+                    outcome = Outcome::Failed;
+                }
+            }
+        }
+        if in_force {
+            keep_last_good(list, messages);
+        }
+        Ok(outcome)
+    }
+
+    /// Guards what is not guarded, and restores what does otherwise than ordered.
+    pub(super) fn look(&mut self) {
+        let mut messages = Messages::new();
+        let looked = self.try_look(&mut messages);
+        messages.log();
+        if let Err(error) = looked
+            && !self.is_stopping()
+        {
+            output::error::print(&error);
+        }
+    }
+
+    fn try_look(&mut self, messages: &mut Messages) -> Result<()> {
+        let interfaces = interface::all()?;
+        let mut work = Vec::new();
+        for (number, target) in self.targets.iter_mut().enumerate() {
+            let interface = interfaces.iter().find(|interface| interface.is_called(&target.name));
+            match interface {
+                None => {
+                    if !matches!(target.state, State::Waiting) {
+                        messages.note(format!(
+                            "{}: the interface is gone, or has another name; waiting for it to come back",
+                            target.name
+                        ));
+                        target.state = State::Waiting;
+                    }
+                }
+                Some(interface) if target.is_in_order(&self.home, &self.order, interface) => {}
+                Some(interface) => work.push((number, interface)),
+            }
+        }
+        if work.is_empty() {
+            return Ok(());
+        }
+        let source = self.list_source(messages);
+        let _lock = self.lock()?;
+        guard::sweep(&self.home, &mut |event| messages.take("a guard that is gone", event))?;
+        for (number, interface) in work {
+            if let Some(target) = self.targets.get_mut(number) {
+                target.restore(&self.home, &self.order, interface, &source, messages);
+            }
+        }
+        if let ListSource::File(list) = source
+            && self.keeps_any()
+        {
+            keep_last_good(&list, messages);
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> Result<Lock> {
+        let stopped = || self.is_stopping();
+        self.home.lock(Access::Change, &Patience { limit: LOCK_LIMIT, stopped: &stopped }, |_| {})
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// What there is to guard with now.
+    fn list_source(&mut self, messages: &mut Messages) -> ListSource {
+        let error = match load(&self.order.allowlist, messages) {
+            Ok(list) => {
+                self.broken = None;
+                return ListSource::File(list);
+            }
+            Err(error) => error,
+        };
+        let kind = error.kind();
+        self.tell_broken(error, Trigger::Changed, messages);
+        self.reloads.found_broken();
+        let last_good = last_good::of(&self.order.allowlist).unwrap_or_else(|unusable| {
+            messages.error(unusable);
+            None
+        });
+        ListSource::Broken(last_good, kind)
+    }
+
+    /// Tells what is wrong with the file: once, unless somebody asks.
+    fn tell_broken(&mut self, error: Error, trigger: Trigger, messages: &mut Messages) {
+        let found = error.allowlist().and_then(|invalid| invalid.sha256);
+        if trigger != Trigger::Changed || self.broken != Some(found) {
+            messages.error(error);
+            // At the start, each interface with a list in force is told of by itself.
+            if self.keeps_any() {
+                messages.warning(format!(
+                    "{} is broken: the lists in force stay",
+                    self.order.allowlist.display()
+                ));
+            }
+        }
+        self.broken = Some(found);
+    }
+
+    fn keeps_any(&self) -> bool {
+        self.targets.iter().any(|target| matches!(target.state, State::Kept { .. }))
+    }
+
+    /// One line about all interfaces.
+    pub(super) fn summary(&self) -> String {
+        let line = |target: &Target| {
+            let name = &target.name;
+            match &target.state {
+                State::Waiting => format!("{name}: waiting for the interface"),
+                State::Open(why) => format!("{name}: NOT GUARDED: {why}"),
+                State::NotOurs(why) => why.clone(),
+                State::Kept { differs: Some(differs), .. } => format!("{name}: NOT AS ORDERED: {differs}"),
+                State::Kept { .. } => match describe(&self.home, name) {
+                    Ok(text) => format!("{name}: {text}"),
+                    Err(error) => error.to_string(),
+                },
+            }
+        };
+        let mut lines: Vec<String> = self.targets.iter().map(line).collect();
+        if self.broken.is_some() {
+            lines.push(format!("{} is BROKEN, the lists in force stay", self.order.allowlist.display()));
+        }
+        lines.join("; ")
+    }
+
+    /// What is told at the end.
+    pub(super) fn farewell(&self) -> String {
+        let on = |target: &&Target| Guard::by_name(Some(&self.home), &target.name).is_ok();
+        let (on, off): (Vec<_>, Vec<_>) = self.targets.iter().partition(on);
+        let names = |targets: &[&Target]| {
+            targets.iter().map(|target| target.name.as_str()).collect::<Vec<_>>().join(", ")
+        };
+        match (on.is_empty(), off.is_empty()) {
+            (false, true) => {
+                "stopped; the guards stay on (portguard detach takes them off)".to_owned()
+            }
+            (false, false) => format!(
+                "stopped; the guards of {} stay on (portguard detach takes them off); there is none on {}",
+                names(&on),
+                names(&off)
+            ),
+            (true, _) => "stopped; no guard is on".to_owned(),
+        }
+    }
+}
+
+impl Target {
+    /// Whether the guard is on, kept by this service, and does what is ordered.
+    fn is_in_order(&self, home: &Home, order: &ServiceOrder, interface: &Interface) -> bool {
+        let State::Kept { ifindex, .. } = &self.state else { return false };
+        if *ifindex != interface.index {
+            return false;
+        }
+        match Guard::find(home, interface) {
+            Ok(Some(guard)) => order.differences(&guard).is_ok_and(|differences| differences.is_empty()),
+            // Its pins may be damaged: it is on all the same, or it is not.
+            Ok(None) | Err(_) => false,
+        }
+    }
+
+    /// Guards the interface as ordered. The caller holds the lock.
+    fn restore(
+        &mut self,
+        home: &Home,
+        order: &ServiceOrder,
+        interface: &Interface,
+        source: &ListSource,
+        messages: &mut Messages,
+    ) {
+        let before = std::mem::replace(&mut self.state, State::Waiting);
+        let (claim, told) = match before {
+            State::Kept { ifindex, claim, differs } if ifindex == interface.index => (Some(claim), differs),
+            State::Open(why) | State::NotOurs(why) => (None, Some(why)),
+            State::Kept { .. } | State::Waiting => (None, None),
+        };
+        let is_on = guard::is_on(home, interface).unwrap_or(false);
+        if claim.is_some() && !is_on {
+            messages.warning(format!("{}: the guard was taken off", self.name));
+        }
+        // A claim of this service is on the directory of the guard that is there; without a guard, on one that is gone.
+        let claim = claim.filter(|_| is_on);
+        let differences = match Guard::find(home, interface) {
+            Ok(Some(guard)) => order.differences(&guard).unwrap_or_default().join(", "),
+            Ok(None) | Err(_) => String::new(),
+        };
+        if claim.is_some() && told.is_none() && !differences.is_empty() {
+            messages.warning(format!(
+                "{}: the guard was not as this service is ordered to keep it: {differences}",
+                self.name
+            ));
+        }
+        let kept = match claim {
+            Some(claim) => guard_with(home, interface, source, order, &self.name, messages)
+                .map(|()| State::Kept { ifindex: interface.index, claim, differs: None }),
+            None => keep(home, interface, source, order, &self.name, messages),
+        };
+        self.state = match kept {
+            Ok(state) => state,
+            // It has gone again.
+            Err(error) if error.kind() == Kind::NotThere => State::Waiting,
+            Err(error) => self.not_restored(home, interface, error, told.as_deref(), messages),
+        };
+        if let State::Kept { differs, .. } = &mut self.state
+            && differs.is_none()
+            && let Ok(Some(guard)) = Guard::find(home, interface)
+            && let Ok(still) = order.differences(&guard)
+            && !still.is_empty()
+        {
+            *differs = Some(still.join(", "));
+        }
+    }
+
+    /// One that cannot be made what it should be is better than none.
+    fn not_restored(
+        &self,
+        home: &Home,
+        interface: &Interface,
+        error: Error,
+        told: Option<&str>,
+        messages: &mut Messages,
+    ) -> State {
+        let text = error.to_string();
+        let is_new = told != Some(text.as_str());
+        if is_new {
+            messages.error(error);
+        }
+        if let Ok(true) = guard::is_on(home, interface) {
+            if is_new {
+                messages.warning(format!("{}: the guard that is there stays as it is", self.name));
+            }
+            return match guard::claim(home, interface.index) {
+                Ok(claim) => State::Kept { ifindex: interface.index, claim, differs: Some(text) },
+                Err(_) => State::NotOurs(text),
+            };
+        }
+        if is_new {
+            messages.warning(format!("{}: NOT GUARDED, port 111 is open", self.name));
+        }
+        State::Open(text)
+    }
+}
+
+/// Guards an interface as ordered, and keeps the guard. The caller holds the lock.
+fn keep(
+    home: &Home,
+    interface: &Interface,
+    source: &ListSource,
+    order: &ServiceOrder,
+    name: &str,
+    messages: &mut Messages,
+) -> Result<State> {
+    if guard::is_kept(home, interface)? {
+        return Err(Error::failed(format!("{name}: another service keeps the guard"))
+            .remedy("One service keeps an interface. Stop the other one, or leave the interface to it."));
+    }
+    guard_with(home, interface, source, order, name, messages)?;
+    Ok(State::Kept { ifindex: interface.index, claim: guard::claim(home, interface.index)?, differs: None })
+}
+
+/// Puts a guard on an interface, or renews the one that is there, as ordered.
+fn guard_with(
+    home: &Home,
+    interface: &Interface,
+    source: &ListSource,
+    order: &ServiceOrder,
+    name: &str,
+    messages: &mut Messages,
+) -> Result<()> {
+    let wanted = |list| Wanted { list, named: order.named(), allow_empty: false };
+    match source {
+        ListSource::File(list) => {
+            // A list that has lost a family is refused; the guard is made as ordered with the list that it has.
+            let refused = Guard::find(home, interface)?
+                .and_then(|guard| guard.require_replaceable(list, false).err());
+            let list = if refused.is_none() { Some(list) } else { None };
+            put_on(home, interface, name, wanted(list), messages)?;
+            if let Some(error) = refused {
+                messages.error(error);
+            }
+        }
+        ListSource::Broken(last_good, kind) => {
+            if put_on(home, interface, name, wanted(None), messages)? {
+                messages.warning(format!("{name}: THE ALLOWLIST IS BROKEN; the list in force stays"));
+            } else if let Some(list) = last_good {
+                put_on(home, interface, name, wanted(Some(list)), messages)?;
+                messages.warning(format!(
+                    "{name}: THE ALLOWLIST IS BROKEN; guarded with the last list that was in force"
+                ));
+            } else {
+                return Err(no_list(*kind, name));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn no_list(kind: Kind, subject: &str) -> Error {
+    Error::new(kind, format!("{subject}: there is no list to guard with"))
+        .because("the allowlist is broken, and no copy of an earlier one has been kept")
+        .remedy("Mend the list: portguard check shows what is wrong with it.")
+}
+
+/// How it is with the guard of an interface.
+fn describe(home: &Home, name: &str) -> Result<String> {
+    let guard = Guard::by_name(Some(home), name)?;
+    let generation = guard.list().map_or(0, |list| list.generation);
+    let counters = guard.counters()?;
+    let refused = if guard.is_enforcing() {
+        format!("{} dropped", counters.dropped().packets)
+    } else {
+        format!("audit only, {} would be dropped", counters.would_drop.packets)
+    };
+    Ok(format!("generation {generation}, {} allowed, {refused}", counters.allowed.packets))
+}
+
+/// Fails for names that no interface can ever have: to wait for them would be in vain.
+fn require_possible(name: &str) -> Result<()> {
+    let possible = !name.is_empty()
+        && name.len() < NAME_LEN
+        && !matches!(name, "." | "..")
+        && !name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control());
+    if possible {
+        return Ok(());
+    }
+    Err(Error::new(Kind::NotThere, format!("{name:?}: no interface can have this name")))
+}
