@@ -23,5 +23,6 @@ pub mod output;
 pub mod probe;
 pub mod rpcbind;
 pub mod service;
+mod state_directory;
 pub mod suggest;
 pub mod top;
