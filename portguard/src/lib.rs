@@ -14,6 +14,7 @@ pub mod doctor;
 pub mod error;
 pub mod explain;
 pub mod guard;
+pub mod history;
 pub mod index;
 pub mod interface;
 pub mod knock;
