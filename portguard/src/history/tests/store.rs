@@ -211,23 +211,28 @@ fn writers_at_once_lose_and_mix_nothing() {
 
 #[test]
 fn a_writer_waits_for_another_one_but_not_for_long() {
-    let (parent, store) = store(Limits { wait: Duration::from_millis(200), ..Limits::default() });
-    store.append(&line(1, 10)).unwrap();
-    let directory = File::open(parent.path().join("history")).unwrap();
-    let lock = Flock::lock(directory, FlockArg::LockExclusive).unwrap();
-    let start = Instant::now();
-    let error = store.append(&line(2, 10)).unwrap_err().to_string();
-    assert!(start.elapsed() >= Duration::from_millis(200));
-    assert!(error.contains("another process has been writing for 200 ms"), "{error}");
-    assert_eq!(store.read(None).unwrap().lines, [line(1, 10)], "readers do not wait");
-    thread::scope(|scope| {
-        let waiting = scope.spawn(|| store.append(&line(2, 10)));
-        thread::sleep(Duration::from_millis(50));
-        drop(lock);
-        waiting.join().unwrap().unwrap();
-    });
-    assert_eq!(store.read(None).unwrap().lines, [line(1, 10), line(2, 10)]);
     assert_eq!(Limits::default().wait, Duration::from_secs(1));
+    // That a shared lock holds a writer off shows that its own is exclusive.
+    for other in [FlockArg::LockExclusive, FlockArg::LockShared] {
+        let (parent, store) = store(Limits { wait: Duration::from_millis(200), ..Limits::default() });
+        store.append(&line(1, 10)).unwrap();
+        let directory = File::open(parent.path().join("history")).unwrap();
+        let lock = Flock::lock(directory, other).unwrap();
+        let start = Instant::now();
+        let error = store.append(&line(2, 10)).unwrap_err().to_string();
+        assert!(start.elapsed() >= Duration::from_millis(200));
+        assert!(error.contains("another process has been writing for 200 ms"), "{error}");
+        assert_eq!(store.read(None).unwrap().lines, [line(1, 10)], "readers do not wait");
+
+        let patient = Store::new(parent.path().join("history"), Limits::default());
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| patient.append(&line(2, 10)));
+            thread::sleep(Duration::from_millis(50));
+            drop(lock);
+            waiting.join().unwrap().unwrap();
+        });
+        assert_eq!(store.read(None).unwrap().lines, [line(1, 10), line(2, 10)]);
+    }
 }
 
 #[test]
