@@ -8,21 +8,20 @@
 //! A copy is complete and on the disk before it takes the place of the one before it, so whatever moment a loader is
 //! killed at, there is one or the other. Only who holds the lock of the guards writes here.
 
-use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::fcntl::OFlag;
 use nix::unistd::geteuid;
 
 use crate::allowlist::{Allowlist, Checked, Origin, Sha256Sum};
 use crate::error::{Error, Result};
+use crate::state_directory;
 
-const DEFAULT_DIRECTORY: &str = "/var/lib/portguard";
 /// Longer names of files are cut: they only help who looks into the directory.
 const SHOWN_NAME: usize = 100;
 
@@ -34,7 +33,7 @@ pub fn keep(list: &Allowlist) -> Result<()> {
     if list.origin() == Origin::LastGood {
         return Ok(());
     }
-    let directory = directory();
+    let directory = state_directory::path();
     let name = file_name(list.path());
     let path = directory.join(&name);
     if fs::read(&path).is_ok_and(|kept| kept == list.text()) {
@@ -61,7 +60,7 @@ pub fn keep(list: &Allowlist) -> Result<()> {
 /// There is one, but it cannot be used.
 pub fn of(path: &Path) -> Result<Option<Allowlist>> {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let directory = directory();
+    let directory = state_directory::path();
     let copy = directory.join(file_name(&path));
     let metadata = match fs::symlink_metadata(&copy) {
         Ok(metadata) => metadata,
@@ -93,13 +92,6 @@ fn replace(directory: &Path, new: &Path, path: &Path, text: &[u8]) -> io::Result
     fs::rename(new, path)?;
     // The new name is on the disk when its directory is.
     File::open(directory)?.sync_all()
-}
-
-fn directory() -> PathBuf {
-    // Several are separated by colons (systemd.exec(5)); the first is the service's own.
-    let named = env::var_os("STATE_DIRECTORY").unwrap_or_default();
-    let first = named.as_bytes().split(|&byte| byte == b':').next().unwrap_or_default();
-    if first.is_empty() { DEFAULT_DIRECTORY.into() } else { OsStr::from_bytes(first).into() }
 }
 
 /// The name of the copy of the file at an absolute path.

@@ -1,0 +1,435 @@
+//! One line of the history: the counters of one set, as they were at one moment. `docs/history.md` documents the format
+//! for users; a change here is a change there.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use portguard_common::epoch::Epoch;
+use portguard_common::rpc::{Request, Requests};
+use portguard_common::totals::Count;
+use portguard_common::transport::Protocol;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::allowlist::Sha256Sum;
+use crate::guard::{Snapshot, Source};
+use crate::output::calls;
+
+/// How many sources a line lists. The others are in `other_sources`.
+pub const HEAVIEST: usize = 256;
+
+/// Why a line was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// `stats --reset` replaces the counters by new ones.
+    Reset,
+    /// `detach` removes the guard and its counters.
+    Detach,
+    /// A new program version comes with counters of its own.
+    Upgrade,
+    /// A loader was killed before it removed counters that it had replaced.
+    Abandoned,
+    /// The counters go on; the service writes them at intervals.
+    Periodic,
+}
+
+impl Reason {
+    /// All reasons.
+    pub const ALL: [Self; 5] = [Self::Reset, Self::Detach, Self::Upgrade, Self::Abandoned, Self::Periodic];
+
+    /// The name in a line.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Reset => "reset",
+            Self::Detach => "detach",
+            Self::Upgrade => "upgrade",
+            Self::Abandoned => "abandoned",
+            Self::Periodic => "periodic",
+        }
+    }
+}
+
+/// Identifies a set of counters: from the moment when they are at zero until they end.
+///
+/// The caller chooses the number. Two sets must not share it, and it must not change while the set counts.
+/// [`SetId::from`] an [`Epoch`] meets both conditions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SetId(u64);
+
+impl From<u64> for SetId {
+    fn from(number: u64) -> Self {
+        Self(number)
+    }
+}
+
+impl From<&Epoch> for SetId {
+    /// A hash of the epoch. The epoch holds the random seed of the set, so that no other set has the same, in this boot
+    /// or another one. The hash does not disclose the seed.
+    fn from(Epoch { since, jiffies, monotonic, seed }: &Epoch) -> Self {
+        let words = [*since, *jiffies, *monotonic].into_iter().chain(*seed);
+        let bytes: Vec<u8> = words.flat_map(u64::to_le_bytes).collect();
+        let hash = *Sha256Sum::of(&bytes).as_bytes();
+        Self(hash[..8].iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))
+    }
+}
+
+impl fmt::Display for SetId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl FromStr for SetId {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let digits = text.len() == 16 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let number = digits.then(|| u64::from_str_radix(text, 16).ok()).flatten();
+        number.map(Self).ok_or("not 16 hexadecimal digits in lower case")
+    }
+}
+
+/// Which counters a line is about.
+#[derive(Debug, Clone, Copy)]
+pub struct Identity<'a> {
+    /// The name of the interface; `None` if the interface is gone and nothing tells its name.
+    pub interface: Option<&'a str>,
+    /// The index of the interface.
+    pub ifindex: u32,
+    /// The inode of the network namespace of the interface.
+    pub namespace: u64,
+    /// The set of counters.
+    pub set: SetId,
+    /// Whether the guard drops, or only counts.
+    pub enforcing: bool,
+}
+
+/// A line. All counts are absolute: since the set was at zero.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Line {
+    /// The version of the meaning of the fields.
+    pub schema: Schema,
+    /// When the line was written, in nanoseconds of Unix time.
+    #[serde(with = "rfc3339")]
+    pub written_at: u64,
+    /// Why; `None` in a line that a later version wrote for a reason that this version does not know.
+    #[serde(with = "reason")]
+    pub reason: Option<Reason>,
+    /// `/proc/sys/kernel/random/boot_id`, where the writer could read it.
+    #[serde(default)]
+    pub boot_id: Option<String>,
+    /// See [`Identity::namespace`].
+    pub namespace: u64,
+    /// See [`Identity::interface`].
+    pub interface: Option<String>,
+    /// See [`Identity::ifindex`].
+    pub ifindex: u32,
+    /// See [`Identity::set`].
+    #[serde(with = "text")]
+    pub set: SetId,
+    /// When the set was at zero, in nanoseconds of Unix time. It never changes for a set.
+    #[serde(with = "rfc3339")]
+    pub since: u64,
+    /// When the counts were read, in nanoseconds of Unix time.
+    #[serde(with = "rfc3339")]
+    pub until: u64,
+    /// See [`Identity::enforcing`].
+    pub enforcing: bool,
+    /// The sums.
+    pub totals: Totals,
+    /// What the packets of `totals.by_reason.not_allowed` asked for.
+    pub requests: RequestCounts,
+    /// The sources with the most packets, the first of them first.
+    pub sources: Vec<SourceCount>,
+    /// All other sources.
+    pub other_sources: OtherSources,
+    /// Packets of `totals.by_reason.not_allowed` whose sources the source tables had no room for.
+    pub unattributed: Packets,
+}
+
+/// The version of the format, 1. A line of another version does not parse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u32", into = "u32")]
+pub struct Schema;
+
+impl Schema {
+    const VERSION: u32 = 1;
+}
+
+impl From<Schema> for u32 {
+    fn from(Schema: Schema) -> Self {
+        Schema::VERSION
+    }
+}
+
+impl TryFrom<u32> for Schema {
+    type Error = &'static str;
+
+    fn try_from(version: u32) -> Result<Self, Self::Error> {
+        if version == Self::VERSION { Ok(Self) } else { Err("a schema that this version does not know") }
+    }
+}
+
+/// A number of packets, and their bytes from the IP header on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Packets {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+impl From<Count> for Packets {
+    fn from(Count { packets, bytes }: Count) -> Self {
+        Self { packets, bytes }
+    }
+}
+
+/// Sums over all sources.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// From sources on the list.
+    pub allowed: Packets,
+    /// Dropped.
+    pub dropped: Packets,
+    /// Passed in audit mode; enforcing mode would have dropped them.
+    pub would_drop: Packets,
+    /// `dropped` and `would_drop`, by reason.
+    pub by_reason: ByReason,
+}
+
+/// Why packets were dropped, or would have been.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ByReason {
+    /// The source is not on the list.
+    pub not_allowed: Packets,
+    /// The headers are cut short.
+    pub truncated: Packets,
+    /// The headers contradict themselves.
+    pub malformed: Packets,
+    /// More headers than the limits.
+    pub too_many_headers: Packets,
+}
+
+/// Packets by procedure (a key of [`calls::key`]) for each protocol. Counts of zero are left out.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestCounts {
+    /// Datagrams.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub udp: BTreeMap<String, u64>,
+    /// Segments, by the call that begins where their data begin.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tcp_best_effort: BTreeMap<String, u64>,
+}
+
+/// A source that is not on the list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceCount {
+    /// The address.
+    pub source: IpAddr,
+    /// Its packets.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// What they asked for.
+    pub requests: RequestCounts,
+    /// When the first one came, in nanoseconds of Unix time.
+    #[serde(with = "rfc3339")]
+    pub first_seen: u64,
+    /// When the last one came, in nanoseconds of Unix time.
+    #[serde(with = "rfc3339")]
+    pub last_seen: u64,
+}
+
+/// Sources that a line does not list.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OtherSources {
+    /// How many.
+    pub sources: u64,
+    /// Their packets.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl Line {
+    /// The line for a set of counters that was read at `snapshot.taken_at`. It lists at most `heaviest` sources
+    /// ([`HEAVIEST`] where nothing speaks for fewer). Times are cut off to microseconds, as a line shows them.
+    pub fn new(
+        snapshot: &Snapshot,
+        identity: Identity<'_>,
+        reason: Reason,
+        written_at: u64,
+        boot_id: Option<String>,
+        heaviest: usize,
+    ) -> Self {
+        let mut sources: Vec<&Source> = snapshot.sources.iter().collect();
+        let order =
+            |source: &&Source| (Reverse(source.count.packets), Reverse(source.count.bytes), source.address);
+        let listed = heaviest.min(sources.len());
+        if 0 < listed && listed < sources.len() {
+            // Of many thousand sources, only the listed ones need an order.
+            sources.select_nth_unstable_by_key(listed, order);
+        }
+        let (listed, others) = sources.split_at_mut(listed);
+        listed.sort_unstable_by_key(order);
+        let mut rest = Count::default();
+        for source in others.iter() {
+            rest.add(source.count);
+        }
+        Self {
+            schema: Schema,
+            written_at: cut_off(written_at),
+            reason: Some(reason),
+            boot_id,
+            namespace: identity.namespace,
+            interface: identity.interface.map(str::to_owned),
+            ifindex: identity.ifindex,
+            set: identity.set,
+            since: cut_off(snapshot.since),
+            until: cut_off(snapshot.taken_at),
+            enforcing: identity.enforcing,
+            totals: Totals {
+                allowed: snapshot.allowed.into(),
+                dropped: snapshot.dropped().into(),
+                would_drop: snapshot.would_drop.into(),
+                by_reason: ByReason {
+                    not_allowed: snapshot.not_allowed.into(),
+                    truncated: snapshot.truncated.into(),
+                    malformed: snapshot.malformed.into(),
+                    too_many_headers: snapshot.too_many_headers.into(),
+                },
+            },
+            requests: snapshot.requests.into(),
+            sources: listed.iter().map(|source| SourceCount::from(*source)).collect(),
+            other_sources: OtherSources {
+                sources: others.len() as u64,
+                packets: rest.packets,
+                bytes: rest.bytes,
+            },
+            unattributed: snapshot.unattributed.into(),
+        }
+    }
+
+    /// The line as it is in a file, with the newline.
+    pub fn to_text(&self) -> serde_json::Result<String> {
+        serde_json::to_string(self).map(|line| line + "\n")
+    }
+
+    /// Reads a line, with or without the newline. `None` if it is torn, of another schema, or not a line at all.
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        serde_json::from_slice(text).ok()
+    }
+
+    /// Whether another line is about the same set of counters. The set and its beginning decide. The boots decide too,
+    /// but only if both lines name them: the service cannot read the boot's id, and `detach` for the same set can.
+    pub fn is_of_same_set(&self, other: &Self) -> bool {
+        let same_boot = match (&self.boot_id, &other.boot_id) {
+            (Some(one), Some(another)) => one == another,
+            _ => true,
+        };
+        self.set == other.set && self.since == other.since && same_boot
+    }
+
+    /// How many packets the set has counted. It never goes down while the set counts, unlike the clock.
+    pub fn counted(&self) -> u64 {
+        let Totals { allowed, dropped: _, would_drop: _, by_reason } = &self.totals;
+        let ByReason { not_allowed, truncated, malformed, too_many_headers } = by_reason;
+        [allowed, not_allowed, truncated, malformed, too_many_headers]
+            .into_iter()
+            .fold(0, |sum: u64, count| sum.saturating_add(count.packets))
+    }
+}
+
+impl From<Requests> for RequestCounts {
+    fn from(requests: Requests) -> Self {
+        let mut counts = Self::default();
+        for request in Request::all() {
+            let count = requests[request.index()];
+            if count > 0 {
+                let protocol = match request.protocol() {
+                    Protocol::Udp => &mut counts.udp,
+                    Protocol::Tcp => &mut counts.tcp_best_effort,
+                };
+                protocol.insert(calls::key(request.procedure()).to_owned(), count);
+            }
+        }
+        counts
+    }
+}
+
+impl From<&Source> for SourceCount {
+    fn from(source: &Source) -> Self {
+        Self {
+            source: source.address,
+            packets: source.count.packets,
+            bytes: source.count.bytes,
+            requests: Requests::from(&source.asked).into(),
+            first_seen: cut_off(source.first_seen),
+            last_seen: cut_off(source.last_seen),
+        }
+    }
+}
+
+/// Whole microseconds.
+fn cut_off(nanoseconds: u64) -> u64 {
+    nanoseconds - nanoseconds % 1_000
+}
+
+/// Times as RFC 3339.
+mod rfc3339 {
+    use jiff::Timestamp;
+
+    use super::{Deserialize as _, Deserializer, Serializer};
+    use crate::output::time;
+
+    pub(super) fn serialize<S: Serializer>(unix: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&time::microseconds(*unix))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let time: Timestamp = text.parse().map_err(serde::de::Error::custom)?;
+        u64::try_from(time.as_nanosecond()).map_err(serde::de::Error::custom)
+    }
+}
+
+/// What has a text of its own.
+mod text {
+    use super::{Deserialize as _, Deserializer, FromStr, Serializer, fmt};
+
+    pub(super) fn serialize<S: Serializer>(
+        value: &impl fmt::Display,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(value)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>, T: FromStr<Err: fmt::Display>>(
+        deserializer: D,
+    ) -> Result<T, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Reasons by their keys.
+mod reason {
+    use super::{Deserialize as _, Deserializer, Reason, Serialize as _, Serializer};
+
+    #[expect(clippy::ref_option, reason = "serde calls it so")]
+    pub(super) fn serialize<S: Serializer>(
+        reason: &Option<Reason>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        reason.map(Reason::key).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Reason>, D::Error> {
+        let key = Option::<String>::deserialize(deserializer)?;
+        Ok(key.and_then(|key| Reason::ALL.into_iter().find(|reason| reason.key() == key)))
+    }
+}
