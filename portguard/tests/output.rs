@@ -394,6 +394,7 @@ fn metrics() -> metrics::Metrics {
     let guard = metrics::Guard {
         mode: "generic",
         enforcing: false,
+        as_ordered: true,
         list: Some((list, status::File::Broken { problem: "line 3: no prefix".into() })),
         sums: Sums { totals, not_allowed, unattributed, v4, v6 },
     };

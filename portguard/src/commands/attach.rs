@@ -48,7 +48,7 @@ fn attach(args: &Attach, messages: &mut Messages) -> Result<()> {
             output::error::note("no interface was changed: every list must be valid first");
         }
     })?;
-    guard::sweep(&home, &mut |event| messages.take("a guard that is gone", event))?;
+    guard::sweep(&home, &mut |event| messages.take_of_leftovers(event))?;
     let mut in_force: Vec<PathBuf> = Vec::new();
     for name in &names {
         match attach_to(args, &home, name, &lists, messages) {

@@ -36,7 +36,7 @@ fn detach(args: &Detach, messages: &mut Messages) -> Result<()> {
         }
     }
     match &home {
-        Some(home) => guard::sweep(home, &mut |event| messages.take("a guard that is gone", event)),
+        Some(home) => guard::sweep(home, &mut |event| messages.take_of_leftovers(event)),
         None => Ok(()),
     }
 }

@@ -67,7 +67,14 @@ const LOCK_POLL: Duration = Duration::from_millis(20);
 
 /// Held by each service that keeps an interface guarded: as long as one does, nobody takes the guard off.
 #[derive(Debug)]
-pub struct Claim(#[expect(dead_code, reason = "held, not read")] Flock<File>);
+pub struct Claim(Flock<File>);
+
+impl Claim {
+    /// Whether it is on this directory, and not on one that was there before.
+    pub(super) fn is_at(&self, directory: &Path) -> bool {
+        is_at(&self.0, directory)
+    }
+}
 
 impl Home {
     /// The directory if it exists: if it does not, there are no guards.
@@ -220,12 +227,12 @@ fn holder_of(file: &File) -> Option<u32> {
     })
 }
 
-/// Claims the guard in the directory of an interface, for one service. The caller holds the lock of all guards.
-pub(super) fn claim(directory: &Path) -> Result<Claim> {
+/// Claims the guard in the directory of an interface with a name, for one service. The caller holds the lock of all guards.
+pub(super) fn claim(name: &str, directory: &Path) -> Result<Claim> {
     let failed = |error| Error::from_io(format!("cannot lock {}", directory.display()), &error);
     match Flock::lock(File::open(directory).map_err(failed)?, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => Ok(Claim(lock)),
-        Err((_, Errno::EWOULDBLOCK)) => Err(Error::failed("another service keeps the guard")
+        Err((_, Errno::EWOULDBLOCK)) => Err(Error::failed(format!("{name}: another service keeps the guard"))
             .remedy("One service keeps an interface. Stop the other one, or leave the interface to it.")),
         Err((_, errno)) => Err(failed(errno.into())),
     }

@@ -4,6 +4,7 @@
 //! the sum over the tables: whatever moment a reader catches, its parts add up.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::atomic::{Ordering, fence};
 
 use aya::maps::MapData;
@@ -40,6 +41,17 @@ pub struct SetId(pub u64);
 impl fmt::Display for SetId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)
+    }
+}
+
+impl FromStr for SetId {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        let digits = (text.len() == 16 && text.bytes().all(is_digit)).then_some(text);
+        let number = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok());
+        number.map(Self).ok_or("not 16 hexadecimal digits in lower case")
     }
 }
 

@@ -248,6 +248,13 @@ pub fn detach(home: Option<&Home>, name: &str, tell: &mut dyn FnMut(Event)) -> R
     let pinned = pinned.ok_or_else(|| {
         not_attached(name).remedy("See which interfaces are guarded with: portguard status")
     })?;
+    if bpffs::is_claimed(&pinned.directory)? {
+        return Err(Error::failed(format!("{name}: the guard is kept on by a portguard that runs as a service"))
+            .remedy(format!(
+                "Stop that first (systemctl stop portguard@{name}, or end `portguard run`); the guard stays on until \
+                 you detach it then."
+            )));
+    }
     // Damaged or unknown maps do not keep a guard on.
     let live = instance::live(&pinned.directory, pinned.program.program_id).ok().flatten();
     let live = live.filter(|name| name.is_readable());
@@ -273,12 +280,18 @@ pub fn is_on(home: &Home, interface: &Interface) -> Result<bool> {
     Ok(PinnedLink::find(home, interface)?.is_some())
 }
 
-/// Claims the guard on an interface, which must be there. The caller holds the lock.
-pub fn claim(home: &Home, ifindex: u32) -> Result<Claim> {
-    let interface = interface::all()?.into_iter().find(|interface| interface.index == ifindex);
-    let pinned = interface.map(|interface| PinnedLink::find(home, &interface)).transpose()?.flatten();
-    let pinned = pinned.ok_or_else(|| not_attached(&format!("interface {ifindex}")))?;
-    bpffs::claim(&pinned.directory)
+/// Claims the guard on an interface, which must be there, for a service. The caller holds the lock.
+///
+/// # Errors
+/// There is none, or another service has claimed it.
+pub fn claim(home: &Home, interface: &Interface) -> Result<Claim> {
+    let pinned = PinnedLink::find(home, interface)?.ok_or_else(|| not_attached(&interface.name))?;
+    bpffs::claim(&interface.name, &pinned.directory)
+}
+
+/// Whether a claim is on the guard that is on an interface now.
+pub fn holds(home: &Home, interface: &Interface, claim: &Claim) -> Result<bool> {
+    Ok(PinnedLink::find(home, interface)?.is_some_and(|pinned| claim.is_at(&pinned.directory)))
 }
 
 /// The names of the interfaces of this network namespace that have a guard.

@@ -7,14 +7,12 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use portguard_common::epoch::Epoch;
 use portguard_common::rpc::{Request, Requests};
 use portguard_common::totals::Count;
 use portguard_common::transport::Protocol;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::allowlist::Sha256Sum;
-use crate::guard::{Snapshot, Source};
+use crate::guard::{SetId, Snapshot, Source};
 use crate::output::calls;
 
 /// How many sources a line lists. The others are in `other_sources`.
@@ -48,46 +46,6 @@ impl Reason {
             Self::Abandoned => "abandoned",
             Self::Periodic => "periodic",
         }
-    }
-}
-
-/// Identifies a set of counters: from the moment when they are at zero until they end.
-///
-/// The caller chooses the number. Two sets must not share it, and it must not change while the set counts.
-/// [`SetId::from`] an [`Epoch`] meets both conditions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SetId(u64);
-
-impl From<u64> for SetId {
-    fn from(number: u64) -> Self {
-        Self(number)
-    }
-}
-
-impl From<&Epoch> for SetId {
-    /// A hash of the epoch. The epoch holds the random seed of the set, so that no other set has the same, in this boot
-    /// or another one. The hash does not disclose the seed.
-    fn from(Epoch { since, jiffies, monotonic, seed }: &Epoch) -> Self {
-        let words = [*since, *jiffies, *monotonic].into_iter().chain(*seed);
-        let bytes: Vec<u8> = words.flat_map(u64::to_le_bytes).collect();
-        let hash = *Sha256Sum::of(&bytes).as_bytes();
-        Self(hash[..8].iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))
-    }
-}
-
-impl fmt::Display for SetId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
-    }
-}
-
-impl FromStr for SetId {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let digits = text.len() == 16 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        let number = digits.then(|| u64::from_str_radix(text, 16).ok()).flatten();
-        number.map(Self).ok_or("not 16 hexadecimal digits in lower case")
     }
 }
 
@@ -129,7 +87,7 @@ pub struct Line {
     /// See [`Identity::set`].
     #[serde(with = "text")]
     pub set: SetId,
-    /// When the set was at zero, in nanoseconds of Unix time. It never changes for a set.
+    /// When the set was at zero, in nanoseconds of Unix time, by the wall clock of when the line was written.
     #[serde(with = "rfc3339")]
     pub since: u64,
     /// When the counts were read, in nanoseconds of Unix time.
@@ -321,16 +279,6 @@ impl Line {
     /// Reads a line, with or without the newline. `None` if it is torn, of another schema, or not a line at all.
     pub fn parse(text: &[u8]) -> Option<Self> {
         serde_json::from_slice(text).ok()
-    }
-
-    /// Whether another line is about the same set of counters. The set and its beginning decide. The boots decide too,
-    /// but only if both lines name them: the service cannot read the boot's id, and `detach` for the same set can.
-    pub fn is_of_same_set(&self, other: &Self) -> bool {
-        let same_boot = match (&self.boot_id, &other.boot_id) {
-            (Some(one), Some(another)) => one == another,
-            _ => true,
-        };
-        self.set == other.set && self.since == other.since && same_boot
     }
 
     /// How many packets the set has counted. It never goes down while the set counts, unlike the clock.

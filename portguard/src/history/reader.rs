@@ -1,9 +1,11 @@
 //! Puts lines together: the last line of each set of counters.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io::{self, BufRead, Read as _};
 
-use crate::history::line::{Line, SetId};
+use crate::guard::SetId;
+use crate::history::line::Line;
 
 /// Longer lines are skipped. portguard writes lines of at most some 100 KB.
 const MAX_LINE: usize = 1024 * 1024;
@@ -21,7 +23,7 @@ pub struct History {
 #[derive(Debug, Default)]
 pub(super) struct Reader {
     /// More than one line for a key only if boots share it.
-    sets: HashMap<(SetId, u64), Vec<Line>>,
+    sets: HashMap<SetId, Line>,
     skipped: u64,
 }
 
@@ -53,17 +55,14 @@ impl Reader {
     /// and then the later one is in the file of an earlier day. If nothing was counted between them, the one that is
     /// read last.
     fn add(&mut self, line: Line) {
-        let lines = self.sets.entry((line.set, line.since)).or_default();
-        match lines.iter_mut().rfind(|known| known.is_of_same_set(&line)) {
-            Some(known) => {
-                // One of the two may lack it.
-                let boot_id = line.boot_id.clone().or_else(|| known.boot_id.take());
-                if line.counted() >= known.counted() {
-                    *known = line;
-                }
-                known.boot_id = boot_id;
+        match self.sets.entry(line.set) {
+            Entry::Vacant(free) => {
+                free.insert(line);
             }
-            None => lines.push(line),
+            Entry::Occupied(mut known) if line.counted() >= known.get().counted() => {
+                known.insert(line);
+            }
+            Entry::Occupied(_) => {}
         }
     }
 
@@ -72,10 +71,9 @@ impl Reader {
         let mut lines: Vec<Line> = self
             .sets
             .into_values()
-            .flatten()
             .filter(|line| since.is_none_or(|since| line.until >= since))
             .collect();
-        lines.sort_by(|a, b| (a.since, a.set, &a.boot_id).cmp(&(b.since, b.set, &b.boot_id)));
+        lines.sort_by_key(|line| (line.since, line.set));
         History { lines, skipped: self.skipped }
     }
 }
@@ -111,29 +109,12 @@ mod tests {
     }
 
     #[test]
-    fn a_set_goes_on_where_one_writer_cannot_read_the_id_of_the_boot() {
+    fn a_set_goes_on_whatever_else_its_lines_tell() {
+        // The service cannot read the id of the boot, and the wall clock may be set between two lines.
         let (by_service, mut by_hand) = (line(1, 10), line(1, 30));
         by_hand.boot_id = Some("3f0a".into());
-        let history = read((text(&by_service) + &text(&by_hand)).as_bytes());
-        assert_eq!(history.lines, std::slice::from_ref(&by_hand));
-        // And the other way round. What is known of the boot stays.
-        let mut last = line(1, 40);
-        let history = read((text(&by_hand) + &text(&last)).as_bytes());
-        last.boot_id = by_hand.boot_id;
-        assert_eq!(history.lines, [last]);
-    }
-
-    #[test]
-    fn sets_of_two_boots_are_two_whatever_they_share() {
-        let (mut one, mut another) = (line(1, 10), line(1, 30));
-        one.boot_id = Some("3f0a".into());
-        another.boot_id = Some("9c41".into());
-        assert_eq!(read((text(&one) + &text(&another)).as_bytes()).lines, [one.clone(), another]);
-        // Without the ids, the time when a set was at zero tells them apart.
-        let mut later = line(1, 30);
-        later.since += 1_000;
-        one.boot_id = None;
-        assert_eq!(read((text(&one) + &text(&later)).as_bytes()).lines, [one, later]);
+        by_hand.since -= 7_200_000_000_000;
+        assert_eq!(read((text(&by_service) + &text(&by_hand)).as_bytes()).lines, [by_hand]);
     }
 
     #[test]

@@ -4,7 +4,8 @@ use std::io::{self, Write};
 
 use crate::allowlist::Style;
 use crate::error::{Error, Kind, Result};
-use crate::guard::Event;
+use crate::guard::{EndReason, Ended, Event};
+use crate::history;
 use crate::output::{self, progress::Progress};
 
 /// Something to tell.
@@ -67,10 +68,36 @@ impl Messages {
         match event {
             Event::Filled { entries, of } => self.progress.show(interface, entries, of),
             Event::WithoutIndex(error) => self.note(format!("{interface}: {error}")),
-            Event::Ended(_ended) => {}
+            Event::Ended(ended) => self.keep_in_history(Some(interface), &ended),
             Event::Unreadable(error) => {
                 self.warning(format!("{interface}: the last figures of the counters are lost: {error}"));
             }
+        }
+    }
+
+    /// Takes what happens while leftovers of guards are removed whose interfaces are gone.
+    pub(crate) fn take_of_leftovers(&mut self, event: Event) {
+        match event {
+            Event::Ended(ended) => self.keep_in_history(None, &ended),
+            Event::Unreadable(error) => {
+                self.warning(format!("the last figures of a guard that is gone are lost: {error}"));
+            }
+            // No list is filled.
+            Event::Filled { .. } | Event::WithoutIndex(_) => {}
+        }
+    }
+
+    /// Writes counters at their end to the history. That they cannot be written blocks no change.
+    fn keep_in_history(&mut self, interface: Option<&str>, ended: &Ended) {
+        let &Ended { namespace, ifindex, enforcing, reason, ref snapshot } = ended;
+        let identity = history::Identity { interface, ifindex, namespace, set: snapshot.set, enforcing };
+        let reason = match reason {
+            EndReason::Reset => history::Reason::Reset,
+            EndReason::Detached => history::Reason::Detach,
+            EndReason::Abandoned => history::Reason::Abandoned,
+        };
+        if let Err(error) = history::keep(snapshot, identity, reason) {
+            self.warning(error.to_string());
         }
     }
 

@@ -65,6 +65,8 @@ pub struct Guard {
     pub mode: &'static str,
     /// Whether it drops, or only counts.
     pub enforcing: bool,
+    /// Whether it does what the service is ordered to do.
+    pub as_ordered: bool,
     /// The list in force, and what its file holds now.
     pub list: Option<(ListInfo, OnDisk)>,
     /// The counters.
@@ -144,6 +146,11 @@ impl Metrics {
             "portguard_guard_enforcing",
             "Whether the guard drops (1), or only counts (0, audit mode).",
             self.guards().map(|(name, guard)| ([("interface", name)], truth(guard.enforcing))),
+        )?;
+        page.gauge(
+            "portguard_guard_as_ordered",
+            "Whether the guard does what the service is ordered to do: list, mode, audit, sources, log rate.",
+            self.guards().map(|(name, guard)| ([("interface", name)], truth(guard.as_ordered))),
         )?;
         page.gauge(
             "portguard_guard_info",

@@ -1,6 +1,7 @@
 //! Keeps interfaces guarded as the service was ordered to: compares what is in force with the order, and restores what
 //! differs. It blocks, and takes the lock of all guards for each change.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -66,11 +67,15 @@ pub(super) struct Reconciler {
     home: Home,
     order: ServiceOrder,
     targets: Vec<Target>,
+    claims: Claims,
     /// The hash of what the file held when it was last found broken; nothing if it could not even be read.
     broken: Option<Option<Sha256Sum>>,
     reloads: Reloads,
     stop: Arc<AtomicBool>,
 }
+
+/// The guards that this service keeps, by the index of their interface: targets may be names of one and the same.
+type Claims = BTreeMap<u32, Claim>;
 
 /// An interface to be guarded.
 #[derive(Debug)]
@@ -85,7 +90,7 @@ enum State {
     Waiting,
     /// There is, and it has its guard, which this service keeps. It does otherwise than ordered where that cannot be
     /// restored.
-    Kept { ifindex: u32, claim: Claim, differs: Option<String> },
+    Kept { ifindex: u32, differs: Option<String> },
     /// There is, and it cannot be guarded, for this reason.
     Open(String),
     /// There is, with a guard that cannot be kept, for this reason: another service keeps it.
@@ -113,7 +118,8 @@ impl Reconciler {
         let allowlist = std::path::absolute(&order.allowlist).unwrap_or_else(|_| order.allowlist.clone());
         let order = ServiceOrder { allowlist, ..order };
         let home = Home::make(output::error::note)?;
-        Ok(Self { home, order, targets, broken: None, reloads: Reloads::new(), stop })
+        let (claims, reloads) = (Claims::new(), Reloads::new());
+        Ok(Self { home, order, targets, claims, broken: None, reloads, stop })
     }
 
     /// Where the guards are pinned.
@@ -152,7 +158,7 @@ impl Reconciler {
     fn try_start(&mut self, messages: &mut Messages) -> Result<()> {
         let source = self.list_source(messages);
         let _lock = self.lock()?;
-        guard::sweep(&self.home, &mut |event| messages.take("a guard that is gone", event))?;
+        guard::sweep(&self.home, &mut |event| messages.take_of_leftovers(event))?;
         let interfaces = interface::all()?;
         let mut first = None;
         for target in &mut self.targets {
@@ -160,8 +166,9 @@ impl Reconciler {
                 messages.note(format!("{}: no such interface yet; waiting for it", target.name));
                 continue;
             };
-            match keep(&self.home, interface, &source, &self.order, &target.name, messages) {
-                Ok(state) => target.state = state,
+            let name = &target.name;
+            match keep(&self.home, &mut self.claims, interface, &source, &self.order, name, messages) {
+                Ok(()) => target.state = State::Kept { ifindex: interface.index, differs: None },
                 Err(error) => {
                     if let Some(earlier) = first.replace(error) {
                         messages.error(earlier);
@@ -284,10 +291,10 @@ impl Reconciler {
         }
         let source = self.list_source(messages);
         let _lock = self.lock()?;
-        guard::sweep(&self.home, &mut |event| messages.take("a guard that is gone", event))?;
+        guard::sweep(&self.home, &mut |event| messages.take_of_leftovers(event))?;
         for (number, interface) in work {
             if let Some(target) = self.targets.get_mut(number) {
-                target.restore(&self.home, &self.order, interface, &source, messages);
+                target.restore(&self.home, &mut self.claims, &self.order, interface, &source, messages);
             }
         }
         if let ListSource::File(list) = source
@@ -407,58 +414,52 @@ impl Target {
     fn restore(
         &mut self,
         home: &Home,
+        claims: &mut Claims,
         order: &ServiceOrder,
         interface: &Interface,
         source: &ListSource,
         messages: &mut Messages,
     ) {
-        let before = std::mem::replace(&mut self.state, State::Waiting);
-        let (claim, told) = match before {
-            State::Kept { ifindex, claim, differs } if ifindex == interface.index => (Some(claim), differs),
-            State::Open(why) | State::NotOurs(why) => (None, Some(why)),
-            State::Kept { .. } | State::Waiting => (None, None),
+        let ifindex = interface.index;
+        let (was_kept, told) = match std::mem::replace(&mut self.state, State::Waiting) {
+            State::Kept { ifindex: before, differs } if before == ifindex => (true, differs),
+            State::Open(why) | State::NotOurs(why) => (false, Some(why)),
+            State::Kept { .. } | State::Waiting => (false, None),
         };
-        let is_on = guard::is_on(home, interface).unwrap_or(false);
-        if claim.is_some() && !is_on {
+        let before = Guard::find(home, interface);
+        if was_kept && matches!(before, Ok(None)) {
             messages.warning(format!("{}: the guard was taken off", self.name));
         }
-        // A claim of this service is on the directory of the guard that is there; without a guard, on one that is gone.
-        let claim = claim.filter(|_| is_on);
-        let differences = match Guard::find(home, interface) {
-            Ok(Some(guard)) => order.differences(&guard).unwrap_or_default().join(", "),
-            Ok(None) | Err(_) => String::new(),
-        };
-        if claim.is_some() && told.is_none() && !differences.is_empty() {
-            messages.warning(format!(
-                "{}: the guard was not as this service is ordered to keep it: {differences}",
-                self.name
-            ));
+        if let Ok(Some(guard)) = &before
+            && was_kept
+            && told.is_none()
+            && let Ok(differences) = order.differences(guard)
+            && !differences.is_empty()
+        {
+            let differences = differences.join(", ");
+            messages.warning(format!("{}: not as ordered, and restored: {differences}", self.name));
         }
-        let kept = match claim {
-            Some(claim) => guard_with(home, interface, source, order, &self.name, messages)
-                .map(|()| State::Kept { ifindex: interface.index, claim, differs: None }),
-            None => keep(home, interface, source, order, &self.name, messages),
-        };
-        self.state = match kept {
-            Ok(state) => state,
+        drop(before);
+        self.state = match keep(home, claims, interface, source, order, &self.name, messages) {
+            Ok(()) => State::Kept { ifindex, differs: self.still_differs(home, order, interface) },
             // It has gone again.
             Err(error) if error.kind() == Kind::NotThere => State::Waiting,
-            Err(error) => self.not_restored(home, interface, error, told.as_deref(), messages),
+            Err(error) => self.not_restored(home, claims, interface, error, told.as_deref(), messages),
         };
-        if let State::Kept { differs, .. } = &mut self.state
-            && differs.is_none()
-            && let Ok(Some(guard)) = Guard::find(home, interface)
-            && let Ok(still) = order.differences(&guard)
-            && !still.is_empty()
-        {
-            *differs = Some(still.join(", "));
-        }
+    }
+
+    /// What of the order could not be restored.
+    fn still_differs(&self, home: &Home, order: &ServiceOrder, interface: &Interface) -> Option<String> {
+        let guard = Guard::find(home, interface).ok().flatten()?;
+        let differences = order.differences(&guard).ok().filter(|differences| !differences.is_empty())?;
+        Some(differences.join(", "))
     }
 
     /// One that cannot be made what it should be is better than none.
     fn not_restored(
         &self,
         home: &Home,
+        claims: &mut Claims,
         interface: &Interface,
         error: Error,
         told: Option<&str>,
@@ -473,8 +474,8 @@ impl Target {
             if is_new {
                 messages.warning(format!("{}: the guard that is there stays as it is", self.name));
             }
-            return match guard::claim(home, interface.index) {
-                Ok(claim) => State::Kept { ifindex: interface.index, claim, differs: Some(text) },
+            return match claim(home, claims, interface) {
+                Ok(()) => State::Kept { ifindex: interface.index, differs: Some(text) },
                 Err(_) => State::NotOurs(text),
             };
         }
@@ -488,18 +489,33 @@ impl Target {
 /// Guards an interface as ordered, and keeps the guard. The caller holds the lock.
 fn keep(
     home: &Home,
+    claims: &mut Claims,
     interface: &Interface,
     source: &ListSource,
     order: &ServiceOrder,
     name: &str,
     messages: &mut Messages,
-) -> Result<State> {
-    if guard::is_kept(home, interface)? {
-        return Err(Error::failed(format!("{name}: another service keeps the guard"))
-            .remedy("One service keeps an interface. Stop the other one, or leave the interface to it."));
+) -> Result<()> {
+    if guard::is_on(home, interface)? {
+        // Before anything is changed: another service may keep it.
+        claim(home, claims, interface)?;
+        return guard_with(home, interface, source, order, name, messages);
     }
+    // A claim of this service would be on the directory of the guard that is gone.
+    claims.remove(&interface.index);
     guard_with(home, interface, source, order, name, messages)?;
-    Ok(State::Kept { ifindex: interface.index, claim: guard::claim(home, interface.index)?, differs: None })
+    claim(home, claims, interface)
+}
+
+/// Claims the guard that is on an interface, unless this service has done so.
+fn claim(home: &Home, claims: &mut Claims, interface: &Interface) -> Result<()> {
+    if let Some(claim) = claims.get(&interface.index)
+        && guard::holds(home, interface, claim)?
+    {
+        return Ok(());
+    }
+    claims.insert(interface.index, guard::claim(home, interface)?);
+    Ok(())
 }
 
 /// Puts a guard on an interface, or renews the one that is there, as ordered.

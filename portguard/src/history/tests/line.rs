@@ -1,21 +1,20 @@
 use std::collections::BTreeSet;
 
-use portguard_common::epoch::Epoch;
 use portguard_common::rpc::REQUESTS;
 use portguard_common::totals::Count;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::{NOON, line, snapshot, source, text};
-use crate::guard::Snapshot;
-use crate::history::{HEAVIEST, Identity, Line, Packets, Reason, SetId};
+use crate::guard::{SetId, Snapshot};
+use crate::history::{HEAVIEST, Identity, Line, Packets, Reason};
 
 fn line_of(snapshot: &Snapshot, heaviest: usize) -> Line {
     let identity = Identity {
         interface: Some("eth0"),
         ifindex: 2,
         namespace: 4_026_531_840,
-        set: SetId::from(0x00c0_ffee),
+        set: SetId(0x00c0_ffee),
         enforcing: true,
     };
     let boot_id = Some("3f0a5d6e-7c53-4f5f-9a27-0d5a4c1c9b11".to_owned());
@@ -73,33 +72,13 @@ fn an_interface_without_a_name_and_a_boot_without_an_id_are_null() {
 fn a_set_is_sixteen_digits() {
     for (id, shown) in [(0, "0000000000000000"), (0xabc, "0000000000000abc"), (u64::MAX, "ffffffffffffffff")]
     {
-        assert_eq!(SetId::from(id).to_string(), shown);
-        assert_eq!(shown.parse(), Ok(SetId::from(id)));
+        assert_eq!(SetId(id).to_string(), shown);
+        assert_eq!(shown.parse(), Ok(SetId(id)));
     }
     for wrong in ["", "abc", "+000000000000abc", "0000000000000ABC", "00000000000000abc", "000000000000000g"]
     {
         assert!(wrong.parse::<SetId>().is_err(), "{wrong}");
     }
-}
-
-#[test]
-fn each_part_of_an_epoch_makes_another_set() {
-    let epoch = Epoch { since: 1, jiffies: 2, monotonic: 3, seed: [4, 5, 6, 7, 8] };
-    let mut others = vec![
-        Epoch { since: 9, ..epoch },
-        Epoch { jiffies: 9, ..epoch },
-        Epoch { monotonic: 9, ..epoch },
-        // The same words in another order.
-        Epoch { since: 2, jiffies: 1, ..epoch },
-    ];
-    for word in 0..epoch.seed.len() {
-        let mut other = epoch;
-        other.seed[word] = 9;
-        others.push(other);
-    }
-    let sets: BTreeSet<SetId> = others.iter().chain([&epoch]).map(SetId::from).collect();
-    assert_eq!(sets.len(), others.len() + 1);
-    assert_eq!(SetId::from(&epoch), SetId::from(&epoch.clone()));
 }
 
 #[test]

@@ -7,8 +7,8 @@ use portguard_common::rpc::{Procedure, REQUESTS, Request, Requests};
 use portguard_common::totals::Count;
 use portguard_common::transport::Protocol;
 
-use crate::guard::{Asked, Snapshot, Source};
-use crate::history::{Identity, Line, Reason, SetId, boot_id};
+use crate::guard::{Asked, SetId, Snapshot, Source};
+use crate::history::{Identity, Line, Reason, boot_id};
 
 /// 2026-11-26T12:00:00Z.
 pub(super) const NOON: u64 = 1_795_694_400_000_000_000;
@@ -24,11 +24,12 @@ pub(super) fn line(set: u64, packets: u64) -> Line {
 pub(super) fn line_at(set: u64, packets: u64, written_at: u64) -> Line {
     let mut snapshot = snapshot(vec![source(9, packets)], Count::default());
     snapshot.since += set * SECOND;
+    snapshot.set = SetId(set);
     let identity = Identity {
         interface: Some("eth0"),
         ifindex: 2,
         namespace: 4_026_531_840,
-        set: SetId::from(set),
+        set: SetId(set),
         enforcing: true,
     };
     Line::new(&snapshot, identity, Reason::Detach, written_at, None, 256)
@@ -65,6 +66,7 @@ fn snapshot(sources: Vec<Source>, unattributed: Count) -> Snapshot {
         }
     }
     Snapshot {
+        set: SetId(0),
         taken_at: NOON,
         since: NOON - 3_600 * SECOND,
         allowed: Count { packets: 12, bytes: 1_032 },

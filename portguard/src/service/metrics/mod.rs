@@ -119,13 +119,12 @@ async fn answer(
                 Err(error) => say(StatusCode::INTERNAL_SERVER_ERROR, WORDS, format!("{error}\n")),
             }
         }
-        (true, &Method::GET | &Method::HEAD) => match apart(reader, |reader| reader.unguarded()).await {
-            Ok(unguarded) if unguarded.is_empty() => {
-                say(StatusCode::OK, WORDS, "every interface is guarded\n".to_owned())
-            }
-            Ok(unguarded) => {
-                let lines = unguarded.iter().map(|name| format!("{name}: not guarded\n"));
-                say(StatusCode::SERVICE_UNAVAILABLE, WORDS, lines.collect())
+        (true, &Method::GET | &Method::HEAD) => match apart(reader, |reader| reader.health()).await {
+            Ok(health) => {
+                let is_well = health.iter().all(|(_, health)| health.is_as_ordered());
+                let status = if is_well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+                let lines = health.iter().map(|(name, health)| format!("{name}: {health}\n"));
+                say(status, WORDS, lines.collect())
             }
             Err(error) => say(StatusCode::INTERNAL_SERVER_ERROR, WORDS, format!("{error}\n")),
         },

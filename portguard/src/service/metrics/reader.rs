@@ -1,6 +1,7 @@
 //! Reads what the metrics tell: from the kernel, without the lock, and whatever the keeper is at.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::path::Path;
 
 use crate::allowlist::{FileStamp, OnDisk, Sha256Sum};
@@ -72,6 +73,7 @@ impl Reader {
                     State::Guarded(Some(Box::new(metrics::Guard {
                         mode: guard.mode().word(),
                         enforcing: guard.is_enforcing(),
+                        as_ordered: self.order.differences(&guard).is_ok_and(|it| it.is_empty()),
                         list,
                         sums: guard.sums(),
                     })))
@@ -87,17 +89,61 @@ impl Reader {
         Ok(Metrics { version: env!("CARGO_PKG_VERSION"), reloads: self.reloads.read(), interfaces })
     }
 
-    /// The interfaces that have no guard, or are not there.
-    pub(super) fn unguarded(&self) -> Result<Vec<String>> {
+    /// How it is with each interface.
+    pub(super) fn health(&self) -> Result<Vec<(String, Health)>> {
         let there = interface::all()?;
-        let mut unguarded = Vec::new();
-        for name in &self.interfaces {
+        let health = |name: &String| -> Result<Health> {
             let found = there.iter().find(|interface| interface.is_called(name));
-            if !found.map(|interface| guard::is_on(&self.home, interface)).transpose()?.unwrap_or(false) {
-                unguarded.push(name.clone());
+            let Some(interface) = found else { return Ok(Health::Waiting) };
+            match Guard::find(&self.home, interface) {
+                Ok(None) => Ok(Health::Open),
+                Ok(Some(guard)) => {
+                    let differences = self.order.differences(&guard)?;
+                    Ok(match (differences.is_empty(), guard.is_enforcing()) {
+                        (true, true) => Health::Enforcing,
+                        (true, false) => Health::Audit,
+                        (false, _) => Health::NotAsOrdered(differences.join(", ")),
+                    })
+                }
+                // It is on, and nothing more is known of it.
+                Err(error) => Ok(Health::NotAsOrdered(error.to_string())),
             }
+        };
+        self.interfaces.iter().map(|name| Ok((name.clone(), health(name)?))).collect()
+    }
+}
+
+/// How it is with an interface, compared with what the service is ordered to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Health {
+    /// Its guard drops what the list does not allow, as ordered.
+    Enforcing,
+    /// Its guard only counts, as ordered.
+    Audit,
+    /// It has a guard that does otherwise than ordered; how.
+    NotAsOrdered(String),
+    /// It has no guard.
+    Open,
+    /// There is no such interface.
+    Waiting,
+}
+
+impl Health {
+    /// Whether it is as ordered.
+    pub(super) fn is_as_ordered(&self) -> bool {
+        matches!(self, Self::Enforcing | Self::Audit)
+    }
+}
+
+impl fmt::Display for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Enforcing => f.write_str("enforcing"),
+            Self::Audit => f.write_str("audit mode, as ordered: nothing is dropped"),
+            Self::NotAsOrdered(how) => write!(f, "not as ordered: {how}"),
+            Self::Open => f.write_str("not guarded"),
+            Self::Waiting => f.write_str("not guarded: there is no such interface"),
         }
-        Ok(unguarded)
     }
 }
 

@@ -164,7 +164,7 @@ fn it_names_the_entry_that_comes_nearest_to_a_source_that_is_dropped() {
 
     // Another list, in force at once; with nothing of one family.
     bench.lists.write("allowlist.yaml", ["203.0.113.0/24"]);
-    portguard.ok(&["reload"]);
+    portguard.ok(&["reload", "--allow-empty"]);
     assert_eq!(
         says(portguard, 1, &["203.0.113.9", "2001:db8::7"]),
         format!(
@@ -173,7 +173,8 @@ fn it_names_the_entry_that_comes_nearest_to_a_source_that_is_dropped() {
         )
     );
     assert_eq!(verdict(portguard, &["203.0.113.9"]).allowlist.generation, Some(2));
-    portguard.ok(&["attach", IFACE, "--allowlist", &bench.lists.write_text("empty.yaml", "allow: []\n")]);
+    let empty = bench.lists.write_text("empty.yaml", "allow: []\n");
+    portguard.ok(&["attach", IFACE, "--allow-empty", "--allowlist", &empty]);
     assert_eq!(verdict(portguard, &["203.0.113.9"]).nearest, None);
 }
 
@@ -190,7 +191,7 @@ fn in_audit_mode_it_says_what_would_be_dropped() {
     );
     assert_eq!(verdict(portguard, &["203.0.113.9"]).verdict, "would_drop");
     assert_eq!(verdict(portguard, &["192.0.2.7"]).verdict, "allowed");
-    portguard.ok(&["attach", IFACE, "--allowlist", &list]);
+    portguard.ok(&["attach", IFACE, "--enforce"]);
     assert_eq!(verdict(portguard, &["203.0.113.9"]).verdict, "dropped");
 }
 
@@ -398,7 +399,7 @@ fn program_and_entry_are_those_of_one_list_while_lists_change() {
         scope.spawn(|| {
             for list in [&closed, &open].into_iter().cycle().take_while(|_| !over.load(Ordering::Relaxed)) {
                 // Renewals remove the pins that a twin is made from.
-                portguard.ok(&["reload", "--allowlist", list]);
+                portguard.ok(&["reload", "--allow-empty", "--allowlist", list]);
                 portguard.ok(&["attach", IFACE, "--allowlist", list]);
             }
         });

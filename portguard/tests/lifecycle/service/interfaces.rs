@@ -94,7 +94,7 @@ fn a_guard_that_somebody_takes_off_is_put_back() {
         .expect("bpftool");
     assert_eq!(program_on(&bench.namespace, IFACE), None);
     service.wait_until("the guard is back", || portguard.all_status().len() == 1);
-    assert!(service.said().contains("warning: eth0: the guard was taken off"), "{}", service.said());
+    service.until_said("warning: eth0: the guard was taken off");
 
     // Its pin is removed: with the pin, the link goes.
     let pinned = portguard.status().pinned;

@@ -106,7 +106,8 @@ fn they_are_what_stats_and_status_tell_and_only_ever_go_up() {
     let portguard = stage.portguard();
     let list = stage.list();
     let server = stage.server.namespace();
-    let service = Service::start(portguard, &[IFACE, "--allowlist", &list, "--metrics", ":9111"]);
+    let arguments = [IFACE, "--allowlist", &list, "--metrics", ":9111"];
+    let mut service = Service::start(portguard, &arguments);
     assert!(service.said().contains("metrics at http://127.0.0.1:9111/metrics"), "{}", service.said());
 
     let ledger = thread::scope(|scope| {
@@ -125,7 +126,9 @@ fn they_are_what_stats_and_status_tell_and_only_ever_go_up() {
     assert_same(&scrape(server), portguard);
 
     // In audit mode, and with a call that has a name.
-    portguard.ok(&["attach", IFACE, "--allowlist", &list, "--audit"]);
+    service.signal(Signal::SIGTERM);
+    assert!(service.ended().success());
+    let _service = Service::start(portguard, &[&arguments[..], &["--audit"]].concat());
     let from = PacketSocket::open(stage.host(Role::Denied).namespace(), Host::INTERFACE).expect("a socket");
     let to = PacketSocket::open(server, Host::INTERFACE).expect("a socket").mac();
     let packet = xtask::lab::frame::Packet::udp(flow(DENIED[0], SERVER[0], rpc::PORT), &rpc::dump_call());
@@ -191,7 +194,7 @@ fn the_formats_are_those_that_prometheus_reads_and_other_questions_have_answers(
     let head = ask("HEAD /metrics", "");
     assert_eq!((head.status, &*head.body), (200, ""));
     let healthy = ask("GET /healthz?verbose", "");
-    assert_eq!((healthy.status, &*healthy.body), (200, "every interface is guarded\n"));
+    assert_eq!((healthy.status, &*healthy.body), (200, "eth0: enforcing\n"));
     assert_eq!(ask("GET /", "").status, 404);
     assert_eq!(ask("GET /metrics/", "").status, 404);
     let refused = ask("POST /metrics", "Content-Length: 1000000000000\r\n");
@@ -241,7 +244,7 @@ fn reloads_are_counted_and_a_guard_that_is_gone_is_told() {
     assert_eq!(samples["portguard_interface_present{interface=\"eth0\"}"], 0.0);
     assert_eq!(samples["portguard_guard_attached{interface=\"eth0\"}"], 0.0);
     assert!(!samples.keys().any(|series| series.starts_with("portguard_allowed")), "{samples:#?}");
-    assert_eq!(health(namespace), (503, "eth0: not guarded\n".to_owned()));
+    assert_eq!(health(namespace), (503, "eth0: not guarded: there is no such interface\n".to_owned()));
     bench.plug(IFACE, "peer0");
     service.wait_until("it is back", || health(namespace).0 == 200);
     assert_eq!(scrape(namespace)["portguard_guard_attached{interface=\"eth0\"}"], 1.0);

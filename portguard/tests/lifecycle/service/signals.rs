@@ -62,7 +62,6 @@ fn a_guard_that_a_service_keeps_is_not_taken_off() {
     // Everything else may meet it.
     portguard.ok(&["reload"]);
     portguard.ok(&["stats", "--reset"]);
-    portguard.ok(&["attach", IFACE, "--allowlist", &list]);
     assert!(portguard.run(&["detach", IFACE]).stderr.contains("runs as a service"), "it is the same guard");
     service.signal(Signal::SIGTERM);
     assert!(service.ended().success());
@@ -133,24 +132,23 @@ fn in_audit_mode_nothing_is_dropped_and_the_line_says_so() {
 }
 
 #[test]
-fn services_that_share_an_interface_do_not_fight() {
+fn one_service_keeps_an_interface_and_the_others_are_refused() {
     let bench = Bench::new();
     let portguard = bench.portguard();
     let list = bench.list();
-    let services = [(); 3].map(|()| Service::spawn(portguard, &[IFACE, "--allowlist", &list]));
-    let mut services = services.map(|mut service| {
-        service.until("READY=1");
-        service
-    });
-    assert_eq!(portguard.status().generation, 3);
-    bench.lists.write("allowlist.yaml", ["192.0.2.0/24", "198.51.100.0/24"]);
-    services[0].wait_until("the new list is in force", || portguard.status().allowlist.prefixes_v4 == 2);
-    for service in &mut services {
-        service.signal(Signal::SIGTERM);
-        assert!(service.ended().success());
+    let mut first = Service::start(portguard, &[IFACE, "--allowlist", &list]);
+    let before = portguard.status();
+    for more in [&[][..], &["--audit"], &["--mode", "generic"]] {
+        let told = portguard.fails(1, &[&["run", IFACE, "--allowlist", &list], more].concat());
+        assert!(told.contains("eth0: another service keeps the guard"), "{told}");
     }
-    // Who comes second finds the new list in force, and leaves it.
-    assert_eq!(portguard.status().generation, 4);
+    assert_eq!(portguard.status(), before, "untouched");
+    first.signal(Signal::SIGTERM);
+    assert!(first.ended().success());
+    // The next one may have it then.
+    let mut next = Service::start(portguard, &[IFACE, "--allowlist", &list]);
+    next.signal(Signal::SIGTERM);
+    assert!(next.ended().success());
     bench.machine.assert_tidy(1);
 }
 
