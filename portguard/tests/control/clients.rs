@@ -179,6 +179,7 @@ fn a_client_that_does_not_read_is_closed() {
     service.describe(description(12, &[]));
     assert_eq!(only(&directory).description().pid, 12);
     for client in &mut clients {
+        client.wait_until_closed();
         let line = client.receive();
         assert!(!line.is_empty() && !line.ends_with('\n'), "all of {} bytes were sent", line.len());
     }

@@ -220,9 +220,14 @@ impl RawClient {
     }
 
     /// Leaves, and waits until the service has noticed.
-    pub(crate) fn leave(self) {
-        let mut stream = self.0.into_inner();
-        stream.shutdown(Shutdown::Read).expect("a connection");
+    pub(crate) fn leave(mut self) {
+        self.0.get_ref().shutdown(Shutdown::Read).expect("a connection");
+        self.wait_until_closed();
+    }
+
+    /// Waits until the service closes the connection.
+    pub(crate) fn wait_until_closed(&mut self) {
+        let stream = self.0.get_mut();
         eventually("the service closes the connection", || {
             stream.write_all(b" ").is_err_and(|error| error.kind() == ErrorKind::BrokenPipe)
         });
