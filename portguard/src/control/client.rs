@@ -26,8 +26,8 @@ use crate::error::{Error, Result};
 pub struct Timing {
     /// The time to connect and to get a description.
     pub describe: Duration,
-    /// The time from one line of a busy service to the next. It is longer than the service's own interval, since the host
-    /// may be busy as well.
+    /// The time until a service says that it is busy, and from then to the next time that it says so. It is longer than
+    /// the service's own interval, since the host may be busy as well.
     pub silence: Duration,
     /// The time for a reload or a confirmation.
     pub whole: Duration,
@@ -78,7 +78,7 @@ impl Service {
             return Err(ended(&self.socket));
         };
         let end = Instant::now() + self.timing.whole;
-        match connection.ask(request, self.timing.describe, self.timing.silence, end)? {
+        match connection.ask(request, self.timing.silence, end)? {
             Reply::Outcome(outcome) => Ok(outcome),
             Reply::Refused { text } => Err(refused(&self.socket, &text)),
             Reply::Description(_) => Err(unreadable(&self.socket, "the reply is one to another request")),
@@ -164,7 +164,7 @@ pub fn keeper_among(
 fn find(socket: PathBuf, timing: Timing) -> Result<Option<Service>> {
     let end = Instant::now() + timing.describe;
     let Some(mut connection) = Connection::open(&socket, timing.describe)? else { return Ok(None) };
-    match connection.ask(&Request::Describe, timing.describe, timing.describe, end)? {
+    match connection.ask(&Request::Describe, timing.describe, end)? {
         Reply::Description(description) => Ok(Some(Service { socket, timing, description })),
         Reply::Refused { text } => Err(refused(&socket, &text)),
         Reply::Outcome(_) => Err(unreadable(&socket, "the reply is one to another request")),
@@ -199,21 +199,21 @@ impl<'a> Connection<'a> {
         Ok(Some(Self { socket, stream, read: Vec::new() }))
     }
 
-    /// Sends a request and waits for the reply: this long for the first line, then this long for each line, and no longer
-    /// than until the end.
-    fn ask(&mut self, request: &Request, first: Duration, silence: Duration, end: Instant) -> Result<Reply> {
+    /// Sends a request and waits for the reply: this long for each line, and no longer than until the end.
+    fn ask(&mut self, request: &Request, silence: Duration, end: Instant) -> Result<Reply> {
         let line = encode(request).map_err(|error| unreadable(self.socket, &error.to_string()))?;
         if line.len() > LONGEST_LINE {
             return Err(unreadable(self.socket, "the request is too long"));
         }
-        let written = self.stream.set_write_timeout(Some(first)).and_then(|()| self.stream.write_all(&line));
+        let written =
+            self.stream.set_write_timeout(Some(silence)).and_then(|()| self.stream.write_all(&line));
         match written {
             // The service may have replied all the same, to say why it does not read.
-            Err(error) if !is_end(&error) => return Err(self.broken(&error, first)),
+            Err(error) if !is_end(&error) => return Err(self.broken(&error, silence)),
             _ => {}
         }
         let start = Instant::now();
-        let mut limit = end.min(start + first);
+        let mut limit = end.min(start + silence);
         loop {
             let waited = limit.saturating_duration_since(start);
             let line = self.line(limit).map_err(|error| self.broken(&error, waited))?;

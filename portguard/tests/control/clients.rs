@@ -171,10 +171,12 @@ fn a_client_that_does_not_read_is_closed() {
     let interfaces: Vec<String> = (0..10_000).map(|number| format!("interface{number}")).collect();
     let interfaces: Vec<_> = interfaces.iter().map(|name| (name.as_str(), Some(1))).collect();
     service.describe(description(11, &interfaces));
-    let mut clients: Vec<RawClient> = (0..MOST_CONNECTIONS).map(|_| RawClient::connect(&service)).collect();
-    for client in &mut clients {
+    let mut clients = Vec::new();
+    for _ in 0..MOST_CONNECTIONS {
+        let mut client = RawClient::connect(&service);
         client.send(b"{\"protocol\":1,\"request\":\"describe\"}\n");
         client.wait_for_reply();
+        clients.push(client);
     }
     service.describe(description(12, &[]));
     assert_eq!(only(&directory).description().pid, 12);

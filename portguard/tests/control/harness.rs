@@ -199,12 +199,13 @@ impl RawClient {
         assert!(!self.0.fill_buf().expect("a reply").is_empty());
     }
 
-    /// The next line; empty if there is none any more.
+    /// The next line, or what there is of it; empty if there is none any more.
     pub(crate) fn line(&mut self) -> String {
         let mut line = String::new();
         match self.0.read_line(&mut line) {
             Ok(_) => line,
-            Err(error) if error.kind() == ErrorKind::ConnectionReset => String::new(),
+            // Closed before the service had read all; what came before is in the line.
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => line,
             Err(error) => panic!("nothing within {PATIENCE:?}: {error}"),
         }
     }

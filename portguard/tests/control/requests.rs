@@ -86,14 +86,14 @@ fn the_form_of_the_lines_is_fixed_and_unknown_fields_are_ignored() {
 #[test]
 fn a_client_waits_for_a_busy_service_beyond_its_time_outs() {
     let (_folder, directory) = temporary();
-    let takes = Duration::from_secs(4);
+    let takes = Duration::from_secs(6);
     let _service = Running::start(&directory, description(11, &[]), move |incoming| {
         tokio::spawn(async move {
             tokio::time::sleep(takes).await;
             incoming.reply.send(outcome(0));
         });
     });
-    let timing = Timing { describe: Duration::from_secs(1), silence: Duration::from_secs(1), ..patient() };
+    let timing = Timing { silence: Duration::from_secs(3), ..patient() };
     let find = |timing| {
         let found = client::services_in(std::slice::from_ref(&directory), timing).expect("a directory");
         found.into_iter().next().expect("a service").expect("an answer")
@@ -105,7 +105,7 @@ fn a_client_waits_for_a_busy_service_beyond_its_time_outs() {
     // But not for ever.
     let start = Instant::now();
     let error =
-        find(Timing { whole: Duration::from_secs(2), ..timing }).reload(Reload::default()).unwrap_err();
+        find(Timing { whole: Duration::from_secs(4), ..timing }).reload(Reload::default()).unwrap_err();
     assert!(error.to_string().contains("11.sock does not answer"), "{error}");
     assert!(start.elapsed() < takes, "it gives up before the reply");
 }
