@@ -10,6 +10,7 @@ pub mod allowlist;
 pub mod answers;
 pub mod cli;
 pub mod commands;
+pub mod control;
 pub mod doctor;
 pub mod error;
 pub mod explain;

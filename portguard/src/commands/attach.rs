@@ -6,13 +6,17 @@ use std::process::ExitCode;
 
 use crate::cli::{Attach, GuardOptions};
 use crate::commands::{finish, print_before};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Kind, Result};
 use crate::guard::{self, Guard, Home, Named};
-use crate::interface::{self, Interface};
+use crate::interface;
 use crate::ops::change::{Wanted, put_on};
+use crate::ops::keeper::{keeper_of_name, owned, owned_by_somebody};
 use crate::ops::lists::{Lists, keep_last_good};
 use crate::ops::{Messages, default_allowlist, unique};
 use crate::output;
+
+/// What a service that keeps the guard is in the way of.
+const CANNOT_CHANGE: &str = "the guard cannot be changed by hand";
 
 impl From<&GuardOptions> for Named {
     fn from(&GuardOptions { mode, audit, enforce, sources }: &GuardOptions) -> Self {
@@ -41,7 +45,14 @@ fn attach(args: &Attach, messages: &mut Messages) -> Result<()> {
     }
     guard::require_privileges()?;
     let home = Home::make(output::error::note)?;
-    let names = unique(&args.interfaces);
+    let mut names = unique(&args.interfaces);
+    names.retain(|name| match keeper_of_name(name) {
+        Some(service) => {
+            messages.error(owned(name, CANNOT_CHANGE, &service));
+            false
+        }
+        None => true,
+    });
     let wanted = || Ok(names.iter().filter_map(|name| list_for(args, &home, name).ok()).collect());
     let lock = lists.lock(&home, messages, wanted).inspect_err(|error| {
         if error.kind() == Kind::InvalidAllowlist && names.len() > 1 {
@@ -73,7 +84,9 @@ fn attach_to(
     messages: &mut Messages,
 ) -> Result<PathBuf> {
     let interface = interface::by_name(name)?;
-    require_not_kept(home, &interface, name)?;
+    if guard::is_kept(home, &interface)? {
+        return Err(owned_by_somebody(name, CANNOT_CHANGE));
+    }
     let path = list_for(args, home, name)?;
     let list = lists.get(&path);
     let wanted = Wanted { list, named: (&args.guard).into(), allow_empty: args.allow_empty };
@@ -88,15 +101,4 @@ fn list_for(args: &Attach, home: &Home, name: &str) -> Result<PathBuf> {
     }
     let guard = Guard::find(home, &interface::by_name(name)?)?;
     Ok(guard.and_then(|guard| guard.list()).map_or_else(default_allowlist, |list| list.path))
-}
-
-/// Fails if a service keeps the guard: it owns the order.
-fn require_not_kept(home: &Home, interface: &Interface, name: &str) -> Result<()> {
-    if !guard::is_kept(home, interface)? {
-        return Ok(());
-    }
-    Err(Error::failed(format!("{name}: a service keeps the guard, and owns its order")).remedy(format!(
-        "Change the order of the service, and restart it: /etc/default/portguard, or the command line of `portguard \
-         run`. Its list: portguard reload {name}"
-    )))
 }

@@ -7,6 +7,7 @@ use crate::cli::Detach;
 use crate::commands::{NOTHING_GUARDED, finish, print_before};
 use crate::error::Result;
 use crate::guard::{self, Access, Home};
+use crate::ops::keeper::{keeper_of_name, owned};
 use crate::ops::{Messages, lock, unique};
 
 /// Detaches from each of the interfaces, whatever happens to the others.
@@ -24,12 +25,24 @@ pub fn run(args: &Detach, out: &mut dyn Write) -> Result<ExitCode> {
 fn detach(args: &Detach, messages: &mut Messages) -> Result<()> {
     guard::require_privileges()?;
     let home = Home::find()?;
+    let names = || match args.all {
+        true => guard::guarded_names(home.as_ref()),
+        false => Ok(args.interfaces.clone()),
+    };
+    // Asked before the lock is taken: a service may be waiting for it.
+    let mut kept = Vec::new();
+    for name in names()? {
+        if let Some(service) = keeper_of_name(&name) {
+            messages.error(owned(&name, "the guard is kept on by a portguard that runs as a service", &service));
+            kept.push(name);
+        }
+    }
     let _lock = home.as_ref().map(|home| lock(home, Access::Change)).transpose()?;
-    let names = if args.all { guard::guarded_names(home.as_ref())? } else { args.interfaces.clone() };
+    let names = names()?;
     if names.is_empty() {
         messages.note(NOTHING_GUARDED);
     }
-    for name in unique(&names) {
+    for name in unique(&names).into_iter().filter(|name| !kept.contains(name)) {
         match guard::detach(home.as_ref(), name, &mut |event| messages.take(name, event)) {
             Ok(()) => messages.data(format!("{name}: detached, port 111 is open\n")),
             Err(error) => messages.error(error),

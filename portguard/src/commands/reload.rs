@@ -1,17 +1,24 @@
 //! `portguard reload`: puts a changed allowlist in force.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::cli::Reload;
 use crate::commands::{NOTHING_GUARDED, finish, print_before};
+use crate::control::client::Service;
+use crate::control::{self, Outcome};
 use crate::error::{Error, Kind, Result};
 use crate::guard::{self, Access, Guard, Home};
 use crate::ops::change::{compare_list, replace_list};
+use crate::ops::keeper::{keeper_of, owned, owned_by_somebody};
 use crate::ops::lists::{Lists, keep_last_good};
 use crate::ops::{Messages, default_allowlist, lock};
 use crate::output;
+
+/// What a service that keeps the guard is in the way of.
+const CANNOT_RELOAD: &str = "the list cannot be reloaded by hand";
 
 /// Reloads each of the guards, after every list has been found valid.
 ///
@@ -20,13 +27,19 @@ use crate::output;
 /// and its old list stays in force.
 pub fn run(args: &Reload, out: &mut dyn Write) -> Result<ExitCode> {
     let mut messages = Messages::new();
-    match reload(args, &mut messages) {
-        Ok(()) => finish(messages, out),
+    let mut handed = 0;
+    match reload(args, &mut handed, &mut messages) {
+        Ok(()) => match finish(messages, out)? {
+            // What the service has reported counts as well.
+            ExitCode::SUCCESS => Ok(handed.into()),
+            code => Ok(code),
+        },
         Err(error) => print_before(messages, out, error),
     }
 }
 
-fn reload(args: &Reload, messages: &mut Messages) -> Result<()> {
+/// `handed` gets the exit code of what was handed to services.
+fn reload(args: &Reload, handed: &mut u8, messages: &mut Messages) -> Result<()> {
     let mut lists = Lists::default();
     if let Some(path) = &args.allowlist {
         lists.load(path, messages)?;
@@ -46,6 +59,29 @@ fn reload(args: &Reload, messages: &mut Messages) -> Result<()> {
         }
         return Ok(());
     };
+    let mut kept = BTreeSet::new();
+    if !args.dry_run {
+        for guard in select()?.into_iter().flatten() {
+            let interface = guard.interface();
+            let Some(service) = keeper_of(interface) else { continue };
+            kept.insert(interface.index);
+            match hand_over(args, &guard, &service) {
+                Ok(outcome) => {
+                    let code = messages.take_outcome(outcome);
+                    *handed = if *handed == 0 { code } else { *handed };
+                }
+                Err(error) => messages.error(error),
+            }
+        }
+    }
+    let select = || -> Result<Vec<Result<Guard>>> {
+        let mut guards = select()?;
+        guards.retain(|guard| guard.as_ref().map_or(true, |guard| !kept.contains(&guard.interface().index)));
+        Ok(guards)
+    };
+    if select()?.is_empty() {
+        return Ok(());
+    }
     let list_of = |guard: &Guard| args.allowlist.clone().unwrap_or_else(|| own_path(guard));
     let wanted = || -> Result<Vec<PathBuf>> { Ok(select()?.iter().flatten().map(list_of).collect()) };
     if args.dry_run {
@@ -70,6 +106,9 @@ fn reload(args: &Reload, messages: &mut Messages) -> Result<()> {
     for guard in select()? {
         let replaced = guard.and_then(|guard| {
             let path = list_of(&guard);
+            if guard::is_kept(home, guard.interface())? {
+                return Err(owned_by_somebody(&guard.interface().name, CANNOT_RELOAD));
+            }
             let Some(list) = lists.get(&path) else { return Ok(path) };
             replace_list(&guard, list, args.allow_empty, messages).map(|()| path)
         });
@@ -83,6 +122,22 @@ fn reload(args: &Reload, messages: &mut Messages) -> Result<()> {
         keep_last_good(list, messages);
     }
     Ok(())
+}
+
+/// Lets the service that keeps a guard reload its list.
+fn hand_over(args: &Reload, guard: &Guard, service: &Service) -> Result<Outcome> {
+    let name = &guard.interface().name;
+    if let Some(path) = &args.allowlist {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+        if path != service.description().order.allowlist {
+            return Err(owned(name, "another list cannot be put in force by hand", service));
+        }
+    }
+    service.reload(control::Reload {
+        interfaces: vec![name.clone()],
+        allow_empty: args.allow_empty,
+        confirm_seconds: None,
+    })
 }
 
 /// The file that the guard was given.

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use crate::allowlist::Style;
+use crate::control::{self, Outcome, Severity};
 use crate::error::{Error, Kind, Result};
 use crate::guard::{EndReason, Ended, Event};
 use crate::history;
@@ -21,6 +22,8 @@ pub(crate) enum Message {
     Warning(String),
     /// A failure.
     Error(Error),
+    /// A failure that the service has reported.
+    Reported(String),
 }
 
 /// Collects what there is to tell.
@@ -128,6 +131,7 @@ impl Messages {
                 Message::Note(text) => output::error::note(&text),
                 Message::Warning(text) => output::error::warning(&text),
                 Message::Error(error) => output::error::print(&error),
+                Message::Reported(text) => output::error::reported(&text),
             }
         }
         written
@@ -144,8 +148,47 @@ impl Messages {
         Style::of(&io::stderr())
     }
 
-    /// What was collected.
-    pub(crate) fn into_messages(self) -> Vec<Message> {
-        self.messages
+    /// The same, for a command that has handed its request to the service.
+    pub(crate) fn outcome(&self) -> Outcome {
+        let mut outcome = Outcome {
+            code: self.first_failure().map_or(0, Kind::exit_code),
+            ..Outcome::default()
+        };
+        for message in &self.messages {
+            let (severity, text, list_problems) = match message {
+                Message::Data(text) => {
+                    outcome.stdout += text;
+                    continue;
+                }
+                Message::Oddities(text) => (Severity::Warning, String::new(), Some(text.clone())),
+                Message::Note(text) => (Severity::Note, text.clone(), None),
+                Message::Warning(text) => (Severity::Warning, text.clone(), None),
+                Message::Reported(text) => (Severity::Error, text.clone(), None),
+                Message::Error(error) => {
+                    outcome.messages.push(error.into());
+                    continue;
+                }
+            };
+            outcome.messages.push(control::Message { severity, text, list_problems });
+        }
+        outcome
+    }
+
+    /// Takes what the service has replied. Returns its exit code.
+    pub(crate) fn take_outcome(&mut self, outcome: Outcome) -> u8 {
+        let Outcome { stdout, messages, code } = outcome;
+        for control::Message { severity, text, list_problems } in messages {
+            list_problems.into_iter().for_each(|problems| self.oddities(problems));
+            match severity {
+                _ if text.is_empty() => {}
+                Severity::Note => self.note(text),
+                Severity::Warning => self.warning(text),
+                Severity::Error => self.messages.push(Message::Reported(text)),
+            }
+        }
+        if !stdout.is_empty() {
+            self.data(stdout);
+        }
+        code
     }
 }

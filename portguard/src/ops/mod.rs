@@ -4,6 +4,7 @@
 //! printed when the lock is free again. So a terminal or a pipe that stands still keeps no other portguard waiting.
 
 pub(crate) mod change;
+pub(crate) mod keeper;
 pub(crate) mod lists;
 pub(crate) mod messages;
 

@@ -13,6 +13,11 @@ pub fn print(error: &Error) {
     eprintln!("{} {error}", label("error", "31"));
 }
 
+/// Prints a failure that another process has reported.
+pub fn reported(text: &str) {
+    eprintln!("{} {text}", label("error", "31"));
+}
+
 /// Prints what the user must know: the guard is on, but something is not as it should be.
 pub fn warning(text: &str) {
     eprintln!("{} {text}", label("warning", "33"));

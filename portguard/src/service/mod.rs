@@ -15,6 +15,7 @@ mod reloads;
 mod systemd;
 mod watch;
 
+use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
 use std::panic;
@@ -31,6 +32,8 @@ pub use self::reconciler::ServiceOrder;
 use self::reconciler::{Reconciler, Trigger};
 use self::systemd::Systemd;
 use crate::cli::LogFormat;
+use crate::control::server::{Incoming, Server, Task};
+use crate::control::{self, Outcome};
 use crate::error::{Error, Result};
 use crate::output;
 
@@ -108,6 +111,8 @@ impl Service {
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         look.tick().await;
         self.systemd.keep_watchdog_quiet();
+        // Before the first look at the interfaces: of two services that start at once, one sees the other.
+        let mut control = self.listen_for_commands();
 
         let listener = metrics.map(metrics::listen).transpose();
 
@@ -122,7 +127,12 @@ impl Service {
         }
         self.ready().await;
         while !self.end.has_come() {
+            if let Some(control) = &control {
+                let description = self.apart(|reconciler| reconciler.description()).await;
+                description.into_iter().for_each(|description| control.describe(description));
+            }
             tokio::select! {
+                incoming = next(&mut control) => self.obey(incoming).await,
                 Some(()) = reload.recv() => {
                     self.systemd.reloading();
                     self.reload(Trigger::Asked { allow_empty: false }).await;
@@ -144,6 +154,34 @@ impl Service {
         let farewell = self.apart(|reconciler| reconciler.farewell()).await;
         output::error::note(&farewell);
         Ok(())
+    }
+
+    /// Listens to commands, which hand requests to the service. That they cannot is no reason to leave an interface open.
+    fn listen_for_commands(&self) -> Option<Server> {
+        let listening = self.reconciler().description().and_then(Server::listen);
+        listening
+            .inspect_err(|error| {
+                output::error::print(error);
+                output::error::warning("commands cannot hand requests to this service; SIGHUP reloads its list");
+            })
+            .ok()
+    }
+
+    /// Does what a command has handed over.
+    async fn obey(&mut self, incoming: Incoming) {
+        let Incoming { task, reply } = incoming;
+        let outcome = match task {
+            Task::Reload(control::Reload { interfaces: _, allow_empty, confirm_seconds: _ }) => {
+                let messages =
+                    self.apart(move |reconciler| reconciler.reload(Trigger::Asked { allow_empty })).await;
+                let outcome = messages.outcome();
+                messages.log();
+                outcome
+            }
+            Task::Confirm(_) => Outcome::default(),
+        };
+        reply.send(outcome);
+        self.tell().await;
     }
 
     fn reconciler(&self) -> &Reconciler {
@@ -191,6 +229,14 @@ impl Service {
         let (reconciler, result) = done.unwrap_or_else(|error| panic::resume_unwind(error.into_panic()));
         self.reconciler = Some(reconciler);
         result
+    }
+}
+
+/// The next request of a command; never comes if nobody listens.
+async fn next(control: &mut Option<Server>) -> Incoming {
+    match control {
+        Some(control) => control.next().await,
+        None => pending().await,
     }
 }
 

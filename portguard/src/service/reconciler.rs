@@ -8,10 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::allowlist::{Allowlist, Origin, Sha256Sum};
+use crate::control::{Description, Kept, OrderDescription};
 use crate::error::{Error, Kind, Result};
 use crate::guard::{self, Access, Claim, Guard, Home, Lock, LogLimit, Named, Patience};
 use crate::interface::{self, Interface};
 use crate::ops::change::{Wanted, put_on, replace_list};
+use crate::ops::keeper::{keeper_of_name, owned};
 use crate::ops::lists::{keep_last_good, load};
 use crate::ops::{Messages, unique};
 use crate::service::reloads::{Outcome, Reloads};
@@ -156,6 +158,12 @@ impl Reconciler {
     }
 
     fn try_start(&mut self, messages: &mut Messages) -> Result<()> {
+        for target in &self.targets {
+            // Also one that waits for the interface.
+            if let Some(service) = keeper_of_name(&target.name) {
+                return Err(owned(&target.name, "another service keeps the guard", &service));
+            }
+        }
         let source = self.list_source(messages);
         let _lock = self.lock()?;
         guard::sweep(&self.home, &mut |event| messages.take_of_leftovers(event))?;
@@ -351,6 +359,32 @@ impl Reconciler {
 
     fn keeps_any(&self) -> bool {
         self.targets.iter().any(|target| matches!(target.state, State::Kept { .. }))
+    }
+
+    /// What commands are told of the service.
+    pub(super) fn description(&self) -> Result<Description> {
+        let &ServiceOrder { ref allowlist, mode, audit, sources, log } = &self.order;
+        let order = OrderDescription {
+            allowlist: allowlist.clone(),
+            mode: mode.unwrap_or(cli::ModeChoice::Auto).word().to_owned(),
+            audit,
+            sources,
+            log_rate: match log {
+                LogLimit::Off => None,
+                LogLimit::PerSecond(lines) => Some(lines),
+            },
+        };
+        let kept = |target: &Target| {
+            let (ifindex, state) = match &target.state {
+                State::Waiting => (None, "waiting for the interface"),
+                State::Kept { ifindex, differs: None } => (Some(*ifindex), "as ordered"),
+                State::Kept { ifindex, differs: Some(_) } => (Some(*ifindex), "not as ordered"),
+                State::Open(_) => (None, "not guarded"),
+                State::NotOurs(_) => (None, "kept by another service"),
+            };
+            Kept { name: target.name.clone(), ifindex, state: state.to_owned() }
+        };
+        Description::of_this_process(order, self.targets.iter().map(kept).collect())
     }
 
     /// One line about all interfaces.

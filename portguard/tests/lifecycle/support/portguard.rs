@@ -142,6 +142,7 @@ impl Portguard<'_> {
         let mut command = self.machine.command(self.namespace, Self::BINARY);
         command.args(arguments).env_remove("PORTGUARD_ALLOWLIST").env_remove("PORTGUARD_METRICS");
         command.env("STATE_DIRECTORY", self.machine.state());
+        command.env("RUNTIME_DIRECTORY", self.machine.state().join("run"));
         command
     }
 

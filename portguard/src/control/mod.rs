@@ -1,0 +1,339 @@
+//! The control socket of `portguard run`: commands hand requests to the service that keeps an interface.
+//!
+//! A request is one line of JSON, and so is the reply; a connection carries one of each. Both name the protocol:
+//!
+//! ```text
+//! {"protocol":1,"request":"reload","interfaces":["eth0"],"allow_empty":false,"confirm_seconds":null}
+//! {"busy":true}
+//! {"protocol":1,"reply":"outcome","stdout":"eth0: +1 -0, ...\n","messages":[],"code":0}
+//! ```
+//!
+//! While the service works on a request, it sends `{"busy":true}` each second. Fields that a reader does not know are
+//! ignored. A line has at most [`LONGEST_LINE`] bytes. A path is a string if it is UTF-8, else an array of its bytes.
+//!
+//! Invariants:
+//! - Each side closes the connection unless the other one runs as root or as the same user (`SO_PEERCRED`).
+//! - A client that is slow, silent or gone delays neither the service nor other clients.
+//! - Nobody waits without a limit.
+
+pub mod client;
+mod directory;
+pub mod server;
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+use std::process;
+
+use nix::unistd::{Uid, geteuid, getppid};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+pub use self::directory::RuntimeDirectory;
+use crate::allowlist::Style;
+use crate::error::{Error, Result};
+
+/// The version of the protocol.
+pub const PROTOCOL: u32 = 1;
+/// The longest line, in bytes, with its end.
+pub const LONGEST_LINE: usize = 1 << 20;
+/// Says that the service works on the request.
+const BUSY: &[u8] = b"{\"busy\":true}\n";
+
+/// What a client asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "snake_case")]
+pub enum Request {
+    /// Who the service is, and what it keeps.
+    Describe,
+    /// Put the content of the allowlist in force.
+    Reload(Reload),
+    /// Keep what was put in force on trial.
+    Confirm(Confirm),
+}
+
+/// The arguments of a reload.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reload {
+    /// The interfaces to reload; empty: all that the service keeps.
+    #[serde(default)]
+    pub interfaces: Vec<String>,
+    /// Accept a list that loses all entries of an address family.
+    #[serde(default)]
+    pub allow_empty: bool,
+    /// Restore the list of before unless a [`Confirm`] comes within this time.
+    #[serde(default)]
+    pub confirm_seconds: Option<u64>,
+}
+
+/// The arguments of a confirmation.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confirm {
+    /// The interfaces to confirm; empty: all that the service keeps.
+    #[serde(default)]
+    pub interfaces: Vec<String>,
+}
+
+/// What the service replies.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "snake_case")]
+enum Reply {
+    Description(Description),
+    Outcome(Outcome),
+    /// The service did not do it.
+    Refused {
+        /// Why.
+        text: String,
+    },
+}
+
+/// Who a service is, and what it keeps.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Description {
+    /// Its process, as numbered in its own PID namespace.
+    pub pid: u32,
+    /// Its systemd unit.
+    pub unit: Option<String>,
+    /// The inode number of its network namespace.
+    pub namespace: u64,
+    /// Its version of portguard.
+    pub version: String,
+    /// What it keeps in force.
+    pub order: OrderDescription,
+    /// Where.
+    pub interfaces: Vec<Kept>,
+}
+
+/// The order that a service keeps in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderDescription {
+    /// The allowlist.
+    #[serde(with = "path")]
+    pub allowlist: PathBuf,
+    /// The mode that was asked for: `auto`, `native`, `generic`.
+    pub mode: String,
+    /// Whether the guard only counts.
+    pub audit: bool,
+    /// The size of the source table, if it was asked for.
+    pub sources: Option<u32>,
+    /// The entries that the drop log may write in a second, if it is on.
+    pub log_rate: Option<u32>,
+}
+
+/// An interface that a service keeps guarded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// Its name on the command line of the service.
+    pub name: String,
+    /// Its index; none while the service waits for it.
+    pub ifindex: Option<u32>,
+    /// Its state, for people to read.
+    pub state: String,
+}
+
+/// What a command is to print, and its exit code.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The text for standard output.
+    pub stdout: String,
+    /// The messages for standard error.
+    pub messages: Vec<Message>,
+    /// The exit code.
+    pub code: u8,
+}
+
+/// A message for standard error.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// How grave it is.
+    pub severity: Severity,
+    /// One line.
+    pub text: String,
+    /// The problems of an allowlist, as lines that are printed before the text.
+    #[serde(default)]
+    pub list_problems: Option<String>,
+}
+
+/// How grave a message is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Nothing failed.
+    Note,
+    /// Something is not as it should be.
+    Warning,
+    /// Something failed.
+    Error,
+}
+
+impl Description {
+    /// The description of a service that is this process.
+    ///
+    /// # Errors
+    /// `/proc` does not tell the network namespace.
+    pub fn of_this_process(order: OrderDescription, interfaces: Vec<Kept>) -> Result<Self> {
+        Ok(Self {
+            pid: process::id(),
+            unit: unit(),
+            namespace: network_namespace()?,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            order,
+            interfaces,
+        })
+    }
+
+    /// The place where an administrator changes what the service is ordered to do.
+    pub fn place(&self) -> String {
+        match &self.unit {
+            Some(unit) if unit.starts_with("portguard@") => format!(
+                "{unit} (PORTGUARD_OPTIONS and PORTGUARD_ALLOWLIST in /etc/default/portguard or a drop-in)"
+            ),
+            // A unit of the administrator's own need not read that file.
+            Some(unit) => format!("{unit} (its ExecStart= and environment)"),
+            None => format!("the command line of process {}", self.pid),
+        }
+    }
+
+    /// Whether the service keeps an interface of its network namespace. A name counts whatever its index is: the
+    /// service follows names.
+    pub fn keeps(&self, ifindex: Option<u32>, names: &[&str]) -> bool {
+        self.interfaces.iter().any(|kept| {
+            names.contains(&kept.name.as_str()) || (kept.ifindex.is_some() && kept.ifindex == ifindex)
+        })
+    }
+}
+
+impl From<&Error> for Message {
+    fn from(error: &Error) -> Self {
+        Self {
+            severity: Severity::Error,
+            text: error.to_string(),
+            list_problems: error.allowlist().map(|invalid| invalid.render(Style::Plain)),
+        }
+    }
+}
+
+/// The inode number of the network namespace of this thread.
+///
+/// # Errors
+/// `/proc` is not mounted.
+pub fn network_namespace() -> Result<u64> {
+    const PATH: &str = "/proc/thread-self/ns/net";
+    fs::metadata(PATH).map(|metadata| metadata.ino()).map_err(|error| {
+        Error::failed("cannot tell the network namespace of this process")
+            .because(format!("{PATH}: {error}"))
+            .remedy("Mount /proc.")
+    })
+}
+
+/// The systemd unit of this process. A shell may run in the cgroup of a unit as well (`ssh.service`), so a unit counts
+/// only if systemd itself started the process.
+fn unit() -> Option<String> {
+    if getppid().as_raw() != 1 {
+        return None;
+    }
+    unit_in(&fs::read_to_string("/proc/self/cgroup").ok()?)
+}
+
+/// The unit that a `/proc/PID/cgroup` names (cgroups(7)): the hierarchy of systemd has no controllers in version 2, and a
+/// name in version 1.
+fn unit_in(cgroups: &str) -> Option<String> {
+    cgroups.lines().find_map(|line| {
+        let (_, line) = line.split_once(':')?;
+        let (controllers, path) = line.split_once(':')?;
+        let systemd = controllers.is_empty() || controllers == "name=systemd";
+        let mut parts = path.rsplit('/').filter(|_| systemd);
+        parts.find(|part| part.ends_with(".service")).map(str::to_owned)
+    })
+}
+
+/// Whether a process of this user may be on the other side of a connection.
+fn is_trusted(uid: u32) -> bool {
+    let uid = Uid::from_raw(uid);
+    uid.is_root() || uid == geteuid()
+}
+
+#[derive(Serialize, Deserialize)]
+struct Envelope<T> {
+    protocol: u32,
+    #[serde(flatten)]
+    body: T,
+}
+
+/// A line that carries a request or a reply.
+fn encode(body: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
+    let mut line = serde_json::to_vec(&Envelope { protocol: PROTOCOL, body })?;
+    line.push(b'\n');
+    Ok(line)
+}
+
+/// What a line carries, or why it carries nothing.
+fn decode<T: DeserializeOwned>(line: &[u8]) -> Result<T, String> {
+    #[derive(Deserialize)]
+    struct Version {
+        protocol: u32,
+    }
+    let not_readable = |error: serde_json::Error| format!("the line cannot be read: {error}");
+    // First, because the rest may have another form in another version.
+    let Version { protocol } = serde_json::from_slice(line).map_err(not_readable)?;
+    if protocol != PROTOCOL {
+        return Err(format!(
+            "this portguard uses protocol {PROTOCOL}, and the other side protocol {protocol}"
+        ));
+    }
+    serde_json::from_slice::<Envelope<T>>(line).map(|envelope| envelope.body).map_err(not_readable)
+}
+
+/// Paths as JSON: a string if they are UTF-8, else an array of bytes.
+mod path {
+    use std::ffi::OsString;
+    use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+    use std::path::{Path, PathBuf};
+
+    use serde::{Deserialize, Deserializer, Serialize as _, Serializer};
+
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Form {
+        Text(String),
+        Bytes(Vec<u8>),
+    }
+
+    pub(super) fn serialize<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+        match path.to_str() {
+            Some(text) => serializer.serialize_str(text),
+            None => path.as_os_str().as_bytes().serialize(serializer),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+        Ok(match Form::deserialize(deserializer)? {
+            Form::Text(text) => text.into(),
+            Form::Bytes(bytes) => OsString::from_vec(bytes).into(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_unit_is_the_innermost_service_of_systemds_hierarchy() {
+        let unit = |text: &str| unit_in(text);
+        assert_eq!(
+            unit("0::/system.slice/system-portguard.slice/portguard@eth0.service\n").as_deref(),
+            Some("portguard@eth0.service")
+        );
+        assert_eq!(
+            unit("0::/user.slice/user@0.service/app.slice/my.service/child").as_deref(),
+            Some("my.service")
+        );
+        let version_1 =
+            "12:cpu,cpuacct:/other.service\n1:name=systemd:/system.slice/portguard@br\\x2d0.service\n0::/\n";
+        assert_eq!(unit(version_1).as_deref(), Some("portguard@br\\x2d0.service"));
+        assert_eq!(unit("0::/user.slice/user-0.slice/session-3.scope\n"), None);
+        assert_eq!(unit("0::/\n"), None);
+        assert_eq!(unit(""), None);
+    }
+}

@@ -1,0 +1,43 @@
+//! The service that keeps an interface: it owns the order of the guard, so commands hand requests to it, or name the place
+//! to change. Services are asked without the lock, which they may be waiting for.
+
+use crate::control::client::{self, Service};
+use crate::error::{Error, Result};
+use crate::interface::Interface;
+use crate::output;
+
+/// The service that keeps an interface, or waits for it. A service that does not answer is told of.
+pub(crate) fn keeper_of(interface: &Interface) -> Option<Service> {
+    let names: Vec<&str> = [&interface.name].into_iter().chain(&interface.alternative_names).map(String::as_str).collect();
+    asked(client::keeper_of(Some(interface.index), &names))
+}
+
+/// The same, for an interface that may not be there.
+pub(crate) fn keeper_of_name(name: &str) -> Option<Service> {
+    asked(client::keeper_of(None, &[name]))
+}
+
+fn asked(found: Result<Option<Service>>) -> Option<Service> {
+    found.unwrap_or_else(|error| {
+        output::error::note(&error.to_string());
+        None
+    })
+}
+
+/// That a service keeps the interface, and where its order is to be changed.
+pub(crate) fn owned(name: &str, what: &str, service: &Service) -> Error {
+    let place = service.description().place();
+    Error::failed(format!("{name}: {what}"))
+        .because(format!("a service (process {}) keeps the guard, and owns its order", service.description().pid))
+        .remedy(format!("Change the order there, and restart the service: {place}."))
+}
+
+/// The same, where the service cannot be asked.
+pub(crate) fn owned_by_somebody(name: &str, what: &str) -> Error {
+    Error::failed(format!("{name}: {what}"))
+        .because("a service that cannot be reached from here keeps the guard, and owns its order")
+        .remedy(format!(
+            "Change the order there, and restart the service: systemctl status portguard@{name}, or the one who runs \
+             `portguard run`. A SIGHUP lets it read its list again."
+        ))
+}
