@@ -19,6 +19,7 @@ pub mod interface;
 pub mod knock;
 pub mod last_good;
 pub mod listen;
+mod netlink;
 pub mod output;
 pub mod probe;
 pub mod rpcbind;

@@ -388,10 +388,11 @@ fn guarded(home: &Home, name: &str) -> Result<String> {
 
 /// Fails for names that no interface can ever have: to wait for them would be in vain.
 fn require_possible(name: &str) -> Result<()> {
-    let possible = !name.is_empty()
-        && name.len() < NAME_LEN
-        && !matches!(name, "." | "..")
-        && !name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control());
+    let bytes = interface::name_bytes(name);
+    let possible = !bytes.is_empty()
+        && bytes.len() < NAME_LEN
+        && !matches!(&*bytes, b"." | b"..")
+        && !bytes.iter().any(|byte| matches!(byte, 0 | b'/' | b':' | b'\x0b') || byte.is_ascii_whitespace());
     if possible {
         return Ok(());
     }

@@ -5,6 +5,7 @@
 //! - Whatever goes wrong after the start is told, and the lists in force stay.
 //! - What changes guards is done by one thread at a time, under the lock that the commands take as well.
 
+mod descriptor;
 mod drop_log;
 mod keeper;
 mod metrics;
