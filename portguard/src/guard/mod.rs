@@ -41,7 +41,9 @@ pub use privileges::require as require_privileges;
 pub use source::{Asked, Source};
 pub use twin::{Fate, Twin};
 
-use link::{LINK_PIN, PinnedLink};
+pub(crate) use link::LINK_PIN;
+
+use link::PinnedLink;
 
 /// A guard that is on its interface.
 #[derive(Debug)]

@@ -2,13 +2,15 @@
 //! each change.
 
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use crate::allowlist::{Allowlist, Origin, Sha256Sum};
 use crate::commands::attach::describe;
 use crate::commands::reload::replace_list;
 use crate::commands::{keep_last_good, load_allowlist, lock, unique};
 use crate::error::{Error, Kind, Result};
-use crate::guard::{self, Attached, Claim, Guard, Home, Options};
+use crate::guard::{self, Attached, Claim, Guard, Home, Lock, Options};
 use crate::interface::{self, Interface};
 use crate::output::progress::Filling;
 use crate::service::reloads::{Outcome, Reloads};
@@ -16,6 +18,9 @@ use crate::{last_good, output};
 
 /// The longest name that an interface can have (`ALTIFNAMSIZ`, with its NUL).
 const NAME_LEN: usize = 128;
+/// The kernel takes its time to free a link that nobody refers to any more.
+const RELEASE_ATTEMPTS: u32 = 50;
+const RELEASE_PAUSE: Duration = Duration::from_millis(20);
 
 /// Why the list is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +41,8 @@ pub(super) struct Keeper {
     /// The hash of what the file held when it was last found broken; nothing if it could not even be read.
     broken: Option<Option<Sha256Sum>>,
     reloads: Reloads,
+    /// Why the last look failed. It is reported once.
+    failure: Option<String>,
 }
 
 /// An interface to be guarded.
@@ -75,7 +82,7 @@ impl Keeper {
         let posts = posts.map(|name| Post { name, state: State::Away }).collect();
         let allowlist = std::path::absolute(&allowlist).unwrap_or(allowlist);
         let home = Home::make(output::error::note)?;
-        Ok(Self { home, allowlist, options, posts, broken: None, reloads: Reloads::new() })
+        Ok(Self { home, allowlist, options, posts, broken: None, reloads: Reloads::new(), failure: None })
     }
 
     /// Where the guards are pinned.
@@ -155,8 +162,8 @@ impl Keeper {
         self.look();
     }
 
-    fn put_in_force(&self, list: &Allowlist, trigger: Trigger) -> Result<Outcome> {
-        let _lock = lock(&self.home)?;
+    fn put_in_force(&mut self, list: &Allowlist, trigger: Trigger) -> Result<Outcome> {
+        let _lock = self.lock()?;
         let (mut outcome, mut in_force) = (Outcome::Same, false);
         for post in &self.posts {
             let State::Guarded { .. } = post.state else { continue };
@@ -192,9 +199,20 @@ impl Keeper {
 
     /// Guards what is not guarded: what has come, come back, or lost its guard.
     pub(super) fn look(&mut self) {
-        if let Err(error) = self.try_look() {
+        let failure = self.try_look().err();
+        let told = failure.as_ref().map(Error::to_string);
+        if let Some(error) = failure
+            && told != self.failure
+        {
             output::error::print(&error);
         }
+        self.failure = told;
+    }
+
+    /// Waits for the lock of all guards. The directory, or the BPF file system, may have been taken away meanwhile.
+    fn lock(&mut self) -> Result<Lock> {
+        self.home = Home::make(output::error::note)?;
+        lock(&self.home)
     }
 
     fn try_look(&mut self) -> Result<()> {
@@ -219,14 +237,21 @@ impl Keeper {
         if missing.is_empty() {
             return Ok(());
         }
+        let missing: Vec<(usize, Interface)> = missing
+            .into_iter()
+            .map(|(number, interface)| (number, self.release(number, interface)))
+            .collect();
         let standing = self.standing();
-        let _lock = lock(&self.home)?;
-        guard::sweep(&self.home)?;
-        for (number, interface) in missing {
-            let Some(post) = self.posts.get_mut(number) else { continue };
-            if matches!(post.state, State::Guarded { ifindex, .. } if ifindex == interface.index) {
-                output::error::warning(&format!("{}: the guard was taken off", post.name));
+        let locked = self.lock().and_then(|lock| guard::sweep(&self.home).map(|()| lock));
+        let _lock = match locked {
+            Ok(lock) => lock,
+            Err(error) => {
+                self.open(missing.iter().map(|(number, _)| *number), &error);
+                return Err(error);
             }
+        };
+        for (number, interface) in &missing {
+            let Some(post) = self.posts.get_mut(*number) else { continue };
             post.state = match guard(&self.home, interface, &standing, self.options, &post.name) {
                 Ok(state) => state,
                 // It has gone again.
@@ -259,6 +284,38 @@ impl Keeper {
             keep_last_good(&list);
         }
         Ok(())
+    }
+
+    /// Gives up the claim on a guard that was taken off; returns the interface as it is then. If the BPF file system was
+    /// unmounted, the claim is what keeps it, and with it the link that nobody can reach any more.
+    fn release(&mut self, number: usize, interface: &Interface) -> Interface {
+        let mut interface = interface.clone();
+        let Some(post) = self.posts.get_mut(number) else { return interface };
+        if !matches!(post.state, State::Guarded { ifindex, .. } if ifindex == interface.index) {
+            return interface;
+        }
+        output::error::warning(&format!("{}: the guard was taken off", post.name));
+        post.state = State::Away;
+        for _ in 0..RELEASE_ATTEMPTS {
+            if interface.xdp.is_empty() {
+                break;
+            }
+            thread::sleep(RELEASE_PAUSE);
+            let fresh = interface::all().unwrap_or_default();
+            interface = fresh.into_iter().find(|fresh| fresh.index == interface.index).unwrap_or(interface);
+        }
+        interface
+    }
+
+    /// Interfaces have no guard, and cannot have one now.
+    fn open(&mut self, numbers: impl IntoIterator<Item = usize>, why: &Error) {
+        for number in numbers {
+            let Some(post) = self.posts.get_mut(number) else { continue };
+            if !matches!(post.state, State::Open(_)) {
+                output::error::warning(&format!("{}: NOT GUARDED, port 111 is open", post.name));
+            }
+            post.state = State::Open(why.to_string());
+        }
     }
 
     /// What there is to guard with now.
@@ -319,12 +376,31 @@ impl Keeper {
         lines.join("; ")
     }
 
-    /// What is said at the end.
+    /// What is reported at the end: which interfaces have their guards now.
     pub(super) fn farewell(&self) -> String {
-        if self.guards_any() {
-            "stopped; the guards stay on (portguard detach takes them off)".to_owned()
-        } else {
-            "stopped".to_owned()
+        let interfaces = match interface::all() {
+            Ok(interfaces) => interfaces,
+            Err(error) => return format!("stopped; whether the guards are on is not known: {error}"),
+        };
+        let (mut guarded, mut open) = (0, Vec::new());
+        for post in &self.posts {
+            let Some(interface) = interfaces.iter().find(|interface| interface.is_called(&post.name)) else {
+                continue;
+            };
+            match guard::is_on(&self.home, interface) {
+                Ok(true) => guarded += 1,
+                Ok(false) => open.push(post.name.clone()),
+                Err(error) => open.push(format!("{} ({error})", post.name)),
+            }
+        }
+        match (guarded, &open[..]) {
+            (0, []) => "stopped".to_owned(),
+            (_, []) => "stopped; the guards stay on (portguard detach takes them off)".to_owned(),
+            (0, open) => format!("stopped; NOT GUARDED, port 111 is open: {}", open.join(", ")),
+            (_, open) => format!(
+                "stopped; NOT GUARDED, port 111 is open: {}; the other guards stay on (portguard detach takes them off)",
+                open.join(", ")
+            ),
         }
     }
 }

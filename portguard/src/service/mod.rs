@@ -10,6 +10,7 @@ mod drop_log;
 mod keeper;
 mod metrics;
 mod netlink;
+mod pins;
 mod reloads;
 mod systemd;
 mod watch;
@@ -63,6 +64,7 @@ async fn serve(mut keeper: Keeper, metrics: Option<SocketAddr>) -> Result<()> {
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     // Watched before they are looked at first, so that no change falls between.
     let links = netlink::watch().map_err(cannot_run)?;
+    let pins = pins::watch(keeper.home().root());
     let list = watch::watch(keeper.allowlist());
     let mut look = interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -94,6 +96,10 @@ async fn serve(mut keeper: Keeper, metrics: Option<SocketAddr>) -> Result<()> {
             }
             () = links.notified() => {
                 (keeper, ()) = apart(keeper, Keeper::look).await;
+            }
+            () = pins.notified() => {
+                (keeper, ()) = apart(keeper, Keeper::look).await;
+                keeper = tell(keeper, &systemd).await;
             }
             _ = look.tick() => {
                 (keeper, ()) = apart(keeper, Keeper::look).await;
