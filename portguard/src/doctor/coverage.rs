@@ -169,6 +169,9 @@ mod tests {
             let pair = [card(2, None), interface(3, Some(kind), None, Some(2))];
             assert_eq!(said(&pair, &[2], true).0, Status::Failure, "{kind}");
         }
+        // What it sits on is in another network namespace, and only has that index there.
+        let macvlan = Interface { link_namespace: Some(0), ..interface(3, Some("macvlan"), None, Some(2)) };
+        assert_eq!(said(&[card(2, None), macvlan], &[2], true).0, Status::Failure);
         // Each sits on the other.
         let loop_ = [interface(2, Some("vlan"), None, Some(3)), interface(3, Some("vlan"), None, Some(2))];
         assert_eq!(said(&loop_, &[], true).0, Status::Failure);

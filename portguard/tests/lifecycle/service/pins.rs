@@ -136,19 +136,3 @@ fn at_its_end_a_service_says_which_interfaces_are_open() {
         assert!(service.said().contains(said), "{}", service.said());
     }
 }
-
-/// The kernel keeps some two hundred kilobytes of events for a service that does not read them.
-#[test]
-fn events_that_the_kernel_dropped_do_not_end_the_watch() {
-    let bench = Bench::bare();
-    let portguard = bench.portguard();
-    let service = Service::start(portguard, &[IFACE, "--allowlist", &bench.list()]);
-    bench.plug("other", "peer1");
-    service.signal(Signal::SIGSTOP);
-    let lines: Vec<String> =
-        (0..1000).map(|number| format!("link set other mtu {}", 1300 + number % 2)).collect();
-    bench.namespace.ip(&lines.join("\n")).expect("events");
-    service.signal(Signal::SIGCONT);
-    bench.plug(IFACE, "peer0");
-    service.within("the guard is on", BEFORE_THE_LOOK, || portguard.all_status().len() == 1);
-}
