@@ -21,6 +21,7 @@ pub mod interface;
 pub mod knock;
 pub mod last_good;
 pub mod listen;
+mod netlink;
 mod ops;
 pub mod output;
 pub mod probe;

@@ -98,7 +98,10 @@ fn covered(interface: &Interface, all: &[Interface], on: On<'_>, depth: u32) -> 
         return own;
     }
     let below: Vec<&Interface> = match interface.kind.as_deref() {
-        Some("vlan" | "macvlan") => all.iter().filter(|it| Some(it.index) == interface.lower).collect(),
+        // One in another network namespace has an index of that namespace, and is not to be seen from here.
+        Some("vlan" | "macvlan") if interface.link_namespace.is_none() => {
+            all.iter().filter(|it| Some(it.index) == interface.lower).collect()
+        }
         Some("bridge" | "bond" | "team" | "vrf") => {
             all.iter().filter(|it| it.controller == Some(interface.index)).collect()
         }
@@ -133,6 +136,7 @@ mod tests {
             up: true,
             controller,
             lower,
+            link_namespace: None,
             packet_information: false,
             alternative_names: vec![],
             xdp: vec![],
@@ -165,6 +169,9 @@ mod tests {
             let pair = [card(2, None), interface(3, Some(kind), None, Some(2))];
             assert_eq!(said(&pair, &[2], true).0, Status::Failure, "{kind}");
         }
+        // What it sits on is in another network namespace, and only has that index there.
+        let macvlan = Interface { link_namespace: Some(0), ..interface(3, Some("macvlan"), None, Some(2)) };
+        assert_eq!(said(&[card(2, None), macvlan], &[2], true).0, Status::Failure);
         // Each sits on the other.
         let loop_ = [interface(2, Some("vlan"), None, Some(3)), interface(3, Some("vlan"), None, Some(2))];
         assert_eq!(said(&loop_, &[], true).0, Status::Failure);

@@ -6,6 +6,8 @@ use std::os::fd::AsRawFd as _;
 use nix::libc;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
+use crate::interface;
+
 const GET_DRIVER: u32 = 0x03;
 const GET_FLAGS: u32 = 0x25;
 const GET_CHANNELS: u32 = 0x3c;
@@ -75,11 +77,12 @@ fn ask<T>(interface: &str, request: &mut T) -> Option<()> {
     let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).ok()?;
     // SAFETY: all zeroes is a valid value of this plain C struct.
     let mut message: libc::ifreq = unsafe { std::mem::zeroed() };
+    let name = interface::name_bytes(interface);
     // One byte stays zero, to end the name.
-    if interface.len() >= message.ifr_name.len() {
+    if name.len() >= message.ifr_name.len() {
         return None;
     }
-    for (to, from) in message.ifr_name.iter_mut().zip(interface.bytes()) {
+    for (to, from) in message.ifr_name.iter_mut().zip(name) {
         *to = from as libc::c_char;
     }
     message.ifr_ifru.ifru_data = std::ptr::from_mut(request).cast();

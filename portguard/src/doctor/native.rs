@@ -1,5 +1,7 @@
 //! Whether drivers will run the guard themselves.
 
+use std::collections::BTreeMap;
+
 use super::ethtool::Driver;
 use super::guards::{Guarded, Guards};
 use super::xdp::{self, Features};
@@ -24,16 +26,23 @@ struct Host {
 
 pub(super) fn examine(all: &[Interface], guards: &Guards) -> Vec<Finding> {
     let cpus = std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u32);
-    let features = xdp::features(all.iter().map(|it| it.index));
+    let mut findings = Vec::new();
+    let features = xdp::features().unwrap_or_else(|failure| {
+        findings.push(Finding::warning(
+            ID,
+            format!("the kernel does not say what drivers can do with XDP programs: {failure}"),
+            "Run portguard doctor again.",
+        ));
+        BTreeMap::new()
+    });
     let host = Host { kernel: kernel::version().unwrap_or(kernel::SEVERAL_BUFFERS), cpus };
-    all.iter()
-        .filter(|it| it.up && guard::require_guardable(it).is_ok())
-        .map(|it| {
-            let driver = Driver::of(&it.name);
-            let features = features.get(&it.index).copied();
-            judge(it, &driver, features, host, guards.on(it) == Guarded::Yes).about(&it.name)
-        })
-        .collect()
+    let guardable = all.iter().filter(|it| it.up && guard::require_guardable(it).is_ok());
+    findings.extend(guardable.map(|it| {
+        let driver = Driver::of(&it.name);
+        let features = features.get(&it.index).copied();
+        judge(it, &driver, features, host, guards.on(it) == Guarded::Yes).about(&it.name)
+    }));
+    findings
 }
 
 fn judge(
@@ -140,6 +149,7 @@ mod tests {
             up: true,
             controller: None,
             lower: None,
+            link_namespace: None,
             packet_information: false,
             alternative_names: vec![],
             xdp: vec![],

@@ -3,18 +3,24 @@
 
 use std::collections::BTreeMap;
 
-use futures_util::StreamExt as _;
-use netlink_packet_generic::ctrl::nlas::GenlCtrlAttrs;
-use netlink_packet_generic::ctrl::{GenlCtrl, GenlCtrlCmd};
-use netlink_packet_generic::{GenlFamily, GenlHeader, GenlMessage};
-use rtnetlink::packet_core::{
-    DecodeError, DefaultNla, Emitable, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
-    NetlinkPayload, NlasIterator, ParseableParametrized,
-};
-use rtnetlink::proto;
-use rtnetlink::sys::SocketAddr;
-use rtnetlink::sys::protocols::NETLINK_GENERIC;
+use nix::sys::socket::SockProtocol;
 
+use crate::netlink::{self, Attributes, Failure, malformed, u16_at, u32_at};
+
+/// The family that lists the others, `GENL_ID_CTRL`; its messages are of this type.
+const CONTROL: u16 = 16;
+/// `CTRL_CMD_GETFAMILY`.
+const GET_FAMILY: u8 = 3;
+/// `CTRL_ATTR_FAMILY_ID`.
+const FAMILY_ID: u16 = 1;
+/// `CTRL_ATTR_FAMILY_NAME`.
+const FAMILY_NAME: u16 = 2;
+/// `struct genlmsghdr`.
+const HEADER_LEN: usize = 4;
+/// The version of the messages of both families.
+const VERSION: u8 = 1;
+/// The family of this module, with its NUL.
+const FAMILY: &[u8] = b"netdev\0";
 /// `NETDEV_CMD_DEV_GET`.
 const GET: u8 = 1;
 /// `NETDEV_A_DEV_IFINDEX`.
@@ -41,118 +47,77 @@ impl From<u64> for Features {
     }
 }
 
-/// The features of interfaces of this network namespace, by index; of those that the kernel does not tell of, nothing.
-pub(super) fn features(of: impl IntoIterator<Item = u32>) -> BTreeMap<u32, Features> {
-    let told = ask(of.into_iter().collect()).unwrap_or_default();
-    told.into_iter().filter_map(|device| Some((device.index, Features::from(device.features?)))).collect()
+/// The features of the interfaces of this network namespace, by index; of those that the kernel does not tell of, nothing.
+pub(super) fn features() -> Result<BTreeMap<u32, Features>, Failure> {
+    // Before Linux 6.3 there is no such family.
+    let Some(family) = family()? else { return Ok(BTreeMap::new()) };
+    let devices = dump(family, GET)?;
+    let devices: Vec<Option<(u32, Features)>> =
+        devices.iter().map(|message| device(message)).collect::<Result<_, _>>()?;
+    Ok(devices.into_iter().flatten().collect())
 }
 
-/// What is told of an interface, and to be told of by its index.
-#[derive(Debug, Clone, Copy, Default)]
-struct Device {
-    index: u32,
-    features: Option<u64>,
-}
-
-impl Device {
-    fn request(self) -> DefaultNla {
-        DefaultNla::new(INDEX, self.index.to_ne_bytes().to_vec())
-    }
-}
-
-impl GenlFamily for Device {
-    fn family_name() -> &'static str {
-        "netdev"
-    }
-
-    fn command(&self) -> u8 {
-        GET
-    }
-
-    fn version(&self) -> u8 {
-        1
-    }
-}
-
-impl Emitable for Device {
-    fn buffer_len(&self) -> usize {
-        self.request().buffer_len()
-    }
-
-    fn emit(&self, buffer: &mut [u8]) {
-        self.request().emit(buffer);
-    }
-}
-
-impl ParseableParametrized<[u8], GenlHeader> for Device {
-    fn parse_with_param(attributes: &[u8], _: GenlHeader) -> Result<Self, DecodeError> {
-        let mut device = Self::default();
-        for attribute in NlasIterator::new(attributes) {
-            let attribute = attribute?;
-            match (attribute.kind(), attribute.value()) {
-                (INDEX, value) => device.index = value.try_into().map(u32::from_ne_bytes).unwrap_or_default(),
-                (FEATURES, value) => device.features = value.try_into().ok().map(u64::from_ne_bytes),
+/// The number of the family.
+fn family() -> Result<Option<u16>, Failure> {
+    for message in dump(CONTROL, GET_FAMILY)? {
+        let (mut number, mut is_wanted) = (None, false);
+        for attribute in attributes(&message)? {
+            match attribute? {
+                (FAMILY_ID, value) => number = u16_at(value, 0),
+                (FAMILY_NAME, value) => is_wanted = value == FAMILY,
                 _ => {}
             }
         }
-        Ok(device)
+        if is_wanted {
+            return number.map(Some).ok_or_else(|| malformed("the family netdev has no number"));
+        }
     }
+    Ok(None)
 }
 
-type Failure = Box<dyn std::error::Error>;
-
-/// Asks one by one: the messages of all at once do not say that more follow, which ends the answer after the first.
-#[tokio::main(flavor = "current_thread")]
-async fn ask(indices: Vec<u32>) -> Result<Vec<Device>, Failure> {
-    let families = GenlCtrl { cmd: GenlCtrlCmd::GetFamily, nlas: vec![] };
-    let families = request(GenlMessage::from_payload(families), NLM_F_DUMP).await?;
-    let number = families.into_iter().find_map(|family| number(&family.nlas, Device::family_name()));
-    let Some(number) = number else { return Ok(vec![]) };
-    let mut told = Vec::new();
-    for index in indices {
-        let mut message = GenlMessage::from_payload(Device { index, features: None });
-        message.set_resolved_family_id(number);
-        // One that is gone meanwhile is left out.
-        told.extend(request(message, 0).await.unwrap_or_default());
-    }
-    Ok(told)
+fn dump(family: u16, command: u8) -> Result<Vec<Vec<u8>>, Failure> {
+    netlink::dump(SockProtocol::NetlinkGeneric, family, &[command, VERSION, 0, 0], family)
 }
 
-/// The number of a family, if this is what is told of it.
-fn number(attributes: &[GenlCtrlAttrs], wanted: &str) -> Option<u16> {
-    let is_name =
-        |attribute: &GenlCtrlAttrs| matches!(attribute, GenlCtrlAttrs::FamilyName(name) if name == wanted);
-    let number = attributes.iter().find_map(|attribute| match attribute {
-        GenlCtrlAttrs::FamilyId(number) => Some(*number),
-        _ => None,
-    });
-    number.filter(|_| attributes.iter().any(is_name))
+/// The attributes behind the header of generic netlink.
+fn attributes(message: &[u8]) -> Result<Attributes<'_>, Failure> {
+    let attributes = message.get(HEADER_LEN..).ok_or_else(|| malformed("a message is cut off"))?;
+    Ok(Attributes::new(attributes))
 }
 
-/// The answer to a request.
-async fn request<F>(request: GenlMessage<F>, flags: u16) -> Result<Vec<F>, Failure>
-where
-    F: GenlFamily
-        + Emitable
-        + ParseableParametrized<[u8], GenlHeader>
-        + std::fmt::Debug
-        + Send
-        + Unpin
-        + 'static,
-{
-    let (connection, handle, _) = proto::new_connection(NETLINK_GENERIC)?;
-    tokio::spawn(connection);
-    let mut header = NetlinkHeader::default();
-    header.flags = NLM_F_REQUEST | flags;
-    let message = NetlinkMessage::new(header, request.into());
-    let mut answers = handle.request(message, SocketAddr::new(0, 0))?;
-    let mut told = Vec::new();
-    while let Some(answer) = answers.next().await {
-        match answer.payload {
-            NetlinkPayload::InnerMessage(message) => told.push(message.into_parts().1),
-            NetlinkPayload::Error(error) => return Err(error.to_io().into()),
+/// The index of a device, and what it can do, if it says so.
+fn device(message: &[u8]) -> Result<Option<(u32, Features)>, Failure> {
+    let (mut index, mut features) = (None, None);
+    for attribute in attributes(message)? {
+        match attribute? {
+            (INDEX, value) => index = u32_at(value, 0),
+            (FEATURES, value) => features = value.first_chunk().map(|bits| u64::from_ne_bytes(*bits)),
             _ => {}
         }
     }
-    Ok(told)
+    let index = index.ok_or_else(|| malformed("a device has no index"))?;
+    Ok(features.map(|features| (index, Features::from(features))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netlink::attribute;
+
+    #[test]
+    fn a_device_is_decoded_or_a_failure() {
+        let index = attribute(INDEX, &7_u32.to_ne_bytes());
+        let features = attribute(FEATURES, &(BASIC | RECEIVES_SEVERAL_BUFFERS).to_ne_bytes());
+        let message = |attributes: &[&[u8]]| [&[GET, VERSION, 0, 0], &*attributes.concat()].concat();
+        let whole = message(&[&index, &attribute(99, b"\xff"), &features]);
+        assert_eq!(device(&whole).unwrap(), Some((7, Features { native: true, several_buffers: true })));
+        assert_eq!(device(&message(&[&index])).unwrap(), None);
+        assert!(device(&message(&[&features])).is_err());
+        for length in 0..whole.len() {
+            // It never panics, and never names another device.
+            if let Ok(Some((index, _))) = device(&whole[..length]) {
+                panic!("cut to {length}: {index}");
+            }
+        }
+    }
 }

@@ -117,6 +117,11 @@ impl Home {
         Self::find()?.ok_or_else(|| Error::failed(format!("{BPFFS} is not what it was a moment ago")))
     }
 
+    /// Where it is.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// Waits until no other portguard changes guards, and keeps others from doing so while the lock is held. `waiting` is
     /// called once if there is something to wait for, with the process that holds the lock, if that is known.
     ///

@@ -50,8 +50,10 @@ pub use reset::Reset;
 pub use source::{Asked, Source};
 pub use twin::{Fate, Twin};
 
+pub(crate) use link::LINK_PIN;
+
 use event::tell_ends;
-use link::{LINK_PIN, PinnedLink, remove_directory};
+use link::{PinnedLink, remove_directory};
 use lists::{Content, Grace};
 
 /// A guard that is on its interface.

@@ -7,9 +7,11 @@
 //! - What changes guards is done by one thread at a time, under the lock that the commands take as well. Signals are obeyed
 //!   while it waits for that lock.
 
+mod descriptor;
 mod drop_log;
 mod metrics;
 mod netlink;
+mod pins;
 mod reconciler;
 mod reloads;
 mod systemd;
@@ -106,6 +108,7 @@ impl Service {
         let mut reload = listen(SignalKind::hangup())?;
         // Watched before they are looked at first, so that no change falls between.
         let links = netlink::watch().map_err(cannot_run)?;
+        let pins = pins::watch(self.reconciler().home().root());
         let list = watch::watch(self.reconciler().allowlist());
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -143,6 +146,10 @@ impl Service {
                     self.tell().await;
                 }
                 () = links.notified() => self.apart(Reconciler::look).await,
+                () = pins.notified() => {
+                    self.apart(Reconciler::look).await;
+                    self.tell().await;
+                }
                 _ = look.tick() => {
                     self.apart(Reconciler::look).await;
                     self.tell().await;

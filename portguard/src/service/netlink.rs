@@ -1,40 +1,100 @@
-//! News of interfaces: that one came, went, or changed.
+//! Events of interfaces: that one came, went, or changed.
 
 use std::io;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
-use rtnetlink::{MulticastGroup, new_multicast_connection};
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, recv};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
-/// How long to wait before the kernel is asked again to tell.
+use super::descriptor::register;
+use crate::netlink::link_events;
+
+/// How long to wait before the next attempt to open a socket.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Notifies whenever something has happened to an interface of this network namespace (`RTM_NEWLINK`, `RTM_DELLINK`).
-/// Several events may be one notification; if the kernel had to leave some out, that is one, too.
+/// Several events may be one notification.
+///
+/// The messages are not decoded: the interfaces are listed anew after each, since by then they may have changed again.
+/// So a message that cannot be decoded is a notification, and so is one that the kernel had to leave out.
 pub(super) fn watch() -> io::Result<Arc<Notify>> {
-    let news = Arc::new(Notify::new());
-    let (mut connection, _, mut messages) = new_multicast_connection(&[MulticastGroup::Link])?;
-    let told = Arc::clone(&news);
+    let happened = Arc::new(Notify::new());
+    let mut socket = open()?;
+    let notify = Arc::clone(&happened);
     tokio::spawn(async move {
         loop {
-            let listening = tokio::spawn(connection);
-            // What has happened is asked for, not believed: by now it may be otherwise again.
-            while messages.next().await.is_some() {
-                told.notify_one();
+            while receive(&socket).await.is_ok() {
+                notify.notify_one();
             }
-            // The kernel has closed the socket. What came meanwhile is not known.
-            listening.abort();
-            (connection, messages) = loop {
+            // The socket is of no more use. What happens until there is another one is not known.
+            socket = loop {
                 sleep(PAUSE).await;
-                if let Ok((connection, _, messages)) = new_multicast_connection(&[MulticastGroup::Link]) {
-                    break (connection, messages);
+                if let Ok(socket) = open() {
+                    break socket;
                 }
             };
-            told.notify_one();
+            notify.notify_one();
         }
     });
-    Ok(news)
+    Ok(happened)
+}
+
+fn open() -> io::Result<AsyncFd<OwnedFd>> {
+    register(link_events()?, Interest::READABLE)
+}
+
+/// Waits for a message, and drops it.
+async fn receive(socket: &AsyncFd<OwnedFd>) -> io::Result<()> {
+    socket.async_io(Interest::READABLE, drop_message).await
+}
+
+fn drop_message(socket: &OwnedFd) -> io::Result<()> {
+    // The rest of a message that does not fit is dropped with it.
+    let mut beginning = [0; 16];
+    event(recv(socket.as_raw_fd(), &mut beginning, MsgFlags::empty()))
+}
+
+fn event(received: nix::Result<usize>) -> io::Result<()> {
+    match received {
+        // ENOBUFS: there was no room for a message.
+        Ok(_) | Err(Errno::ENOBUFS) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, send, socketpair};
+    use tokio::time::timeout;
+
+    use super::*;
+
+    /// A socket that stands for the kernel's, and the receiving end.
+    fn pair() -> (OwnedFd, AsyncFd<OwnedFd>) {
+        let (kernel, ours) =
+            socketpair(AddressFamily::Unix, SockType::Datagram, None, SockFlag::SOCK_NONBLOCK).unwrap();
+        (kernel, register(ours, Interest::READABLE).unwrap())
+    }
+
+    #[tokio::test]
+    async fn any_message_is_an_event_whatever_is_in_it() {
+        let (kernel, ours) = pair();
+        for message in [&[0xff; 9000][..], b"", b"\0", &[0; 16]] {
+            send(kernel.as_raw_fd(), message, MsgFlags::empty()).unwrap();
+            timeout(PAUSE, receive(&ours)).await.expect("an event").unwrap();
+        }
+        assert!(timeout(PAUSE / 10, receive(&ours)).await.is_err(), "there are no more");
+    }
+
+    #[test]
+    fn a_message_that_had_no_room_is_an_event_and_a_broken_socket_is_none() {
+        assert!(event(Err(Errno::ENOBUFS)).is_ok());
+        assert_eq!(event(Err(Errno::EBADF)).unwrap_err().raw_os_error(), Some(Errno::EBADF as i32));
+    }
 }

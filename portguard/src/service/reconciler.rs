@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use crate::allowlist::{Allowlist, Origin, Sha256Sum};
@@ -23,6 +24,9 @@ use crate::{cli, last_good, output};
 const NAME_LEN: usize = 128;
 /// How long the service waits for another portguard. What it could not do then, the next look does.
 const LOCK_LIMIT: Duration = Duration::from_secs(30);
+/// The kernel takes its time to free a link that nobody refers to any more.
+const RELEASE_ATTEMPTS: u32 = 50;
+const RELEASE_PAUSE: Duration = Duration::from_millis(20);
 
 /// What a service is ordered to do with the interfaces that it keeps.
 #[derive(Debug, Clone)]
@@ -73,6 +77,8 @@ pub(super) struct Reconciler {
     /// The hash of what the file held when it was last found broken; nothing if it could not even be read.
     broken: Option<Option<Sha256Sum>>,
     reloads: Reloads,
+    /// Why the last look failed. It is told once.
+    failure: Option<String>,
     stop: Arc<AtomicBool>,
 }
 
@@ -121,7 +127,7 @@ impl Reconciler {
         let order = ServiceOrder { allowlist, ..order };
         let home = Home::make(output::error::note)?;
         let (claims, reloads) = (Claims::new(), Reloads::new());
-        Ok(Self { home, order, targets, claims, broken: None, reloads, stop })
+        Ok(Self { home, order, targets, claims, broken: None, reloads, failure: None, stop })
     }
 
     /// Where the guards are pinned.
@@ -225,7 +231,7 @@ impl Reconciler {
     }
 
     fn put_in_force(
-        &self,
+        &mut self,
         list: &Allowlist,
         trigger: Trigger,
         messages: &mut Messages,
@@ -266,13 +272,16 @@ impl Reconciler {
     /// Guards what is not guarded, and restores what does otherwise than ordered.
     pub(super) fn look(&mut self) {
         let mut messages = Messages::new();
-        let looked = self.try_look(&mut messages);
+        let failure = self.try_look(&mut messages).err();
         messages.log();
-        if let Err(error) = looked
+        let text = failure.as_ref().map(Error::to_string);
+        if let Some(error) = failure
+            && text != self.failure
             && !self.is_stopping()
         {
             output::error::print(&error);
         }
+        self.failure = text;
     }
 
     fn try_look(&mut self, messages: &mut Messages) -> Result<()> {
@@ -297,11 +306,23 @@ impl Reconciler {
         if work.is_empty() {
             return Ok(());
         }
-        let source = self.list_source(messages);
-        let _lock = self.lock()?;
-        guard::sweep(&self.home, &mut |event| messages.take_of_leftovers(event))?;
+        let mut released = Vec::with_capacity(work.len());
         for (number, interface) in work {
-            if let Some(target) = self.targets.get_mut(number) {
+            released.push((number, self.release(number, interface, messages)));
+        }
+        let source = self.list_source(messages);
+        let locked = self.lock().and_then(|lock| {
+            guard::sweep(&self.home, &mut |event| messages.take_of_leftovers(event)).map(|()| lock)
+        });
+        let _lock = match locked {
+            Ok(lock) => lock,
+            Err(error) => {
+                self.tell_open(released.iter().map(|(number, _)| *number), &error, messages);
+                return Err(error);
+            }
+        };
+        for (number, interface) in &released {
+            if let Some(target) = self.targets.get_mut(*number) {
                 target.restore(&self.home, &mut self.claims, &self.order, interface, &source, messages);
             }
         }
@@ -313,7 +334,55 @@ impl Reconciler {
         Ok(())
     }
 
-    fn lock(&self) -> Result<Lock> {
+    /// Gives up the claim on a guard that was taken off; returns the interface as it is then. If the BPF file system was
+    /// unmounted, the claim is what keeps it, and with it the link that nobody can reach any more.
+    fn release(&mut self, number: usize, interface: &Interface, messages: &mut Messages) -> Interface {
+        let mut interface = interface.clone();
+        let Some(target) = self.targets.get_mut(number) else { return interface };
+        let was_kept = matches!(target.state, State::Kept { ifindex, .. } if ifindex == interface.index);
+        if !was_kept || !matches!(Guard::find(&self.home, &interface), Ok(None)) {
+            return interface;
+        }
+        messages.warning(format!("{}: the guard was taken off", target.name));
+        target.state = State::Waiting;
+        self.claims.remove(&interface.index);
+        for _ in 0..RELEASE_ATTEMPTS {
+            if interface.xdp.is_empty() {
+                break;
+            }
+            thread::sleep(RELEASE_PAUSE);
+            let fresh = interface::all().unwrap_or_default();
+            interface = fresh.into_iter().find(|fresh| fresh.index == interface.index).unwrap_or(interface);
+        }
+        interface
+    }
+
+    /// Interfaces have no guard, and cannot have one now.
+    fn tell_open(
+        &mut self,
+        numbers: impl IntoIterator<Item = usize>,
+        why: &Error,
+        messages: &mut Messages,
+    ) {
+        if self.is_stopping() {
+            return;
+        }
+        for number in numbers {
+            let Some(target) = self.targets.get_mut(number) else { continue };
+            // One that only differs from the order has its guard all the same.
+            if matches!(target.state, State::Kept { .. } | State::NotOurs(_)) {
+                continue;
+            }
+            if !matches!(target.state, State::Open(_)) {
+                messages.warning(format!("{}: NOT GUARDED, port 111 is open", target.name));
+            }
+            target.state = State::Open(why.to_string());
+        }
+    }
+
+    /// Waits for the lock of all guards. The directory, or the BPF file system, may have been taken away meanwhile.
+    fn lock(&mut self) -> Result<Lock> {
+        self.home = Home::make(output::error::note)?;
         let stopped = || self.is_stopping();
         self.home.lock(Access::Change, &Patience { limit: LOCK_LIMIT, stopped: &stopped }, |_| {})
     }
@@ -409,23 +478,31 @@ impl Reconciler {
         lines.join("; ")
     }
 
-    /// What is told at the end.
+    /// What is told at the end: which interfaces have their guards now.
     pub(super) fn farewell(&self) -> String {
-        let on = |target: &&Target| Guard::by_name(Some(&self.home), &target.name).is_ok();
-        let (on, off): (Vec<_>, Vec<_>) = self.targets.iter().partition(on);
-        let names = |targets: &[&Target]| {
-            targets.iter().map(|target| target.name.as_str()).collect::<Vec<_>>().join(", ")
+        let interfaces = match interface::all() {
+            Ok(interfaces) => interfaces,
+            Err(error) => return format!("stopped; whether the guards are on is not known: {error}"),
         };
-        match (on.is_empty(), off.is_empty()) {
-            (false, true) => {
-                "stopped; the guards stay on (portguard detach takes them off)".to_owned()
+        let (mut guarded, mut open) = (0, Vec::new());
+        for target in &self.targets {
+            let Some(interface) = interfaces.iter().find(|interface| interface.is_called(&target.name)) else {
+                continue;
+            };
+            match guard::is_on(&self.home, interface) {
+                Ok(true) => guarded += 1,
+                Ok(false) => open.push(target.name.clone()),
+                Err(error) => open.push(format!("{} ({error})", target.name)),
             }
-            (false, false) => format!(
-                "stopped; the guards of {} stay on (portguard detach takes them off); there is none on {}",
-                names(&on),
-                names(&off)
+        }
+        match (guarded, &open[..]) {
+            (0, []) => "stopped".to_owned(),
+            (_, []) => "stopped; the guards stay on (portguard detach takes them off)".to_owned(),
+            (0, open) => format!("stopped; NOT GUARDED, port 111 is open: {}", open.join(", ")),
+            (_, open) => format!(
+                "stopped; NOT GUARDED, port 111 is open: {}; the other guards stay on (portguard detach takes them off)",
+                open.join(", ")
             ),
-            (true, _) => "stopped; no guard is on".to_owned(),
         }
     }
 }
@@ -460,20 +537,15 @@ impl Target {
             State::Open(why) | State::NotOurs(why) => (false, Some(why)),
             State::Kept { .. } | State::Waiting => (false, None),
         };
-        let before = Guard::find(home, interface);
-        if was_kept && matches!(before, Ok(None)) {
-            messages.warning(format!("{}: the guard was taken off", self.name));
-        }
-        if let Ok(Some(guard)) = &before
+        if let Ok(Some(guard)) = Guard::find(home, interface)
             && was_kept
             && told.is_none()
-            && let Ok(differences) = order.differences(guard)
+            && let Ok(differences) = order.differences(&guard)
             && !differences.is_empty()
         {
             let differences = differences.join(", ");
             messages.warning(format!("{}: not as ordered, and restored: {differences}", self.name));
         }
-        drop(before);
         self.state = match keep(home, claims, interface, source, order, &self.name, messages) {
             Ok(()) => State::Kept { ifindex, differs: self.still_differs(home, order, interface) },
             // It has gone again.
@@ -610,10 +682,11 @@ fn describe(home: &Home, name: &str) -> Result<String> {
 
 /// Fails for names that no interface can ever have: to wait for them would be in vain.
 fn require_possible(name: &str) -> Result<()> {
-    let possible = !name.is_empty()
-        && name.len() < NAME_LEN
-        && !matches!(name, "." | "..")
-        && !name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control());
+    let bytes = interface::name_bytes(name);
+    let possible = !bytes.is_empty()
+        && bytes.len() < NAME_LEN
+        && !matches!(&*bytes, b"." | b"..")
+        && !bytes.iter().any(|byte| matches!(byte, 0 | b'/' | b':' | b'\x0b') || byte.is_ascii_whitespace());
     if possible {
         return Ok(());
     }

@@ -17,6 +17,7 @@ mod last_good;
 mod links;
 mod modes;
 mod names;
+mod netlink;
 mod parallel;
 mod pod;
 mod probe;

@@ -4,4 +4,5 @@ mod drop_log;
 mod files;
 mod interfaces;
 mod metrics;
+mod pins;
 mod signals;

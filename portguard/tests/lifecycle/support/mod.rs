@@ -30,5 +30,7 @@ use std::time::Duration;
 
 /// How long something may take that happens at once on a machine that is not busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// How soon a service does what an event asks for: its next look may be as far as ten seconds away.
+pub(crate) const BEFORE_THE_LOOK: Duration = Duration::from_secs(2);
 /// How long nothing must come of a question to count as no answer.
 pub(crate) const SILENCE: Duration = Duration::from_millis(700);

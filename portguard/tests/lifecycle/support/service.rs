@@ -2,6 +2,7 @@
 
 use std::os::unix::net::UnixDatagram;
 use std::process::ExitStatus;
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
@@ -74,8 +75,14 @@ impl Service {
 
     /// Waits until something holds.
     #[track_caller]
-    pub(crate) fn wait_until(&self, what: &str, mut condition: impl FnMut() -> bool) {
-        if let Err(error) = wait_until(what, PATIENCE, || Ok(condition())) {
+    pub(crate) fn wait_until(&self, what: &str, condition: impl FnMut() -> bool) {
+        self.within(what, PATIENCE, condition);
+    }
+
+    /// Waits until something holds, but no longer than that.
+    #[track_caller]
+    pub(crate) fn within(&self, what: &str, limit: Duration, mut condition: impl FnMut() -> bool) {
+        if let Err(error) = wait_until(what, limit, || Ok(condition())) {
             panic!("{error:#}; it has said:\n{}", self.process.output());
         }
     }

@@ -1,0 +1,193 @@
+//! Network interfaces, as netlink tells of them: sysfs shows those of another network namespace to a process that has
+//! changed its own.
+
+mod decode;
+mod name;
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use nix::libc;
+use nix::sys::socket::SockProtocol;
+
+use crate::error::{Error, Kind, Result};
+use crate::netlink;
+
+pub(crate) use self::name::unescape as name_bytes;
+
+use self::decode::AddressMessage;
+
+/// `struct ifinfomsg`.
+const LINK_REQUEST_LEN: usize = 16;
+/// `struct ifaddrmsg`.
+const ADDRESS_REQUEST_LEN: usize = 8;
+
+/// What portguard needs to know about an interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interface {
+    /// Unique in the network namespace for as long as the interface exists.
+    pub index: u32,
+    /// Unique, but may change. Bytes that are no printable text are written as `\xNN`.
+    pub name: String,
+    /// The largest packet that it sends, in bytes.
+    pub mtu: u32,
+    /// `ARPHRD_*` of `include/uapi/linux/if_arp.h`.
+    pub hardware_type: u16,
+    /// `veth`, `bridge`, `tun`, ...; none for a card.
+    pub kind: Option<String>,
+    /// Whether this is the loopback interface.
+    pub loopback: bool,
+    /// Whether it has been brought up.
+    pub up: bool,
+    /// The bridge, bond or VRF that it is a port of, by index.
+    pub controller: Option<u32>,
+    /// The interface that it sits on, by index; the other end, if it is a cable. Either may be in another namespace.
+    pub lower: Option<u32>,
+    /// The network namespace of that interface, if it is not this one: the number that this one has for it, or -1.
+    pub link_namespace: Option<i32>,
+    /// Whether its packets come with packet information of their own (a tun device without `IFF_NO_PI`).
+    pub packet_information: bool,
+    /// Other names, by which it can be called as well; written as the name is.
+    pub alternative_names: Vec<String>,
+    /// The XDP programs on it, whoever attached them: at most one of each mode.
+    pub xdp: Vec<AttachedXdp>,
+}
+
+impl Interface {
+    /// Whether this is one of its names. A user may write any byte of it as `\xNN`.
+    pub fn is_called(&self, name: &str) -> bool {
+        let name = name::escape(&name_bytes(name));
+        self.name == name || self.alternative_names.contains(&name)
+    }
+}
+
+/// An XDP program on an interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AttachedXdp {
+    /// Where it runs.
+    pub mode: XdpMode,
+    /// Its number.
+    pub program_id: u32,
+}
+
+/// Where an XDP program runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum XdpMode {
+    /// In the driver.
+    Native,
+    /// In the network stack.
+    Generic,
+    /// On the card.
+    Offload,
+}
+
+impl XdpMode {
+    /// The word for it, in output of every format.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+            Self::Offload => "offload",
+        }
+    }
+}
+
+/// The interfaces of this network namespace, by index.
+pub fn all() -> Result<Vec<Interface>> {
+    let failed = |failure| Error::failed("cannot list the network interfaces").because(failure);
+    let messages = dump(libc::RTM_GETLINK, LINK_REQUEST_LEN, libc::RTM_NEWLINK).map_err(failed)?;
+    let mut interfaces: Vec<Interface> =
+        messages.iter().map(|body| decode::interface(body)).collect::<Result<_, _>>().map_err(failed)?;
+    interfaces.sort_by_key(|interface| interface.index);
+    Ok(interfaces)
+}
+
+/// The interface of this network namespace with a name.
+pub fn by_name(name: &str) -> Result<Interface> {
+    let interfaces = all()?;
+    let names: Vec<&str> = interfaces.iter().map(|interface| interface.name.as_str()).collect();
+    let known = names.join(", ");
+    interfaces.iter().find(|interface| interface.is_called(name)).cloned().ok_or_else(|| {
+        let odd = name.is_empty() || name.contains(char::is_control);
+        let name = if odd { format!("{name:?}") } else { name.to_owned() };
+        Error::new(Kind::NotThere, format!("{name}: no such interface"))
+            .remedy(format!("There are: {known}."))
+    })
+}
+
+/// A network that an interface is in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Network {
+    /// The name of the interface.
+    pub interface: String,
+    /// The network.
+    pub network: IpNet,
+}
+
+impl Network {
+    /// Whether it goes no further than the link (RFC 3927, RFC 4291).
+    pub fn is_link_local(&self) -> bool {
+        match self.network {
+            IpNet::V4(network) => network.addr().is_link_local(),
+            IpNet::V6(network) => network.addr().is_unicast_link_local(),
+        }
+    }
+}
+
+/// An address of this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    /// The address.
+    pub address: IpAddr,
+    /// The interface that it is on.
+    pub interface: Interface,
+}
+
+/// The addresses of the interfaces of this network namespace.
+pub fn addresses() -> Result<Vec<Address>> {
+    let address = |(message, interface): (AddressMessage, &Interface)| {
+        // With a peer at the other end of the link, the first is the peer's.
+        Some(Address { address: message.local.or(message.address)?, interface: interface.clone() })
+    };
+    let (messages, interfaces) = addresses_and_interfaces()?;
+    Ok(with_interfaces(messages, &interfaces).filter_map(address).collect())
+}
+
+/// The networks of the interfaces of this network namespace, but for the loopback interface. An address of this host that
+/// is a network of its own is none.
+pub fn networks() -> Result<Vec<Network>> {
+    let network = |(message, interface): (AddressMessage, &Interface)| {
+        let address = message.address.or(message.local)?;
+        let network = IpNet::new(address, message.prefix_length).ok()?;
+        let own =
+            network.prefix_len() == network.max_prefix_len() && message.local.unwrap_or(address) == address;
+        (!interface.loopback && !own)
+            .then(|| Network { interface: interface.name.clone(), network: network.trunc() })
+    };
+    let (messages, interfaces) = addresses_and_interfaces()?;
+    Ok(with_interfaces(messages, &interfaces).filter_map(network).collect())
+}
+
+/// The interfaces are listed last: an address whose interface is not among them went together with it.
+fn addresses_and_interfaces() -> Result<(Vec<AddressMessage>, Vec<Interface>)> {
+    let failed = |failure| Error::failed("cannot list the addresses of this host").because(failure);
+    let messages = dump(libc::RTM_GETADDR, ADDRESS_REQUEST_LEN, libc::RTM_NEWADDR).map_err(failed)?;
+    let addresses: Vec<Option<AddressMessage>> =
+        messages.iter().map(|body| decode::address(body)).collect::<Result<_, _>>().map_err(failed)?;
+    Ok((addresses.into_iter().flatten().collect(), all()?))
+}
+
+fn with_interfaces(
+    messages: Vec<AddressMessage>,
+    interfaces: &[Interface],
+) -> impl Iterator<Item = (AddressMessage, &Interface)> {
+    messages.into_iter().filter_map(|message| {
+        let interface = interfaces.iter().find(|interface| interface.index == message.interface)?;
+        Some((message, interface))
+    })
+}
+
+/// Asks for everything of a kind: a request that is all zeroes.
+fn dump(request: u16, length: usize, reply: u16) -> Result<Vec<Vec<u8>>, netlink::Failure> {
+    netlink::dump(SockProtocol::NetlinkRoute, request, &vec![0; length], reply)
+}

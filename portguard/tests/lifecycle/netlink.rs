@@ -1,0 +1,59 @@
+//! Lists and events of interfaces while many others come and go.
+
+use std::thread;
+
+use nix::sys::signal::Signal;
+
+use crate::support::{BEFORE_THE_LOOK, Bench, IFACE, Service, Until};
+
+/// So many that the kernel needs several messages to list them.
+const INTERFACES: u32 = 100;
+
+/// The kernel marks a list as interrupted when an interface comes or goes meanwhile. Such a list is asked for again: it is
+/// neither believed nor, at once, a failure.
+#[test]
+fn a_list_is_whole_while_interfaces_come_and_go() {
+    let bench = Bench::new();
+    let portguard = bench.portguard();
+    let lines = |verb: &str, name: &str, rest: &str, count: u32| -> String {
+        (0..count).map(|number| format!("link {verb} {name}{number} {rest}\n")).collect()
+    };
+    bench.namespace.ip(&lines("add", "stays", "type veth", INTERFACES)).expect("interfaces");
+    portguard.ok(&["attach", IFACE, "--allowlist", &bench.list()]);
+    thread::scope(|scope| {
+        let until = Until::default();
+        let over = until.over();
+        let churn = lines("add", "comes", "type veth", 10) + &lines("del", "comes", "", 10);
+        let namespace = &bench.namespace;
+        scope.spawn(move || {
+            while !over.is_over() {
+                namespace.ip(&churn).expect("interfaces");
+            }
+        });
+        for _ in 0..30 {
+            assert_eq!(portguard.status().interface, IFACE);
+            // It names all that there are.
+            let told = portguard.fails(4, &["status", "nobody"]);
+            let names: Vec<&str> = told.split([' ', ',', '.', '\n']).collect();
+            for number in 0..INTERFACES {
+                assert!(names.contains(&&*format!("stays{number}")), "stays{number}: {told}");
+            }
+        }
+    });
+}
+
+/// The kernel keeps some two hundred kilobytes of events for a service that does not read them.
+#[test]
+fn events_that_the_kernel_dropped_do_not_end_the_watch() {
+    let bench = Bench::bare();
+    let portguard = bench.portguard();
+    let service = Service::start(portguard, &[IFACE, "--allowlist", &bench.list()]);
+    bench.plug("other", "peer1");
+    service.signal(Signal::SIGSTOP);
+    let lines: Vec<String> =
+        (0..1000).map(|number| format!("link set other mtu {}", 1300 + number % 2)).collect();
+    bench.namespace.ip(&lines.join("\n")).expect("events");
+    service.signal(Signal::SIGCONT);
+    bench.plug(IFACE, "peer0");
+    service.within("the guard is on", BEFORE_THE_LOOK, || portguard.all_status().len() == 1);
+}
