@@ -5,6 +5,7 @@
 
 mod attach_points;
 mod bpffs;
+mod clocks;
 mod damage;
 mod detach;
 mod doctor;
@@ -17,12 +18,14 @@ mod last_good;
 mod links;
 mod modes;
 mod names;
+mod orders;
 mod parallel;
 mod pod;
 mod probe;
 mod prometheus;
 mod reload;
 mod report;
+mod resets;
 mod service;
 mod stats;
 mod suggest;
