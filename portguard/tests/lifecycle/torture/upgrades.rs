@@ -130,7 +130,8 @@ fn attach_with_a_broken_file_keeps_the_list_in_force_and_says_so() {
         spoil(&stage, fault);
         let (told, ledger) = under_traffic(&stage, || portguard.run(&UPGRADE));
         assert_eq!(told.code, 3, "{fault}: {told:?}");
-        assert!(told.stderr.contains("allowlist.yaml"), "{fault}: {told:?}");
+        let list = stage.lists.path("allowlist.yaml").display().to_string();
+        assert!(told.stderr.contains(&list), "{fault}: {told:?}");
         ledger.assert_sealed();
         portguard.assert_counted(&ledger);
         let after = assert_guarded(&stage, fault);
