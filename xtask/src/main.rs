@@ -4,6 +4,7 @@ mod bench;
 mod dist;
 mod dist_test;
 mod document;
+mod earlier;
 mod fleet_test;
 mod fuzz;
 mod licences;

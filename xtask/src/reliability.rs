@@ -5,7 +5,7 @@ use crate::document::{Document, Section};
 const COMMAND: &str = "cargo xtask torture";
 
 /// Killed, starved, and given nonsense: what each test tries, by the name of its figures.
-pub(crate) const TORTURE: [Section; 12] = [
+pub(crate) const TORTURE: [Section; 14] = [
     Section {
         key: "attachment",
         title: "Killed while it attaches",
@@ -22,6 +22,18 @@ pub(crate) const TORTURE: [Section; 12] = [
         key: "reset",
         title: "Killed while it resets the counters",
         words: "The same with `stats --reset`.",
+        command: COMMAND,
+    },
+    Section {
+        key: "upgrades across ABIs",
+        title: "Upgraded across ABIs",
+        words: "The portguard of commit e6a0683 is built from that commit, and attaches guards of ABI 4. `portguard attach` upgrades them in place, and is killed before each of its system calls. Each kill leaves the old guard or the new one; the next command finishes the upgrade. The counters of both add up to what was sent, in total and for each source.",
+        command: COMMAND,
+    },
+    Section {
+        key: "orders",
+        title: "Orders",
+        words: "A guard is switched from audit to enforcing, with a list that alone covers the allowed source, and back; and both commands are killed before each of their system calls. Towards enforcing the list is put in force first, towards audit the program. No allowed packet may be lost; while the guard enforces, a denied source sends, and nothing of it may be delivered.",
         command: COMMAND,
     },
     Section {

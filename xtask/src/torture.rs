@@ -9,7 +9,10 @@ use xtask::proof::figures::Figures;
 
 use crate::document::rows;
 use crate::reliability::{DOCUMENT, SOAK, TORTURE};
-use crate::{cargo, setup, test};
+use crate::{cargo, earlier, setup, test};
+
+/// The part that upgrades guards of an earlier portguard.
+const UPGRADES: &str = "upgrades";
 
 /// Arguments of `cargo xtask torture`.
 #[derive(Debug, clap::Args)]
@@ -32,6 +35,10 @@ pub(crate) fn torture(args: &TortureArgs) -> Result<()> {
         args.part.as_ref().map_or_else(|| "torture::".to_owned(), |part| format!("torture::{part}::"));
     let mut command = tests(&filter);
     command.args(["--skip=soak", "--test-threads=1"]).env("PORTGUARD_TORTURE", "long");
+    if args.part.as_deref().is_none_or(|part| part == UPGRADES) {
+        setup::run(&setup::Args::default())?;
+        command.env(earlier::VARIABLE, earlier::abi_4()?);
+    }
     run(&mut command, |figures| {
         let section = TORTURE.iter().find(|section| section.key == figures.proof());
         let section = section.with_context(|| format!("nobody knows the figures of {}", figures.proof()))?;

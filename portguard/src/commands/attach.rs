@@ -10,7 +10,7 @@ use crate::error::{Kind, Result};
 use crate::guard::{self, Guard, Home, Named};
 use crate::interface;
 use crate::ops::change::{Wanted, put_on};
-use crate::ops::keeper::{keeper_of_name, owned, owned_by_somebody};
+use crate::ops::keeper::{is_open, keeper_of_name, owned, owned_by_somebody};
 use crate::ops::lists::{Lists, keep_last_good};
 use crate::ops::{Messages, default_allowlist, unique};
 use crate::output;
@@ -47,6 +47,8 @@ fn attach(args: &Attach, messages: &mut Messages) -> Result<()> {
     let home = Home::make(output::error::note)?;
     let mut names = unique(&args.interfaces);
     names.retain(|name| match keeper_of_name(name) {
+        // One that the service could not guard is better guarded by hand than open.
+        Some(service) if is_open(&service, name) => true,
         Some(service) => {
             messages.error(owned(name, CANNOT_CHANGE, &service));
             false

@@ -33,7 +33,11 @@ fn detach(args: &Detach, messages: &mut Messages) -> Result<()> {
     let mut kept = Vec::new();
     for name in names()? {
         if let Some(service) = keeper_of_name(&name) {
-            messages.error(owned(&name, "the guard is kept on by a portguard that runs as a service", &service));
+            messages.error(owned(
+                &name,
+                "the guard is kept on by a portguard that runs as a service",
+                &service,
+            ));
             kept.push(name);
         }
     }

@@ -183,11 +183,7 @@ fn contradiction(name: &str, source: IpAddr, what: &str) -> Error {
 }
 
 /// What a file says of each source.
-fn by_file(
-    question: &Question,
-    path: &Path,
-    messages: &mut Messages,
-) -> Result<Vec<Vec<explain::Verdict>>> {
+fn by_file(question: &Question, path: &Path, messages: &mut Messages) -> Result<Vec<Vec<explain::Verdict>>> {
     let list = lists::load(path, messages)?;
     let prefixes = || list.entries().iter().map(Entry::prefix);
     let allowlist = explain::Allowlist {

@@ -90,7 +90,9 @@ fn reload(args: &Reload, handed: &mut u8, messages: &mut Messages) -> Result<()>
         }
         let _lock = lock(home, Access::Judge)?;
         for guard in select()? {
-            match guard.map(|guard| lists.get(&list_of(&guard)).map(|list| compare_list(&guard, list, messages))) {
+            match guard.map(|guard| {
+                lists.get(&list_of(&guard)).map(|list| compare_list(&guard, list, args.allow_empty, messages))
+            }) {
                 Ok(_) => {}
                 Err(error) => messages.error(error),
             }
@@ -99,7 +101,7 @@ fn reload(args: &Reload, handed: &mut u8, messages: &mut Messages) -> Result<()>
     }
     let _lock = lists.lock(home, messages, wanted).inspect_err(|error| {
         if error.kind() == Kind::InvalidAllowlist && select().is_ok_and(|guards| guards.len() > 1) {
-            output::error::note("no list was reloaded: every list must be valid first");
+            output::error::note("nothing was reloaded: every list must be valid first");
         }
     })?;
     let mut in_force: Vec<PathBuf> = Vec::new();

@@ -19,6 +19,9 @@ const DEFAULT_TOP: usize = 20;
 /// The process is not permitted, a named interface has no guard, or its counters cannot be read; or what they held cannot
 /// be printed: then they are not reset.
 pub fn run(args: &Stats, out: &mut dyn Write) -> Result<ExitCode> {
+    // A reader that has left is a failure here: the figures that it did not read are kept.
+    let mut stdout = io::stdout();
+    let out: &mut dyn Write = if args.reset { &mut stdout } else { out };
     guard::require_privileges()?;
     let home = Home::find()?;
     let as_text = !args.json && !args.csv;

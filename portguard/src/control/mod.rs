@@ -129,6 +129,9 @@ pub struct Kept {
     pub ifindex: Option<u32>,
     /// Its state, for people to read.
     pub state: String,
+    /// Whether the interface is there, and the service could not guard it.
+    #[serde(default)]
+    pub open: bool,
 }
 
 /// What a command is to print, and its exit code.

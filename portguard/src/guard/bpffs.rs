@@ -237,8 +237,10 @@ pub(super) fn claim(name: &str, directory: &Path) -> Result<Claim> {
     let failed = |error| Error::from_io(format!("cannot lock {}", directory.display()), &error);
     match Flock::lock(File::open(directory).map_err(failed)?, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => Ok(Claim(lock)),
-        Err((_, Errno::EWOULDBLOCK)) => Err(Error::failed(format!("{name}: another service keeps the guard"))
-            .remedy("One service keeps an interface. Stop the other one, or leave the interface to it.")),
+        Err((_, Errno::EWOULDBLOCK)) => {
+            Err(Error::failed(format!("{name}: another service keeps the guard"))
+                .remedy("One service keeps an interface. Stop the other one, or leave the interface to it."))
+        }
         Err((_, errno)) => Err(failed(errno.into())),
     }
 }

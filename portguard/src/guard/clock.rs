@@ -71,12 +71,20 @@ pub(super) fn boot_now() -> u64 {
 /// A time that a pinned map of this ABI holds, in nanoseconds of Unix time. Units start before the wall clock is right, so
 /// since ABI 5 maps hold times since boot, and the wall clock of now says which time of day that was.
 pub(super) fn unix_time(abi: u32, stored: u64) -> u64 {
-    if is_unix_time(abi) { stored } else { unix_now().saturating_sub(boot_now().saturating_sub(stored)) }
+    if is_unix_time(abi) { stored } else { stored.min(boot_now()).saturating_add(unix_time_of_boot()) }
 }
 
 /// A time that a pinned map of this ABI holds, in nanoseconds of `CLOCK_BOOTTIME`.
 pub(super) fn boot_time(abi: u32, stored: u64) -> u64 {
-    if is_unix_time(abi) { boot_now().saturating_sub(unix_now().saturating_sub(stored)) } else { stored }
+    if is_unix_time(abi) { stored.min(unix_now()).saturating_sub(unix_time_of_boot()) } else { stored }
+}
+
+/// When this host booted, by the wall clock of now; to a millisecond, so that one and the same time is told the same way
+/// whenever it is asked for.
+fn unix_time_of_boot() -> u64 {
+    const MILLISECOND: u64 = 1_000_000;
+    let exact = unix_now().saturating_sub(boot_now());
+    (exact + MILLISECOND / 2) / MILLISECOND * MILLISECOND
 }
 
 /// Whether maps of this ABI hold the wall clock.
@@ -228,8 +236,8 @@ mod tests {
         assert_eq!(unix_time(4, stored), stored);
         assert!(boot_time(4, stored).abs_diff(boot_now() - 100 * SECOND) < SECOND);
         // No time is of the future, though the clock was set back since.
-        assert!(boot_time(4, unix_now() + 7_200 * SECOND) <= boot_now());
-        assert!(unix_time(5, boot_now() + 7_200 * SECOND) <= unix_now());
+        assert!(boot_time(4, unix_now() + 7_200 * SECOND) <= boot_now() + SECOND / 1000);
+        assert!(unix_time(5, boot_now() + 7_200 * SECOND) <= unix_now() + SECOND / 1000);
     }
 
     #[test]

@@ -87,8 +87,7 @@ fn merge_sources(earlier: Vec<Source>, later: Vec<Source>) -> Vec<Source> {
     if earlier.is_empty() {
         return later;
     }
-    let mut sources: HashMap<_, Source> =
-        later.into_iter().map(|source| (source.address, source)).collect();
+    let mut sources: HashMap<_, Source> = later.into_iter().map(|source| (source.address, source)).collect();
     for source in earlier {
         match sources.entry(source.address) {
             Entry::Vacant(free) => {

@@ -63,14 +63,12 @@ pub struct ListInfo {
 impl ListInfo {
     /// Fails if a list that is to replace this one has no entry of an address family that this one has some of.
     pub(super) fn require_no_family_lost(&self, list: &Allowlist) -> Result<()> {
-        let lost: Vec<&str> = [
-            ("IPv4", self.prefixes_v4, list.prefixes_v4()),
-            ("IPv6", self.prefixes_v6, list.prefixes_v6()),
-        ]
-        .iter()
-        .filter(|(_, before, after)| *before > 0 && *after == 0)
-        .map(|(family, ..)| *family)
-        .collect();
+        let lost: Vec<&str> =
+            [("IPv4", self.prefixes_v4, list.prefixes_v4()), ("IPv6", self.prefixes_v6, list.prefixes_v6())]
+                .iter()
+                .filter(|(_, before, after)| *before > 0 && *after == 0)
+                .map(|(family, ..)| *family)
+                .collect();
         if lost.is_empty() {
             return Ok(());
         }
@@ -210,11 +208,7 @@ pub struct Covering {
 }
 
 /// Looks up an address in the list in force, as the kernel holds it.
-pub(super) fn covering(
-    interface: &Path,
-    instance: &Instance,
-    address: IpAddr,
-) -> Result<Option<Covering>> {
+pub(super) fn covering(interface: &Path, instance: &Instance, address: IpAddr) -> Result<Option<Covering>> {
     let Some(list) = in_force(instance) else { return Ok(None) };
     let found = match address {
         IpAddr::V4(v4) => tries::covering(&pin(interface, list.generation, "v4"), v4.octets(), 32)?,

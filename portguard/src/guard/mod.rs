@@ -287,7 +287,10 @@ pub fn is_on(home: &Home, interface: &Interface) -> Result<bool> {
 /// # Errors
 /// There is none, or another service has claimed it.
 pub fn claim(home: &Home, interface: &Interface) -> Result<Claim> {
-    let pinned = PinnedLink::find(home, interface)?.ok_or_else(|| not_attached(&interface.name))?;
+    // It may have got its program since it was looked at.
+    let fresh = interface::all()?.into_iter().find(|fresh| fresh.index == interface.index);
+    let pinned = fresh.map(|fresh| PinnedLink::find(home, &fresh)).transpose()?.flatten();
+    let pinned = pinned.ok_or_else(|| not_attached(&interface.name))?;
     bpffs::claim(&interface.name, &pinned.directory)
 }
 

@@ -70,7 +70,8 @@ impl Guard {
         let before = self.list().map(|list| list.generation);
         let fill = |list| lists::fill(&interface, &new, before, Content::of(list)?, tell);
         let filled = list.map(fill).transpose().inspect_err(|_| self.abandon(&new))?;
-        let (first, then) = if !task.audit && self.instance.is_audit() { (filled, None) } else { (None, filled) };
+        let (first, then) =
+            if !task.audit && self.instance.is_audit() { (filled, None) } else { (None, filled) };
         let switch = |instance: &Instance, filled: Option<Filled>| {
             filled.map_or(Ok(()), |filled| lists::switch(&interface, instance, &filled))
         };
@@ -133,7 +134,10 @@ impl Guard {
         }
         let name = &self.interface().name;
         Err(Error::failed(format!("{name}: {what}"))
-            .because(format!("the guard was attached by a portguard with ABI version {}", self.instance.abi()))
+            .because(format!(
+                "the guard was attached by a portguard with ABI version {}",
+                self.instance.abi()
+            ))
             .remedy(format!("Upgrade it first, in place and without a gap: portguard attach {name}")))
     }
 
@@ -176,8 +180,9 @@ impl Guard {
     /// Removes what loaders that were killed have left beside the live instance.
     fn clean_up(&self, tell: &mut dyn FnMut(Event)) -> Result<()> {
         let name = &self.interface().name;
-        let running = bpf::link_info(self.pinned.link.as_fd())
-            .map_err(|error| Error::from_io(format!("{name}: cannot look at the link of the guard"), &error))?;
+        let running = bpf::link_info(self.pinned.link.as_fd()).map_err(|error| {
+            Error::from_io(format!("{name}: cannot look at the link of the guard"), &error)
+        })?;
         if running.program_id != self.program().id {
             // What is removed below would be the instance that judges.
             return Err(Error::failed(format!("{name}: the guard has been renewed since it was looked up"))
@@ -211,7 +216,9 @@ impl Guard {
         if let Err(error) = bpf::link_update(self.pinned.link.as_fd(), new.program().as_fd()) {
             self.abandon(&new);
             let what = format!("{}: cannot replace the program", self.interface().name);
-            return Err(Error::from_io(what, &error).remedy("The guard goes on with the program that it has."));
+            return Err(
+                Error::from_io(what, &error).remedy("The guard goes on with the program that it has.")
+            );
         }
         let Self { pinned, instance: old } = self;
         Ok((Self { pinned, instance: new }, old))

@@ -4,8 +4,8 @@
 use std::path::PathBuf;
 
 use crate::error::Result;
-use crate::guard::counters::Snapshot;
 use crate::guard::counter_sets::merge;
+use crate::guard::counters::Snapshot;
 use crate::guard::event::{EndReason, Event, Whose, tell_end};
 use crate::guard::{Guard, earlier};
 

@@ -68,11 +68,8 @@ impl Reader {
 
     /// The last line of each set that counted at `since` (in nanoseconds of Unix time) or later; all sets without it.
     pub(super) fn finish(self, since: Option<u64>) -> History {
-        let mut lines: Vec<Line> = self
-            .sets
-            .into_values()
-            .filter(|line| since.is_none_or(|since| line.until >= since))
-            .collect();
+        let mut lines: Vec<Line> =
+            self.sets.into_values().filter(|line| since.is_none_or(|since| line.until >= since)).collect();
         lines.sort_by_key(|line| (line.since, line.set));
         History { lines, skipped: self.skipped }
     }

@@ -72,9 +72,12 @@ pub(crate) fn replace_list(
 }
 
 /// Tells what a list would change, and changes nothing.
-pub(crate) fn compare_list(guard: &Guard, list: &Allowlist, messages: &mut Messages) {
+pub(crate) fn compare_list(guard: &Guard, list: &Allowlist, allow_empty: bool, messages: &mut Messages) {
     let text = difference(guard, list, messages);
     messages.data(text.lines(" (dry run)"));
+    if let Err(error) = guard.require_replaceable(list, allow_empty) {
+        messages.warning(format!("{}: it would be refused: {error}", guard.interface().name));
+    }
 }
 
 /// What a list changes on a guard, in words.
@@ -107,10 +110,7 @@ fn difference(guard: &Guard, list: &Allowlist, messages: &mut Messages) -> Chang
 
 /// The prefixes of the list in force. That they cannot be read keeps no other list out.
 fn prefixes(guard: &Guard, messages: &mut Messages) -> Option<BTreeSet<IpNet>> {
-    guard
-        .prefixes()
-        .inspect_err(|error| messages.note(format!("{error}. What changes is not known.")))
-        .ok()
+    guard.prefixes().inspect_err(|error| messages.note(format!("{error}. What changes is not known."))).ok()
 }
 
 fn prefixes_of(list: &Allowlist) -> BTreeSet<IpNet> {
@@ -129,9 +129,8 @@ struct Before {
 impl Before {
     fn of(guard: &Guard, list: Option<&Allowlist>, messages: &mut Messages) -> Result<Self> {
         let in_force = guard.list();
-        let changes = list.is_some_and(|list| {
-            in_force.as_ref().is_none_or(|in_force| in_force.sha256 != list.sha256())
-        });
+        let changes = list
+            .is_some_and(|list| in_force.as_ref().is_none_or(|in_force| in_force.sha256 != list.sha256()));
         let prefixes = if changes { prefixes(guard, messages) } else { None };
         Ok(Self { abi: guard.abi_version(), order: guard.order()?, list: in_force, prefixes })
     }
@@ -158,7 +157,7 @@ impl Before {
             changes.push(format!("allowlist from {} -> {}", before.word(), after.word()));
         }
         if self.abi != guard.abi_version() {
-            changes.push(format!("ABI {} -> {}", self.abi, guard.abi_version()));
+            changes.push(format!("upgraded from ABI {} to ABI {}", self.abi, guard.abi_version()));
         }
         Ok(changes)
     }

@@ -8,13 +8,19 @@ use crate::output;
 
 /// The service that keeps an interface, or waits for it. A service that does not answer is told of.
 pub(crate) fn keeper_of(interface: &Interface) -> Option<Service> {
-    let names: Vec<&str> = [&interface.name].into_iter().chain(&interface.alternative_names).map(String::as_str).collect();
+    let names: Vec<&str> =
+        [&interface.name].into_iter().chain(&interface.alternative_names).map(String::as_str).collect();
     asked(client::keeper_of(Some(interface.index), &names))
 }
 
 /// The same, for an interface that may not be there.
 pub(crate) fn keeper_of_name(name: &str) -> Option<Service> {
     asked(client::keeper_of(None, &[name]))
+}
+
+/// Whether the service could not guard the interface that it was given by this name.
+pub(crate) fn is_open(service: &Service, name: &str) -> bool {
+    service.description().interfaces.iter().any(|kept| kept.name == name && kept.open)
 }
 
 fn asked(found: Result<Option<Service>>) -> Option<Service> {
@@ -28,7 +34,10 @@ fn asked(found: Result<Option<Service>>) -> Option<Service> {
 pub(crate) fn owned(name: &str, what: &str, service: &Service) -> Error {
     let place = service.description().place();
     Error::failed(format!("{name}: {what}"))
-        .because(format!("a service (process {}) keeps the guard, and owns its order", service.description().pid))
+        .because(format!(
+            "a service (process {}) keeps the guard, and owns its order",
+            service.description().pid
+        ))
         .remedy(format!("Change the order there, and restart the service: {place}."))
 }
 

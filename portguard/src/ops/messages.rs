@@ -150,10 +150,8 @@ impl Messages {
 
     /// The same, for a command that has handed its request to the service.
     pub(crate) fn outcome(&self) -> Outcome {
-        let mut outcome = Outcome {
-            code: self.first_failure().map_or(0, Kind::exit_code),
-            ..Outcome::default()
-        };
+        let mut outcome =
+            Outcome { code: self.first_failure().map_or(0, Kind::exit_code), ..Outcome::default() };
         for message in &self.messages {
             let (severity, text, list_problems) = match message {
                 Message::Data(text) => {

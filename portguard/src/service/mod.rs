@@ -63,7 +63,8 @@ pub fn run(
     }
     let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(cannot_run)?;
     runtime.block_on(async {
-        let service = Service { reconciler: Some(reconciler), end: End::listen(stop)?, systemd: Systemd::new() };
+        let service =
+            Service { reconciler: Some(reconciler), end: End::listen(stop)?, systemd: Systemd::new() };
         service.serve(metrics).await
     })
 }
@@ -78,7 +79,11 @@ struct End {
 
 impl End {
     fn listen(stop: Arc<AtomicBool>) -> Result<Self> {
-        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())?, stop })
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            stop,
+        })
     }
 
     /// Returns when one of them comes.
@@ -169,7 +174,9 @@ impl Service {
         listening
             .inspect_err(|error| {
                 output::error::print(error);
-                output::error::warning("commands cannot hand requests to this service; SIGHUP reloads its list");
+                output::error::warning(
+                    "commands cannot hand requests to this service; SIGHUP reloads its list",
+                );
             })
             .ok()
     }

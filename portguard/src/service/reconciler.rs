@@ -176,7 +176,8 @@ impl Reconciler {
         let interfaces = interface::all()?;
         let mut first = None;
         for target in &mut self.targets {
-            let Some(interface) = interfaces.iter().find(|interface| interface.is_called(&target.name)) else {
+            let Some(interface) = interfaces.iter().find(|interface| interface.is_called(&target.name))
+            else {
                 messages.note(format!("{}: no such interface yet; waiting for it", target.name));
                 continue;
             };
@@ -193,7 +194,9 @@ impl Reconciler {
         match (first, source) {
             (Some(error), _) => Err(error),
             // Nothing is guarded, and there is nothing to guard with when an interface comes.
-            (None, ListSource::Broken(None, kind)) if !self.keeps_any() => Err(no_list(kind, "nothing to do")),
+            (None, ListSource::Broken(None, kind)) if !self.keeps_any() => {
+                Err(no_list(kind, "nothing to do"))
+            }
             (None, ListSource::Broken(..)) => Ok(()),
             (None, ListSource::File(list)) => {
                 if self.keeps_any() {
@@ -358,12 +361,7 @@ impl Reconciler {
     }
 
     /// Interfaces have no guard, and cannot have one now.
-    fn tell_open(
-        &mut self,
-        numbers: impl IntoIterator<Item = usize>,
-        why: &Error,
-        messages: &mut Messages,
-    ) {
+    fn tell_open(&mut self, numbers: impl IntoIterator<Item = usize>, why: &Error, messages: &mut Messages) {
         if self.is_stopping() {
             return;
         }
@@ -451,7 +449,8 @@ impl Reconciler {
                 State::Open(_) => (None, "not guarded"),
                 State::NotOurs(_) => (None, "kept by another service"),
             };
-            Kept { name: target.name.clone(), ifindex, state: state.to_owned() }
+            let open = matches!(target.state, State::Open(_));
+            Kept { name: target.name.clone(), ifindex, state: state.to_owned(), open }
         };
         Description::of_this_process(order, self.targets.iter().map(kept).collect())
     }
@@ -486,7 +485,8 @@ impl Reconciler {
         };
         let (mut guarded, mut open) = (0, Vec::new());
         for target in &self.targets {
-            let Some(interface) = interfaces.iter().find(|interface| interface.is_called(&target.name)) else {
+            let Some(interface) = interfaces.iter().find(|interface| interface.is_called(&target.name))
+            else {
                 continue;
             };
             match guard::is_on(&self.home, interface) {
@@ -637,8 +637,8 @@ fn guard_with(
     match source {
         ListSource::File(list) => {
             // A list that has lost a family is refused; the guard is made as ordered with the list that it has.
-            let refused = Guard::find(home, interface)?
-                .and_then(|guard| guard.require_replaceable(list, false).err());
+            let refused =
+                Guard::find(home, interface)?.and_then(|guard| guard.require_replaceable(list, false).err());
             let list = if refused.is_none() { Some(list) } else { None };
             put_on(home, interface, name, wanted(list), messages)?;
             if let Some(error) = refused {

@@ -1,9 +1,9 @@
 //! Looks at the guards. Each look finds and opens them afresh, so a guard that was renewed, reset, attached again or
 //! taken off between two looks needs no care.
 
-use crate::ops::unique;
 use crate::error::{Kind, Result};
 use crate::guard::{Guard, Home, guarded_names};
+use crate::ops::unique;
 use crate::top::model::{Look, Reading};
 
 /// Looks at the guards on these interfaces, or at all if none is named.

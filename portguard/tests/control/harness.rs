@@ -43,6 +43,7 @@ pub(crate) fn description(pid: u32, interfaces: &[(&str, Option<u32>)]) -> Descr
         name: (*name).to_owned(),
         ifindex: *ifindex,
         state: "guarded".to_owned(),
+        open: false,
     });
     Description {
         pid,

@@ -5,6 +5,7 @@
 
 mod attach_points;
 mod bpffs;
+mod clocks;
 mod damage;
 mod detach;
 mod doctor;
@@ -18,12 +19,14 @@ mod links;
 mod modes;
 mod names;
 mod netlink;
+mod orders;
 mod parallel;
 mod pod;
 mod probe;
 mod prometheus;
 mod reload;
 mod report;
+mod resets;
 mod service;
 mod stats;
 mod suggest;

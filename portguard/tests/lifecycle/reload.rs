@@ -4,7 +4,7 @@ use std::fs;
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{ALLOWED, DENIED, IFACE, Stage, Traffic};
+use crate::support::{ALLOWED, Bench, DENIED, IFACE, Stage, Traffic};
 
 /// A thousand entries, of which one covers [`ALLOWED`] in each family; the networks around it are other ones in each
 /// `variant`.
@@ -135,6 +135,35 @@ fn a_broken_list_leaves_the_old_one_in_force() {
     });
     assert!(told.contains("other.yaml:2:5"), "{told}");
     assert!(!portguard.status().allowlist.changed_on_disk);
+}
+
+/// Each guard has a list of its own; one of them is broken.
+#[test]
+fn a_reload_that_one_list_stops_says_that_nothing_was_reloaded() {
+    const INTERFACES: [&str; 2] = [IFACE, "eth1"];
+    for broken in [0, 1] {
+        let bench = Bench::new();
+        bench.plug(INTERFACES[1], "peer1");
+        let portguard = bench.portguard();
+        let write = |interface: &str, prefix: &str| bench.lists.write(&format!("{interface}.yaml"), [prefix]);
+        for interface in INTERFACES {
+            portguard.ok(&["attach", interface, "--allowlist", &write(interface, "192.0.2.0/24")]);
+        }
+        let generations = || INTERFACES.map(|interface| portguard.status_of(interface).generation);
+        let good = write(INTERFACES[1 - broken], "198.51.100.0/24");
+        write(INTERFACES[broken], "198.51.100.0/33");
+        for arguments in [&["reload"][..], &["reload", IFACE, "eth1"], &["reload", "eth1", IFACE]] {
+            let told = portguard.fails(3, arguments);
+            assert!(told.contains(&format!("{}.yaml:2:5", INTERFACES[broken])), "{told}");
+            assert!(told.contains("nothing was reloaded"), "{told}");
+            assert_eq!(generations(), [1, 1]);
+        }
+        // By itself the good one is reloaded.
+        portguard.ok(&["reload", INTERFACES[1 - broken]]);
+        assert_eq!(portguard.status_of(INTERFACES[1 - broken]).allowlist.path, good);
+        assert_eq!(generations()[1 - broken], 2);
+        assert_eq!(generations()[broken], 1);
+    }
 }
 
 #[test]

@@ -82,10 +82,7 @@ fn audit_lets_through_and_counts_and_then_no_more() {
     assert_eq!(stats.totals.dropped.packets, 0);
 
     let told = portguard.ok(&["attach", IFACE, "--enforce"]);
-    assert_eq!(
-        told,
-        "eth0: renewed in place, enforcing, 2 entries, counters kept\n  audit -> enforcing\n"
-    );
+    assert_eq!(told, "eth0: renewed in place, enforcing, 2 entries, counters kept\n  audit -> enforcing\n");
     let enforced = run();
     enforced.assert_sealed();
     let stats = portguard.stats_of(audited.sent().packets + enforced.sent().packets);

@@ -2,6 +2,8 @@
 
 mod config_map;
 mod documents;
+mod earlier;
+mod form;
 mod http;
 mod lists;
 mod portguard;
@@ -15,13 +17,15 @@ mod witness;
 
 pub(crate) use config_map::ConfigMap;
 pub(crate) use documents::{ByProcedure, Calls, Stats, Status, sum};
+pub(crate) use earlier::{ABI_4, as_abi4, attach_abi4};
+pub(crate) use form::is_long;
 pub(crate) use http::{ask, connect, samples};
 pub(crate) use lists::Lists;
 pub(crate) use portguard::{BPFFS, Machine, Output, Portguard};
 pub(crate) use service::Service;
 pub(crate) use stage::{ALLOWED, Bench, DENIED, IFACE, OTHER, Role, SERVER, SOURCE_PORT, Stage, flow};
-pub(crate) use traced::{Traced, run_to};
-pub(crate) use traffic::{Ledger, Traffic, port_111};
+pub(crate) use traced::{Traced, run_to, system_calls};
+pub(crate) use traffic::{Ledger, Traffic, burst, port_111};
 pub(crate) use tun::Tun;
 pub(crate) use until::Until;
 pub(crate) use witness::{lost_by, program_on};

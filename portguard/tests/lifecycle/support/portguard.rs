@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use xtask::lab::{Count, MountNamespace, Namespace, Outcome, run_within, wait_until};
 
 use super::documents::{Document, Stats, Status};
-use super::{Ledger, PATIENCE};
+use super::{Ledger, PATIENCE, earlier};
 
 pub(crate) const BPFFS: &str = "/sys/fs/bpf";
 /// Only to end what hangs: in an emulated machine on a busy one, a command takes its time.
@@ -65,7 +65,12 @@ impl Machine {
 
     /// The command line in a network namespace.
     pub(crate) fn portguard<'a>(&'a self, namespace: &'a Namespace) -> Portguard<'a> {
-        Portguard { machine: self, namespace }
+        Portguard { machine: self, namespace, program: Portguard::BINARY }
+    }
+
+    /// The command line of an earlier portguard in a network namespace; see [`earlier`](super::earlier).
+    pub(crate) fn earlier<'a>(&'a self, namespace: &'a Namespace) -> Portguard<'a> {
+        Portguard { program: earlier::program(), ..self.portguard(namespace) }
     }
 
     /// A command that sees the machine's BPF file system.
@@ -128,18 +133,19 @@ impl Output {
     }
 }
 
-/// The command line of the binary under test, on one host.
+/// The command line of the binary under test, or of an earlier one, on one host.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Portguard<'a> {
     machine: &'a Machine,
     namespace: &'a Namespace,
+    program: &'a str,
 }
 
 impl Portguard<'_> {
     pub(crate) const BINARY: &'static str = env!("CARGO_BIN_EXE_portguard");
 
     pub(crate) fn command(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
-        let mut command = self.machine.command(self.namespace, Self::BINARY);
+        let mut command = self.machine.command(self.namespace, self.program);
         command.args(arguments).env_remove("PORTGUARD_ALLOWLIST").env_remove("PORTGUARD_METRICS");
         command.env("STATE_DIRECTORY", self.machine.state());
         command.env("RUNTIME_DIRECTORY", self.machine.state().join("run"));

@@ -21,8 +21,22 @@ pub(crate) enum Traced {
 /// it has made exactly `calls` of them since it was started. A process has ended by itself if it makes fewer.
 ///
 /// What it prints is lost.
-#[expect(clippy::zombie_processes, reason = "it is waited for as a tracer does")]
 pub(crate) fn run_to(command: &mut Command, calls: u64) -> Traced {
+    trace(command, calls).0
+}
+
+/// Runs a command that must succeed, and returns how many system calls it makes: each number below that is one to kill
+/// it at.
+#[track_caller]
+pub(crate) fn system_calls(command: &mut Command) -> u64 {
+    let (traced, made) = trace(command, u64::MAX);
+    assert_eq!(traced, Traced::Ended(0), "{command:?}");
+    made
+}
+
+/// Runs a command until it has made `calls` system calls, and returns how many it has made.
+#[expect(clippy::zombie_processes, reason = "it is waited for as a tracer does")]
+fn trace(command: &mut Command, calls: u64) -> (Traced, u64) {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     // SAFETY: the hook runs between fork and exec and makes one system call: it neither allocates nor locks.
     unsafe {
@@ -41,14 +55,14 @@ pub(crate) fn run_to(command: &mut Command, calls: u64) -> Traced {
             WaitStatus::PtraceSyscall(_) if entering && made == calls => {
                 child.kill().expect("killing");
                 assert!(matches!(wait(), WaitStatus::Signaled(_, Signal::SIGKILL, _)));
-                return Traced::Killed;
+                return (Traced::Killed, made);
             }
             WaitStatus::PtraceSyscall(_) => {
                 made += u64::from(entering);
                 entering = !entering;
             }
             WaitStatus::Stopped(_, signal) => pass_on = Some(signal),
-            WaitStatus::Exited(_, code) => return Traced::Ended(code),
+            WaitStatus::Exited(_, code) => return (Traced::Ended(code), made),
             other => panic!("{other:?}"),
         }
     }

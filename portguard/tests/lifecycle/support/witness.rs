@@ -1,12 +1,13 @@
 //! What others than portguard see of a guard: bpftool, ip, and whoever looks into the BPF file system.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::Command;
 
 use serde::Deserialize;
 use xtask::lab::{Namespace, run};
 
-use super::Machine;
+use super::{BPFFS, Machine, Status};
 
 /// A link, as bpftool shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -16,6 +17,12 @@ pub(crate) struct Link {
     pub(crate) program: u32,
 }
 
+/// A map, as bpftool shows it.
+#[derive(Debug, Deserialize)]
+struct Map {
+    max_entries: u32,
+}
+
 impl Machine {
     /// The link that is pinned at a path.
     pub(crate) fn link(&self, pin: &str) -> Link {
@@ -23,6 +30,29 @@ impl Machine {
         command.args(["--json", "link", "show", "pinned", pin]);
         let json = run(self.mounts().enter(&mut command)).expect("a link").stdout;
         serde_json::from_str(&json).unwrap_or_else(|error| panic!("{error}: {json}"))
+    }
+
+    /// How many sources each CPU remembers of a guard, by the size of the maps that the program counts in.
+    pub(crate) fn sources_of(&self, guard: &Status) -> u32 {
+        let interface = Path::new(&guard.pinned).parent().expect("the directory of the interface");
+        let interface =
+            interface.strip_prefix(Path::new(BPFFS).join("portguard")).expect("below portguard's");
+        let pins = self.pins();
+        let entries = |map: &str| -> u32 {
+            let mut found = pins.iter().map(Path::new).filter(|pin| {
+                pin.file_name().is_some_and(|name| name == map)
+                    && pin.parent().and_then(Path::parent) == Some(interface)
+            });
+            let (Some(pin), None) = (found.next(), found.next()) else { panic!("one {map}: {pins:#?}") };
+            let mut command = Command::new("bpftool");
+            command
+                .args(["--json", "map", "show", "pinned"])
+                .arg(Path::new(BPFFS).join("portguard").join(pin));
+            let json = run(self.mounts().enter(&mut command)).expect("a map").stdout;
+            let map: Map = serde_json::from_str(&json).unwrap_or_else(|error| panic!("{error}: {json}"));
+            map.max_entries
+        };
+        entries("RECORDS_V4") / entries("TOTALS")
     }
 
     /// Asserts that this many guards are kept, each with a link, one instance, and one list; and nothing else.

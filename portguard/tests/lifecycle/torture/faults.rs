@@ -10,8 +10,8 @@ use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use xtask::proof::figures::Figures;
 
-use super::{account, assert_guarded, is_long};
-use crate::support::{IFACE, Output, Service, Stage, Traffic};
+use super::{account, assert_guarded};
+use crate::support::{IFACE, Output, Service, Stage, Traffic, is_long};
 
 /// What befalls the file of the list, each by its name.
 fn spoil(stage: &Stage, fault: &str) {

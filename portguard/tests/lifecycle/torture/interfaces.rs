@@ -8,8 +8,8 @@ use nix::sys::signal::Signal;
 use xtask::lab::{End, Namespace, Veth, wait_until};
 use xtask::proof::figures::Figures;
 
-use super::{assert_guarded, is_long};
-use crate::support::{IFACE, PATIENCE, Role, SERVER, Service, Stage, Traffic, program_on};
+use super::assert_guarded;
+use crate::support::{IFACE, PATIENCE, Role, SERVER, Service, Stage, Traffic, is_long, program_on};
 
 /// A port that is nobody's business.
 const UNGUARDED: u16 = 9;

@@ -6,52 +6,13 @@ use std::time::Duration;
 
 use xtask::proof::figures::Figures;
 
-use super::{account, assert_guarded, is_long};
-use crate::support::{IFACE, Stage, Traced, Traffic, program_on, run_to};
-
-/// How many kills the short form spreads over a command.
-const SAMPLE: u64 = 24;
-/// After so many kills the state must also be one that nothing is left behind in.
-const TIDY: u64 = 50;
-
-/// How many system calls a command makes.
-fn calls(stage: &Stage, arguments: &[&str]) -> u64 {
-    let fits = |calls: u64| match run_to(&mut stage.portguard().command(arguments), calls) {
-        Traced::Killed => true,
-        Traced::Ended(code) => {
-            assert_eq!(code, 0, "portguard {}", arguments.join(" "));
-            false
-        }
-    };
-    // The last one, exit_group, does not return.
-    let mut high = 256;
-    while fits(high) {
-        high *= 2;
-    }
-    let mut low = high / 2;
-    while low + 1 < high {
-        let middle = low.midpoint(high);
-        if fits(middle) { low = middle } else { high = middle }
-    }
-    high
-}
-
-/// The calls to kill at: all of them, or a sample that has more of the later ones, where things happen.
-fn chosen(calls: u64) -> Vec<u64> {
-    if is_long() {
-        return (0..calls).collect();
-    }
-    let mut sample: Vec<u64> =
-        (0..SAMPLE).map(|step| calls - 1 - calls * step * step / (SAMPLE * SAMPLE)).collect();
-    sample.dedup();
-    sample.reverse();
-    sample
-}
+use super::{TIDY, account, assert_guarded, chosen};
+use crate::support::{IFACE, Stage, Traced, Traffic, is_long, program_on, run_to, system_calls};
 
 /// Kills a command at each of its calls, on a guarded interface. Returns how often.
 fn kill_everywhere(stage: &Stage, arguments: &[&str]) -> u64 {
     let portguard = stage.portguard();
-    let last = calls(stage, arguments);
+    let last = system_calls(&mut portguard.command(arguments));
     let mut kills = 0;
     for call in chosen(last) {
         match run_to(&mut portguard.command(arguments), call) {

@@ -4,8 +4,8 @@ use std::thread;
 
 use xtask::proof::figures::Figures;
 
-use super::{account, assert_guarded, is_long};
-use crate::support::{Stage, Traffic};
+use super::{account, assert_guarded};
+use crate::support::{Stage, Traffic, is_long};
 
 /// Prefixes beside those that the flows need.
 const SIZES: [u32; 6] = [0, 1, 10, 1_000, 10_000, 100_000];

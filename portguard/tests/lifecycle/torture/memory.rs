@@ -10,8 +10,8 @@ use std::time::Duration;
 use xtask::lab::{Outcome, run_within};
 use xtask::proof::figures::Figures;
 
-use super::{account, assert_guarded, is_long};
-use crate::support::{IFACE, Output, Stage, Traffic};
+use super::{account, assert_guarded};
+use crate::support::{IFACE, Output, Stage, Traffic, is_long};
 
 /// Runs a command under another one, on the server.
 fn under(stage: &Stage, wrapper: &[&str], arguments: &[&str]) -> Output {

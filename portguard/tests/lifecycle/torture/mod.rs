@@ -8,27 +8,43 @@ mod interfaces;
 mod kills;
 mod lists;
 mod memory;
+mod orders;
 mod soak;
-
-use std::env;
+mod upgrades;
 
 use xtask::proof::figures::Figures;
 
-use crate::support::{IFACE, Ledger, Stage, Status, program_on};
+use crate::support::{IFACE, Ledger, Stage, Status, is_long, program_on};
 
-/// What asks for the long form.
-const LONG: &str = "PORTGUARD_TORTURE";
+/// How many kills the short form spreads over a command.
+const SAMPLE: u64 = 24;
+/// After so many kills the state must also be one that nothing is left behind in.
+const TIDY: u64 = 50;
 
-/// Whether everything is tried, not a sample of it.
-fn is_long() -> bool {
-    env::var(LONG).is_ok_and(|form| form == "long")
+/// The calls to kill at: all of them, or a sample that has more of the later ones, where things happen.
+fn chosen(calls: u64) -> Vec<u64> {
+    if is_long() {
+        return (0..calls).collect();
+    }
+    let mut sample: Vec<u64> =
+        (0..SAMPLE).map(|step| calls - 1 - calls * step * step / (SAMPLE * SAMPLE)).collect();
+    sample.dedup();
+    sample.reverse();
+    sample
 }
 
 /// Asserts that `status` tells what the kernel says, and that the port is guarded. Returns what it tells.
 #[track_caller]
 fn assert_guarded(stage: &Stage, after: &str) -> Status {
-    let status = stage.portguard().status();
+    let status = assert_attached(stage, after);
     assert!(status.enforcing, "{after}: {status:?}");
+    status
+}
+
+/// Asserts that `status` tells what the kernel says: a guard that enforces, or only counts. Returns what it tells.
+#[track_caller]
+fn assert_attached(stage: &Stage, after: &str) -> Status {
+    let status = stage.portguard().status();
     let namespace = stage.server.namespace();
     assert_eq!(program_on(namespace, IFACE), Some(status.program.id), "{after}: {status:?}");
     assert_eq!(stage.machine.link(&status.pinned).program, status.program.id, "{after}: {status:?}");

@@ -1,0 +1,328 @@
+//! Guards of ABI 4 are upgraded to the ABI of this portguard while they work.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use portguard_common::ABI_VERSION;
+use xtask::lab::{Count, Size, Terminal};
+use xtask::proof::figures::Figures;
+
+use super::{TIDY, assert_attached, assert_guarded, chosen};
+use crate::support::{
+    ABI_4, IFACE, Ledger, PATIENCE, Service, Stage, Stats, Status, Traced, Traffic, as_abi4, ask,
+    attach_abi4, run_to, samples, sum, system_calls,
+};
+
+/// What upgrades a guard: it names nothing that the guard has an order for.
+const UPGRADE: [&str; 2] = ["attach", IFACE];
+/// How long the flows run before an upgrade and after it.
+const PAUSE: Duration = Duration::from_millis(30);
+
+/// A host with a guard of ABI 4.
+fn stage() -> Stage {
+    let stage = Stage::new();
+    attach_abi4(&stage, &["--allowlist", &stage.list()]);
+    stage
+}
+
+/// Does something under traffic that begins before and ends after.
+fn under_traffic<T>(stage: &Stage, work: impl FnOnce() -> T) -> (T, Ledger) {
+    thread::scope(|scope| {
+        let traffic = Traffic::start(scope, stage);
+        thread::sleep(PAUSE);
+        let value = work();
+        thread::sleep(PAUSE);
+        (value, traffic.end())
+    })
+}
+
+/// Asserts that a guard is one of this portguard, with the list that it had as a guard of ABI 4, which counts as one
+/// more; and else the same one.
+#[track_caller]
+fn assert_upgraded(before: &Status, after: &Status) {
+    assert_eq!((before.program.abi_version, after.program.abi_version), (ABI_4, ABI_VERSION));
+    assert_ne!(ABI_VERSION, ABI_4, "this portguard has an ABI of its own");
+    assert_eq!(after.generation, before.generation + 1);
+    let list = |status: &Status| {
+        let list = status.allowlist.clone();
+        (list.path, list.sha256, list.prefixes_v4, list.prefixes_v6)
+    };
+    assert_eq!(list(after), list(before));
+    assert_eq!(
+        (&after.pinned, &after.mode, after.enforcing),
+        (&before.pinned, &before.mode, before.enforcing)
+    );
+}
+
+#[test]
+fn a_guard_of_abi_4_is_upgraded_without_a_gap_and_goes_on_counting() {
+    let stage = stage();
+    let portguard = stage.portguard();
+    let before = portguard.status();
+    let link = stage.machine.link(&before.pinned).id;
+    let (earlier, ledger) = under_traffic(&stage, || {
+        let earlier = portguard.stats();
+        portguard.ok(&UPGRADE);
+        earlier
+    });
+    assert!(earlier.packets() > 0, "the old maps hold something");
+    ledger.assert_sealed();
+    portguard.assert_counted(&ledger);
+    let after = assert_guarded(&stage, "the upgrade");
+    assert_upgraded(&before, &after);
+    assert_eq!(stage.machine.link(&after.pinned).id, link, "the link is the same one");
+    stage.machine.assert_tidy(1);
+
+    // And from then on it is a guard like any other.
+    let (told, more) = under_traffic(&stage, || portguard.ok(&["reload"]));
+    assert!(told.contains("2 unchanged"), "{told}");
+    more.assert_sealed();
+    let stats = portguard.stats_of(ledger.sent().packets + more.sent().packets);
+    assert_eq!(stats.totals.allowed, sum([ledger.sent_allowed(), more.sent_allowed()]));
+    assert_eq!(stats.totals.dropped, sum([ledger.sent_denied(), more.sent_denied()]));
+    stage.machine.assert_tidy(1);
+}
+
+/// Makes the file of the list useless, and everything that was kept of it.
+fn spoil(stage: &Stage, fault: &str) {
+    match fault {
+        "gone" => fs::remove_file(stage.lists.path("allowlist.yaml")).expect("the list"),
+        _ => drop(stage.lists.write_text("allowlist.yaml", "allow:\n  - 192.0.2.0/33\n")),
+    }
+    for copy in fs::read_dir(stage.machine.state()).expect("the state directory") {
+        let copy = copy.expect("a copy").path();
+        if copy.is_file() {
+            fs::remove_file(copy).expect("removing a copy");
+        }
+    }
+}
+
+/// The list comes from the tries in force: there is no other place left that it could come from.
+#[test]
+fn a_service_upgrades_a_guard_whose_file_is_broken_with_the_list_in_force() {
+    for fault in ["broken", "gone"] {
+        let stage = stage();
+        let portguard = stage.portguard();
+        let before = portguard.status();
+        spoil(&stage, fault);
+        let list = stage.lists.path("allowlist.yaml").display().to_string();
+        let ((), ledger) = under_traffic(&stage, || {
+            let mut service = Service::start(portguard, &[IFACE, "--allowlist", &list]);
+            service.signal(Signal::SIGTERM);
+            assert!(service.ended().success(), "{fault}: {}", service.said());
+        });
+        ledger.assert_sealed();
+        portguard.assert_counted(&ledger);
+        assert_upgraded(&before, &assert_guarded(&stage, fault));
+        stage.machine.assert_tidy(1);
+    }
+}
+
+#[test]
+fn attach_with_a_broken_file_keeps_the_list_in_force_and_says_so() {
+    for fault in ["broken", "gone"] {
+        let stage = stage();
+        let portguard = stage.portguard();
+        let before = portguard.status();
+        spoil(&stage, fault);
+        let (told, ledger) = under_traffic(&stage, || portguard.run(&UPGRADE));
+        assert_eq!(told.code, 3, "{fault}: {told:?}");
+        let list = stage.lists.path("allowlist.yaml").display().to_string();
+        assert!(told.stderr.contains(&list), "{fault}: {told:?}");
+        ledger.assert_sealed();
+        portguard.assert_counted(&ledger);
+        let after = assert_guarded(&stage, fault);
+        assert_eq!(after.allowlist.sha256, before.allowlist.sha256, "{fault}");
+        assert_eq!((after.allowlist.prefixes_v4, after.allowlist.prefixes_v6), (1, 1), "{fault}");
+        stage.machine.assert_tidy(1);
+    }
+}
+
+#[test]
+fn a_guard_of_abi_4_in_audit_mode_stays_in_audit_mode() {
+    let stage = Stage::new();
+    let portguard = stage.portguard();
+    attach_abi4(&stage, &["--audit", "--allowlist", &stage.list()]);
+    let before = portguard.status();
+    assert!(!before.enforcing);
+    let (told, ledger) = under_traffic(&stage, || portguard.ok(&UPGRADE));
+    assert!(!told.contains("->"), "nothing of the order changes: {told}");
+    ledger.assert_open();
+    let stats = portguard.assert_counted(&ledger);
+    assert_eq!((stats.totals.would_drop, stats.totals.dropped), (ledger.sent_denied(), Count::default()));
+    assert_upgraded(&before, &assert_attached(&stage, "the upgrade"));
+    stage.machine.assert_tidy(1);
+}
+
+#[test]
+fn a_guard_of_abi_4_is_read_and_taken_off_and_what_would_change_it_names_the_upgrade() {
+    let stage = stage();
+    let portguard = stage.portguard();
+    let ((), ledger) = under_traffic(&stage, || ());
+    ledger.assert_sealed();
+    let stats = portguard.assert_counted(&ledger);
+    let before = portguard.status();
+    assert_eq!((before.program.abi_version, before.enforcing), (ABI_4, true));
+    assert!(portguard.ok(&["status"]).contains(&before.allowlist.path));
+    for form in [&["stats"][..], &["stats", "--csv"], &["report", "--json"]] {
+        assert!(portguard.ok(form).contains("198.51.100.20"), "{form:?}");
+    }
+
+    let top = &mut portguard.command(["top", IFACE]);
+    let top = Terminal::spawn(top, Size { columns: 120, rows: 40 }).expect("a terminal");
+    for packets in [stats.totals.dropped.packets, stats.totals.allowed.packets] {
+        let total = format!("in total {packets} packets");
+        top.until(&total, PATIENCE, |screen| screen.contains(&total)).expect("top");
+    }
+    drop(top);
+
+    for refused in [&["reload"][..], &["reload", IFACE], &["explain", "192.0.2.10"]] {
+        let output = portguard.run(refused);
+        assert_eq!(output.code, 1, "{refused:?}: {output:?}");
+        assert!(output.stderr.contains("error: "), "{refused:?}: {output:?}");
+        assert!(output.stderr.contains("portguard attach eth0"), "{refused:?}: {output:?}");
+        assert!(output.stderr.contains("in place"), "{refused:?}: {output:?}");
+    }
+    assert_eq!(portguard.status(), before, "refused, and unchanged");
+    assert_eq!(portguard.stats().totals, stats.totals);
+
+    assert_eq!(portguard.ok(&["detach", IFACE]), "eth0: detached, port 111 is open\n");
+    stage.machine.assert_tidy(0);
+}
+
+/// A service upgrades what it keeps when it starts, so this guard gets its name while a service keeps it.
+#[test]
+fn metrics_tell_of_a_guard_of_abi_4() {
+    let stage = Stage::new();
+    let portguard = stage.portguard();
+    let list = stage.list();
+    let service = Service::start(portguard, &[IFACE, "--allowlist", &list, "--metrics", "9111"]);
+    let ((), ledger) = under_traffic(&stage, || ());
+    portguard.assert_counted(&ledger);
+    as_abi4(&stage.machine, &portguard.status());
+    let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9111);
+    let page = ask(stage.server.namespace(), address, "GET /metrics", "").expect("an answer");
+    assert!(stage.machine.pins().iter().any(|pin| pin.contains(&format!("/abi{ABI_4}-"))), "still");
+    let samples = samples(&page.body);
+    let sample = |series: &str| *samples.get(series).unwrap_or_else(|| panic!("no {series}: {}", page.body));
+    let packets = |name: &str| sample(&format!("portguard_{name}_packets_total{{interface=\"eth0\"}}"));
+    assert_eq!(packets("allowed") as u64, ledger.sent_allowed().packets);
+    let denied = sample("portguard_denied_packets_total{interface=\"eth0\",reason=\"not_allowed\"}");
+    assert_eq!(denied as u64, ledger.sent_denied().packets);
+    assert_eq!(sample("portguard_guard_enforcing{interface=\"eth0\"}") as u64, 1);
+    drop(service);
+}
+
+/// The names in the directory of the instance.
+fn instance_pins(stage: &Stage) -> Vec<String> {
+    let pins = stage.machine.pins();
+    let below = pins.iter().filter_map(|pin| pin.splitn(4, '/').nth(3));
+    below.map(str::to_owned).collect()
+}
+
+#[test]
+fn counters_that_an_upgrade_and_new_sizes_have_left_behind_are_added_up_until_they_are_reset() {
+    let fresh = {
+        let stage = Stage::new();
+        stage.attach();
+        instance_pins(&stage)
+    };
+    let stage = stage();
+    let portguard = stage.portguard();
+    let (printed, ledger) = under_traffic(&stage, || {
+        portguard.ok(&UPGRADE);
+        // Several sets of old counters, of sizes that come back.
+        for sources in ["512", "1024", "512"] {
+            thread::sleep(PAUSE);
+            let earlier = portguard.stats();
+            let told = portguard.ok(&["attach", IFACE, "--sources", sources]);
+            assert!(told.lines().any(|line| line.ends_with(&format!(" -> {sources}"))), "{told}");
+            assert!(portguard.stats().packets() >= earlier.packets(), "nothing is forgotten");
+        }
+        let printed: [Stats; 1] = portguard.all_stats(&["--reset"]).try_into().expect("one guard");
+        printed
+    });
+    ledger.assert_sealed();
+    let [printed] = printed;
+    let rest = portguard.stats_of(ledger.sent().packets - printed.packets());
+    assert!(rest.packets() < printed.packets(), "it began anew: {:?}", rest.totals);
+    assert_eq!(sum([printed.totals.allowed, rest.totals.allowed]), ledger.sent_allowed());
+    assert_eq!(sum([printed.totals.dropped, rest.totals.dropped]), ledger.sent_denied());
+    for (source, sent) in ledger.denied() {
+        let counted = [&printed, &rest].map(|stats| stats.by_source().get(&source).copied());
+        assert_eq!(sum(counted.into_iter().flatten()), sent, "{source}");
+    }
+    assert!(printed.since <= rest.since, "{} {}", printed.since, rest.since);
+    stage.machine.assert_tidy(1);
+    assert_eq!(instance_pins(&stage), fresh, "the old counters have gone");
+}
+
+/// What kills of the upgrade have left behind.
+#[derive(Debug, Default)]
+struct Left {
+    kills: u64,
+    old: u64,
+    new: u64,
+}
+
+/// Kills upgrades of one guard at calls from `calls`, until one has upgraded it, or [`TIDY`] were killed; and then
+/// upgrades it to the end.
+fn kill_upgrades(stage: &Stage, calls: &mut impl Iterator<Item = u64>, left: &mut Left) {
+    let portguard = stage.portguard();
+    let mut counted = 0;
+    for call in calls.by_ref().take(TIDY as usize) {
+        match run_to(&mut portguard.command(UPGRADE), call) {
+            Traced::Killed => left.kills += 1,
+            // One call more or less: what it finds differs from time to time.
+            Traced::Ended(code) => assert_eq!(code, 0, "at call {call}"),
+        }
+        let status = assert_guarded(stage, &format!("killed at call {call}"));
+        assert_eq!((status.allowlist.prefixes_v4, status.allowlist.prefixes_v6), (1, 1), "{status:?}");
+        let packets = portguard.stats().packets();
+        assert!(packets >= counted, "at call {call}, {counted} packets became {packets}");
+        counted = packets;
+        if status.program.abi_version == ABI_VERSION {
+            left.new += 1;
+            break;
+        }
+        assert_eq!(status.program.abi_version, ABI_4, "killed at call {call}");
+        left.old += 1;
+    }
+    portguard.ok(&UPGRADE);
+}
+
+#[test]
+fn an_upgrade_that_is_killed_at_any_call_leaves_the_guard_whole_old_or_new() {
+    let stage = stage();
+    let portguard = stage.portguard();
+    let list = stage.list();
+    let mut calls = chosen(system_calls(&mut portguard.command(UPGRADE))).into_iter().peekable();
+    let (mut left, mut upgrades) = (Left::default(), 0);
+    let (mut denied, mut allowed) = (0, 0);
+    while calls.peek().is_some() {
+        portguard.ok(&["detach", IFACE]);
+        attach_abi4(&stage, &["--allowlist", &list]);
+        let ((), ledger) = under_traffic(&stage, || kill_upgrades(&stage, &mut calls, &mut left));
+        ledger.assert_sealed();
+        portguard.assert_counted(&ledger);
+        assert_eq!(portguard.status().program.abi_version, ABI_VERSION);
+        stage.machine.assert_tidy(1);
+        upgrades += 1;
+        denied += ledger.sent_denied().packets;
+        allowed += ledger.sent_allowed().packets;
+    }
+    assert!(left.old > 0 && left.new > 0, "{left:?}");
+    let figures = Figures::of("upgrades across ABIs")
+        .with("guards of ABI 4 upgraded", upgrades)
+        .with("kills in an upgrade", left.kills)
+        .with("left the guard of ABI 4", left.old)
+        .with("left the guard of this ABI", left.new)
+        .with("denied packets sent", denied)
+        .with("of them delivered", 0)
+        .with("allowed packets sent", allowed)
+        .with("of them lost", 0);
+    println!("{figures}");
+}

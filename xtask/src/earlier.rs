@@ -1,0 +1,112 @@
+//! The portguard of an earlier commit, built from that commit: the guards that upgrades across ABIs begin with.
+//!
+//! It is built once, into a folder of its own below `target/earlier`, and found there afterwards.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use xtask::interrupt;
+
+use crate::{cargo, workspace};
+
+/// The last commit whose guards have ABI 4.
+const ABI_4: Commit = Commit("e6a068332b1c9ef60e96a8ed6876f0fb301477a9");
+/// Hands the path of the program to the tests.
+pub(crate) const VARIABLE: &str = "PORTGUARD_EARLIER";
+/// Where the sources and what is built of them are kept, below the root of the workspace.
+const FOLDER: &str = "target/earlier";
+
+/// A commit of this repository, by its full hash.
+#[derive(Debug, Clone, Copy)]
+struct Commit(&'static str);
+
+impl Commit {
+    /// What people call it.
+    fn short(self) -> &'static str {
+        &self.0[..7]
+    }
+}
+
+/// The portguard whose guards have ABI 4. The first call builds it, which takes minutes.
+pub(crate) fn abi_4() -> Result<PathBuf> {
+    let folder = workspace().join(FOLDER).join(ABI_4.short());
+    let target = folder.join("target");
+    let program = target.join("debug/portguard");
+    // cargo puts the program there when it is complete.
+    if program.is_file() {
+        return Ok(program);
+    }
+    let source = folder.join("source");
+    if !source.is_dir() {
+        unpack(workspace(), ABI_4, &source)?;
+    }
+    eprintln!("building the portguard of commit {}", ABI_4.short());
+    let mut build = cargo();
+    build
+        .current_dir(&source)
+        .args(["build", "--locked", "--package=portguard", "--target-dir"])
+        .arg(&target);
+    let built = build.status().context("cannot run cargo build")?;
+    interrupt::check()?;
+    ensure!(built.success(), "the portguard of commit {} does not build", ABI_4.short());
+    ensure!(program.is_file(), "cargo build has not made {}", program.display());
+    Ok(program)
+}
+
+/// Puts the files of a commit into a folder, which is there only when it has all of them.
+fn unpack(repository: &Path, commit: Commit, source: &Path) -> Result<()> {
+    require(repository, commit)?;
+    let partial = source.with_extension("partial");
+    if partial.exists() {
+        fs::remove_dir_all(&partial).with_context(|| format!("cannot remove {}", partial.display()))?;
+    }
+    fs::create_dir_all(&partial).with_context(|| format!("cannot create {}", partial.display()))?;
+    let mut git = git(repository);
+    let mut archive =
+        git.args(["archive", commit.0]).stdout(Stdio::piped()).spawn().context("cannot run git archive")?;
+    let output = archive.stdout.take().context("git archive has no output")?;
+    let unpacked = Command::new("tar").arg("-xC").arg(&partial).stdin(output).status();
+    let archived = archive.wait().context("cannot wait for git archive")?;
+    ensure!(archived.success(), "git archive {} failed: {archived}", commit.short());
+    let unpacked = unpacked.context("cannot run tar")?;
+    ensure!(unpacked.success(), "tar cannot unpack commit {}: {unpacked}", commit.short());
+    fs::rename(&partial, source).with_context(|| format!("cannot create {}", source.display()))
+}
+
+/// Fails if a clone lacks a commit.
+fn require(repository: &Path, commit: Commit) -> Result<()> {
+    let object = format!("{}^{{commit}}", commit.0);
+    let found = git(repository).args(["cat-file", "-e", &object]).stderr(Stdio::null()).status();
+    if !found.context("cannot run git")?.success() {
+        bail!(
+            "this clone lacks commit {}, whose guards are upgraded. Fetch it with: git fetch --unshallow",
+            commit.short()
+        );
+    }
+    Ok(())
+}
+
+fn git(repository: &Path) -> Command {
+    let mut git = Command::new("git");
+    git.arg("-C").arg(repository);
+    git
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clone_without_the_commit_is_told_what_to_fetch() {
+        let folder = tempfile::TempDir::new().expect("a temporary folder");
+        let made = git(folder.path()).args(["init", "--quiet"]).status().expect("git");
+        assert!(made.success());
+        let source = folder.path().join("source");
+        let error = unpack(folder.path(), ABI_4, &source).expect_err("an empty repository").to_string();
+        assert!(error.contains("lacks commit e6a0683"), "{error}");
+        assert!(error.contains("git fetch --unshallow"), "{error}");
+        assert!(!source.exists());
+    }
+}
