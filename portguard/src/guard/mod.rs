@@ -155,8 +155,13 @@ impl Guard {
     pub fn order(&self) -> Result<Order> {
         let list = self.list().map(|list| list.path).unwrap_or_default();
         let sources = self.instance.counters.own.sizes()?.sources();
-        let mode = order::mode_of(self.instance.policy.read(0).mode);
-        Ok(Order { list, mode, audit: self.instance.is_audit(), sources, log: self.log_limit()? })
+        Ok(Order {
+            list,
+            mode: self.mode(),
+            audit: self.instance.is_audit(),
+            sources,
+            log: self.log_limit()?,
+        })
     }
 
     /// The kernel's name for the program.

@@ -5,12 +5,12 @@ use std::fmt;
 use std::path::PathBuf;
 
 use portguard_common::drop_log::Rate;
-use portguard_common::policy::{MODE_AUTO, MODE_GENERIC, MODE_NATIVE};
 
 use crate::allowlist::printable;
 use crate::cli::ModeChoice;
 use crate::error::Result;
 use crate::guard::sizes::Sizes;
+use crate::interface::XdpMode;
 
 /// How many drops may be logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,8 +68,8 @@ pub struct Named {
 pub struct Order {
     /// The file of its list.
     pub list: PathBuf,
-    /// How the kernel is to run it; what came of that is [`super::Guard::mode`].
-    pub mode: ModeChoice,
+    /// Where its program runs.
+    pub mode: XdpMode,
     /// Whether it only counts what it would drop.
     pub audit: bool,
     /// How many sources each CPU remembers, of each address family.
@@ -109,7 +109,7 @@ impl Order {
         let Named { mode, audit, sources, log } = named;
         self.changes_to(&Self {
             list: list.clone(),
-            mode: mode.unwrap_or(self.mode),
+            mode: mode.and_then(mode_in_force).unwrap_or(self.mode),
             audit: audit.unwrap_or(self.audit),
             sources: sources.map_or(self.sources, Sizes::sources_for),
             log: log.unwrap_or(self.log),
@@ -121,22 +121,13 @@ fn state(audit: bool) -> &'static str {
     if audit { "audit" } else { "enforcing" }
 }
 
-/// A mode that was ordered, as maps hold it.
-pub(super) fn mode_number(mode: ModeChoice) -> u32 {
-    match mode {
-        // There is no guard in offload mode.
-        ModeChoice::Auto | ModeChoice::Offload => MODE_AUTO,
-        ModeChoice::Native => MODE_NATIVE,
-        ModeChoice::Generic => MODE_GENERIC,
-    }
-}
-
-/// The mode that a number in a map means.
-pub(super) fn mode_of(number: u32) -> ModeChoice {
-    match number {
-        MODE_NATIVE => ModeChoice::Native,
-        MODE_GENERIC => ModeChoice::Generic,
-        _ => ModeChoice::Auto,
+/// The one mode that a choice means; `None` if several will do.
+pub(super) fn mode_in_force(choice: ModeChoice) -> Option<XdpMode> {
+    match choice {
+        ModeChoice::Auto => None,
+        ModeChoice::Native => Some(XdpMode::Native),
+        ModeChoice::Generic => Some(XdpMode::Generic),
+        ModeChoice::Offload => Some(XdpMode::Offload),
     }
 }
 
@@ -168,7 +159,7 @@ mod tests {
     fn each_part_that_differs_is_one_line() {
         let order = Order {
             list: "/a".into(),
-            mode: ModeChoice::Auto,
+            mode: XdpMode::Native,
             audit: true,
             sources: 16_384,
             log: LogLimit::Off,
@@ -176,7 +167,7 @@ mod tests {
         assert_eq!(order.changes_to(&order), Vec::<String>::new());
         let other = Order {
             list: "/b".into(),
-            mode: ModeChoice::Generic,
+            mode: XdpMode::Generic,
             audit: false,
             sources: 512,
             log: LogLimit::PerSecond(10),
@@ -186,12 +177,12 @@ mod tests {
             [
                 "allowlist /a -> /b",
                 "audit -> enforcing",
-                "mode auto -> generic",
+                "mode native -> generic",
                 "sources 16384 -> 512",
                 "log off -> 10/s"
             ]
         );
-        let named = Named { sources: Some(400), ..Named::default() };
+        let named = Named { mode: Some(ModeChoice::Auto), sources: Some(400), ..Named::default() };
         assert_eq!(order.differences_from(&"/a".into(), named), ["sources 16384 -> 512"]);
     }
 }

@@ -26,6 +26,7 @@ const LIMIT: Duration = Duration::from_secs(600);
 pub(crate) struct Machine {
     mounts: MountNamespace,
     state: TempDir,
+    runtime: TempDir,
 }
 
 impl Machine {
@@ -45,7 +46,8 @@ impl Machine {
                 Ok(())
             })
             .expect("entering the mount namespace");
-        Self { mounts, state: TempDir::new().expect("a temporary folder") }
+        let [state, runtime] = [(), ()].map(|()| TempDir::new().expect("a temporary folder"));
+        Self { mounts, state, runtime }
     }
 
     /// Where its last good lists are kept.
@@ -148,7 +150,7 @@ impl Portguard<'_> {
         let mut command = self.machine.command(self.namespace, self.program);
         command.args(arguments).env_remove("PORTGUARD_ALLOWLIST").env_remove("PORTGUARD_METRICS");
         command.env("STATE_DIRECTORY", self.machine.state());
-        command.env("RUNTIME_DIRECTORY", self.machine.state().join("run"));
+        command.env("RUNTIME_DIRECTORY", self.machine.runtime.path());
         command
     }
 

@@ -106,9 +106,8 @@ impl<'a> Play<'a> {
         let last = system_calls(&mut portguard.command(self.order(to)));
         let mut state = to;
         for (kills, call) in (1_u64..).zip(chosen(last)) {
-            if state != from {
-                self.give(from);
-            }
+            // Also if it is there already: what the last kill has left makes the next command longer.
+            self.give(from);
             match run_to(&mut portguard.command(self.order(to)), call) {
                 Traced::Killed => left.kills += 1,
                 // One call more or less: what it finds differs from time to time.
