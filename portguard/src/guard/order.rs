@@ -2,7 +2,7 @@
 //! force cannot disagree; docs/internals/abi.md has the table.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use portguard_common::drop_log::Rate;
 
@@ -86,7 +86,7 @@ impl Order {
             changes.push(format!("{what}{before} -> {after}"));
         };
         if self.list != new.list {
-            let shown = |path: &PathBuf| printable(&path.to_string_lossy());
+            let shown = |path: &Path| printable(&path.to_string_lossy());
             change("allowlist ", &shown(&self.list), &shown(&new.list));
         }
         if self.audit != new.audit {
@@ -105,10 +105,10 @@ impl Order {
     }
 
     /// What of this order differs from what somebody named: the same lines, towards what was named.
-    pub fn differences_from(&self, list: &PathBuf, named: Named) -> Vec<String> {
+    pub fn differences_from(&self, list: &Path, named: Named) -> Vec<String> {
         let Named { mode, audit, sources, log } = named;
         self.changes_to(&Self {
-            list: list.clone(),
+            list: list.to_owned(),
             mode: mode.and_then(mode_in_force).unwrap_or(self.mode),
             audit: audit.unwrap_or(self.audit),
             sources: sources.map_or(self.sources, Sizes::sources_for),
@@ -183,6 +183,6 @@ mod tests {
             ]
         );
         let named = Named { mode: Some(ModeChoice::Auto), sources: Some(400), ..Named::default() };
-        assert_eq!(order.differences_from(&"/a".into(), named), ["sources 16384 -> 512"]);
+        assert_eq!(order.differences_from(Path::new("/a"), named), ["sources 16384 -> 512"]);
     }
 }

@@ -34,4 +34,5 @@ mod support;
 mod top;
 mod torture;
 mod upgrade;
+mod waits;
 mod wire;
