@@ -25,6 +25,7 @@ mod reload;
 mod report;
 mod service;
 mod stats;
+mod status;
 mod suggest;
 mod support;
 mod top;
