@@ -7,7 +7,7 @@ IFACE=eth0
 pass() { echo "PASS $1"; }
 fail() {
   echo "FAIL $1"
-  systemctl --no-pager --full status "portguard@$IFACE" portguard-check portguard-rpcbind rpcbind.service rpcbind.socket | head -100
+  systemctl --no-pager --full --lines 5 status "portguard@$IFACE" portguard-check portguard-rpcbind rpcbind.service rpcbind.socket nfs-server | head -100
   portguard status
 }
 # check NAME COMMAND...: the command must succeed.
@@ -19,7 +19,7 @@ show() { systemctl show --value -p "$1" "${2:-portguard@$IFACE}"; }
 active() { systemctl -q is-active "${1:-portguard@$IFACE}"; }
 pid() { show MainPID; }
 # The guard says, and so does the kernel, that port 111 is guarded.
-guarded() { portguard status $IFACE > /run/status && grep -q enforcing /run/status && ip link show $IFACE | grep -q xdp; }
+guarded() { portguard status $IFACE > /run/status 2>&1 && grep -q enforcing /run/status && ip link show $IFACE | grep -q xdp; }
 generation() { sed -n 's/.*generation \([0-9]*\),.*/\1/p' /run/status; }
 earlier() { [ "$(show "$1" "$2")" -le "$(show "$3" "$4")" ]; }
 status_text() { show StatusText | grep -q "$1"; }

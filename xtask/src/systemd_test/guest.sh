@@ -115,10 +115,10 @@ check "the folder of sockets stays" [ -d /run/portguard ]
 
 # What guards are kept in is taken away under the service: it heals itself, or exits with 75.
 rm -rf /sys/fs/bpf/portguard
-check "the guard comes back" within 60 guarded
-check "and the service runs" within 60 active
+check "the guard comes back" within 15 guarded
+check "and the service runs" within 15 active
 umount /sys/fs/bpf && mount -t bpf bpf /sys/fs/bpf
-check "with a new BPF file system, the guard comes back" within 60 guarded
-check "and the service runs again" within 60 active
+check "with a new BPF file system, the guard comes back" within 15 guarded
+check "and the service runs again" within 15 active
 echo "EXPOSURE $(systemd-analyze security --no-pager portguard@eth0.service | sed -n 's/.*exposure level for [^:]*: \([0-9.]*\).*/\1/p')"
 complete

@@ -14,14 +14,14 @@ plug() {
 }
 # What a client of the allowed address, and one of the denied address, get.
 asks() { ip netns exec outside timeout 10 "$@"; }
-running() { [ "$(systemctl is-system-running)" = running ]; }
+failed() { systemctl list-units --failed --no-legend 'portguard*' 'rpcbind*' 'nfs-server*' | grep -q .; }
 
 check "without the interface the service is up" active
 check "and waits for it" status_text "waiting for the interface"
 check "the boot has come to its end" active multi-user.target
 check "rpcbind was refused" not active rpcbind.socket
 check "nothing listens" nothing_listens
-check "the system says that something is wrong" not running
+check "which systemd shows among what has failed" failed
 check "a start by hand is refused as well" not systemctl start rpcbind.socket
 sleep $((60 - $(cut -d . -f 1 /proc/uptime) < 1 ? 1 : 60 - $(cut -d . -f 1 /proc/uptime)))
 
@@ -34,7 +34,7 @@ check "the NFS server is up" within 120 active nfs-server.service
 check "and is registered" within 60 sh -c "ip netns exec outside timeout 10 rpcinfo -p 192.0.2.1 | grep -q mountd"
 check "an allowed client sees what is exported" asks showmount -e 192.0.2.1
 check "a denied one does not" not asks showmount -e 198.51.100.1
-check "the system is in order" within 60 running
+check "nothing has failed any more" within 60 not failed
 check "nobody waits any more" not active portguard-rpcbind.service
 systemctl --no-pager --full status nfs-server portguard-check portguard-rpcbind rpcbind.socket | grep -E "●|○|Active:"
 

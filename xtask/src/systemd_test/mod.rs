@@ -33,8 +33,11 @@ const BOOTS: [Boot; 3] = [
         name: "late",
         interface: "bond0",
         script: include_str!("late.sh"),
-        files: &[("test/lab", include_str!("late_lab.sh")), ("etc/exports", "/srv 192.0.2.0/24(ro,fsid=1)\n")],
-        modules: &["bonding", "sunrpc", "grace", "lockd", "nfs_acl", "auth_rpcgss", "nfsd"],
+        files: &[
+            ("test/lab", include_str!("late_lab.sh")),
+            ("etc/exports", "/srv 192.0.2.0/24(ro,fsid=1)\n"),
+        ],
+        modules: &["tls", "bonding", "sunrpc", "grace", "lockd", "nfs_acl", "auth_rpcgss", "nfsd"],
     },
     Boot {
         name: "race",
@@ -137,7 +140,8 @@ impl Boot {
         output(Command::new("cp").arg("--recursive").arg(units).arg(root.join("etc/systemd/system")))?;
         let unit = format!("portguard@{}.service", self.interface);
         machine::systemctl(&root, &["enable", &unit, "rpcbind.socket"])?;
-        let server = if self.files.iter().any(|(path, _)| *path == "etc/exports") { "enable" } else { "disable" };
+        let server =
+            if self.files.iter().any(|(path, _)| *path == "etc/exports") { "enable" } else { "disable" };
         machine::systemctl(&root, &[server, "nfs-server.service"])?;
         Ok(root)
     }
