@@ -51,6 +51,8 @@ const BOOTS: [Boot; 3] = [
         modules: &[],
     },
 ];
+/// The file systems of the NFS server need its modules, which nothing loads when they are asked for.
+const MODULES_FIRST: &str = "[Unit]\nBefore=proc-fs-nfsd.mount run-rpc_pipefs.mount\n";
 /// Makes the interface when the service is ready, and before the guard is checked.
 const RACE_UNIT: &str = "\
 [Unit]
