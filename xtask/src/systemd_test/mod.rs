@@ -36,6 +36,7 @@ const BOOTS: [Boot; 3] = [
         files: &[
             ("test/lab", include_str!("late_lab.sh")),
             ("etc/exports", "/srv 192.0.2.0/24(ro,fsid=1)\n"),
+            ("etc/systemd/system/lab.service.d/modules.conf", MODULES_FIRST),
         ],
         modules: &["tls", "bonding", "sunrpc", "grace", "lockd", "nfs_acl", "auth_rpcgss", "nfsd"],
     },
