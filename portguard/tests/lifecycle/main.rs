@@ -29,6 +29,7 @@ mod report;
 mod resets;
 mod service;
 mod stats;
+mod status;
 mod suggest;
 mod support;
 mod top;

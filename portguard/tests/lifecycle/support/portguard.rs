@@ -178,17 +178,24 @@ impl Portguard<'_> {
     }
 
     fn document<T: DeserializeOwned>(&self, arguments: &[&str]) -> Vec<T> {
-        let json = self.ok(arguments);
-        let document: Document<T> = serde_json::from_str(&json)
-            .with_context(|| format!("portguard {} printed {json}", arguments.join(" ")))
-            .unwrap_or_else(|error| panic!("{error:#}"));
-        assert_eq!(document.schema, 1);
-        document.interfaces
+        parse(arguments, &self.ok(arguments))
+    }
+
+    /// `status --json`, whose exit code tells whether every guard is enforcing.
+    #[track_caller]
+    fn status_document(&self, interfaces: &[&str]) -> Vec<Status> {
+        let arguments = [&["status", "--json"], interfaces].concat();
+        let Output { code, stdout, stderr } = self.run(&arguments);
+        let guards: Vec<Status> = parse(&arguments, &stdout);
+        let expected = i32::from(!guards.iter().all(|guard| guard.enforcing));
+        assert_eq!(code, expected, "portguard {}: {stdout}{stderr}", arguments.join(" "));
+        guards
     }
 
     /// All guards.
+    #[track_caller]
     pub(crate) fn all_status(&self) -> Vec<Status> {
-        self.document(&["status", "--json"])
+        self.status_document(&[])
     }
 
     /// The only guard.
@@ -201,7 +208,7 @@ impl Portguard<'_> {
     /// The guard on one interface.
     #[track_caller]
     pub(crate) fn status_of(&self, interface: &str) -> Status {
-        let [status] = self.document(&["status", "--json", interface]).try_into().expect("one guard");
+        let [status] = self.status_document(&[interface]).try_into().expect("one guard");
         status
     }
 
@@ -242,4 +249,14 @@ impl Portguard<'_> {
         assert_eq!(stats.by_source(), by_source);
         stats
     }
+}
+
+/// A document of one of the commands that describe interfaces.
+#[track_caller]
+fn parse<T: DeserializeOwned>(arguments: &[&str], json: &str) -> Vec<T> {
+    let document: Document<T> = serde_json::from_str(json)
+        .with_context(|| format!("portguard {} printed {json}", arguments.join(" ")))
+        .unwrap_or_else(|error| panic!("{error:#}"));
+    assert_eq!(document.schema, 1);
+    document.interfaces
 }
