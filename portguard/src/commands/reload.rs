@@ -12,7 +12,7 @@ use crate::control::{self, Outcome};
 use crate::error::{Error, Kind, Result};
 use crate::guard::{self, Access, Guard, Home};
 use crate::ops::change::{compare_list, replace_list};
-use crate::ops::keeper::{keeper_of, owned, owned_by_somebody};
+use crate::ops::keeper::{keeper_of_name, owned, owned_by_somebody};
 use crate::ops::lists::{Lists, keep_last_good};
 use crate::ops::{Messages, default_allowlist, lock};
 use crate::output;
@@ -46,12 +46,23 @@ fn reload(args: &Reload, handed: &mut u8, messages: &mut Messages) -> Result<()>
     }
     guard::require_privileges()?;
     let home = Home::find()?;
-    let select = || Guard::select(home.as_ref(), &args.interfaces);
-    if select()?.is_empty() {
+    let names = match &args.interfaces[..] {
+        [] => guard::guarded_names(home.as_ref())?,
+        names => names.to_vec(),
+    };
+    if names.is_empty() {
         return Err(Error::new(Kind::NotThere, "nothing to reload")
             .because(NOTHING_GUARDED)
             .remedy("Attach a guard with: portguard attach IFACE"));
     }
+    let names = match args.dry_run {
+        true => names,
+        false => hand_over(args, names, handed, messages),
+    };
+    if names.is_empty() {
+        return Ok(());
+    }
+    let select = || Guard::select(home.as_ref(), &names);
     let Some(home) = &home else {
         // Interfaces are named, and nothing is guarded.
         for error in select()?.into_iter().filter_map(Result::err) {
@@ -59,29 +70,6 @@ fn reload(args: &Reload, handed: &mut u8, messages: &mut Messages) -> Result<()>
         }
         return Ok(());
     };
-    let mut kept = BTreeSet::new();
-    if !args.dry_run {
-        for guard in select()?.into_iter().flatten() {
-            let interface = guard.interface();
-            let Some(service) = keeper_of(interface) else { continue };
-            kept.insert(interface.index);
-            match hand_over(args, &guard, &service) {
-                Ok(outcome) => {
-                    let code = messages.take_outcome(outcome);
-                    *handed = if *handed == 0 { code } else { *handed };
-                }
-                Err(error) => messages.error(error),
-            }
-        }
-    }
-    let select = || -> Result<Vec<Result<Guard>>> {
-        let mut guards = select()?;
-        guards.retain(|guard| guard.as_ref().map_or(true, |guard| !kept.contains(&guard.interface().index)));
-        Ok(guards)
-    };
-    if select()?.is_empty() {
-        return Ok(());
-    }
     let list_of = |guard: &Guard| args.allowlist.clone().unwrap_or_else(|| own_path(guard));
     let wanted = || -> Result<Vec<PathBuf>> { Ok(select()?.iter().flatten().map(list_of).collect()) };
     if args.dry_run {
@@ -126,9 +114,31 @@ fn reload(args: &Reload, handed: &mut u8, messages: &mut Messages) -> Result<()>
     Ok(())
 }
 
-/// Lets the service that keeps a guard reload its list.
-fn hand_over(args: &Reload, guard: &Guard, service: &Service) -> Result<Outcome> {
-    let name = &guard.interface().name;
+/// Lets services reload the lists of what they keep, or wait for. Returns the names of the other interfaces.
+fn hand_over(args: &Reload, names: Vec<String>, handed: &mut u8, messages: &mut Messages) -> Vec<String> {
+    let (mut others, mut services) = (Vec::new(), BTreeSet::new());
+    for name in names {
+        let Some(service) = keeper_of_name(&name) else {
+            others.push(name);
+            continue;
+        };
+        // It reloads everything that it keeps.
+        if !services.insert(service.description().pid) {
+            continue;
+        }
+        match reload_by(args, &name, &service) {
+            Ok(outcome) => {
+                let code = messages.take_outcome(outcome);
+                *handed = if *handed == 0 { code } else { *handed };
+            }
+            Err(error) => messages.error(error),
+        }
+    }
+    others
+}
+
+/// Lets a service reload its list, which is the one that is named, if one is.
+fn reload_by(args: &Reload, name: &str, service: &Service) -> Result<Outcome> {
     if let Some(path) = &args.allowlist {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
         if path != service.description().order.allowlist {
@@ -136,7 +146,7 @@ fn hand_over(args: &Reload, guard: &Guard, service: &Service) -> Result<Outcome>
         }
     }
     service.reload(control::Reload {
-        interfaces: vec![name.clone()],
+        interfaces: vec![name.to_owned()],
         allow_empty: args.allow_empty,
         confirm_seconds: None,
     })

@@ -19,6 +19,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{FsType, statfs};
+use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::{geteuid, getppid};
 
 use crate::error::{Error, Kind, Result};
@@ -327,6 +328,36 @@ fn require_private(path: &Path, metadata: &fs::Metadata) -> Result<()> {
         .remedy("Find out who made it, remove it, and attach again."))
 }
 
+/// Whether guards cannot be pinned any more from within the mount namespace of this process, which is the sandbox of a
+/// service; a new process could. Somebody has taken away either
+///
+/// - the directory of pins, which alone the sandbox has let be written: the file system around it is read-only; or
+/// - the BPF file system, and mounted another one.
+pub fn is_cut_off() -> bool {
+    let place = Path::new(BPFFS);
+    let is_read_only = || statvfs(place).is_ok_and(|stat| stat.flags().contains(FsFlags::ST_RDONLY));
+    let is_gone = matches!(is_bpffs(place), Ok(true)) && !place.join("portguard").exists();
+    let mounts = || fs::read_to_string("/proc/self/mountinfo");
+    is_gone && is_read_only() || mounts().is_ok_and(|mounts| hides_a_mount_of_the_host(&mounts))
+}
+
+/// A process in a mount namespace of its own keeps the file system that it has had on top of one that was mounted since, and
+/// sees nothing of that but in `/proc/self/mountinfo`: what comes from the host is a mount with a master
+/// (proc_pid_mountinfo(5)), and below the own one.
+fn hides_a_mount_of_the_host(mounts: &str) -> bool {
+    // Mount point, and whether the mount has a master, of each at this place, the uppermost last.
+    let here: Vec<bool> = mounts
+        .lines()
+        .filter_map(|line| {
+            let (fields, _) = line.split_once(" - ")?;
+            let mut fields = fields.split(' ').skip(4);
+            let is_here = fields.next()? == BPFFS;
+            is_here.then(|| fields.any(|field| field.starts_with("master:")))
+        })
+        .collect();
+    matches!(here[..], [.., below, false] if below)
+}
+
 /// Whether a BPF file system is where guards are kept.
 pub fn is_mounted() -> Result<bool> {
     is_bpffs(Path::new(BPFFS))
@@ -338,5 +369,66 @@ fn is_bpffs(path: &Path) -> Result<bool> {
         Err(error) => Err(Error::failed(format!("cannot look at {BPFFS}, where guards are kept"))
             .because(error.desc())
             .remedy("Mount sysfs at /sys; the kernel must have CONFIG_BPF_SYSCALL.")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_that_somebody_holds_is_waited_for_so_long_and_no_longer() {
+        let root = tempfile::tempdir().unwrap();
+        let home = Home { root: root.path().to_owned() };
+        let patience = Patience { limit: Duration::from_millis(50), stopped: &|| false };
+        let held = home.lock(Access::Change, &patience, |_| panic!("nobody to wait for")).unwrap();
+        let mut told = None;
+        let error = home.lock(Access::Judge, &patience, |holder| told = Some(holder)).unwrap_err();
+        let process = std::process::id();
+        assert_eq!(told, Some(Some(process)));
+        assert!(error.to_string().contains(&format!("process {process} has held the lock")), "{error}");
+        // Whoever stops the wait ends it at once.
+        let patience = Patience { limit: Duration::from_secs(3600), stopped: &|| true };
+        let error = home.lock(Access::Change, &patience, |_| {}).unwrap_err();
+        assert!(error.to_string().contains("was stopped"), "{error}");
+        drop(held);
+        // Who only reads shares it.
+        let patience = Patience { limit: Duration::ZERO, stopped: &|| false };
+        let _one = home.lock(Access::Judge, &patience, |_| {}).unwrap();
+        let _other = home.lock(Access::Judge, &patience, |_| {}).unwrap();
+        assert!(home.lock(Access::Change, &patience, |_| {}).is_err());
+    }
+
+    #[test]
+    fn a_lock_on_a_directory_that_was_made_again_is_on_the_new_one() {
+        let root = tempfile::tempdir().unwrap();
+        let home = Home { root: root.path().join("portguard") };
+        fs::create_dir(&home.root).unwrap();
+        let patience = Patience { limit: Duration::ZERO, stopped: &|| false };
+        let _old = home.lock(Access::Change, &patience, |_| {}).unwrap();
+        fs::remove_dir(&home.root).unwrap();
+        fs::create_dir(&home.root).unwrap();
+        let _new = home.lock(Access::Change, &patience, |_| {}).unwrap();
+        assert!(home.lock(Access::Change, &patience, |_| {}).is_err());
+    }
+
+    #[test]
+    fn a_mount_of_the_host_below_the_own_one_is_seen() {
+        let sysfs = "20 1 0:20 / /sys rw shared:2 - sysfs sysfs rw\n";
+        let from_host = "30 20 0:30 / /sys/fs/bpf rw,nosuid master:9 - bpf bpf rw,mode=700\n";
+        let own = "31 30 0:29 / /sys/fs/bpf rw,nosuid - bpf bpf rw,mode=700\n";
+        let shared = "32 30 0:29 / /sys/fs/bpf rw,nosuid shared:7 - bpf bpf rw,mode=700\n";
+        for (mounts, expected) in [
+            (vec![], false),
+            (vec![own], false),
+            (vec![from_host], false),
+            (vec![from_host, own], true),
+            (vec![own, from_host], false),
+            (vec![shared, shared], false),
+            (vec![from_host, shared], true),
+        ] {
+            let text = [sysfs].into_iter().chain(mounts.iter().copied()).collect::<String>();
+            assert_eq!(hides_a_mount_of_the_host(&text), expected, "{text}");
+        }
     }
 }

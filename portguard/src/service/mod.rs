@@ -37,7 +37,7 @@ use crate::cli::LogFormat;
 use crate::control::server::{Incoming, Server, Task};
 use crate::control::{self, Outcome};
 use crate::error::{Error, Result};
-use crate::output;
+use crate::{guard, output};
 
 /// How often the status line is renewed, and every guard is compared with its order.
 const LOOK: Duration = Duration::from_secs(10);
@@ -45,6 +45,15 @@ const LOOK: Duration = Duration::from_secs(10);
 /// How often it is checked that the guards are on. The kernel tells nobody that a link was detached, as newer versions of
 /// `xdp-loader unload` do with links of others.
 const CHECK: Duration = Duration::from_secs(1);
+
+/// How the service ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// It was told to.
+    Stopped,
+    /// It can pin no guard any more, and a new process could: it is to be started again.
+    CutOff,
+}
 
 /// Guards the interfaces until a signal says to stop; logs drops if there is a format for them, and serves metrics if
 /// there is an address.
@@ -57,7 +66,7 @@ pub fn run(
     order: ServiceOrder,
     log: Option<LogFormat>,
     metrics: Option<SocketAddr>,
-) -> Result<()> {
+) -> Result<Ending> {
     let stop = Arc::new(AtomicBool::new(false));
     let reconciler = Reconciler::new(interfaces, order, Arc::clone(&stop))?;
     if let Some(format) = log {
@@ -112,7 +121,7 @@ struct Service {
 }
 
 impl Service {
-    async fn serve(mut self, metrics: Option<SocketAddr>) -> Result<()> {
+    async fn serve(mut self, metrics: Option<SocketAddr>) -> Result<Ending> {
         let mut reload = listen(SignalKind::hangup())?;
         // Watched before they are looked at first, so that no change falls between.
         let links = netlink::watch().map_err(cannot_run)?;
@@ -140,6 +149,14 @@ impl Service {
         }
         self.ready().await;
         while !self.end.has_come() {
+            if guard::is_cut_off() {
+                self.systemd.stopping();
+                output::error::warning(
+                    "the BPF file system was taken away, and this process cannot reach the one that is there now; \
+                     a new one can",
+                );
+                return Ok(Ending::CutOff);
+            }
             if let Some(control) = &control {
                 let description = self.apart(|reconciler| reconciler.description()).await;
                 description.into_iter().for_each(|description| control.describe(description));
@@ -171,7 +188,7 @@ impl Service {
         self.systemd.stopping();
         let farewell = self.apart(|reconciler| reconciler.farewell()).await;
         output::error::note(&farewell);
-        Ok(())
+        Ok(Ending::Stopped)
     }
 
     /// Listens to commands, which hand requests to the service. That they cannot is no reason to leave an interface open.
