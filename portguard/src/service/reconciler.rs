@@ -136,17 +136,7 @@ impl Reconciler {
         order.allowlist = std::path::absolute(&order.allowlist).unwrap_or(order.allowlist);
         let home = Home::make(output::error::note)?;
         let (claims, reloads) = (Claims::new(), Reloads::new());
-        Ok(Self {
-            home,
-            order,
-            targets,
-            claims,
-            broken: None,
-            reloads,
-            failure: None,
-            is_cut_off: false,
-            stop,
-        })
+        Ok(Self { home, order, targets, claims, broken: None, reloads, failure: None, stop })
     }
 
     /// Where the guards are pinned.
