@@ -203,14 +203,18 @@ impl Home {
     }
 
     fn namespace(&self) -> Result<PathBuf> {
-        let inode =
-            fs::metadata("/proc/thread-self/ns/net").map(|metadata| metadata.ino()).map_err(|error| {
-                Error::failed("cannot tell which network namespace this is")
-                    .because(format!("/proc/thread-self/ns/net: {error}"))
-                    .remedy("Mount /proc.")
-            })?;
-        Ok(self.root.join(inode.to_string()))
+        Ok(self.root.join(network_namespace()?.to_string()))
     }
+}
+
+/// The inode number of the network namespace of this thread.
+pub fn network_namespace() -> Result<u64> {
+    const PATH: &str = "/proc/thread-self/ns/net";
+    fs::metadata(PATH).map(|metadata| metadata.ino()).map_err(|error| {
+        Error::failed("cannot tell which network namespace this is")
+            .because(format!("{PATH}: {error}"))
+            .remedy("Mount /proc.")
+    })
 }
 
 /// Whether an open file is what is at a path now.
