@@ -349,17 +349,23 @@ pub fn is_cut_off() -> bool {
 /// sees nothing of that but in `/proc/self/mountinfo`: what comes from the host is a mount with a master
 /// (proc_pid_mountinfo(5)), and below the own one.
 fn hides_a_mount_of_the_host(mounts: &str) -> bool {
-    // Mount point, and whether the mount has a master, of each at this place, the uppermost last.
-    let here: Vec<bool> = mounts
+    // Number, number of the parent, and whether the mount has a master, of each at this place, in no particular order.
+    let here: Vec<(&str, &str, bool)> = mounts
         .lines()
         .filter_map(|line| {
             let (fields, _) = line.split_once(" - ")?;
-            let mut fields = fields.split(' ').skip(4);
-            let is_here = fields.next()? == BPFFS;
-            is_here.then(|| fields.any(|field| field.starts_with("master:")))
+            let fields: Vec<&str> = fields.split(' ').collect();
+            let [number, parent, _device, _root, place, _options, optional @ ..] = &fields[..] else {
+                return None;
+            };
+            let has_master = optional.iter().any(|field| field.starts_with("master:"));
+            (*place == BPFFS).then_some((*number, *parent, has_master))
         })
         .collect();
-    matches!(here[..], [.., below, false] if below)
+    // The upper one has the one below it as its parent.
+    let is_upper = |number| !here.iter().any(|(_, parent, _)| *parent == number);
+    let own_is_upper = here.iter().any(|&(number, _, has_master)| is_upper(number) && !has_master);
+    own_is_upper && here.iter().any(|&(number, _, has_master)| has_master && !is_upper(number))
 }
 
 /// Whether a BPF file system is where guards are kept.
@@ -419,17 +425,20 @@ mod tests {
     #[test]
     fn a_mount_of_the_host_below_the_own_one_is_seen() {
         let sysfs = "20 1 0:20 / /sys rw shared:2 - sysfs sysfs rw\n";
-        let from_host = "30 20 0:30 / /sys/fs/bpf rw,nosuid master:9 - bpf bpf rw,mode=700\n";
-        let own = "31 30 0:29 / /sys/fs/bpf rw,nosuid - bpf bpf rw,mode=700\n";
-        let shared = "32 30 0:29 / /sys/fs/bpf rw,nosuid shared:7 - bpf bpf rw,mode=700\n";
+        let from_host = "40 20 0:30 / /sys/fs/bpf rw,nosuid master:9 - bpf bpf rw,mode=700\n";
+        let on_top = "31 40 0:29 / /sys/fs/bpf rw,nosuid - bpf bpf rw,mode=700\n";
+        let own = "31 20 0:29 / /sys/fs/bpf rw,nosuid - bpf bpf rw,mode=700\n";
+        let on_own = "40 31 0:30 / /sys/fs/bpf rw,nosuid master:9 - bpf bpf rw,mode=700\n";
+        let pins = "50 31 0:29 /portguard /sys/fs/bpf/portguard rw - bpf bpf rw,mode=700\n";
         for (mounts, expected) in [
             (vec![], false),
             (vec![own], false),
+            (vec![own, pins], false),
             (vec![from_host], false),
-            (vec![from_host, own], true),
-            (vec![own, from_host], false),
-            (vec![shared, shared], false),
-            (vec![from_host, shared], true),
+            (vec![from_host, on_top], true),
+            // The kernel lists them in either order.
+            (vec![on_top, pins, from_host], true),
+            (vec![own, on_own], false),
         ] {
             let text = [sysfs].into_iter().chain(mounts.iter().copied()).collect::<String>();
             assert_eq!(hides_a_mount_of_the_host(&text), expected, "{text}");
