@@ -16,6 +16,7 @@ mod setup;
 mod systemd_test;
 mod test;
 mod torture;
+mod unload;
 mod verify;
 mod vm_test;
 

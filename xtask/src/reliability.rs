@@ -5,7 +5,7 @@ use crate::document::{Document, Section};
 const COMMAND: &str = "cargo xtask torture";
 
 /// Killed, starved, and given nonsense: what each test tries, by the name of its figures.
-pub(crate) const TORTURE: [Section; 14] = [
+pub(crate) const TORTURE: [Section; 15] = [
     Section {
         key: "attachment",
         title: "Killed while it attaches",
@@ -34,6 +34,12 @@ pub(crate) const TORTURE: [Section; 14] = [
         key: "orders",
         title: "Orders",
         words: "A guard is switched from audit to enforcing, with a list that alone covers the allowed source, and back; and both commands are killed before each of their system calls. Towards enforcing the list is put in force first, towards audit the program. No allowed packet may be lost; while the guard enforces, a denied source sends, and nothing of it may be delivered.",
+        command: COMMAND,
+    },
+    Section {
+        key: "unload",
+        title: "Detached by another tool",
+        words: "`xdp-loader unload` of xdp-tools 1.5 (Debian 13) detaches the link of a guard that a service keeps. The kernel tells nobody; the service looks once a second, and puts the guard back. The port is open meanwhile.",
         command: COMMAND,
     },
     Section {

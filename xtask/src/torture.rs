@@ -9,10 +9,13 @@ use xtask::proof::figures::Figures;
 
 use crate::document::rows;
 use crate::reliability::{DOCUMENT, SOAK, TORTURE};
-use crate::{cargo, earlier, setup, test};
+use crate::{cargo, earlier, setup, test, unload};
 
 /// The part that upgrades guards of an earlier portguard.
 const UPGRADES: &str = "upgrades";
+
+/// The part that lets another tool detach the link of a guard.
+const UNLOAD: &str = "unload";
 
 /// Arguments of `cargo xtask torture`.
 #[derive(Debug, clap::Args)]
@@ -38,6 +41,9 @@ pub(crate) fn torture(args: &TortureArgs) -> Result<()> {
     if args.part.as_deref().is_none_or(|part| part == UPGRADES) {
         setup::run(&setup::Args::default())?;
         command.env(earlier::VARIABLE, earlier::abi_4()?);
+    }
+    if args.part.as_deref().is_none_or(|part| part == UNLOAD) {
+        command.env(unload::VARIABLE, unload::xdp_loader()?);
     }
     run(&mut command, |figures| {
         let section = TORTURE.iter().find(|section| section.key == figures.proof());

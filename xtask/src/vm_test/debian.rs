@@ -135,7 +135,8 @@ impl Apt {
         Ok(packages.into_iter().map(|package| format!("{package}={version}")).collect())
     }
 
-    fn unpack(&self, package: &str, into: &Path) -> Result<()> {
+    /// Fetches a package, as `apt-get download` names it, and unpacks it into a folder.
+    pub(crate) fn unpack(&self, package: &str, into: &Path) -> Result<()> {
         let download = into.join("download");
         fs::create_dir_all(&download)?;
         output(self.command("apt-get").args(["download", package]).current_dir(&download))?;

@@ -10,6 +10,7 @@ mod lists;
 mod memory;
 mod orders;
 mod soak;
+mod unload;
 mod upgrades;
 
 use xtask::proof::figures::Figures;
