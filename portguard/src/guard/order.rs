@@ -2,7 +2,7 @@
 //! force cannot disagree; docs/internals/abi.md has the table.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use portguard_common::drop_log::Rate;
 use portguard_common::policy::{MODE_AUTO, MODE_GENERIC, MODE_NATIVE};
@@ -10,6 +10,8 @@ use portguard_common::policy::{MODE_AUTO, MODE_GENERIC, MODE_NATIVE};
 use crate::allowlist::printable;
 use crate::cli::ModeChoice;
 use crate::error::Result;
+use crate::guard::instance::Instance;
+use crate::guard::lists;
 use crate::guard::sizes::Sizes;
 
 /// How many drops may be logged.
@@ -79,6 +81,19 @@ pub struct Order {
 }
 
 impl Order {
+    /// What an instance does.
+    pub(super) fn of(instance: &Instance) -> Result<Self> {
+        let policy = instance.policy.read(0);
+        let sizes = instance.counters.own.sizes()?;
+        Ok(Self {
+            list: lists::in_force(instance).map(|list| list.path).unwrap_or_default(),
+            mode: mode_of(policy.mode),
+            audit: instance.is_audit(),
+            sources: sizes.sources(),
+            log: LogLimit::of(policy.log_rate, sizes),
+        })
+    }
+
     /// What differs in another order, a line for each part: `audit -> enforcing`.
     pub fn changes_to(&self, new: &Self) -> Vec<String> {
         let mut changes = Vec::new();
@@ -105,10 +120,10 @@ impl Order {
     }
 
     /// What of this order differs from what somebody named: the same lines, towards what was named.
-    pub fn differences_from(&self, list: &PathBuf, named: Named) -> Vec<String> {
+    pub fn differences_from(&self, list: &Path, named: Named) -> Vec<String> {
         let Named { mode, audit, sources, log } = named;
         self.changes_to(&Self {
-            list: list.clone(),
+            list: list.to_owned(),
             mode: mode.unwrap_or(self.mode),
             audit: audit.unwrap_or(self.audit),
             sources: sources.map_or(self.sources, Sizes::sources_for),
@@ -192,6 +207,6 @@ mod tests {
             ]
         );
         let named = Named { sources: Some(400), ..Named::default() };
-        assert_eq!(order.differences_from(&"/a".into(), named), ["sources 16384 -> 512"]);
+        assert_eq!(order.differences_from(Path::new("/a"), named), ["sources 16384 -> 512"]);
     }
 }

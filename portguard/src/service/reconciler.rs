@@ -116,15 +116,16 @@ enum ListSource {
 
 impl Reconciler {
     /// Changes nothing yet. `stop` ends waits for the lock.
-    pub(super) fn new(interfaces: &[String], order: ServiceOrder, stop: Arc<AtomicBool>) -> Result<Self> {
+    pub(super) fn new(interfaces: &[String], mut order: ServiceOrder, stop: Arc<AtomicBool>) -> Result<Self> {
         guard::require_privileges()?;
         for name in interfaces {
             require_possible(name)?;
         }
         let targets = unique(interfaces).into_iter().cloned();
         let targets = targets.map(|name| Target { name, state: State::Waiting }).collect();
-        let allowlist = std::path::absolute(&order.allowlist).unwrap_or_else(|_| order.allowlist.clone());
-        let order = ServiceOrder { allowlist, ..order };
+        if let Ok(absolute) = std::path::absolute(&order.allowlist) {
+            order.allowlist = absolute;
+        }
         let home = Home::make(output::error::note)?;
         let (claims, reloads) = (Claims::new(), Reloads::new());
         Ok(Self { home, order, targets, claims, broken: None, reloads, failure: None, stop })
@@ -433,7 +434,7 @@ impl Reconciler {
         let &ServiceOrder { ref allowlist, mode, audit, sources, log } = &self.order;
         let order = OrderDescription {
             allowlist: allowlist.clone(),
-            mode: mode.unwrap_or(cli::ModeChoice::Auto).word().to_owned(),
+            mode: mode.map(|mode| mode.word().to_owned()),
             audit,
             sources,
             log_rate: match log {
@@ -449,8 +450,11 @@ impl Reconciler {
                 State::Open(_) => (None, "not guarded"),
                 State::NotOurs(_) => (None, "kept by another service"),
             };
-            let open = matches!(target.state, State::Open(_));
-            Kept { name: target.name.clone(), ifindex, state: state.to_owned(), open }
+            let why = match &target.state {
+                State::Open(why) => Some(why.clone()),
+                State::Waiting | State::Kept { .. } | State::NotOurs(_) => None,
+            };
+            Kept { name: target.name.clone(), ifindex, state: state.to_owned(), open: why.is_some(), why }
         };
         Description::of_this_process(order, self.targets.iter().map(kept).collect())
     }
@@ -550,8 +554,33 @@ impl Target {
             Ok(()) => State::Kept { ifindex, differs: self.still_differs(home, order, interface) },
             // It has gone again.
             Err(error) if error.kind() == Kind::NotThere => State::Waiting,
-            Err(error) => self.not_restored(home, claims, interface, error, told.as_deref(), messages),
+            Err(error) => {
+                let state = self.not_restored(home, claims, interface, error, told.as_deref(), messages);
+                if let State::Kept { .. } = state {
+                    self.restore_all_but_the_mode(home, order, interface, source, messages);
+                }
+                state
+            }
         };
+    }
+
+    /// A guard keeps its mode for as long as it is on. That must not keep the rest of the order from being restored: the guard
+    /// may be in audit mode, and drop nothing.
+    fn restore_all_but_the_mode(
+        &self,
+        home: &Home,
+        order: &ServiceOrder,
+        interface: &Interface,
+        source: &ListSource,
+        messages: &mut Messages,
+    ) {
+        let rest = ServiceOrder { mode: None, ..order.clone() };
+        if let Ok(Some(guard)) = Guard::find(home, interface)
+            && rest.differences(&guard).is_ok_and(|differences| !differences.is_empty())
+        {
+            // The next look tries again, and the status tells what differs until then.
+            let _ = guard_with(home, interface, source, &rest, &self.name, messages);
+        }
     }
 
     /// What of the order could not be restored.

@@ -16,7 +16,7 @@ mod until;
 mod witness;
 
 pub(crate) use config_map::ConfigMap;
-pub(crate) use documents::{ByProcedure, Calls, Stats, Status, sum};
+pub(crate) use documents::{ByProcedure, Calls, ServiceStatus, Stats, Status, Unguarded, sum};
 pub(crate) use earlier::{ABI_4, as_abi4, attach_abi4};
 pub(crate) use form::is_long;
 pub(crate) use http::{ask, connect, samples};

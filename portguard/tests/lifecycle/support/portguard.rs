@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use tempfile::TempDir;
 use xtask::lab::{Count, MountNamespace, Namespace, Outcome, run_within, wait_until};
 
-use super::documents::{Document, Stats, Status};
+use super::documents::{Document, Stats, Status, Unguarded};
 use super::{Ledger, PATIENCE, earlier};
 
 pub(crate) const BPFFS: &str = "/sys/fs/bpf";
@@ -176,12 +176,21 @@ impl Portguard<'_> {
     }
 
     fn document<T: DeserializeOwned>(&self, arguments: &[&str]) -> Vec<T> {
+        self.whole_document(arguments).interfaces
+    }
+
+    fn whole_document<T: DeserializeOwned>(&self, arguments: &[&str]) -> Document<T> {
         let json = self.ok(arguments);
         let document: Document<T> = serde_json::from_str(&json)
             .with_context(|| format!("portguard {} printed {json}", arguments.join(" ")))
             .unwrap_or_else(|error| panic!("{error:#}"));
         assert_eq!(document.schema, 1);
-        document.interfaces
+        document
+    }
+
+    /// The interfaces that should have a guard and have none, as `status` says.
+    pub(crate) fn unguarded(&self) -> Vec<Unguarded> {
+        self.whole_document::<Status>(&["status", "--json"]).unguarded
     }
 
     /// All guards.
