@@ -35,3 +35,4 @@ mod top;
 mod torture;
 mod upgrade;
 mod wire;
+mod witnesses;

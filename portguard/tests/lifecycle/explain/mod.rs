@@ -147,6 +147,8 @@ fn it_names_the_entry_that_lets_a_source_in() {
             nearest: None,
             same_program: Some(true),
             note: None,
+            enforcing: Some(true),
+            service: None,
         }
     );
 }
