@@ -65,14 +65,17 @@ pub struct Owner {
     pub unit: Option<String>,
 }
 
-/// One line: `wg0: waiting for the interface (process 123)`.
+/// One line: `wg0: waiting for the interface (process 123, portguard@wg0.service)`.
 pub fn line(unguarded: &Unguarded) -> String {
     let Unguarded { interface, state, service, why } = unguarded;
     let state = match state {
         UnguardedState::Waiting => "waiting for the interface",
         UnguardedState::Open => "NOT GUARDED, port 111 is open",
     };
-    let service = service.as_ref().map(|it| format!(" ({})", control::name_of(it.pid, it.unit.as_deref())));
+    let service = service.as_ref().map(|Owner { pid, unit }| {
+        let unit = unit.as_ref().map(|unit| format!(", {unit}")).unwrap_or_default();
+        format!(" (process {pid}{unit})")
+    });
     let why = why.as_ref().map(|why| format!(": {why}"));
     printable(&format!("{interface}: {state}{}{}", service.unwrap_or_default(), why.unwrap_or_default()))
 }

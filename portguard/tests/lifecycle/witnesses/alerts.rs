@@ -60,3 +60,26 @@ fn without_texts(rules: &str) -> String {
     }
     kept
 }
+
+/// A guard in audit mode, as ordered.
+fn audit() -> BTreeMap<String, f64> {
+    let series = [("interface_present", 1.0), ("guard_attached", 1.0), ("guard_enforcing", 0.0)];
+    series.map(|(name, value)| (format!("portguard_{name}{{interface=\"eth0\"}}"), value)).into()
+}
+
+#[test]
+fn an_alert_that_fires_is_expected() {
+    assert_fire(&audit(), "eth0", &["PortguardAudit"]);
+}
+
+#[test]
+#[should_panic(expected = "are to fire")]
+fn an_alert_that_is_not_expected_is_noticed() {
+    assert_fire(&audit(), "eth0", &[]);
+}
+
+#[test]
+#[should_panic(expected = "are to fire")]
+fn an_alert_that_does_not_fire_is_noticed() {
+    assert_fire(&audit(), "eth0", &["PortguardAudit", "PortguardOpen"]);
+}
