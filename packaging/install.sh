@@ -50,7 +50,7 @@ put 644 "$from/completions/_portguard" "$share/zsh/site-functions/_portguard"
 put 644 "$from/completions/portguard.fish" "$share/fish/vendor_completions.d/portguard.fish"
 for unit in $(cd "$from/systemd" && find . -type f); do
     put 644 "$from/systemd/$unit" "$units/${unit#./}"
-    sed -i "s|/usr/sbin/portguard|$prefix/sbin/portguard|" "$destdir$units/${unit#./}"
+    sed -i "s|/usr/sbin/portguard|$prefix/sbin/portguard|g" "$destdir$units/${unit#./}"
 done
 put 755 "$from/uninstall.sh" "$share/portguard/uninstall.sh"
 keep "$from/allowlist.yaml" /etc/portguard/allowlist.yaml
@@ -61,6 +61,14 @@ rm "$record"
 if [ -z "$destdir" ] && [ -d /run/systemd/system ]; then
     systemctl daemon-reload
     systemctl try-restart 'portguard@*.service'
+    # uninstall.sh has stopped them and has taken their guards off.
+    for link in /etc/systemd/system/*.wants/portguard@*.service; do
+        unit=${link##*/}
+        if [ -L "$link" ] && ! systemctl --quiet is-active "$unit"; then
+            systemctl start "$unit" ||
+                echo "install.sh: WARNING: $unit did not start, port 111 may be open: systemctl status $unit" >&2
+        fi
+    done
 fi
 cat <<END
 portguard is in $destdir$prefix. Write down who may reach port 111 in /etc/portguard/allowlist.yaml, then:

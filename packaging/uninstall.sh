@@ -19,7 +19,7 @@ record=$here/installed
 
 if [ -z "$destdir" ]; then
     if [ -d /run/systemd/system ]; then
-        systemctl stop 'portguard@*.service'
+        systemctl stop 'portguard@*.service' 'portguard-rpcbind*.service'
     fi
     if [ -n "$(find /sys/fs/bpf/portguard -name link 2> /dev/null)" ]; then
         cat >&2 <<'END'
@@ -44,7 +44,7 @@ echo "$files" | while read -r file; do
 done
 if [ -n "$purge" ]; then
     rm -rf "$destdir/etc/systemd/system/portguard.target.requires" "$destdir/var/lib/portguard"
-    rm -f "$destdir/etc/default/portguard" "$destdir/etc/portguard/allowlist.yaml" \
+    rm -f "$destdir/etc/default/portguard" "$destdir"/etc/default/portguard-* "$destdir/etc/portguard/allowlist.yaml" \
         "$destdir"/etc/systemd/system/multi-user.target.wants/portguard@*.service
     rmdir --ignore-fail-on-non-empty "$destdir/etc/portguard" 2> /dev/null || true
 fi
@@ -52,5 +52,7 @@ fi
 if [ -z "$destdir" ] && [ -d /run/systemd/system ]; then
     # Before anything is stopped: rpcbind no longer requires them, and goes on.
     systemctl daemon-reload
-    systemctl stop portguard.target 'portguard-is-on@*.service' 2> /dev/null || true
+    systemctl stop portguard.target 'portguard-*.service' 2> /dev/null || true
+    systemctl reset-failed portguard.target 'portguard*.service' 2> /dev/null || true
+    rm -rf /run/portguard
 fi

@@ -19,21 +19,14 @@ pub const FROM_FILE: u32 = 0;
 /// [`ListRecord::origin`]: that file was broken, and the copy of what it last held in good order was taken.
 pub const FROM_LAST_GOOD: u32 = 1;
 
-/// [`Policy::mode`]: native mode, or generic where there is no native mode.
-pub const MODE_AUTO: u32 = 0;
-/// [`Policy::mode`]: native mode only.
-pub const MODE_NATIVE: u32 = 1;
-/// [`Policy::mode`]: generic mode only.
-pub const MODE_GENERIC: u32 = 2;
-
 /// The one value of the policy map. The kernel program reads `active`, the loader the rest.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Policy {
     /// The slot whose list is in force.
     pub active: u32,
-    /// The mode that was ordered: one of [`MODE_AUTO`], [`MODE_NATIVE`], [`MODE_GENERIC`].
-    pub mode: u32,
+    /// Zero.
+    pub reserved: u32,
     /// When the guard was attached, in nanoseconds of `CLOCK_BOOTTIME` (of Unix time in ABI 4).
     pub attached_at: u64,
     /// How much each CPU may log: the constant of the program that runs, for the next one.

@@ -182,10 +182,19 @@ pub struct Run {
 
 /// Arguments of `status`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "EXIT STATUS: 0 if every guard that is shown drops what is denied; 1 if one of them only counts it \
+    (audit mode), or cannot be read; 4 if a named interface does not exist or has no guard.\n\n\
+    With --guarded: 0 if every named interface has a guard, enforcing or in audit mode; without names, 0 if there is a \
+    guard, and 1 if there is none."
+)]
 pub struct Status {
     /// The interfaces to show [default: all guarded ones of this network namespace]
     #[arg(value_name = "IFACE")]
     pub interfaces: Vec<String>,
+    /// Accept guards in audit mode; fail if there is no guard
+    #[arg(long)]
+    pub guarded: bool,
     /// Print one JSON document
     #[arg(long)]
     pub json: bool,

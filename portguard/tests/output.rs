@@ -146,7 +146,7 @@ fn guard(enforcing: bool, origin: &'static str, file: status::File) -> status::G
         },
         order: OrderDescription {
             allowlist: "/etc/portguard/allowlist.yaml".into(),
-            mode: Some("auto".into()),
+            mode: Some("native".into()),
             audit: !enforcing,
             sources: Some(16_384),
             log_rate: None,

@@ -60,7 +60,9 @@ fn the_list_that_is_installed_is_valid_and_lets_nobody_in() {
 #[test]
 fn units_and_settings_name_the_same_files() {
     let unit = fs::read_to_string(workspace().join("systemd/portguard@.service")).expect("the unit");
-    assert!(unit.contains("EnvironmentFile=-/etc/default/portguard\n"));
+    // The later file wins.
+    let files: Vec<_> = unit.lines().filter_map(|line| line.strip_prefix("EnvironmentFile=")).collect();
+    assert_eq!(files, ["-/etc/default/portguard", "-/etc/default/portguard-%i"]);
     let settings = fs::read_to_string(workspace().join("packaging/default")).expect("the settings");
     for line in settings.lines().filter(|line| line.contains('=')) {
         let (name, _) = line.trim_start_matches('#').split_once('=').expect("an assignment");
@@ -110,9 +112,13 @@ fn what_is_installed_is_removed_and_nothing_else() {
     install();
     assert_eq!(files(root.path()), once, "an upgrade makes nothing more");
     assert!(once.contains(Path::new("usr/local/share/man/man5/portguard-allowlist.5")), "{once:?}");
-    let unit = root.path().join("usr/local/lib/systemd/system/portguard@.service");
-    let unit = fs::read_to_string(unit).expect("a unit");
-    assert!(unit.contains("ExecStart=/usr/local/sbin/portguard run "), "{unit}");
+    let units = root.path().join("usr/local/lib/systemd/system");
+    let unit = |name: &str| fs::read_to_string(units.join(name)).expect("a unit");
+    assert!(unit("portguard@.service").contains("ExecStart=/usr/local/sbin/portguard run "));
+    for path in files(&units).iter().filter(|path| units.join(path).is_file()) {
+        let text = fs::read_to_string(units.join(path)).expect("a unit");
+        assert!(!text.contains("/usr/sbin/portguard"), "{}: {text}", path.display());
+    }
     assert_eq!(fs::read_to_string(&list).expect("the list"), "allow: [192.0.2.1]\n");
 
     let uninstall = root.path().join("usr/local/share/portguard/uninstall.sh");

@@ -6,10 +6,12 @@ use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
-const UNITS: [&str; 8] = [
+const UNITS: [&str; 10] = [
     "portguard@.service",
     "portguard-is-on@.service",
     "portguard.target",
+    "portguard-check.service",
+    "portguard-rpcbind.service",
     "rpcbind.service.d/portguard.conf",
     "rpcbind.socket.d/portguard.conf",
     "rpcbind.service",
@@ -51,9 +53,18 @@ fn analyze(arguments: &[&str], units: &Path) -> Output {
 #[test]
 fn systemd_finds_nothing_wrong_with_the_units() {
     let folder = installed();
-    let units = ["portguard@eth0.service", "portguard-is-on@eth0.service", "portguard.target"];
-    let with_rpcbind = [&["verify", "--man=no"][..], &units, &["rpcbind.service", "rpcbind.socket"]].concat();
-    let output = analyze(&with_rpcbind, folder.path());
+    let units = [
+        "verify",
+        "--man=no",
+        "portguard@eth0.service",
+        "portguard-is-on@eth0.service",
+        "portguard.target",
+        "portguard-check.service",
+        "portguard-rpcbind.service",
+        "rpcbind.service",
+        "rpcbind.socket",
+    ];
+    let output = analyze(&units, folder.path());
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success() && said.is_empty(), "{said}");
 
@@ -63,6 +74,27 @@ fn systemd_finds_nothing_wrong_with_the_units() {
     fs::write(&broken, text).expect("writing");
     let output = analyze(&["verify", "--man=no", "portguard@eth0.service"], folder.path());
     assert!(String::from_utf8_lossy(&output.stderr).contains("nonsense"), "{output:?}");
+}
+
+#[test]
+fn a_var_that_comes_over_the_network_makes_no_ordering_cycle() {
+    // systemd orders it behind the network by itself; here nothing else brings that up.
+    const VAR: &str = "[Unit]\nRequires=network.target\n[Mount]\nWhat=server:/var\nWhere=/var\nType=nfs\n";
+    let folder = installed();
+    fs::write(folder.path().join("var.mount"), VAR).expect("writing");
+    let told = || {
+        let units = ["verify", "--man=no", "portguard@eth0.service", "var.mount"];
+        String::from_utf8_lossy(&analyze(&units, folder.path()).stderr).into_owned()
+    };
+    assert_eq!(told(), "");
+
+    // What the unit must not have, and that systemd reports it.
+    let unit = folder.path().join("portguard@.service");
+    let text = fs::read_to_string(&unit).expect("the unit");
+    for waits in ["StateDirectory=portguard", "PrivateTmp=yes"] {
+        fs::write(&unit, text.replace("[Service]\n", &format!("[Service]\n{waits}\n"))).expect("writing");
+        assert!(told().contains("ordering cycle"), "{waits}: {}", told());
+    }
 }
 
 #[test]

@@ -99,7 +99,9 @@ pub(crate) const SYSTEMD: Section = Section {
     words: "\
 A virtual machine with Debian's packages boots with `portguard@eth0.service` and the drop-ins for rpcbind. The unit is started, \
 reloaded, killed, stopped with SIGSTOP until its watchdog ends it, restarted and stopped, with good and with broken lists, while \
-an allowed and a denied flow run and tcpdump looks on behind the guard. At the end, rpcbind must not start without its guard.",
+an allowed and a denied flow run and tcpdump looks on behind the guard. At the end, rpcbind must not start without its guard. \
+In a second boot, a bond makes the interface 60 seconds later, and an NFS server waits for rpcbind. In a third one, the interface comes between \
+the readiness of the service and the check of its guard, which is in audit mode.",
     command: "cargo xtask systemd-test",
 };
 

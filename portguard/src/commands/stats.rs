@@ -41,6 +41,11 @@ pub fn run(args: &Stats, out: &mut dyn Write) -> Result<ExitCode> {
             let snapshot = if args.reset {
                 let reset = Reset::begin(guard, &mut |event| messages.take(&name, event))?;
                 let held = reset.held.clone();
+                if reset.is_partial {
+                    messages.warning(format!(
+                        "{name}: only what earlier resets could not write is reset; reset again for the rest"
+                    ));
+                }
                 resets.push(reset);
                 held
             } else {

@@ -12,10 +12,10 @@ use crate::interface;
 use crate::ops::services::Services;
 use crate::output::{self, status, time};
 
-/// Shows the guards.
+/// Shows the guards. The exit code tells whether they are what the caller asks for: see [`code`].
 ///
 /// # Errors
-/// The process is not permitted, or a named interface has no guard.
+/// The process is not permitted.
 pub fn run(args: &Status, out: &mut dyn Write) -> Result<ExitCode> {
     guard::require_privileges()?;
     let services = Services::ask();
@@ -28,10 +28,11 @@ pub fn run(args: &Status, out: &mut dyn Write) -> Result<ExitCode> {
         output::error::note(NOTHING_GUARDED);
     }
     let mut described = Vec::new();
-    let code = for_each(guards, |guard| {
+    let found = for_each(guards, |guard| {
         described.push(describe(&guard?, &services)?);
         Ok(())
     });
+    let code = code(found, args.guarded, &described);
     let mut unguarded = services.unguarded(home.as_ref(), &interface::all()?)?;
     unguarded.retain(|it| args.interfaces.is_empty() || args.interfaces.contains(&it.interface));
     let document = status::Document { unguarded, ..status::Document::new(described) };
@@ -41,6 +42,13 @@ pub fn run(args: &Status, out: &mut dyn Write) -> Result<ExitCode> {
         print(out, &status::text(&document))?;
     }
     Ok(code)
+}
+
+/// The exit code: that of the first error, if there was one. Without errors, the guards decide: `status` wants each of
+/// them to be enforcing, and `status --guarded` wants at least one guard of any kind.
+fn code(found: ExitCode, guarded: bool, guards: &[status::Guard]) -> ExitCode {
+    let satisfied = if guarded { !guards.is_empty() } else { guards.iter().all(|guard| guard.enforcing) };
+    if found == ExitCode::SUCCESS && !satisfied { ExitCode::FAILURE } else { found }
 }
 
 fn describe(guard: &Guard, services: &Services) -> Result<status::Guard> {

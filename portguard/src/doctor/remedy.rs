@@ -5,8 +5,7 @@ use std::borrow::Cow;
 
 use super::guards::Keeper;
 use crate::allowlist::Allowlist;
-use crate::cli::ModeChoice;
-use crate::guard::{Order, default_sources};
+use crate::guard::{LastOrder, default_sources};
 use crate::ops::default_allowlist;
 
 /// For an interface that never had a guard. A new guard gets the default list: a guard with an empty one would keep every
@@ -24,7 +23,7 @@ pub(super) fn of_unguarded(interface: &str) -> String {
 }
 
 /// For an interface whose guard was attached by hand, and lost its link. No name: the interface is gone as well.
-pub(super) fn of_gone(interface: Option<&str>, order: Option<&Order>) -> String {
+pub(super) fn of_gone(interface: Option<&str>, order: Option<&LastOrder>) -> String {
     let options = order.map_or_else(|| " --allowlist FILE".to_owned(), options);
     match interface {
         Some(name) => format!("portguard attach {}{options}", quoted(name)),
@@ -35,13 +34,9 @@ pub(super) fn of_gone(interface: Option<&str>, order: Option<&Order>) -> String 
 }
 
 /// The arguments of `attach` that give a guard this order.
-fn options(order: &Order) -> String {
-    // `attach` has no argument for the log: only a service reads that.
-    let Order { list, mode, audit, sources, log: _ } = order;
+fn options(order: &LastOrder) -> String {
+    let LastOrder { list, audit, sources } = order;
     let mut options = format!(" --allowlist {}", quoted(&list.to_string_lossy()));
-    if *mode != ModeChoice::Auto {
-        options += &format!(" --mode {}", mode.word());
-    }
     if *audit {
         options += " --audit";
     }
@@ -100,7 +95,6 @@ mod tests {
     use std::process::Command;
 
     use super::*;
-    use crate::guard::LogLimit;
 
     #[test]
     fn a_shell_takes_a_quoted_word_for_what_it_was() {
@@ -113,14 +107,9 @@ mod tests {
 
     #[test]
     fn a_guard_that_is_gone_comes_back_with_the_order_that_it_had() {
-        let order = Order {
-            list: "/etc/portguard/of eth0.yaml".into(),
-            mode: ModeChoice::Generic,
-            audit: true,
-            sources: 512,
-            log: LogLimit::Off,
-        };
-        let expected = "portguard attach eth0 --allowlist '/etc/portguard/of eth0.yaml' --mode generic --audit --sources 512";
+        let order = LastOrder { list: "/etc/portguard/of eth0.yaml".into(), audit: true, sources: 512 };
+        let expected =
+            "portguard attach eth0 --allowlist '/etc/portguard/of eth0.yaml' --audit --sources 512";
         assert_eq!(of_gone(Some("eth0"), Some(&order)), expected);
     }
 }

@@ -17,7 +17,7 @@ use crate::guard::link::{LINK_PIN, PinnedLink, remove_directory};
 use crate::guard::lists::{self, Content};
 use crate::guard::mapped::Mapped;
 use crate::guard::mode;
-use crate::guard::order::{self, Named};
+use crate::guard::order::Named;
 use crate::guard::sizes::Sizes;
 use crate::interface::{AttachedXdp, Interface, XdpMode};
 
@@ -60,7 +60,6 @@ pub fn attach(
         let filled = lists::fill(&directory, &instance, None, Content::of(list)?, tell)?;
         lists::switch(&directory, &instance, &filled)?;
         set_log_rate(&instance.policy, log_rate);
-        set_mode(&instance.policy, choice);
         set_attached_at(&instance.policy, clock::boot_now());
         let attachment = mode::attach(interface, instance.program(), instance.identity(), choice)?;
         let pin = directory.join(LINK_PIN);
@@ -109,13 +108,6 @@ pub(super) fn set_log_rate(policy: &Mapped<Policy>, rate: Rate) {
     let policy = policy.element(0);
     // SAFETY: the element is mapped, and the kernel program does not use the field.
     unsafe { (&raw mut (*policy).log_rate).write_volatile(rate) };
-}
-
-/// Notes the mode that was ordered.
-pub(super) fn set_mode(policy: &Mapped<Policy>, mode: ModeChoice) {
-    let policy = policy.element(0);
-    // SAFETY: the element is mapped, and the kernel program does not use the field.
-    unsafe { (&raw mut (*policy).mode).write_volatile(order::mode_number(mode)) };
 }
 
 /// Notes when the guard was attached, in nanoseconds of `CLOCK_BOOTTIME`.

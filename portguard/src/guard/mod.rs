@@ -44,7 +44,7 @@ pub use event::{EndReason, Ended, Event};
 pub use instance::{Identity, Instance};
 pub use lists::{Covering, ListInfo};
 pub use mode::{Lacking, Obstacle, require_guardable};
-pub use order::{LogLimit, Named, Order};
+pub use order::{LastOrder, LogLimit, Named, Order};
 pub use privileges::require as require_privileges;
 pub use reset::Reset;
 pub use source::{Asked, Source};
@@ -154,7 +154,7 @@ impl Guard {
 
     /// What the guard is ordered to do.
     pub fn order(&self) -> Result<Order> {
-        Order::of(&self.instance)
+        Order::of(&self.instance, self.mode())
     }
 
     /// The kernel's name for the program.
@@ -313,12 +313,12 @@ pub fn remains(home: &Home) -> Result<Vec<u32>> {
 }
 
 /// What a guard whose link is gone was ordered to do, if the pins that are left of it still tell.
-pub fn order_of_remains(home: &Home, ifindex: u32) -> Option<Order> {
+pub fn order_of_remains(home: &Home, ifindex: u32) -> Option<LastOrder> {
     let directory = home.interface(ifindex).ok()?;
     // Of several instances, nobody knows which one the link ran.
     let [name] = InstanceName::list(&directory).ok()?[..] else { return None };
     let instance = name.is_readable().then(|| Instance::open(&directory, name).ok()).flatten()?;
-    Order::of(&instance).ok()
+    LastOrder::of(&instance).ok()
 }
 
 /// How many sources each CPU remembers of each address family if nobody names a number, if that can be told.

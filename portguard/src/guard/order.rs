@@ -5,7 +5,6 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use portguard_common::drop_log::Rate;
-use portguard_common::policy::{MODE_AUTO, MODE_GENERIC, MODE_NATIVE};
 
 use crate::allowlist::printable;
 use crate::cli::ModeChoice;
@@ -13,6 +12,7 @@ use crate::error::Result;
 use crate::guard::instance::Instance;
 use crate::guard::lists;
 use crate::guard::sizes::Sizes;
+use crate::interface::XdpMode;
 
 /// How many drops may be logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,8 +70,8 @@ pub struct Named {
 pub struct Order {
     /// The file of its list.
     pub list: PathBuf,
-    /// How the kernel is to run it; what came of that is [`super::Guard::mode`].
-    pub mode: ModeChoice,
+    /// Where its program runs.
+    pub mode: XdpMode,
     /// Whether it only counts what it would drop.
     pub audit: bool,
     /// How many sources each CPU remembers, of each address family.
@@ -80,17 +80,38 @@ pub struct Order {
     pub log: LogLimit,
 }
 
-impl Order {
-    /// What an instance does.
+/// What is left of an order when the link of the guard is gone: the mode has gone with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastOrder {
+    /// The file of the list.
+    pub list: PathBuf,
+    /// Whether the guard only counted what it would drop.
+    pub audit: bool,
+    /// How many sources each CPU remembered, of each address family.
+    pub sources: u32,
+}
+
+impl LastOrder {
+    /// What an instance did.
     pub(super) fn of(instance: &Instance) -> Result<Self> {
-        let policy = instance.policy.read(0);
+        Ok(Self {
+            list: lists::in_force(instance).map(|list| list.path).unwrap_or_default(),
+            audit: instance.is_audit(),
+            sources: instance.counters.own.sizes()?.sources(),
+        })
+    }
+}
+
+impl Order {
+    /// What an instance does whose link runs it in this mode.
+    pub(super) fn of(instance: &Instance, mode: XdpMode) -> Result<Self> {
         let sizes = instance.counters.own.sizes()?;
         Ok(Self {
             list: lists::in_force(instance).map(|list| list.path).unwrap_or_default(),
-            mode: mode_of(policy.mode),
+            mode,
             audit: instance.is_audit(),
             sources: sizes.sources(),
-            log: LogLimit::of(policy.log_rate, sizes),
+            log: LogLimit::of(instance.policy.read(0).log_rate, sizes),
         })
     }
 
@@ -101,7 +122,7 @@ impl Order {
             changes.push(format!("{what}{before} -> {after}"));
         };
         if self.list != new.list {
-            let shown = |path: &PathBuf| printable(&path.to_string_lossy());
+            let shown = |path: &Path| printable(&path.to_string_lossy());
             change("allowlist ", &shown(&self.list), &shown(&new.list));
         }
         if self.audit != new.audit {
@@ -124,7 +145,7 @@ impl Order {
         let Named { mode, audit, sources, log } = named;
         self.changes_to(&Self {
             list: list.to_owned(),
-            mode: mode.unwrap_or(self.mode),
+            mode: mode.and_then(mode_in_force).unwrap_or(self.mode),
             audit: audit.unwrap_or(self.audit),
             sources: sources.map_or(self.sources, Sizes::sources_for),
             log: log.unwrap_or(self.log),
@@ -136,22 +157,13 @@ fn state(audit: bool) -> &'static str {
     if audit { "audit" } else { "enforcing" }
 }
 
-/// A mode that was ordered, as maps hold it.
-pub(super) fn mode_number(mode: ModeChoice) -> u32 {
-    match mode {
-        // There is no guard in offload mode.
-        ModeChoice::Auto | ModeChoice::Offload => MODE_AUTO,
-        ModeChoice::Native => MODE_NATIVE,
-        ModeChoice::Generic => MODE_GENERIC,
-    }
-}
-
-/// The mode that a number in a map means.
-pub(super) fn mode_of(number: u32) -> ModeChoice {
-    match number {
-        MODE_NATIVE => ModeChoice::Native,
-        MODE_GENERIC => ModeChoice::Generic,
-        _ => ModeChoice::Auto,
+/// The one mode that a choice means; `None` if several will do.
+pub(super) fn mode_in_force(choice: ModeChoice) -> Option<XdpMode> {
+    match choice {
+        ModeChoice::Auto => None,
+        ModeChoice::Native => Some(XdpMode::Native),
+        ModeChoice::Generic => Some(XdpMode::Generic),
+        ModeChoice::Offload => Some(XdpMode::Offload),
     }
 }
 
@@ -183,7 +195,7 @@ mod tests {
     fn each_part_that_differs_is_one_line() {
         let order = Order {
             list: "/a".into(),
-            mode: ModeChoice::Auto,
+            mode: XdpMode::Native,
             audit: true,
             sources: 16_384,
             log: LogLimit::Off,
@@ -191,7 +203,7 @@ mod tests {
         assert_eq!(order.changes_to(&order), Vec::<String>::new());
         let other = Order {
             list: "/b".into(),
-            mode: ModeChoice::Generic,
+            mode: XdpMode::Generic,
             audit: false,
             sources: 512,
             log: LogLimit::PerSecond(10),
@@ -201,12 +213,12 @@ mod tests {
             [
                 "allowlist /a -> /b",
                 "audit -> enforcing",
-                "mode auto -> generic",
+                "mode native -> generic",
                 "sources 16384 -> 512",
                 "log off -> 10/s"
             ]
         );
-        let named = Named { sources: Some(400), ..Named::default() };
+        let named = Named { mode: Some(ModeChoice::Auto), sources: Some(400), ..Named::default() };
         assert_eq!(order.differences_from(Path::new("/a"), named), ["sources 16384 -> 512"]);
     }
 }

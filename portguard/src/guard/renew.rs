@@ -13,13 +13,12 @@ use std::os::fd::AsFd as _;
 use crate::allowlist::Allowlist;
 use crate::cli::ModeChoice;
 use crate::error::{Error, Result};
-use crate::guard::attach::{set_attached_at, set_log_rate, set_mode};
+use crate::guard::attach::{set_attached_at, set_log_rate};
 use crate::guard::event::{EndReason, Event, tell_ends};
 use crate::guard::instance::{self, Instance, InstanceName, Origin, Task};
 use crate::guard::lists::{self, Content, Filled, Grace};
 use crate::guard::order::{self, Named};
 use crate::guard::{Guard, bpf, clock, earlier, mode};
-use crate::interface::XdpMode;
 
 impl Guard {
     /// Renews the guard with what is named of its order; what is not named stays. Without a list, the one in force stays.
@@ -78,7 +77,7 @@ impl Guard {
         switch(&self.instance, first).inspect_err(|_| self.abandon(&new))?;
         let (guard, old) = self.replace(new)?;
         switch(&guard.instance, then)?;
-        guard.note(named, task);
+        set_log_rate(&guard.instance.policy, task.log_rate);
         instance::remove(old.directory())?;
         Ok(guard)
     }
@@ -100,11 +99,10 @@ impl Guard {
         let filled = lists::fill(&interface, &new, before, content, tell);
         let filled = filled.inspect_err(|_| self.abandon(&new))?;
         lists::switch(&interface, &new, &filled).inspect_err(|_| self.abandon(&new))?;
-        set_mode(&new.policy, order::mode_of(old_policy.mode));
         set_attached_at(&new.policy, clock::boot_time(self.instance.abi(), old_policy.attached_at));
         set_log_rate(&new.policy, task.log_rate);
         let (guard, old) = self.replace(new)?;
-        guard.note(named, task);
+        set_log_rate(&guard.instance.policy, task.log_rate);
         lists::keep_pins_of(&interface, &filled)?;
         instance::remove(old.directory())?;
         Ok(guard)
@@ -143,14 +141,9 @@ impl Guard {
 
     /// Fails unless the guard runs in this mode.
     fn require_mode(&self, choice: ModeChoice) -> Result<()> {
-        let other = match choice {
-            ModeChoice::Auto => None,
-            ModeChoice::Native => Some(XdpMode::Native),
-            ModeChoice::Generic => Some(XdpMode::Generic),
-            ModeChoice::Offload => Some(XdpMode::Offload),
-        };
         let mode = self.mode();
-        let Some(other) = other.filter(|other| *other != mode) else { return Ok(()) };
+        let other = order::mode_in_force(choice).filter(|other| *other != mode);
+        let Some(other) = other else { return Ok(()) };
         let name = &self.interface().name;
         let (mode, other) = (mode.word(), other.word());
         Err(Error::failed(format!("{name}: cannot change the mode from {mode} to {other}"))
@@ -167,14 +160,6 @@ impl Guard {
             None => self.instance.policy.read(0).log_rate,
         };
         Ok(Task { link_type, audit: named.audit.unwrap_or(self.instance.is_audit()), log_rate })
-    }
-
-    /// Writes down what was ordered, and no program or list says.
-    fn note(&self, named: Named, task: Task) {
-        if let Some(choice) = named.mode {
-            set_mode(&self.instance.policy, choice);
-        }
-        set_log_rate(&self.instance.policy, task.log_rate);
     }
 
     /// Removes what loaders that were killed have left beside the live instance.

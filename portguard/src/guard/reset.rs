@@ -15,6 +15,8 @@ use crate::guard::{Guard, earlier};
 pub struct Reset {
     /// What they held at the very end of their time. Sets that another reset is writing down are not among them.
     pub held: Snapshot,
+    /// Whether the counters of now go on, because there were too many earlier sets to begin new ones.
+    pub is_partial: bool,
     interface: PathBuf,
     claims: Vec<earlier::Claim>,
 }
@@ -25,7 +27,9 @@ impl Reset {
     /// # Errors
     /// The kernel refuses, or the counters cannot be read. They go on as they were, or are added to the new ones.
     pub fn begin(guard: Guard, tell: &mut dyn FnMut(Event)) -> Result<Self> {
-        let guard = guard.begin_counters(tell)?;
+        // Where earlier resets could not write what they held, this one takes that, and so makes room for the next one.
+        let is_full = guard.instance.counters.earlier.len() >= earlier::MOST;
+        let guard = if is_full { guard } else { guard.begin_counters(tell)? };
         let interface = guard.pinned.directory.clone();
         let claims = earlier::claim(&interface)?;
         let claimed = |set: &_| claims.iter().any(|claim| claim.set == *set);
@@ -41,7 +45,7 @@ impl Reset {
         }
         // There is at least the set that has just ended.
         let held = held.map_or_else(|| guard.counters(), Ok)?;
-        Ok(Self { held, interface, claims })
+        Ok(Self { held, is_partial: is_full, interface, claims })
     }
 
     /// The second step: removes them. The caller holds the lock.

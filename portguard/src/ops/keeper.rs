@@ -3,19 +3,21 @@
 
 use crate::control::client::{self, Service};
 use crate::error::{Error, Result};
-use crate::interface::Interface;
+use crate::interface::{self, Interface};
 use crate::output;
 
 /// The service that keeps an interface, or waits for it. A service that does not answer is told of.
 pub(crate) fn keeper_of(interface: &Interface) -> Option<Service> {
-    let names: Vec<&str> =
-        [&interface.name].into_iter().chain(&interface.alternative_names).map(String::as_str).collect();
-    asked(client::keeper_of(Some(interface.index), &names))
+    let names = [&interface.name].into_iter().chain(&interface.alternative_names);
+    asked(client::keeper_of(Some(interface.index), &names.map(String::as_str).collect::<Vec<_>>()))
 }
 
-/// The same, for an interface that may not be there.
+/// The same, for the interface with a name, which may not be there.
 pub(crate) fn keeper_of_name(name: &str) -> Option<Service> {
-    asked(client::keeper_of(None, &[name]))
+    match interface::by_name(name) {
+        Ok(interface) => keeper_of(&interface),
+        Err(_) => asked(client::keeper_of(None, &[name])),
+    }
 }
 
 /// Whether the service could not guard the interface that it was given by this name.

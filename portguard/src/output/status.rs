@@ -48,7 +48,7 @@ pub struct Guard {
     pub allowlist: Allowlist,
     /// What the kernel runs.
     pub program: Program,
-    /// What the guard is ordered to do; `mode` above is what came of the mode that was asked for.
+    /// What the guard is ordered to do.
     pub order: OrderDescription,
     /// The service that keeps it.
     pub service: Option<Service>,

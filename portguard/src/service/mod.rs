@@ -39,9 +39,12 @@ use crate::control::{self, Outcome};
 use crate::error::{Error, Result};
 use crate::output;
 
-/// How often the status line is renewed. What no event tells of (a link that was detached by other means) is noticed
-/// at the latest then.
+/// How often the status line is renewed, and every guard is compared with its order.
 const LOOK: Duration = Duration::from_secs(10);
+
+/// How often it is checked that the guards are on. The kernel tells nobody that a link was detached, as newer versions of
+/// `xdp-loader unload` do with links of others.
+const CHECK: Duration = Duration::from_secs(1);
 
 /// Guards the interfaces until a signal says to stop; logs drops if there is a format for them, and serves metrics if
 /// there is an address.
@@ -118,6 +121,8 @@ impl Service {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         look.tick().await;
+        let mut check = interval(CHECK);
+        check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.systemd.keep_watchdog_quiet();
         // Before the first look at the interfaces: of two services that start at once, one sees the other.
         let mut control = self.listen_for_commands();
@@ -155,6 +160,7 @@ impl Service {
                     self.apart(Reconciler::look).await;
                     self.tell().await;
                 }
+                _ = check.tick() => self.apart(Reconciler::check).await,
                 _ = look.tick() => {
                     self.apart(Reconciler::look).await;
                     self.tell().await;

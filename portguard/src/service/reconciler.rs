@@ -85,6 +85,15 @@ pub(super) struct Reconciler {
 /// The guards that this service keeps, by the index of their interface: targets may be names of one and the same.
 type Claims = BTreeMap<u32, Claim>;
 
+/// What it takes to guard an interface. Whoever has one holds the lock.
+struct Keeping<'a> {
+    home: &'a Home,
+    order: &'a ServiceOrder,
+    claims: &'a mut Claims,
+    source: &'a ListSource,
+    messages: &'a mut Messages,
+}
+
 /// An interface to be guarded.
 #[derive(Debug)]
 struct Target {
@@ -123,9 +132,8 @@ impl Reconciler {
         }
         let targets = unique(interfaces).into_iter().cloned();
         let targets = targets.map(|name| Target { name, state: State::Waiting }).collect();
-        if let Ok(absolute) = std::path::absolute(&order.allowlist) {
-            order.allowlist = absolute;
-        }
+        // Fails for an empty path only, which cannot be read.
+        order.allowlist = std::path::absolute(&order.allowlist).unwrap_or(order.allowlist);
         let home = Home::make(output::error::note)?;
         let (claims, reloads) = (Claims::new(), Reloads::new());
         Ok(Self { home, order, targets, claims, broken: None, reloads, failure: None, stop })
@@ -182,9 +190,13 @@ impl Reconciler {
                 messages.note(format!("{}: no such interface yet; waiting for it", target.name));
                 continue;
             };
-            let name = &target.name;
-            match keep(&self.home, &mut self.claims, interface, &source, &self.order, name, messages) {
-                Ok(()) => target.state = State::Kept { ifindex: interface.index, differs: None },
+            let (home, order, claims) = (&self.home, &self.order, &mut self.claims);
+            let mut keeping = Keeping { home, order, claims, source: &source, messages };
+            match keeping.keep(interface, &target.name) {
+                Ok(()) => {
+                    let differs = keeping.still_differs(interface);
+                    target.state = State::Kept { ifindex: interface.index, differs };
+                }
                 Err(error) => {
                     if let Some(earlier) = first.replace(error) {
                         messages.error(earlier);
@@ -252,6 +264,7 @@ impl Reconciler {
                 if same && trigger == Trigger::Changed {
                     return Ok(Outcome::Same);
                 }
+                let allow_empty = allow_empty || refusal_of(&guard, list).is_none();
                 replace_list(&guard, list, allow_empty, messages).map(|()| Outcome::Done)
             });
             match replaced {
@@ -286,6 +299,21 @@ impl Reconciler {
             output::error::print(&error);
         }
         self.failure = text;
+    }
+
+    /// Looks, if a guard is not on any more.
+    pub(super) fn check(&mut self) {
+        // Without a list of interfaces nothing is known; the next look tells why there is none.
+        let Ok(interfaces) = interface::all() else { return };
+        let is_off = |target: &Target| {
+            let State::Kept { ifindex, .. } = target.state else { return false };
+            let interface = interfaces.iter().find(|interface| interface.index == ifindex);
+            // One that is gone is another event's matter.
+            interface.is_some_and(|interface| matches!(guard::is_on(&self.home, interface), Ok(false)))
+        };
+        if self.targets.iter().any(is_off) {
+            self.look();
+        }
     }
 
     fn try_look(&mut self, messages: &mut Messages) -> Result<()> {
@@ -327,7 +355,9 @@ impl Reconciler {
         };
         for (number, interface) in &released {
             if let Some(target) = self.targets.get_mut(*number) {
-                target.restore(&self.home, &mut self.claims, &self.order, interface, &source, messages);
+                let (home, order, claims) = (&self.home, &self.order, &mut self.claims);
+                let mut keeping = Keeping { home, order, claims, source: &source, messages };
+                target.restore(&mut keeping, interface);
             }
         }
         if let ListSource::File(list) = source
@@ -512,182 +542,178 @@ impl Reconciler {
 }
 
 impl Target {
-    /// Whether the guard is on, kept by this service, and does what is ordered.
-    fn is_in_order(&self, home: &Home, order: &ServiceOrder, interface: &Interface) -> bool {
-        let State::Kept { ifindex, .. } = &self.state else { return false };
+    /// Whether there is nothing to do: the guard is on, kept by this service, and does what is ordered; or what differs is
+    /// what could not be restored before.
+    fn is_in_order(&mut self, home: &Home, order: &ServiceOrder, interface: &Interface) -> bool {
+        let State::Kept { ifindex, differs } = &mut self.state else { return false };
         if *ifindex != interface.index {
             return false;
         }
-        match Guard::find(home, interface) {
-            Ok(Some(guard)) => order.differences(&guard).is_ok_and(|differences| differences.is_empty()),
+        match Guard::find(home, interface).map(|guard| guard.map(|guard| order.differences(&guard))) {
+            Ok(Some(Ok(differences))) if differences.is_empty() => {
+                *differs = None;
+                true
+            }
+            Ok(Some(Ok(differences))) => differs.as_ref() == Some(&differences.join(", ")),
             // Its pins may be damaged: it is on all the same, or it is not.
-            Ok(None) | Err(_) => false,
+            Ok(Some(Err(_)) | None) | Err(_) => false,
         }
     }
 
-    /// Guards the interface as ordered. The caller holds the lock.
-    fn restore(
-        &mut self,
-        home: &Home,
-        claims: &mut Claims,
-        order: &ServiceOrder,
-        interface: &Interface,
-        source: &ListSource,
-        messages: &mut Messages,
-    ) {
+    /// Guards the interface as ordered.
+    fn restore(&mut self, keeping: &mut Keeping<'_>, interface: &Interface) {
         let ifindex = interface.index;
         let (was_kept, told) = match std::mem::replace(&mut self.state, State::Waiting) {
             State::Kept { ifindex: before, differs } if before == ifindex => (true, differs),
             State::Open(why) | State::NotOurs(why) => (false, Some(why)),
             State::Kept { .. } | State::Waiting => (false, None),
         };
-        if let Ok(Some(guard)) = Guard::find(home, interface)
-            && was_kept
+        if was_kept
             && told.is_none()
-            && let Ok(differences) = order.differences(&guard)
-            && !differences.is_empty()
+            && let Some(differences) = keeping.still_differs(interface)
         {
-            let differences = differences.join(", ");
-            messages.warning(format!("{}: not as ordered, and restored: {differences}", self.name));
+            let text = format!("{}: not as ordered, and restored: {differences}", self.name);
+            keeping.messages.warning(text);
         }
-        self.state = match keep(home, claims, interface, source, order, &self.name, messages) {
-            Ok(()) => State::Kept { ifindex, differs: self.still_differs(home, order, interface) },
+        self.state = match keeping.keep(interface, &self.name) {
+            Ok(()) => State::Kept { ifindex, differs: keeping.still_differs(interface) },
             // It has gone again.
             Err(error) if error.kind() == Kind::NotThere => State::Waiting,
-            Err(error) => {
-                let state = self.not_restored(home, claims, interface, error, told.as_deref(), messages);
-                if let State::Kept { .. } = state {
-                    self.restore_all_but_the_mode(home, order, interface, source, messages);
-                }
-                state
-            }
+            Err(error) => self.not_restored(keeping, interface, error, told.as_deref()),
         };
-    }
-
-    /// A guard keeps its mode for as long as it is on. That must not keep the rest of the order from being restored: the guard
-    /// may be in audit mode, and drop nothing.
-    fn restore_all_but_the_mode(
-        &self,
-        home: &Home,
-        order: &ServiceOrder,
-        interface: &Interface,
-        source: &ListSource,
-        messages: &mut Messages,
-    ) {
-        let rest = ServiceOrder { mode: None, ..order.clone() };
-        if let Ok(Some(guard)) = Guard::find(home, interface)
-            && rest.differences(&guard).is_ok_and(|differences| !differences.is_empty())
-        {
-            // The next look tries again, and the status tells what differs until then.
-            let _ = guard_with(home, interface, source, &rest, &self.name, messages);
-        }
-    }
-
-    /// What of the order could not be restored.
-    fn still_differs(&self, home: &Home, order: &ServiceOrder, interface: &Interface) -> Option<String> {
-        let guard = Guard::find(home, interface).ok().flatten()?;
-        let differences = order.differences(&guard).ok().filter(|differences| !differences.is_empty())?;
-        Some(differences.join(", "))
     }
 
     /// One that cannot be made what it should be is better than none.
     fn not_restored(
         &self,
-        home: &Home,
-        claims: &mut Claims,
+        keeping: &mut Keeping<'_>,
         interface: &Interface,
         error: Error,
         told: Option<&str>,
-        messages: &mut Messages,
     ) -> State {
         let text = error.to_string();
         let is_new = told != Some(text.as_str());
         if is_new {
-            messages.error(error);
+            keeping.messages.error(error);
         }
-        if let Ok(true) = guard::is_on(home, interface) {
-            if is_new {
-                messages.warning(format!("{}: the guard that is there stays as it is", self.name));
+        if let Ok(true) = guard::is_on(keeping.home, interface) {
+            if keeping.claim(interface).is_err() {
+                if is_new {
+                    let text = format!("{}: the guard that is there stays as it is", self.name);
+                    keeping.messages.warning(text);
+                }
+                return State::NotOurs(text);
             }
-            return match claim(home, claims, interface) {
-                Ok(()) => State::Kept { ifindex: interface.index, differs: Some(text) },
-                Err(_) => State::NotOurs(text),
-            };
+            let restored = keeping.guard_in_its_mode(interface, &self.name);
+            if is_new {
+                let what =
+                    if restored { "keeps its mode, and does the rest as ordered" } else { "stays as it is" };
+                keeping.messages.warning(format!("{}: the guard that is there {what}", self.name));
+            }
+            let differs = keeping.still_differs(interface).or(Some(text));
+            return State::Kept { ifindex: interface.index, differs };
         }
         if is_new {
-            messages.warning(format!("{}: NOT GUARDED, port 111 is open", self.name));
+            keeping.messages.warning(format!("{}: NOT GUARDED, port 111 is open", self.name));
         }
         State::Open(text)
     }
 }
 
-/// Guards an interface as ordered, and keeps the guard. The caller holds the lock.
-fn keep(
-    home: &Home,
-    claims: &mut Claims,
-    interface: &Interface,
-    source: &ListSource,
-    order: &ServiceOrder,
-    name: &str,
-    messages: &mut Messages,
-) -> Result<()> {
-    if guard::is_on(home, interface)? {
-        // Before anything is changed: another service may keep it.
-        claim(home, claims, interface)?;
-        return guard_with(home, interface, source, order, name, messages);
+impl Keeping<'_> {
+    /// Guards an interface as ordered, and keeps the guard. `name` is what the service was told to call it.
+    fn keep(&mut self, interface: &Interface, name: &str) -> Result<()> {
+        if guard::is_on(self.home, interface)? {
+            // Before anything is changed: another service may keep it.
+            self.claim(interface)?;
+            return self.guard(interface, name);
+        }
+        // A claim of this service would be on the directory of the guard that is gone.
+        self.claims.remove(&interface.index);
+        self.guard(interface, name)?;
+        self.claim(interface)
     }
-    // A claim of this service would be on the directory of the guard that is gone.
-    claims.remove(&interface.index);
-    guard_with(home, interface, source, order, name, messages)?;
-    claim(home, claims, interface)
-}
 
-/// Claims the guard that is on an interface, unless this service has done so.
-fn claim(home: &Home, claims: &mut Claims, interface: &Interface) -> Result<()> {
-    if let Some(claim) = claims.get(&interface.index)
-        && guard::holds(home, interface, claim)?
-    {
-        return Ok(());
+    /// Claims the guard that is on an interface, unless this service has done so.
+    fn claim(&mut self, interface: &Interface) -> Result<()> {
+        if let Some(claim) = self.claims.get(&interface.index)
+            && guard::holds(self.home, interface, claim)?
+        {
+            return Ok(());
+        }
+        self.claims.insert(interface.index, guard::claim(self.home, interface)?);
+        Ok(())
     }
-    claims.insert(interface.index, guard::claim(home, interface)?);
-    Ok(())
-}
 
-/// Puts a guard on an interface, or renews the one that is there, as ordered.
-fn guard_with(
-    home: &Home,
-    interface: &Interface,
-    source: &ListSource,
-    order: &ServiceOrder,
-    name: &str,
-    messages: &mut Messages,
-) -> Result<()> {
-    let wanted = |list| Wanted { list, named: order.named(), allow_empty: false };
-    match source {
-        ListSource::File(list) => {
-            // A list that has lost a family is refused; the guard is made as ordered with the list that it has.
-            let refused =
-                Guard::find(home, interface)?.and_then(|guard| guard.require_replaceable(list, false).err());
-            let list = if refused.is_none() { Some(list) } else { None };
-            put_on(home, interface, name, wanted(list), messages)?;
-            if let Some(error) = refused {
-                messages.error(error);
+    /// Puts a guard on an interface, or renews the one that is there, as ordered.
+    fn guard(&mut self, interface: &Interface, name: &str) -> Result<()> {
+        match self.source {
+            ListSource::File(list) => {
+                let refused = Guard::find(self.home, interface)?.and_then(|guard| refusal_of(&guard, list));
+                self.put_on(interface, name, refused.is_none().then_some(list))?;
+                if let Some(error) = refused {
+                    self.messages.error(error);
+                }
+            }
+            ListSource::Broken(last_good, kind) => {
+                if self.put_on(interface, name, None)? {
+                    let text = format!("{name}: THE ALLOWLIST IS BROKEN; the list in force stays");
+                    self.messages.warning(text);
+                } else if let Some(list) = last_good {
+                    self.put_on(interface, name, Some(list))?;
+                    self.messages.warning(format!(
+                        "{name}: THE ALLOWLIST IS BROKEN; guarded with the last list that was in force"
+                    ));
+                } else {
+                    return Err(no_list(*kind, name));
+                }
             }
         }
-        ListSource::Broken(last_good, kind) => {
-            if put_on(home, interface, name, wanted(None), messages)? {
-                messages.warning(format!("{name}: THE ALLOWLIST IS BROKEN; the list in force stays"));
-            } else if let Some(list) = last_good {
-                put_on(home, interface, name, wanted(Some(list)), messages)?;
-                messages.warning(format!(
-                    "{name}: THE ALLOWLIST IS BROKEN; guarded with the last list that was in force"
-                ));
-            } else {
-                return Err(no_list(*kind, name));
-            }
-        }
+        Ok(())
     }
-    Ok(())
+
+    fn put_on(&mut self, interface: &Interface, name: &str, list: Option<&Allowlist>) -> Result<bool> {
+        // What may not be empty was refused before.
+        let wanted = Wanted { list, named: self.order.named(), allow_empty: true };
+        put_on(self.home, interface, name, wanted, self.messages)
+    }
+
+    /// Restores all of the order but the mode, if that is what keeps it from being restored: a guard keeps its mode for as long
+    /// as it is on, and may be in audit mode meanwhile. Whether there was something to restore, and it is restored.
+    fn guard_in_its_mode(&mut self, interface: &Interface, name: &str) -> bool {
+        let order = ServiceOrder { mode: None, ..self.order.clone() };
+        let differs = |home: &Home| {
+            let guard = Guard::find(home, interface).ok().flatten();
+            guard.is_some_and(|guard| order.differences(&guard).is_ok_and(|it| !it.is_empty()))
+        };
+        if self.order.mode.is_none() || !differs(self.home) {
+            return false;
+        }
+        let mut rest = Keeping {
+            home: self.home,
+            claims: &mut *self.claims,
+            order: &order,
+            source: self.source,
+            messages: &mut *self.messages,
+        };
+        rest.guard(interface, name).is_ok()
+    }
+
+    /// What of the order is not in force.
+    fn still_differs(&self, interface: &Interface) -> Option<String> {
+        let guard = Guard::find(self.home, interface).ok().flatten()?;
+        let differences = self.order.differences(&guard).ok().filter(|it| !it.is_empty())?;
+        Some(differences.join(", "))
+    }
+}
+
+/// Why the list of the service is not put in force on a guard that is there, if it is not: a list that loses all entries of
+/// a family takes `--allow-empty`. A guard with somebody else's list gets that of the service all the same, or a list that
+/// lets everybody in would stay; unless that of the service is empty, as the one that comes with the package is.
+fn refusal_of(guard: &Guard, list: &Allowlist) -> Option<Error> {
+    let is_own = guard.list().is_some_and(|in_force| in_force.path == list.path());
+    let error = guard.require_replaceable(list, false).err()?;
+    (is_own || list.entries().is_empty()).then_some(error)
 }
 
 fn no_list(kind: Kind, subject: &str) -> Error {

@@ -43,14 +43,20 @@ impl Sink {
     }
 }
 
-/// Traffic for a moment, which a guard has counted.
-fn counted(stage: &Stage) -> Ledger {
+/// Traffic for a moment.
+fn moment(stage: &Stage) -> Ledger {
     let ledger = thread::scope(|scope| {
         let traffic = Traffic::start(scope, stage);
         thread::sleep(Duration::from_millis(30));
         traffic.end()
     });
     ledger.assert_sealed();
+    ledger
+}
+
+/// Traffic for a moment, which a guard has counted.
+fn counted(stage: &Stage) -> Ledger {
+    let ledger = moment(stage);
     stage.portguard().assert_counted(&ledger);
     ledger
 }
@@ -77,6 +83,31 @@ fn assert_nothing_is_lost_into(sink: Sink) {
     );
     assert_eq!(portguard.stats().packets(), 0);
     stage.machine.assert_tidy(1);
+    assert_eq!(stage.machine.earlier_sets(), 0);
+}
+
+/// Each reset that cannot be written keeps a set of counters; there is room for so many.
+#[test]
+fn resets_that_cannot_be_written_are_bounded_and_the_next_ones_make_room() {
+    let stage = Stage::new();
+    stage.attach();
+    let portguard = stage.portguard();
+    let mut sent = Vec::new();
+    for _ in 0..10 {
+        let ledger = moment(&stage);
+        sent.push(ledger.sent().packets);
+        Sink::Full.reset(portguard, &[]);
+    }
+    assert_eq!(stage.machine.earlier_sets(), 8);
+    let all: u64 = sent.iter().sum();
+    assert_eq!(portguard.stats_of(all).packets(), all);
+    let told = portguard.run(&["stats", "--reset", "--json"]);
+    assert!(told.stderr.contains("eth0: only what earlier resets could not write is reset"), "{told:?}");
+    let left = portguard.stats().packets();
+    assert!(left > 0 && left < all, "{left} of {all}");
+    let [rest] = portguard.all_stats(&["--reset"]).try_into().expect("one guard");
+    assert_eq!((rest.packets(), portguard.stats().packets()), (left, 0));
+    assert_eq!(stage.machine.earlier_sets(), 0);
 }
 
 #[test]

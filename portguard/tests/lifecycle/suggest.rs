@@ -229,7 +229,7 @@ fn who_asks_over_tcp_in_audit_mode_is_proposed_and_then_let_in() {
         ]
     );
     let (path, _) = checked(&stage.lists, portguard, &arguments);
-    portguard.ok(&["attach", IFACE, "--allowlist", &path]);
+    portguard.ok(&["attach", IFACE, "--enforce", "--allowlist", &path]);
     for peer in OTHER {
         let told = portguard.ok(&["explain", &peer.to_string()]);
         assert!(told.contains(": asked over TCP on eth0, which is in audit mode"), "{told}");
@@ -328,7 +328,7 @@ fn an_audit_a_suggestion_and_enforcement_lose_no_client() {
     let root = tempfile::tempdir().unwrap();
     write(root.path(), &[(&format!("var/lib/nfs/sm/{}", ALLOWED[0]), "")]);
     let (path, _) = checked(&stage.lists, portguard, &["--root", root.path().to_str().unwrap()]);
-    portguard.ok(&["attach", IFACE, "--allowlist", &path]);
+    portguard.ok(&["attach", IFACE, "--enforce", "--allowlist", &path]);
     let before = portguard.stats();
     assert_eq!(exchange(&stage), [""; 0], "enforced: {}", fs::read_to_string(&path).unwrap());
     let after = portguard.stats();

@@ -29,7 +29,7 @@ fresh() {
   check "rpcbind starts as long as nothing is to be guarded" systemctl restart rpcbind.socket rpcbind.service
   check "the list that came with it lets nobody in" sh -c 'portguard check 2>&1 | grep -q "everyone is dropped"'
   good
-  check "an interface is enabled" systemctl enable $UNIT
+  check "an interface is enabled" systemctl enable portguard@eth0.service
   check "which guards nothing yet" unguarded
   echo rebooted > /test/stage
   sync
@@ -39,8 +39,8 @@ fresh() {
 rebooted() {
   echo finished > /test/stage
   check "after the reboot, the guard is on" guarded
-  check "it was up before rpcbind listened" earlier ActiveEnterTimestampMonotonic $UNIT ActiveEnterTimestampMonotonic rpcbind.socket
-  check "it was up before the network" earlier ActiveEnterTimestampMonotonic $UNIT ActiveEnterTimestampMonotonic network-pre.target
+  check "it was up before rpcbind listened" earlier ActiveEnterTimestampMonotonic portguard@eth0.service ActiveEnterTimestampMonotonic rpcbind.socket
+  check "it was up before the network" earlier ActiveEnterTimestampMonotonic portguard@eth0.service ActiveEnterTimestampMonotonic network-pre.target
   systemctl start rpcbind.service
   RPCBIND=$(show MainPID rpcbind.service)
   check "rpcbind runs" active rpcbind.service
@@ -77,8 +77,15 @@ rebooted() {
   check "the list stays" grep -q 192.0.2.0/24 $LIST
 
   check "the package is installed again" dpkg -i $NEW
-  check "the interface is still enabled" systemctl start $UNIT
-  check "and guarded, with its list" guarded
+  check "the interface that is still enabled is guarded again" guarded
+  check "by its service" active
+  check "with its list" sh -c 'portguard explain 192.0.2.7 --iface eth0 | grep -q allowed'
+  check "rpcbind has gone on" active rpcbind.socket
+  # As dpkg does when something else stops the removal.
+  check "a removal begins" sh -c "/var/lib/dpkg/info/portguard.prerm remove 2> /dev/null"
+  check "which has taken the guard off" unguarded
+  check "and is aborted" /var/lib/dpkg/info/portguard.postinst abort-remove
+  check "the guard is on after that" guarded
   check "the package is purged" dpkg -P portguard
   check "the guard is off after the purge" unguarded
   no_trace "the purge"
@@ -91,7 +98,7 @@ rebooted() {
   hash -r
   check "it guards nothing by itself" unguarded
   good
-  check "its unit starts" systemctl enable --now $UNIT
+  check "its unit starts" systemctl enable --now portguard@eth0.service
   check "and guards" guarded
   check "by the program that was installed" sh -c "readlink /proc/$(pid)/exe | grep -qx /usr/local/sbin/portguard"
   check "rpcbind starts with its guard" systemctl restart rpcbind.socket rpcbind.service
@@ -100,6 +107,10 @@ rebooted() {
   check "the service has started again" [ "$(pid)" != "$BEFORE" ]
   guarded
   check "over the same guard" [ "$(attached)" = "$SINCE" ]
+  check "the archive is uninstalled, its settings stay" /usr/local/share/portguard/uninstall.sh
+  check "the guard is off" unguarded
+  check "the archive is installed again" /test/archive/install.sh
+  check "the interface that is still enabled is guarded again, as before" guarded
   RPCBIND=$(show MainPID rpcbind.service)
   check "the archive is uninstalled" /usr/local/share/portguard/uninstall.sh --purge
   check "the guard is off after that" unguarded

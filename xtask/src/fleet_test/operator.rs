@@ -149,7 +149,7 @@ impl Operator<'_> {
         struct Document {
             interfaces: Vec<Guard>,
         }
-        let text = self.on(host, "portguard status --json eth0")?;
+        let text = self.on(host, "portguard status --guarded --json eth0")?;
         let document: Document = serde_json::from_str(&text).with_context(|| format!("what is {text}?"))?;
         document.interfaces.into_iter().next().with_context(|| format!("{} has no guard", host.name))
     }

@@ -2,26 +2,32 @@
 # What the tests in a machine share: how they tell on the console how it went, what they look at, and the flows.
 exec > /dev/ttyS0 2>&1
 LIST=/etc/portguard/allowlist.yaml
-UNIT=portguard@eth0.service
+IFACE=eth0
 
 pass() { echo "PASS $1"; }
-fail() { echo "FAIL $1"; systemctl --no-pager --full status $UNIT rpcbind.service rpcbind.socket | head -60; portguard status; }
+fail() {
+  echo "FAIL $1"
+  systemctl --no-pager --full --lines 5 status "portguard@$IFACE" portguard-check portguard-rpcbind rpcbind.service rpcbind.socket nfs-server | head -100
+  portguard status
+}
 # check NAME COMMAND...: the command must succeed.
 check() { local name=$1; shift; if "$@"; then pass "$name"; else fail "$name"; fi; }
 # within SECONDS COMMAND...: the command must succeed before so much time has passed.
 within() { local n=$(($1 * 5)); shift; until "$@"; do n=$((n - 1)); [ $n -gt 0 ] || return 1; sleep 0.2; done; }
 not() { ! "$@"; }
-show() { systemctl show --value -p "$1" "${2:-$UNIT}"; }
-active() { systemctl -q is-active "${1:-$UNIT}"; }
+show() { systemctl show --value -p "$1" "${2:-portguard@$IFACE}"; }
+active() { systemctl -q is-active "${1:-portguard@$IFACE}"; }
 pid() { show MainPID; }
 # The guard says, and so does the kernel, that port 111 is guarded.
-guarded() { portguard status eth0 > /run/status && grep -q enforcing /run/status && ip link show eth0 | grep -q xdp; }
+guarded() { portguard status $IFACE > /run/status 2>&1 && grep -q enforcing /run/status && ip link show $IFACE | grep -q xdp; }
 generation() { sed -n 's/.*generation \([0-9]*\),.*/\1/p' /run/status; }
 earlier() { [ "$(show "$1" "$2")" -le "$(show "$3" "$4")" ]; }
 status_text() { show StatusText | grep -q "$1"; }
 attached() { sed -n 's/.*since //p' /run/status | head -1; }
 good() { printf 'allow:\n  - 192.0.2.0/24\n' > $LIST; }
 broken() { printf 'allow:\n  - 192.0.2.0/33\n' > $LIST; }
+# Nothing has the port, not even systemd.
+nothing_listens() { [ -z "$(ss --no-header --listening --tcp --udp --numeric 'sport = 111')" ]; }
 open_to() { ip netns exec outside timeout 5 bash -c "echo > /dev/tcp/$1/111" 2> /dev/null; }
 
 # From here on an allowed and a denied flow, and a witness who sees what comes through.

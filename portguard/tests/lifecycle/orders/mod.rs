@@ -3,6 +3,7 @@
 
 mod families;
 mod matrix;
+mod service;
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;

@@ -133,7 +133,7 @@ fn what_was_let_through_in_audit_mode_was_sent() {
     assert!(text.contains("not prevented but sent"), "{text}");
 
     // From now on it enforces, and the counters go on.
-    stage.attach();
+    portguard.ok(&["attach", IFACE, "--enforce"]);
     assert_eq!(play.attack(0, &[rpc::dump_call().to_vec()]), 0);
     portguard.stats_of(REQUESTS + 3);
     let text = portguard.ok(&["report"]);

@@ -144,5 +144,5 @@ fn a_guard_that_cannot_be_renewed_is_kept_and_so_is_its_list() {
     bench.lists.write("allowlist.yaml", ["198.51.100.0/24"]);
     service.wait_until("the list is in force", || portguard.status().allowlist.file.state == "unchanged");
     service.signal(Signal::SIGHUP);
-    service.until("STATUS=br0: NOT AS ORDERED: br0: cannot change the mode from generic to native");
+    service.until("STATUS=br0: NOT AS ORDERED: mode generic -> native");
 }

@@ -26,6 +26,7 @@ const LIMIT: Duration = Duration::from_secs(600);
 pub(crate) struct Machine {
     mounts: MountNamespace,
     state: TempDir,
+    runtime: TempDir,
 }
 
 impl Machine {
@@ -45,7 +46,8 @@ impl Machine {
                 Ok(())
             })
             .expect("entering the mount namespace");
-        Self { mounts, state: TempDir::new().expect("a temporary folder") }
+        let [state, runtime] = [(), ()].map(|()| TempDir::new().expect("a temporary folder"));
+        Self { mounts, state, runtime }
     }
 
     /// Where its last good lists are kept.
@@ -148,7 +150,7 @@ impl Portguard<'_> {
         let mut command = self.machine.command(self.namespace, self.program);
         command.args(arguments).env_remove("PORTGUARD_ALLOWLIST").env_remove("PORTGUARD_METRICS");
         command.env("STATE_DIRECTORY", self.machine.state());
-        command.env("RUNTIME_DIRECTORY", self.machine.state().join("run"));
+        command.env("RUNTIME_DIRECTORY", self.machine.runtime.path());
         command
     }
 
@@ -176,26 +178,30 @@ impl Portguard<'_> {
     }
 
     fn document<T: DeserializeOwned>(&self, arguments: &[&str]) -> Vec<T> {
-        self.whole_document(arguments).interfaces
-    }
-
-    fn whole_document<T: DeserializeOwned>(&self, arguments: &[&str]) -> Document<T> {
-        let json = self.ok(arguments);
-        let document: Document<T> = serde_json::from_str(&json)
-            .with_context(|| format!("portguard {} printed {json}", arguments.join(" ")))
-            .unwrap_or_else(|error| panic!("{error:#}"));
-        assert_eq!(document.schema, 1);
-        document
+        parse(arguments, &self.ok(arguments)).interfaces
     }
 
     /// The interfaces that should have a guard and have none, as `status` says.
     pub(crate) fn unguarded(&self) -> Vec<Unguarded> {
-        self.whole_document::<Status>(&["status", "--json"]).unguarded
+        let arguments = ["status", "--json"];
+        parse::<Status>(&arguments, &self.run(&arguments).stdout).unguarded
+    }
+
+    /// `status --json`, whose exit code tells whether every guard is enforcing.
+    #[track_caller]
+    fn status_document(&self, interfaces: &[&str]) -> Vec<Status> {
+        let arguments = [&["status", "--json"], interfaces].concat();
+        let Output { code, stdout, stderr } = self.run(&arguments);
+        let guards = parse::<Status>(&arguments, &stdout).interfaces;
+        let expected = i32::from(!guards.iter().all(|guard| guard.enforcing));
+        assert_eq!(code, expected, "portguard {}: {stdout}{stderr}", arguments.join(" "));
+        guards
     }
 
     /// All guards.
+    #[track_caller]
     pub(crate) fn all_status(&self) -> Vec<Status> {
-        self.document(&["status", "--json"])
+        self.status_document(&[])
     }
 
     /// The only guard.
@@ -208,7 +214,7 @@ impl Portguard<'_> {
     /// The guard on one interface.
     #[track_caller]
     pub(crate) fn status_of(&self, interface: &str) -> Status {
-        let [status] = self.document(&["status", "--json", interface]).try_into().expect("one guard");
+        let [status] = self.status_document(&[interface]).try_into().expect("one guard");
         status
     }
 
@@ -249,4 +255,14 @@ impl Portguard<'_> {
         assert_eq!(stats.by_source(), by_source);
         stats
     }
+}
+
+/// A document of one of the commands that describe interfaces.
+#[track_caller]
+fn parse<T: DeserializeOwned>(arguments: &[&str], json: &str) -> Document<T> {
+    let document: Document<T> = serde_json::from_str(json)
+        .with_context(|| format!("portguard {} printed {json}", arguments.join(" ")))
+        .unwrap_or_else(|error| panic!("{error:#}"));
+    assert_eq!(document.schema, 1);
+    document
 }

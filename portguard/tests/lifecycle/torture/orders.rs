@@ -104,17 +104,15 @@ impl<'a> Play<'a> {
         let portguard = self.stage.portguard();
         self.give(from);
         let last = system_calls(&mut portguard.command(self.order(to)));
-        let mut state = to;
         for (kills, call) in (1_u64..).zip(chosen(last)) {
-            if state != from {
-                self.give(from);
-            }
+            // Also if it is there already: what the last kill has left makes the next command longer.
+            self.give(from);
             match run_to(&mut portguard.command(self.order(to)), call) {
                 Traced::Killed => left.kills += 1,
                 // One call more or less: what it finds differs from time to time.
                 Traced::Ended(code) => assert_eq!(code, 0, "to {to:?}, at call {call}"),
             }
-            state = self.state(&format!("to {to:?}, killed at call {call} of {last}"));
+            let state = self.state(&format!("to {to:?}, killed at call {call} of {last}"));
             match state {
                 _ if state == from => left.old += 1,
                 _ if state == to => left.new += 1,
@@ -122,7 +120,6 @@ impl<'a> Play<'a> {
             }
             if kills % TIDY == 0 {
                 self.give(to);
-                state = to;
                 self.stage.machine.assert_tidy(1);
             }
         }

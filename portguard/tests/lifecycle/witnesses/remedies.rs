@@ -54,11 +54,8 @@ fn a_guard_in_audit_mode_gets_to_enforce_and_keeps_the_rest_of_its_order() {
 fn a_guard_whose_link_is_gone_gets_the_order_back_that_it_had() {
     let (stage, other) = stage();
     let portguard = stage.portguard();
-    let named: [&[&str]; 3] = [
-        &[],
-        &["--allowlist", &other],
-        &["--audit", "--mode", "generic", "--sources", "512", "--allowlist", &other],
-    ];
+    let named: [&[&str]; 3] =
+        [&[], &["--allowlist", &other], &["--audit", "--sources", "512", "--allowlist", &other]];
     for order in named {
         portguard.ok(&[&["attach", IFACE], order].concat());
         let before = portguard.status().order;
