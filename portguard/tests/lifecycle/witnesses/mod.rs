@@ -14,7 +14,7 @@ use xtask::lab::run;
 
 use self::testimony::{Condition, Expected, assert_agree};
 use crate::orders::{DEFAULT_LIST, write_default_list};
-use crate::support::{BEFORE_THE_LOOK, IFACE, Service, Stage, behind_its_back, detach_link};
+use crate::support::{IFACE, Service, Stage, behind_its_back, detach_link};
 
 /// A guard, and who keeps it.
 #[derive(Debug, Clone, Copy)]
@@ -178,7 +178,7 @@ fn they_agree_with_the_wire_about_guards_that_are_not_as_ordered() {
             let differences = portguard.status().service.expect("a service").differences;
             assert!(differences.iter().any(|part| part.contains(difference)), "{differences:?}");
             drop(held);
-            service.within("it is restored", BEFORE_THE_LOOK, || {
+            service.wait_until("it is restored", || {
                 portguard.status().service.is_some_and(|service| service.as_ordered)
             });
             let condition = if ordered_audit { Condition::Audit } else { Condition::Enforcing };

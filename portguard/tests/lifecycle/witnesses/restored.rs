@@ -1,7 +1,7 @@
 //! A service owns the order of the guards that it keeps: what is changed behind its back is restored, and told.
 
 use crate::orders::DEFAULT_LIST;
-use crate::support::{BEFORE_THE_LOOK, IFACE, Service, behind_its_back};
+use crate::support::{IFACE, Service, behind_its_back};
 
 use super::stage;
 use super::testimony::{Arrivals, arrivals};
@@ -20,7 +20,7 @@ fn a_guard_that_was_put_into_audit_mode_behind_the_service_enforces_again() {
     assert_eq!(arrivals(&stage), Arrivals { allowed: true, denied: true });
     assert!(!service.said().contains("not as ordered"), "{}", service.said());
     drop(held);
-    service.within("it is restored", BEFORE_THE_LOOK, || portguard.status().enforcing);
+    service.wait_until("it is restored", || portguard.status().enforcing);
     assert_eq!(arrivals(&stage), Arrivals { allowed: true, denied: false });
     assert_eq!(portguard.status().allowlist.path, DEFAULT_LIST);
     let expected = format!(
