@@ -4,7 +4,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use serde_json::Value;
-use xtask::lab::rpc;
+use xtask::lab::{rpc, wait_until};
 
 use super::alerts;
 use crate::support::{ALLOWED, DENIED, IFACE, PATIENCE, Role, SERVER, Service, Stage, ask, samples};
@@ -94,7 +94,14 @@ pub(super) fn arrivals(stage: &Stage) -> Arrivals {
 
 fn arrives(stage: &Stage, role: Role, family: usize) -> bool {
     let bind = |port| {
-        let socket = stage.server.run(|| UdpSocket::bind((SERVER[family], port))).expect("a port");
+        let mut bound = None;
+        // A process that another test has just forked may hold on to a socket that this one has closed.
+        let free = wait_until("the port is free", PATIENCE, || {
+            bound = stage.server.run(|| UdpSocket::bind((SERVER[family], port))).ok();
+            Ok(bound.is_some())
+        });
+        free.unwrap_or_else(|error| panic!("{error:#}"));
+        let socket = bound.expect("it is bound");
         socket.set_read_timeout(Some(PATIENCE)).expect("SO_RCVTIMEO");
         socket
     };
