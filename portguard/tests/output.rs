@@ -9,9 +9,10 @@ use insta::assert_snapshot;
 use portguard::allowlist::{Origin, Sha256Sum};
 use portguard::answers::{Answers, Size};
 use portguard::cli::SortKey;
+use portguard::control::OrderDescription;
 use portguard::guard::{Fill, ListInfo, SetId, Snapshot, Source, Sums};
 use portguard::knock::Protocol;
-use portguard::output::{explain, metrics, report, stats, status, suggest};
+use portguard::output::{explain, metrics, report, services, stats, status, suggest};
 use portguard::rpcbind::{NoReply, Question};
 use portguard::suggest::proposal::{Finding, LeftOut, Proposal};
 use portguard_common::rpc::{Procedure, REQUESTS, Requests};
@@ -143,26 +144,75 @@ fn guard(enforcing: bool, origin: &'static str, file: status::File) -> status::G
             tag: "0123456789abcdef".into(),
             abi_version: 1,
         },
+        order: OrderDescription {
+            allowlist: "/etc/portguard/allowlist.yaml".into(),
+            mode: Some("native".into()),
+            audit: !enforcing,
+            sources: Some(16_384),
+            log_rate: None,
+        },
+        service: None,
     }
+}
+
+/// A service that keeps a guard.
+fn service(unit: Option<&str>, differences: &[&str]) -> services::Service {
+    services::Service {
+        pid: 123,
+        unit: unit.map(str::to_owned),
+        as_ordered: differences.is_empty(),
+        differences: differences.iter().map(|&part| part.to_owned()).collect(),
+    }
+}
+
+/// Interfaces without a guard, of each kind.
+fn unguarded() -> Vec<services::Unguarded> {
+    use services::UnguardedState::{Open, Waiting};
+    let owner = services::Owner { pid: 123, unit: Some("portguard@wg0.service".into()) };
+    let unguarded = |interface: &str, state, service, why: Option<&str>| services::Unguarded {
+        interface: interface.into(),
+        state,
+        service,
+        why: why.map(str::to_owned),
+    };
+    vec![
+        unguarded("wg0", Waiting, Some(owner.clone()), None),
+        unguarded(
+            "br0",
+            Open,
+            Some(services::Owner { unit: None, ..owner }),
+            Some("br0: native XDP refused"),
+        ),
+        unguarded("eth3", Open, None, Some("it had a guard, and the link of that is gone")),
+    ]
 }
 
 #[test]
 fn guards_as_text() {
-    assert_snapshot!(status::text(&status::Document::new(vec![
-        guard(true, "file", status::File::Unchanged),
-        guard(false, "file", status::File::Changed),
+    let guards = vec![
+        status::Guard {
+            service: Some(service(Some("portguard@eth0.service"), &[])),
+            ..guard(true, "file", status::File::Unchanged)
+        },
+        status::Guard {
+            service: Some(service(None, &["audit -> enforcing", "mode generic -> native"])),
+            ..guard(false, "file", status::File::Changed)
+        },
         guard(
             true,
             "last_good",
-            status::File::Broken { problem: "line 3: 10.1.2.3/16 has host bits set".into() }
+            status::File::Broken { problem: "line 3: 10.1.2.3/16 has host bits set".into() },
         ),
-    ])));
+    ];
+    let document = status::Document { unguarded: unguarded(), ..status::Document::new(guards) };
+    assert_snapshot!(status::text(&document));
 }
 
 #[test]
 fn guards_as_json() {
-    let document =
-        status::Document::new(vec![guard(true, "last_good", status::File::Broken { problem: "…".into() })]);
+    let mut guard = guard(true, "last_good", status::File::Broken { problem: "…".into() });
+    guard.service = Some(service(Some("portguard@eth0.service"), &["audit -> enforcing"]));
+    let document = status::Document { unguarded: unguarded(), ..status::Document::new(vec![guard]) };
     assert_snapshot!(serde_json::to_string_pretty(&document).unwrap());
 }
 
@@ -191,6 +241,8 @@ fn verdict(source: &str, outcome: explain::Outcome) -> explain::Verdict {
         nearest: (!allowed).then(|| entry("203.0.113.0/29", 7, None)),
         same_program: Some(true),
         note: None,
+        enforcing: Some(outcome != explain::Outcome::WouldDrop),
+        service: None,
     }
 }
 
@@ -210,9 +262,14 @@ fn verdicts() -> explain::Document {
     by_file.judged_by = explain::Judge::File;
     by_file.allowlist.generation = None;
     by_file.same_program = None;
+    by_file.enforcing = None;
+    let kept = |differences: &[&str]| Some(service(Some("portguard@eth0.service"), differences));
+    let as_ordered = explain::Verdict { service: kept(&[]), ..verdict("203.0.113.9", Dropped) };
+    let not_as_ordered =
+        explain::Verdict { service: kept(&["audit -> enforcing"]), ..verdict("203.0.113.9", WouldDrop) };
     let [none_v4, none_v6] = ["198.51.100.20", "2001:db8::7"]
         .map(|source| explain::Verdict { nearest: None, ..verdict(source, Dropped) });
-    explain::Document::new(vec![
+    let verdicts = vec![
         verdict("192.0.2.7", Allowed),
         verdict("203.0.113.9", Dropped),
         verdict("203.0.113.9", WouldDrop),
@@ -226,7 +283,10 @@ fn verdicts() -> explain::Document {
             note: Some("a loopback address"),
             ..verdict("127.0.0.1", Allowed)
         },
-    ])
+        as_ordered,
+        not_as_ordered,
+    ];
+    explain::Document { unguarded: unguarded(), ..explain::Document::new(verdicts) }
 }
 
 #[test]
@@ -237,7 +297,8 @@ fn verdicts_as_text() {
 #[test]
 fn verdicts_as_json() {
     let mut document = verdicts();
-    document.verdicts.truncate(2);
+    document.verdicts.retain(|verdict| verdict.service.is_some() || verdict.entry.is_some());
+    document.verdicts.drain(1..4);
     assert_snapshot!(serde_json::to_string_pretty(&document).unwrap());
 }
 

@@ -14,9 +14,12 @@ use crate::error::{Error, Result};
 use crate::explain::text::Text;
 use crate::explain::{entries, source};
 use crate::guard::{self, Access, Covering, Fate, Guard, Home, Twin};
+use crate::interface;
 use crate::knock::Protocol;
+use crate::ops::services::Services;
 use crate::ops::{self, Messages, lists};
 use crate::output::explain;
+use crate::output::services::Unguarded;
 
 /// Shows the verdicts on each source: of every guard, or of a file.
 ///
@@ -28,17 +31,18 @@ pub fn run(args: &Explain, out: &mut dyn Write) -> Result<ExitCode> {
     let protocols = args.protocol.map_or_else(|| Protocol::ALL.to_vec(), |only| vec![only]);
     let question = Question { sources, protocols };
     let mut messages = Messages::new();
-    let verdicts = match &args.allowlist {
-        Some(path) => by_file(&question, path, &mut messages),
+    let answer = match &args.allowlist {
+        Some(path) => by_file(&question, path, &mut messages).map(|verdicts| (verdicts, Vec::new())),
         None => by_guards(&question, args.interface.as_deref(), &mut messages),
     };
-    let verdicts = match verdicts {
-        Ok(verdicts) => verdicts,
+    let (verdicts, unguarded) = match answer {
+        Ok(answer) => answer,
         Err(error) => return print_before(messages, out, error),
     };
     let code = finish(messages, out)?;
     let refused = verdicts.iter().flatten().any(|verdict| verdict.verdict != explain::Outcome::Allowed);
-    let document = explain::Document::new(in_order_of_sources(verdicts));
+    let verdicts = in_order_of_sources(verdicts);
+    let document = explain::Document { unguarded, ..explain::Document::new(verdicts) };
     if args.json {
         print_json(out, &document)?;
     } else {
@@ -66,37 +70,47 @@ fn in_order_of_sources(verdicts: Vec<Vec<explain::Verdict>>) -> Vec<explain::Ver
     }
 }
 
-/// What each guard says of each source; or the file, if there is no guard, and nobody has asked for one.
+/// What each guard says of each source; or the file, if there is no guard, and nobody has asked for one. And the interfaces
+/// that should have a guard and have none.
 fn by_guards(
     question: &Question,
     interface: Option<&str>,
     messages: &mut Messages,
-) -> Result<Vec<Vec<explain::Verdict>>> {
+) -> Result<(Vec<Vec<explain::Verdict>>, Vec<Unguarded>)> {
     guard::require_privileges()?;
+    // Before the lock is taken: a service may be waiting for it.
+    let services = Services::ask();
+    for error in &services.silent {
+        messages.note(error.to_string());
+    }
     let home = Home::find()?;
     // The program and the list that are asked must be the same ones to the end.
     let lock = home.as_ref().map(|home| ops::lock(home, Access::Judge)).transpose()?;
     let names: Vec<String> = interface.map(str::to_owned).into_iter().collect();
     let guards = Guard::select(home.as_ref(), &names)?;
+    let mut unguarded = services.unguarded(home.as_ref(), &interface::all()?)?;
+    unguarded.retain(|it| names.is_empty() || names.contains(&it.interface));
     if guards.is_empty() {
         drop(lock);
         messages.note("no guard here: judged by the file");
-        return by_file(question, &ops::default_allowlist(), messages);
+        let list = services.allowlist().map_or_else(ops::default_allowlist, Path::to_owned);
+        return Ok((by_file(question, &list, messages)?, unguarded));
     }
     let mut verdicts = Vec::new();
     for guard in guards {
-        match guard.and_then(|guard| by_guard(question, &guard)) {
+        match guard.and_then(|guard| by_guard(question, &guard, &services)) {
             Ok(more) => verdicts.push(more),
             Err(error) => messages.error(error),
         }
     }
-    Ok(verdicts)
+    Ok((verdicts, unguarded))
 }
 
-fn by_guard(question: &Question, guard: &Guard) -> Result<Vec<explain::Verdict>> {
+fn by_guard(question: &Question, guard: &Guard, services: &Services) -> Result<Vec<explain::Verdict>> {
     let name = &guard.interface().name;
     let list = guard.list().ok_or_else(|| Error::failed(format!("{name}: the guard has no list")))?;
     let twin = guard.twin()?;
+    let service = services.of(guard);
     let text = Text::of(&list);
     let allowlist = explain::Allowlist {
         path: list.path,
@@ -156,6 +170,8 @@ fn by_guard(question: &Question, guard: &Guard) -> Result<Vec<explain::Verdict>>
             nearest,
             same_program: Some(twin.tag() == guard.program().tag),
             note: source::oddity(source),
+            enforcing: Some(guard.is_enforcing()),
+            service: service.clone(),
         });
     }
     Ok(verdicts)
@@ -208,6 +224,8 @@ fn by_file(question: &Question, path: &Path, messages: &mut Messages) -> Result<
             nearest,
             same_program: None,
             note: source::oddity(source),
+            enforcing: None,
+            service: None,
         }
     };
     Ok(vec![question.sources.iter().map(verdict).collect()])

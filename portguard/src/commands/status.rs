@@ -8,6 +8,8 @@ use crate::cli::Status;
 use crate::commands::{NOTHING_GUARDED, for_each, print, print_json};
 use crate::error::{Error, Result};
 use crate::guard::{self, Guard, Home};
+use crate::interface;
+use crate::ops::services::Services;
 use crate::output::{self, status, time};
 
 /// Shows the guards. The exit code tells whether they are what the caller asks for.
@@ -16,6 +18,10 @@ use crate::output::{self, status, time};
 /// The process is not permitted.
 pub fn run(args: &Status, out: &mut dyn Write) -> Result<ExitCode> {
     guard::require_privileges()?;
+    let services = Services::ask();
+    for error in &services.silent {
+        output::error::note(&error.to_string());
+    }
     let home = Home::find()?;
     let guards = Guard::select(home.as_ref(), &args.interfaces)?;
     if guards.is_empty() && !args.json {
@@ -23,11 +29,13 @@ pub fn run(args: &Status, out: &mut dyn Write) -> Result<ExitCode> {
     }
     let mut described = Vec::new();
     let found = for_each(guards, |guard| {
-        described.push(describe(&guard?)?);
+        described.push(describe(&guard?, &services)?);
         Ok(())
     });
     let code = code(found, args.guarded, &described);
-    let document = status::Document::new(described);
+    let mut unguarded = services.unguarded(home.as_ref(), &interface::all()?)?;
+    unguarded.retain(|it| args.interfaces.is_empty() || args.interfaces.contains(&it.interface));
+    let document = status::Document { unguarded, ..status::Document::new(described) };
     if args.json {
         print_json(out, &document)?;
     } else {
@@ -43,7 +51,7 @@ fn code(found: ExitCode, guarded: bool, guards: &[status::Guard]) -> ExitCode {
     if found == ExitCode::SUCCESS && !satisfied { ExitCode::FAILURE } else { found }
 }
 
-fn describe(guard: &Guard) -> Result<status::Guard> {
+fn describe(guard: &Guard, services: &Services) -> Result<status::Guard> {
     let name = &guard.interface().name;
     let list = guard.list().ok_or_else(|| Error::failed(format!("{name}: the guard has no list")))?;
     let program = guard.program();
@@ -72,5 +80,7 @@ fn describe(guard: &Guard) -> Result<status::Guard> {
             tag: format!("{:016x}", program.tag),
             abi_version: guard.abi_version(),
         },
+        order: guard.order()?.into(),
+        service: services.of(guard),
     })
 }

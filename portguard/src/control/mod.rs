@@ -110,8 +110,8 @@ pub struct OrderDescription {
     /// The allowlist.
     #[serde(with = "path")]
     pub allowlist: PathBuf,
-    /// The mode that was asked for: `auto`, `native`, `generic`.
-    pub mode: String,
+    /// The mode, if it was asked for: `auto`, `native`, `generic`.
+    pub mode: Option<String>,
     /// Whether the guard only counts.
     pub audit: bool,
     /// The size of the source table, if it was asked for.
@@ -132,6 +132,9 @@ pub struct Kept {
     /// Whether the interface is there, and the service could not guard it.
     #[serde(default)]
     pub open: bool,
+    /// Why the service could not guard it.
+    #[serde(default)]
+    pub why: Option<String>,
 }
 
 /// What a command is to print, and its exit code.
@@ -197,6 +200,19 @@ impl Description {
         }
     }
 
+    /// What an administrator calls the service: `process 123 (portguard@eth0.service)`.
+    pub fn name(&self) -> String {
+        name_of(self.pid, self.unit.as_deref())
+    }
+
+    /// The place where the service says why it could not do something.
+    pub fn log(&self) -> String {
+        match &self.unit {
+            Some(unit) => format!("journalctl -u {unit}"),
+            None => format!("the standard error of process {}", self.pid),
+        }
+    }
+
     /// Whether the service keeps an interface of its network namespace. A name counts whatever its index is: the
     /// service follows names.
     pub fn keeps(&self, ifindex: Option<u32>, names: &[&str]) -> bool {
@@ -214,6 +230,12 @@ impl From<&Error> for Message {
             list_problems: error.allowlist().map(|invalid| invalid.render(Style::Plain)),
         }
     }
+}
+
+/// What an administrator calls a service.
+pub fn name_of(pid: u32, unit: Option<&str>) -> String {
+    let unit = unit.map(|unit| format!(" ({unit})")).unwrap_or_default();
+    format!("process {pid}{unit}")
 }
 
 /// The systemd unit of this process. A shell may run in the cgroup of a unit as well (`ssh.service`), so a unit counts

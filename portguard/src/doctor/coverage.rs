@@ -1,7 +1,7 @@
 //! Which interfaces no guard covers: `docs/attach-points.md` says what does.
 
-use super::Finding;
 use super::guards::{Guarded, Guards};
+use super::{Finding, remedy};
 use crate::error::Error;
 use crate::guard;
 use crate::interface::{Address, Interface};
@@ -10,10 +10,17 @@ const ID: &str = "coverage";
 /// Devices sit on one another, but not endlessly.
 const DEEPEST: u32 = 8;
 
-/// Is there a guard on an interface?
-type On<'a> = &'a dyn Fn(&Interface) -> Guarded;
-/// Why can there be none?
-type Refusal<'a> = &'a dyn Fn(&Interface) -> Option<Error>;
+/// What is known of interfaces.
+struct Known<'a> {
+    /// Is there a guard on one?
+    on: &'a dyn Fn(&Interface) -> Guarded,
+    /// Why can there be none?
+    refusal: &'a dyn Fn(&Interface) -> Option<Error>,
+    /// What makes its guard drop, or puts it back?
+    remedy: &'a dyn Fn(&Interface) -> Option<String>,
+    /// Does somebody listen on port 111, for others than this host?
+    exposed: bool,
+}
 
 /// `exposed`: somebody listens on port 111, for others than this host.
 pub(super) fn examine(
@@ -25,21 +32,16 @@ pub(super) fn examine(
     let refusal = |interface: &Interface| {
         guard::require_guardable(interface).err().or_else(|| guard::foreign(interface))
     };
-    judge(all, addresses, &|interface| guards.on(interface), &refusal, exposed)
+    let (on, remedy) =
+        (|interface: &Interface| guards.on(interface), |interface: &Interface| guards.remedy(interface));
+    judge(all, addresses, &Known { on: &on, refusal: &refusal, remedy: &remedy, exposed })
 }
 
-fn judge(
-    all: &[Interface],
-    addresses: &[Address],
-    on: On<'_>,
-    refusal: Refusal<'_>,
-    exposed: bool,
-) -> Vec<Finding> {
+fn judge(all: &[Interface], addresses: &[Address], known: &Known<'_>) -> Vec<Finding> {
     // Packets for this host come in on interfaces that are up and have addresses; others only hand packets on.
     let has_address = |it: &Interface| addresses.iter().any(|address| address.interface.index == it.index);
     let outside = all.iter().filter(|it| !it.loopback && it.up && has_address(it));
-    let findings: Vec<Finding> =
-        outside.map(|it| judge_one(it, all, on, refusal, exposed).about(&it.name)).collect();
+    let findings: Vec<Finding> = outside.map(|it| judge_one(it, all, known).about(&it.name)).collect();
     if findings.is_empty() {
         return vec![Finding::ok(
             ID,
@@ -49,52 +51,61 @@ fn judge(
     findings
 }
 
-fn judge_one(
-    interface: &Interface,
-    all: &[Interface],
-    on: On<'_>,
-    refusal: Refusal<'_>,
-    exposed: bool,
-) -> Finding {
-    let name = &interface.name;
-    match covered(interface, all, on, DEEPEST) {
-        Guarded::Yes if on(interface) == Guarded::Yes => return Finding::ok(ID, "guarded"),
-        Guarded::Yes => return Finding::ok(ID, "guarded by what it sits on"),
+fn judge_one(interface: &Interface, all: &[Interface], known: &Known<'_>) -> Finding {
+    let reach = if known.exposed {
+        "port 111 is open to all who can reach it"
+    } else {
+        "nobody listens on port 111 now"
+    };
+    match covered(interface, all, known.on, DEEPEST) {
+        Guarded::Enforcing if (known.on)(interface) == Guarded::Enforcing => {
+            return Finding::ok(ID, "guarded");
+        }
+        Guarded::Enforcing => return Finding::ok(ID, "guarded by what it sits on"),
         Guarded::Unknown => {
             let found =
                 "an XDP program is on it, or on what it sits on; whether that is a guard could not be seen";
             return Finding::warning(ID, found, "See above why guards could not be seen.");
+        }
+        Guarded::Audit => {
+            let remedy = (known.remedy)(interface)
+                .unwrap_or_else(|| "Let the guards of what it sits on enforce; see above how.".to_owned());
+            return Finding::warning(ID, format!("not guarded: audit mode drops nothing; {reach}"), remedy);
         }
         Guarded::No => {}
     }
     if interface.kind.as_deref() == Some("dummy") {
         return Finding::ok(ID, "no packet comes in on it (dummy)");
     }
-    let (why, remedy) = match refusal(interface) {
-        None => (String::new(), format!("portguard attach {name}")),
+    let (why, remedy) = match (known.refusal)(interface) {
+        None => {
+            let remedy = (known.remedy)(interface);
+            (String::new(), remedy.unwrap_or_else(|| remedy::of_unguarded(&interface.name)))
+        }
         Some(error) => (
             format!(
                 ", and cannot be: {}{}",
-                error.what().trim_start_matches(&format!("{name}: ")),
+                error.what().trim_start_matches(&format!("{}: ", interface.name)),
                 error.why().map(|why| format!(" ({why})")).unwrap_or_default()
             ),
             error.advice().unwrap_or("Guard port 111 by other means (nft).").to_owned(),
         ),
     };
-    match exposed {
-        true => Finding::failure(
-            ID,
-            format!("not guarded{why}: port 111 is open to all who can reach it"),
-            remedy,
-        ),
-        false => Finding::warning(ID, format!("not guarded{why}; nobody listens on port 111 now"), remedy),
+    match known.exposed {
+        true => Finding::failure(ID, format!("not guarded{why}: {reach}"), remedy),
+        false => Finding::warning(ID, format!("not guarded{why}; {reach}"), remedy),
     }
 }
 
-/// Whether all that comes in on an interface has met a guard.
-fn covered(interface: &Interface, all: &[Interface], on: On<'_>, depth: u32) -> Guarded {
+/// How well all that comes in on an interface is guarded: by the interface itself, or by everything below it.
+fn covered(
+    interface: &Interface,
+    all: &[Interface],
+    on: &dyn Fn(&Interface) -> Guarded,
+    depth: u32,
+) -> Guarded {
     let own = on(interface);
-    if own != Guarded::No || depth == 0 {
+    if own == Guarded::Enforcing || depth == 0 {
         return own;
     }
     let below: Vec<&Interface> = match interface.kind.as_deref() {
@@ -107,13 +118,8 @@ fn covered(interface: &Interface, all: &[Interface], on: On<'_>, depth: u32) -> 
         }
         _ => Vec::new(),
     };
-    let below: Vec<Guarded> = below.into_iter().map(|it| covered(it, all, on, depth - 1)).collect();
-    match &below[..] {
-        [] => Guarded::No,
-        below if below.contains(&Guarded::No) => Guarded::No,
-        below if below.contains(&Guarded::Unknown) => Guarded::Unknown,
-        _ => Guarded::Yes,
-    }
+    let below = below.into_iter().map(|it| covered(it, all, on, depth - 1)).min();
+    below.map_or(own, |below| own.max(below))
 }
 
 #[cfg(test)]
@@ -147,9 +153,19 @@ mod tests {
     fn said(all: &[Interface], guarded: &[u32], exposed: bool) -> (Status, String) {
         let last = all.last().unwrap().clone();
         let addresses = [Address { address: "192.0.2.1".parse().unwrap(), interface: last }];
-        let on = |it: &Interface| if guarded.contains(&it.index) { Guarded::Yes } else { Guarded::No };
+        let on = |it: &Interface| if guarded.contains(&it.index) { Guarded::Enforcing } else { Guarded::No };
+        said_if(all, &addresses, &on, exposed)
+    }
+
+    fn said_if(
+        all: &[Interface],
+        addresses: &[Address],
+        on: &dyn Fn(&Interface) -> Guarded,
+        exposed: bool,
+    ) -> (Status, String) {
         let refusal = |it: &Interface| guard::require_guardable(it).err();
-        let [finding] = judge(all, &addresses, &on, &refusal, exposed).try_into().unwrap();
+        let known = Known { on, refusal: &refusal, remedy: &|_| None, exposed };
+        let [finding] = judge(all, addresses, &known).try_into().unwrap();
         (finding.status, finding.found)
     }
 
@@ -175,6 +191,33 @@ mod tests {
         // Each sits on the other.
         let loop_ = [interface(2, Some("vlan"), None, Some(3)), interface(3, Some("vlan"), None, Some(2))];
         assert_eq!(said(&loop_, &[], true).0, Status::Failure);
+    }
+
+    #[test]
+    fn a_guard_that_only_counts_guards_nothing() {
+        use Guarded::{Audit, Enforcing, No, Unknown};
+        let bridge = [
+            interface(2, None, Some(4), None),
+            interface(3, None, Some(4), None),
+            interface(4, Some("bridge"), None, None),
+        ];
+        let addresses = [Address { address: "192.0.2.1".parse().unwrap(), interface: bridge[2].clone() }];
+        for (guards, expected) in [
+            ([No, No, Audit], "not guarded: audit mode"),
+            ([Audit, Audit, No], "not guarded: audit mode"),
+            ([Audit, Enforcing, No], "not guarded: audit mode"),
+            ([Audit, No, No], "not guarded: port 111"),
+            ([Audit, No, Audit], "not guarded: audit mode"),
+            ([Audit, Unknown, No], "not guarded: audit mode"),
+            ([Enforcing, Unknown, No], "an XDP program is on it"),
+            ([Enforcing, Enforcing, Audit], "guarded by what it sits on"),
+            ([Audit, No, Enforcing], "guarded"),
+        ] {
+            let on = |it: &Interface| guards[it.index as usize - 2];
+            let (status, found) = said_if(&bridge, &addresses, &on, true);
+            assert!(found.starts_with(expected), "{guards:?}: {found}");
+            assert_eq!(status == Status::Ok, expected.starts_with("guarded"), "{guards:?}: {found}");
+        }
     }
 
     #[test]

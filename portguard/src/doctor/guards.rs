@@ -2,9 +2,14 @@
 
 use super::Finding;
 use crate::allowlist::OnDisk;
+use crate::control::Description;
 use crate::error::{Error, Result};
 use crate::guard::{self, Guard, Home};
 use crate::interface::{self, Interface, XdpMode};
+use crate::ops::services::Services;
+use crate::output::services::{Unguarded, UnguardedState};
+
+use super::remedy;
 
 /// What is known of guards.
 #[derive(Debug)]
@@ -15,8 +20,11 @@ struct Seen {
     guards: Vec<Facts>,
     /// Guards that are there, and cannot be used.
     damaged: Vec<Error>,
-    /// Indexes and names of interfaces whose guard's link is gone; no name: so is the interface.
-    gone: Vec<(u32, Option<String>)>,
+    gone: Vec<Gone>,
+    /// What services are to guard and do not.
+    unguarded: Vec<(Unguarded, Keeper)>,
+    /// Why services could not be asked what they keep.
+    silent: Vec<Error>,
 }
 
 /// A guard.
@@ -28,15 +36,48 @@ struct Facts {
     enforcing: bool,
     list: String,
     file: OnDisk,
+    keeper: Option<Keeper>,
+    /// What it does otherwise than its keeper is ordered.
+    differences: Vec<String>,
 }
 
-/// Whether an interface has a guard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The service that keeps a guard.
+#[derive(Debug, Clone)]
+pub(super) struct Keeper {
+    /// What an administrator calls it.
+    pub(super) name: String,
+    /// Where its order is changed.
+    pub(super) place: String,
+    /// Where it says what it could not do.
+    pub(super) log: String,
+    /// Whether it is ordered to let everything through.
+    pub(super) audit: bool,
+}
+
+impl From<&Description> for Keeper {
+    fn from(service: &Description) -> Self {
+        Self { name: service.name(), place: service.place(), log: service.log(), audit: service.order.audit }
+    }
+}
+
+/// A guard whose link is gone.
+#[derive(Debug)]
+struct Gone {
+    ifindex: u32,
+    /// No name: the interface is gone as well.
+    interface: Option<String>,
+    remedy: String,
+}
+
+/// Whether an interface has a guard; the better, the greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Guarded {
-    Yes,
     No,
+    /// It lets everything through, and counts.
+    Audit,
     /// It has a program, and this process may not see whose.
     Unknown,
+    Enforcing,
 }
 
 impl Guards {
@@ -47,10 +88,27 @@ impl Guards {
     /// Whether an interface has a guard.
     pub(super) fn on(&self, interface: &Interface) -> Guarded {
         match &self.0 {
-            Ok(seen) if seen.guards.iter().any(|guard| guard.ifindex == interface.index) => Guarded::Yes,
+            Ok(seen) => match seen.guards.iter().find(|guard| guard.ifindex == interface.index) {
+                Some(guard) if guard.enforcing => Guarded::Enforcing,
+                Some(_) => Guarded::Audit,
+                None => Guarded::No,
+            },
             Err(_) if !interface.xdp.is_empty() => Guarded::Unknown,
-            _ => Guarded::No,
+            Err(_) => Guarded::No,
         }
+    }
+
+    /// What makes the guard of an interface drop, if that is known: it depends on who keeps the guard, and on what it was
+    /// ordered to do before.
+    pub(super) fn remedy(&self, interface: &Interface) -> Option<String> {
+        let seen = self.0.as_ref().ok()?;
+        if let Some(guard) = seen.guards.iter().find(|guard| guard.ifindex == interface.index) {
+            return (!guard.enforcing).then(|| remedy_of_audit(guard));
+        }
+        if let Some((_, keeper)) = seen.unguarded.iter().find(|(it, _)| interface.is_called(&it.interface)) {
+            return Some(remedy::of_open(keeper));
+        }
+        seen.gone.iter().find(|gone| gone.ifindex == interface.index).map(|gone| gone.remedy.clone())
     }
 
     pub(super) fn findings(&self) -> Vec<Finding> {
@@ -70,8 +128,9 @@ impl Guards {
 }
 
 fn look() -> Result<Seen> {
+    let mut services = Services::ask();
     let home = Home::find()?;
-    let mut seen = Seen::default();
+    let mut seen = Seen { silent: std::mem::take(&mut services.silent), ..Seen::default() };
     for guard in Guard::select(home.as_ref(), &[])? {
         let guard = match guard {
             Ok(guard) => guard,
@@ -88,12 +147,26 @@ fn look() -> Result<Seen> {
             enforcing: guard.is_enforcing(),
             list: list.as_ref().map(|list| list.path.display().to_string()).unwrap_or_default(),
             file: list.map_or(OnDisk::Unchanged, |list| OnDisk::of(&list.path, list.sha256)),
+            keeper: services.keeper_of(guard.interface()).map(Keeper::from),
+            differences: services.of(&guard).map(|service| service.differences).unwrap_or_default(),
         });
     }
-    if let Some(home) = &home {
-        let interfaces = interface::all()?;
-        let named = |index: &u32| interfaces.iter().find(|it| it.index == *index).map(|it| it.name.clone());
-        seen.gone = guard::remains(home)?.into_iter().map(|index| (index, named(&index))).collect();
+    let interfaces = interface::all()?;
+    for unguarded in services.unguarded(home.as_ref(), &interfaces)? {
+        if let Some(keeper) = services.ordered_to_guard(&unguarded.interface).map(Keeper::from) {
+            seen.unguarded.push((unguarded, keeper));
+        }
+    }
+    for ifindex in home.as_ref().map_or(Ok(Vec::new()), guard::remains)? {
+        let interface = interfaces.iter().find(|interface| interface.index == ifindex);
+        if interface.is_some_and(|interface| services.keeper_of(interface).is_some()) {
+            // The service puts it back, and is told of by itself.
+            continue;
+        }
+        let order = home.as_ref().and_then(|home| guard::order_of_remains(home, ifindex));
+        let name = interface.map(|interface| &*interface.name);
+        let remedy = remedy::of_gone(name, order.as_ref());
+        seen.gone.push(Gone { ifindex, interface: name.map(str::to_owned), remedy });
     }
     Ok(seen)
 }
@@ -102,6 +175,7 @@ fn judge(seen: &Seen) -> Vec<Finding> {
     let mut findings = Vec::new();
     for guard in &seen.guards {
         findings.push(judge_guard(guard).about(&guard.interface));
+        findings.extend(judge_order(guard).map(|finding| finding.about(&guard.interface)));
         findings.push(judge_list(guard).about(&guard.interface));
     }
     for error in &seen.damaged {
@@ -109,20 +183,27 @@ fn judge(seen: &Seen) -> Vec<Finding> {
         let advice = error.advice().unwrap_or("See `portguard status`.");
         findings.push(Finding::failure("guard.damaged", format!("{}{why}", error.what()), advice));
     }
-    for (index, name) in &seen.gone {
-        findings.push(match name {
+    findings
+        .extend(seen.unguarded.iter().map(|(it, keeper)| judge_unguarded(it, keeper).about(&it.interface)));
+    for Gone { ifindex, interface, remedy } in &seen.gone {
+        findings.push(match interface {
             Some(name) => Finding::failure(
                 "guard.gone",
                 "it had a guard, and the link of that is gone: somebody has detached it",
-                format!("portguard attach {name}"),
+                remedy,
             )
             .about(name),
             None => Finding::warning(
                 "guard.gone",
-                format!("the interface with index {index} had a guard, and is gone"),
-                "If it was made again, attach again; `portguard run` does that by itself.",
+                format!("the interface with index {ifindex} had a guard, and is gone"),
+                remedy,
             ),
         });
+    }
+    for error in &seen.silent {
+        let why = error.why().map(|why| format!(": {why}")).unwrap_or_default();
+        let advice = error.advice().unwrap_or("Restart the service; the guards remain.");
+        findings.push(Finding::warning("guard.service", format!("{}{why}", error.what()), advice));
     }
     findings
 }
@@ -133,11 +214,43 @@ fn judge_guard(guard: &Facts) -> Finding {
     if guard.enforcing {
         Finding::ok(ID, format!("enforcing, {mode} mode"))
     } else {
-        Finding::warning(
-            ID,
-            format!("audit only, {mode} mode: nothing is dropped"),
-            format!("portguard attach {}", guard.interface),
-        )
+        Finding::warning(ID, format!("audit only, {mode} mode: nothing is dropped"), remedy_of_audit(guard))
+    }
+}
+
+fn remedy_of_audit(guard: &Facts) -> String {
+    match &guard.keeper {
+        None => format!("portguard attach {} --enforce", remedy::quoted(&guard.interface)),
+        Some(keeper) if keeper.audit => remedy::of_ordered_audit(keeper),
+        Some(keeper) => remedy::of_difference(&guard.interface, keeper, &guard.differences),
+    }
+}
+
+/// Whether a guard does what the service that keeps it is ordered to do.
+fn judge_order(guard: &Facts) -> Option<Finding> {
+    const ID: &str = "guard.order";
+    let keeper = guard.keeper.as_ref()?;
+    if guard.differences.is_empty() {
+        return Some(Finding::ok(ID, format!("as ordered, kept by {}", keeper.name)));
+    }
+    let found = format!("NOT AS ORDERED by {}: {}", keeper.name, guard.differences.join(", "));
+    let remedy = remedy::of_difference(&guard.interface, keeper, &guard.differences);
+    Some(Finding::failure(ID, found, remedy))
+}
+
+fn judge_unguarded(unguarded: &Unguarded, keeper: &Keeper) -> Finding {
+    let why = unguarded.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+    match unguarded.state {
+        UnguardedState::Open => Finding::failure(
+            "guard.open",
+            format!("port 111 is open, and {} is to guard it{why}", keeper.name),
+            remedy::of_open(keeper),
+        ),
+        UnguardedState::Waiting => Finding::warning(
+            "guard.waiting",
+            format!("there is no such interface, and {} waits for it", keeper.name),
+            remedy::of_waiting(keeper),
+        ),
     }
 }
 
@@ -149,12 +262,12 @@ fn judge_list(guard: &Facts) -> Finding {
         OnDisk::Changed => Finding::warning(
             ID,
             format!("{list} has changed since, and is not in force"),
-            format!("portguard reload {interface}"),
+            format!("portguard reload {}", remedy::quoted(interface)),
         ),
         OnDisk::Broken { problem } => Finding::failure(
             ID,
             format!("{list} is broken: {problem}; the list that it held before is in force"),
-            format!("portguard check {list}"),
+            format!("portguard check {}", remedy::quoted(list)),
         ),
     }
 }
@@ -166,7 +279,16 @@ mod tests {
 
     fn facts(enforcing: bool, file: OnDisk) -> Facts {
         let list = "/etc/portguard/allowlist.yaml".into();
-        Facts { ifindex: 2, interface: "eth0".into(), mode: XdpMode::Native, enforcing, list, file }
+        Facts {
+            ifindex: 2,
+            interface: "eth0".into(),
+            mode: XdpMode::Native,
+            enforcing,
+            list,
+            file,
+            keeper: None,
+            differences: vec![],
+        }
     }
 
     #[test]
@@ -182,9 +304,42 @@ mod tests {
             let status: Vec<Status> = judge(&seen).iter().map(|finding| finding.status).collect();
             assert_eq!(status, expected);
         }
-        let gone = vec![(2, Some("eth0".to_owned())), (3, None)];
+        let gone = [(2, Some("eth0")), (3, None)].map(|(ifindex, name)| Gone {
+            ifindex,
+            interface: name.map(str::to_owned),
+            remedy: remedy::of_gone(name, None),
+        });
+        let gone = gone.into();
         let status: Vec<Status> =
             judge(&Seen { gone, ..Seen::default() }).iter().map(|finding| finding.status).collect();
         assert_eq!(status, [Failure, Warning]);
+    }
+
+    #[test]
+    fn a_guard_that_a_service_keeps_is_changed_where_the_service_is_ordered() {
+        use Status::{Failure, Ok, Warning};
+        let keeper = |audit| Keeper {
+            name: "process 7 (portguard@eth0.service)".into(),
+            place: "portguard@eth0.service (PLACE)".into(),
+            log: "journalctl -u portguard@eth0.service".into(),
+            audit,
+        };
+        for (enforcing, audit, differences, expected) in [
+            (true, false, vec![], [Ok, Ok, Ok]),
+            (false, true, vec![], [Warning, Ok, Ok]),
+            (false, false, vec!["audit -> enforcing".to_owned()], [Warning, Failure, Ok]),
+            (true, true, vec!["enforcing -> audit".to_owned()], [Ok, Failure, Ok]),
+            (true, false, vec!["mode generic -> native".to_owned()], [Ok, Failure, Ok]),
+        ] {
+            let keeper = Some(keeper(audit));
+            let guard = Facts { keeper, differences, ..facts(enforcing, OnDisk::Unchanged) };
+            let findings = judge(&Seen { guards: vec![guard], ..Seen::default() });
+            let status: Vec<Status> = findings.iter().map(|finding| finding.status).collect();
+            assert_eq!(status, expected);
+            for remedy in findings.iter().filter_map(|finding| finding.remedy.as_ref()) {
+                assert!(!remedy.contains("portguard attach"), "it is refused there: {remedy}");
+                assert!(remedy.contains("PLACE") || remedy.contains("journalctl"), "{remedy}");
+            }
+        }
     }
 }

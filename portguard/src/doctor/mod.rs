@@ -14,6 +14,7 @@ mod kernel;
 mod native;
 mod owners;
 mod privileges;
+mod remedy;
 mod routing;
 mod rpcbind;
 mod services;

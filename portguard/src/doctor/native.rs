@@ -40,7 +40,8 @@ pub(super) fn examine(all: &[Interface], guards: &Guards) -> Vec<Finding> {
     findings.extend(guardable.map(|it| {
         let driver = Driver::of(&it.name);
         let features = features.get(&it.index).copied();
-        judge(it, &driver, features, host, guards.on(it) == Guarded::Yes).about(&it.name)
+        judge(it, &driver, features, host, matches!(guards.on(it), Guarded::Enforcing | Guarded::Audit))
+            .about(&it.name)
     }));
     findings
 }

@@ -46,7 +46,7 @@ pub use event::{EndReason, Ended, Event};
 pub use instance::{Identity, Instance};
 pub use lists::{Covering, ListInfo};
 pub use mode::{Lacking, Obstacle, require_guardable};
-pub use order::{LogLimit, Named, Order};
+pub use order::{LastOrder, LogLimit, Named, Order};
 pub use privileges::require as require_privileges;
 pub use reset::Reset;
 pub use source::{Asked, Source};
@@ -55,6 +55,7 @@ pub use twin::{Fate, Twin};
 pub(crate) use link::LINK_PIN;
 
 use event::tell_ends;
+use instance::InstanceName;
 use link::{PinnedLink, remove_directory};
 use lists::{Content, Grace};
 
@@ -155,15 +156,7 @@ impl Guard {
 
     /// What the guard is ordered to do.
     pub fn order(&self) -> Result<Order> {
-        let list = self.list().map(|list| list.path).unwrap_or_default();
-        let sources = self.instance.counters.own.sizes()?.sources();
-        Ok(Order {
-            list,
-            mode: self.mode(),
-            audit: self.instance.is_audit(),
-            sources,
-            log: self.log_limit()?,
-        })
+        Order::of(&self.instance, self.mode())
     }
 
     /// The kernel's name for the program.
@@ -319,6 +312,20 @@ pub fn guarded_names(home: Option<&Home>) -> Result<Vec<String>> {
 /// The interfaces of this network namespace, by index, that had a guard whose link is gone; there still or gone, too.
 pub fn remains(home: &Home) -> Result<Vec<u32>> {
     link::remains(home)
+}
+
+/// What a guard whose link is gone was ordered to do, if the pins that are left of it still tell.
+pub fn order_of_remains(home: &Home, ifindex: u32) -> Option<LastOrder> {
+    let directory = home.interface(ifindex).ok()?;
+    // Of several instances, nobody knows which one the link ran.
+    let [name] = InstanceName::list(&directory).ok()?[..] else { return None };
+    let instance = name.is_readable().then(|| Instance::open(&directory, name).ok()).flatten()?;
+    LastOrder::of(&instance).ok()
+}
+
+/// How many sources each CPU remembers of each address family if nobody names a number, if that can be told.
+pub fn default_sources() -> Option<u32> {
+    sizes::Sizes::of_this_host(None).ok().map(sizes::Sizes::sources)
 }
 
 /// Removes what is left of guards whose interfaces are gone; what their counters hold is told before. The caller holds the

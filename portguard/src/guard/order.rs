@@ -9,6 +9,8 @@ use portguard_common::drop_log::Rate;
 use crate::allowlist::printable;
 use crate::cli::ModeChoice;
 use crate::error::Result;
+use crate::guard::instance::Instance;
+use crate::guard::lists;
 use crate::guard::sizes::Sizes;
 use crate::interface::XdpMode;
 
@@ -78,7 +80,41 @@ pub struct Order {
     pub log: LogLimit,
 }
 
+/// What is left of an order when the link of the guard is gone: the mode has gone with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastOrder {
+    /// The file of the list.
+    pub list: PathBuf,
+    /// Whether the guard only counted what it would drop.
+    pub audit: bool,
+    /// How many sources each CPU remembered, of each address family.
+    pub sources: u32,
+}
+
+impl LastOrder {
+    /// What an instance did.
+    pub(super) fn of(instance: &Instance) -> Result<Self> {
+        Ok(Self {
+            list: lists::in_force(instance).map(|list| list.path).unwrap_or_default(),
+            audit: instance.is_audit(),
+            sources: instance.counters.own.sizes()?.sources(),
+        })
+    }
+}
+
 impl Order {
+    /// What an instance does whose link runs it in this mode.
+    pub(super) fn of(instance: &Instance, mode: XdpMode) -> Result<Self> {
+        let sizes = instance.counters.own.sizes()?;
+        Ok(Self {
+            list: lists::in_force(instance).map(|list| list.path).unwrap_or_default(),
+            mode,
+            audit: instance.is_audit(),
+            sources: sizes.sources(),
+            log: LogLimit::of(instance.policy.read(0).log_rate, sizes),
+        })
+    }
+
     /// What differs in another order, a line for each part: `audit -> enforcing`.
     pub fn changes_to(&self, new: &Self) -> Vec<String> {
         let mut changes = Vec::new();

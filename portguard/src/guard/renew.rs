@@ -17,7 +17,7 @@ use crate::guard::attach::{set_attached_at, set_log_rate};
 use crate::guard::event::{EndReason, Event, tell_ends};
 use crate::guard::instance::{self, Instance, InstanceName, Origin, Task};
 use crate::guard::lists::{self, Content, Filled, Grace};
-use crate::guard::order::{self, LogLimit, Named};
+use crate::guard::order::{self, Named};
 use crate::guard::{Guard, bpf, clock, earlier, mode};
 
 impl Guard {
@@ -207,12 +207,6 @@ impl Guard {
         }
         let Self { pinned, instance: old } = self;
         Ok((Self { pinned, instance: new }, old))
-    }
-
-    /// What the program may log.
-    pub(super) fn log_limit(&self) -> Result<LogLimit> {
-        let rate = self.instance.policy.read(0).log_rate;
-        Ok(LogLimit::of(rate, self.instance.counters.own.sizes()?))
     }
 
     /// Removes an instance that never became live; the error that led to it is the one to tell.

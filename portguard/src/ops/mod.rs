@@ -7,6 +7,7 @@ pub(crate) mod change;
 pub(crate) mod keeper;
 pub(crate) mod lists;
 pub(crate) mod messages;
+pub(crate) mod services;
 
 use std::path::PathBuf;
 

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::allowlist::{self, printable};
 use crate::knock::Protocol;
+use crate::output::services::{self, Service, Unguarded};
 
 /// The document of `explain --json`. Fields may be added; none is renamed or removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -17,12 +18,14 @@ pub struct Document {
     pub schema: u32,
     /// In the order of the sources as they were asked for, and for each in that of the interfaces.
     pub verdicts: Vec<Verdict>,
+    /// The interfaces that should have a guard and have none: on those that are there, every packet passes.
+    pub unguarded: Vec<Unguarded>,
 }
 
 impl Document {
     /// A document of this version.
     pub fn new(verdicts: Vec<Verdict>) -> Self {
-        Self { schema: 1, verdicts }
+        Self { schema: 1, verdicts, unguarded: Vec::new() }
     }
 }
 
@@ -50,6 +53,10 @@ pub struct Verdict {
     pub same_program: Option<bool>,
     /// What is odd about the source.
     pub note: Option<&'static str>,
+    /// Whether the guard drops, or only counts; none if a file was judged by.
+    pub enforcing: Option<bool>,
+    /// The service that keeps the guard.
+    pub service: Option<Service>,
 }
 
 /// What becomes of packets.
@@ -124,11 +131,15 @@ pub fn text(document: &Document) -> String {
         // Writing to a string does not fail.
         let _ = write(&mut text, verdict);
     }
+    for unguarded in &document.unguarded {
+        text += &services::line(unguarded);
+        text.push('\n');
+    }
     text
 }
 
 fn write(text: &mut String, verdict: &Verdict) -> std::fmt::Result {
-    let Verdict { source, interface, allowlist, same_program, note, .. } = verdict;
+    let Verdict { source, interface, allowlist, same_program, note, service, .. } = verdict;
     match interface {
         Some(interface) => write!(text, "{source} on {}", printable(interface))?,
         None => write!(text, "{source}, judged by the file")?,
@@ -143,6 +154,11 @@ fn write(text: &mut String, verdict: &Verdict) -> std::fmt::Result {
     if allowlist.changed_on_disk {
         let path = shown(allowlist);
         writeln!(text, "  note: {path} has changed since, or is gone; this is the list that is in force")?;
+    }
+    if let Some(service) = service
+        && !service.as_ordered
+    {
+        writeln!(text, "  note: {} keeps the guard, which is {}", service.name(), service.verdict())?;
     }
     if *same_program == Some(false) {
         writeln!(

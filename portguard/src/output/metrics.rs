@@ -150,7 +150,14 @@ impl Metrics {
         page.gauge(
             "portguard_guard_as_ordered",
             "Whether the guard does what the service is ordered to do: list, mode, audit, sources, log rate.",
-            self.guards().map(|(name, guard)| ([("interface", name)], truth(guard.as_ordered))),
+            // Of a guard that cannot be read, nobody knows what it does.
+            self.interfaces.iter().filter_map(|it| match &it.state {
+                State::Guarded(guard) => {
+                    let as_ordered = guard.as_ref().is_some_and(|guard| guard.as_ordered);
+                    Some(([("interface", &*it.name)], truth(as_ordered)))
+                }
+                State::Open | State::Away => None,
+            }),
         )?;
         page.gauge(
             "portguard_guard_info",

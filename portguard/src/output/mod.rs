@@ -9,6 +9,7 @@ pub mod metrics;
 pub mod probe;
 pub mod progress;
 pub mod report;
+pub mod services;
 pub mod stats;
 pub mod status;
 pub mod suggest;

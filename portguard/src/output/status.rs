@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 pub use crate::allowlist::OnDisk as File;
+use crate::control::OrderDescription;
+use crate::output::services::{self, Service, Unguarded};
 
 /// The document of `status --json`. Fields may be added; none is renamed or removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -14,12 +16,14 @@ pub struct Document {
     pub schema: u32,
     /// The guards.
     pub interfaces: Vec<Guard>,
+    /// The interfaces that should have a guard and have none.
+    pub unguarded: Vec<Unguarded>,
 }
 
 impl Document {
     /// A document of this version.
     pub fn new(interfaces: Vec<Guard>) -> Self {
-        Self { schema: 1, interfaces }
+        Self { schema: 1, interfaces, unguarded: Vec::new() }
     }
 }
 
@@ -44,6 +48,10 @@ pub struct Guard {
     pub allowlist: Allowlist,
     /// What the kernel runs.
     pub program: Program,
+    /// What the guard is ordered to do.
+    pub order: OrderDescription,
+    /// The service that keeps it.
+    pub service: Option<Service>,
 }
 
 /// A list in force.
@@ -87,11 +95,15 @@ pub fn text(document: &Document) -> String {
         // Writing to a string does not fail.
         let _ = write(&mut text, guard);
     }
+    for unguarded in &document.unguarded {
+        text += &services::line(unguarded);
+        text.push('\n');
+    }
     text
 }
 
 fn write(text: &mut String, guard: &Guard) -> std::fmt::Result {
-    let Guard { interface, mode, generation, attached_at, allowlist, program, .. } = guard;
+    let Guard { interface, mode, generation, attached_at, allowlist, program, service, .. } = guard;
     let state = if guard.enforcing { "enforcing" } else { "audit only, nothing is dropped" };
     writeln!(text, "{interface}: {state}, {mode} mode, since {attached_at}")?;
     let path = allowlist.path.display();
@@ -119,5 +131,9 @@ fn write(text: &mut String, guard: &Guard) -> std::fmt::Result {
     writeln!(text, "             sha256 {sha256}")?;
     let Program { id, name, tag, abi_version } = program;
     writeln!(text, "  program    {name}, id {id}, tag {tag}, ABI {abi_version}")?;
-    writeln!(text, "  link       {}", guard.pinned.display())
+    writeln!(text, "  link       {}", guard.pinned.display())?;
+    match service {
+        Some(service) => writeln!(text, "  service    {}, {}", service.name(), service.verdict()),
+        None => Ok(()),
+    }
 }

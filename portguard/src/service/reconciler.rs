@@ -464,7 +464,7 @@ impl Reconciler {
         let &ServiceOrder { ref allowlist, mode, audit, sources, log } = &self.order;
         let order = OrderDescription {
             allowlist: allowlist.clone(),
-            mode: mode.unwrap_or(cli::ModeChoice::Auto).word().to_owned(),
+            mode: mode.map(|mode| mode.word().to_owned()),
             audit,
             sources,
             log_rate: match log {
@@ -480,8 +480,11 @@ impl Reconciler {
                 State::Open(_) => (None, "not guarded"),
                 State::NotOurs(_) => (None, "kept by another service"),
             };
-            let open = matches!(target.state, State::Open(_));
-            Kept { name: target.name.clone(), ifindex, state: state.to_owned(), open }
+            let why = match &target.state {
+                State::Open(why) => Some(why.clone()),
+                State::Waiting | State::Kept { .. } | State::NotOurs(_) => None,
+            };
+            Kept { name: target.name.clone(), ifindex, state: state.to_owned(), open: why.is_some(), why }
         };
         Description::of_this_process(order, self.targets.iter().map(kept).collect())
     }
@@ -594,15 +597,21 @@ impl Target {
             keeping.messages.error(error);
         }
         if let Ok(true) = guard::is_on(keeping.home, interface) {
-            if is_new {
-                let text = format!("{}: the guard that is there stays as it is", self.name);
-                keeping.messages.warning(text);
+            if keeping.claim(interface).is_err() {
+                if is_new {
+                    let text = format!("{}: the guard that is there stays as it is", self.name);
+                    keeping.messages.warning(text);
+                }
+                return State::NotOurs(text);
             }
-            let differs = keeping.still_differs(interface).or_else(|| Some(text.clone()));
-            return match keeping.claim(interface) {
-                Ok(()) => State::Kept { ifindex: interface.index, differs },
-                Err(_) => State::NotOurs(text),
-            };
+            let restored = keeping.guard_in_its_mode(interface, &self.name);
+            if is_new {
+                let what =
+                    if restored { "keeps its mode, and does the rest as ordered" } else { "stays as it is" };
+                keeping.messages.warning(format!("{}: the guard that is there {what}", self.name));
+            }
+            let differs = keeping.still_differs(interface).or(Some(text));
+            return State::Kept { ifindex: interface.index, differs };
         }
         if is_new {
             keeping.messages.warning(format!("{}: NOT GUARDED, port 111 is open", self.name));
@@ -667,6 +676,27 @@ impl Keeping<'_> {
         // What may not be empty was refused before.
         let wanted = Wanted { list, named: self.order.named(), allow_empty: true };
         put_on(self.home, interface, name, wanted, self.messages)
+    }
+
+    /// Restores all of the order but the mode, if that is what keeps it from being restored: a guard keeps its mode for as long
+    /// as it is on, and may be in audit mode meanwhile. Whether there was something to restore, and it is restored.
+    fn guard_in_its_mode(&mut self, interface: &Interface, name: &str) -> bool {
+        let order = ServiceOrder { mode: None, ..self.order.clone() };
+        let differs = |home: &Home| {
+            let guard = Guard::find(home, interface).ok().flatten();
+            guard.is_some_and(|guard| order.differences(&guard).is_ok_and(|it| !it.is_empty()))
+        };
+        if self.order.mode.is_none() || !differs(self.home) {
+            return false;
+        }
+        let mut rest = Keeping {
+            home: self.home,
+            claims: &mut *self.claims,
+            order: &order,
+            source: self.source,
+            messages: &mut *self.messages,
+        };
+        rest.guard(interface, name).is_ok()
     }
 
     /// What of the order is not in force.

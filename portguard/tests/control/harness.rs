@@ -44,6 +44,7 @@ pub(crate) fn description(pid: u32, interfaces: &[(&str, Option<u32>)]) -> Descr
         ifindex: *ifindex,
         state: "guarded".to_owned(),
         open: false,
+        why: None,
     });
     Description {
         pid,
@@ -52,7 +53,7 @@ pub(crate) fn description(pid: u32, interfaces: &[(&str, Option<u32>)]) -> Descr
         version: "0.1.0".to_owned(),
         order: OrderDescription {
             allowlist: PathBuf::from("/etc/portguard/allowlist.yaml"),
-            mode: "auto".to_owned(),
+            mode: Some("auto".to_owned()),
             audit: true,
             sources: Some(16_384),
             log_rate: None,

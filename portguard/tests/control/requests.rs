@@ -66,7 +66,7 @@ fn the_form_of_the_lines_is_fixed_and_unknown_fields_are_ignored() {
             "version": "0.1.0",
             "order": {"allowlist": "/etc/portguard/allowlist.yaml", "mode": "auto", "audit": true, "sources": 16384,
                 "log_rate": null},
-            "interfaces": [{"name": "eth0", "ifindex": 2, "state": "guarded"}],
+            "interfaces": [{"name": "eth0", "ifindex": 2, "state": "guarded", "open": false, "why": null}],
         })
     );
     assert_eq!(

@@ -37,3 +37,4 @@ mod torture;
 mod upgrade;
 mod waits;
 mod wire;
+mod witnesses;

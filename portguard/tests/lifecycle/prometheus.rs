@@ -11,7 +11,9 @@ use tempfile::TempDir;
 use xtask::lab::{Namespace, Process, run, wait_until};
 
 use crate::flood::flood;
-use crate::support::{IFACE, Lists, Machine, PATIENCE, Portguard, SERVER, Service, Stage, ask};
+use crate::support::{
+    IFACE, Lists, Machine, PATIENCE, Portguard, SERVER, Service, Stage, ask, behind_its_back,
+};
 
 /// The address of the second host.
 const SECOND: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2));
@@ -134,7 +136,7 @@ fn every_alert_fires_when_it_is_caused_and_clears_when_that_is_over() {
         plug_spare(namespace);
     }
     let list_of_second = lists.write("allowlist.yaml", ["192.0.2.0/24"]);
-    let _first_service = start(first, &stage.list());
+    let first_service = start(first, &stage.list());
     let second_service = start(second, &list_of_second);
     let watcher = stage.switch.host("prometheus", &[WATCHER]).expect("a host");
     let prometheus = Prometheus::start(watcher.namespace());
@@ -154,20 +156,30 @@ fn every_alert_fires_when_it_is_caused_and_clears_when_that_is_over() {
     every_panel_shows_something(&prometheus);
     prometheus.expect(&[]);
 
-    // A broken list, here; there, one that has changed and that nobody has put in force.
+    // A broken list, here; there, one that has lost its address family, which takes `reload --allow-empty`.
     stage.lists.write_text("allowlist.yaml", "allow:\n  - 192.0.2.0/33\n");
-    let other = lists.write("other.yaml", ["192.0.2.0/24", "198.51.100.0/24"]);
-    second.ok(&["reload", "--allowlist", &other]);
-    lists.write("other.yaml", ["192.0.2.0/24"]);
+    lists.write("allowlist.yaml", ["2001:db8::/48"]);
     prometheus.expect(&[
         ("PortguardAllowlistBroken", FIRST_INSTANCE, IFACE),
         ("PortguardAllowlistBroken", FIRST_INSTANCE, SPARE),
         ("PortguardReloadFailing", FIRST_INSTANCE, ""),
+        ("PortguardReloadFailing", SECOND_INSTANCE, ""),
         ("PortguardAllowlistStale", SECOND_INSTANCE, IFACE),
         ("PortguardAllowlistStale", SECOND_INSTANCE, SPARE),
     ]);
     stage.list();
-    second.ok(&["reload"]);
+    lists.write("allowlist.yaml", ["192.0.2.0/24"]);
+    prometheus.expect(&[]);
+
+    // Behind the service's back, a guard gets another list and audit mode; then the service may restore it.
+    let all = stage.lists.write("all.yaml", ["0.0.0.0/0", "::/0"]);
+    let behind = ["--audit", "--allowlist", &all];
+    let held = behind_its_back(&stage.machine, first, &first_service, &behind);
+    prometheus.expect(&[
+        ("PortguardAudit", FIRST_INSTANCE, IFACE),
+        ("PortguardNotAsOrdered", FIRST_INSTANCE, IFACE),
+    ]);
+    drop(held);
     prometheus.expect(&[]);
 
     // An interface is gone; then it is there, and cannot be guarded.

@@ -1,13 +1,13 @@
-//! Reads what the metrics tell: from the kernel, without the lock, and whatever the keeper is at.
+//! Reads what the metrics tell: from the kernel, without the lock, and whatever the reconciler is at.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
 
 use crate::allowlist::{FileStamp, OnDisk, Sha256Sum};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::guard::{self, Guard, Home, ListInfo, unix_now};
-use crate::interface;
+use crate::interface::{self, Interface};
 use crate::output::metrics::{self, Metrics, State};
 use crate::service::ServiceOrder;
 use crate::service::reloads::Reloads;
@@ -61,11 +61,12 @@ impl Reader {
         let there = interface::all()?;
         let mut interfaces = Vec::with_capacity(self.interfaces.len());
         for name in &self.interfaces {
-            let found = there.iter().find(|interface| interface.is_called(name));
-            let state = match found.map(|interface| Guard::find(&self.home, interface)) {
-                None => State::Away,
-                Some(Ok(None)) => State::Open,
-                Some(Ok(Some(guard))) => {
+            let state = match Seen::of(&self.home, &there, name, &self.order) {
+                Seen::Away => State::Away,
+                Seen::Open => State::Open,
+                // The reconciler tells what is the matter.
+                Seen::Unreadable(_) => State::Guarded(None),
+                Seen::Guarded { guard, differences } => {
                     let list = guard.list().map(|list| {
                         let file = look_into(&mut self.files, name, &list);
                         (list, file)
@@ -73,16 +74,11 @@ impl Reader {
                     State::Guarded(Some(Box::new(metrics::Guard {
                         mode: guard.mode().word(),
                         enforcing: guard.is_enforcing(),
-                        as_ordered: self.order.differences(&guard).is_ok_and(|it| it.is_empty()),
+                        as_ordered: differences.is_empty(),
                         list,
                         sums: guard.sums(),
                     })))
                 }
-                // The keeper tells what is the matter.
-                Some(Err(_)) => match found.map(|interface| guard::is_on(&self.home, interface)) {
-                    Some(Ok(true)) => State::Guarded(None),
-                    _ => State::Open,
-                },
             };
             interfaces.push(metrics::Interface { name: name.clone(), state });
         }
@@ -92,24 +88,51 @@ impl Reader {
     /// How it is with each interface.
     pub(super) fn health(&self) -> Result<Vec<(String, Health)>> {
         let there = interface::all()?;
-        let health = |name: &String| -> Result<Health> {
-            let found = there.iter().find(|interface| interface.is_called(name));
-            let Some(interface) = found else { return Ok(Health::Waiting) };
-            match Guard::find(&self.home, interface) {
-                Ok(None) => Ok(Health::Open),
-                Ok(Some(guard)) => {
-                    let differences = self.order.differences(&guard)?;
-                    Ok(match (differences.is_empty(), guard.is_enforcing()) {
-                        (true, true) => Health::Enforcing,
-                        (true, false) => Health::Audit,
-                        (false, _) => Health::NotAsOrdered(differences.join(", ")),
-                    })
-                }
-                // It is on, and nothing more is known of it.
-                Err(error) => Ok(Health::NotAsOrdered(error.to_string())),
+        let health = |name: &String| match Seen::of(&self.home, &there, name, &self.order) {
+            Seen::Away => Health::Waiting,
+            Seen::Open => Health::Open,
+            Seen::Unreadable(error) => Health::NotAsOrdered(error.to_string()),
+            Seen::Guarded { differences, .. } if !differences.is_empty() => {
+                Health::NotAsOrdered(differences.join(", "))
+            }
+            Seen::Guarded { guard, .. } if guard.is_enforcing() => Health::Enforcing,
+            Seen::Guarded { .. } => Health::Audit,
+        };
+        Ok(self.interfaces.iter().map(|name| (name.clone(), health(name))).collect())
+    }
+}
+
+/// An interface as the kernel has it: what both the metrics and the health are made of, so that they agree.
+enum Seen {
+    /// There is none.
+    Away,
+    /// There is one, without a guard.
+    Open,
+    /// A guard is on it that cannot be read.
+    Unreadable(Error),
+    /// It has a guard, which does so much otherwise than ordered.
+    Guarded { guard: Box<Guard>, differences: Vec<String> },
+}
+
+impl Seen {
+    fn of(home: &Home, there: &[Interface], name: &str, order: &ServiceOrder) -> Self {
+        let Some(interface) = there.iter().find(|interface| interface.is_called(name)) else {
+            return Self::Away;
+        };
+        let guard = match Guard::find(home, interface) {
+            Ok(Some(guard)) => guard,
+            Ok(None) => return Self::Open,
+            Err(error) => {
+                return match guard::is_on(home, interface) {
+                    Ok(true) => Self::Unreadable(error),
+                    _ => Self::Open,
+                };
             }
         };
-        self.interfaces.iter().map(|name| Ok((name.clone(), health(name)?))).collect()
+        match order.differences(&guard) {
+            Ok(differences) => Self::Guarded { guard: Box::new(guard), differences },
+            Err(error) => Self::Unreadable(error),
+        }
     }
 }
 

@@ -98,7 +98,12 @@ const HARMS: &[(&str, Harm, &[Problem])] = &[
         |patient| patient.detach_link(IFACE),
         &[
             ("guard.gone", IFACE, "failure", &["somebody has detached it", "portguard attach eth0"]),
-            ("coverage", IFACE, "warning", &["not guarded", "nobody listens on port 111 now"]),
+            (
+                "coverage",
+                IFACE,
+                "warning",
+                &["not guarded", "nobody listens on port 111 now", " --allowlist "],
+            ),
         ],
     ),
     (
@@ -139,7 +144,10 @@ const HARMS: &[(&str, Harm, &[Problem])] = &[
     (
         "a guard only looks on",
         |patient| drop(patient.portguard().ok(&["attach", IFACE, "--audit", "--allowlist", &patient.list])),
-        &[("guard", IFACE, "warning", &["audit only", "portguard attach eth0"])],
+        &[
+            ("guard", IFACE, "warning", &["audit only", "portguard attach eth0 --enforce"]),
+            ("coverage", IFACE, "warning", &["audit mode drops nothing", "portguard attach eth0 --enforce"]),
+        ],
     ),
     (
         "the list is changed",

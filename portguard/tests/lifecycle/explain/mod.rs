@@ -15,13 +15,17 @@ use serde::Deserialize;
 use xtask::lab::frame::Packet;
 use xtask::lab::{Forger, run};
 
-use crate::support::{ALLOWED, Bench, DENIED, IFACE, Machine, OTHER, Portguard, Role, SERVER, Stage, flow};
+use crate::support::{
+    ALLOWED, Bench, DENIED, IFACE, Machine, OTHER, Portguard, Role, SERVER, ServiceStatus, Stage, Unguarded,
+    flow,
+};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Document {
     schema: u32,
     verdicts: Vec<Verdict>,
+    unguarded: Vec<Unguarded>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -37,6 +41,8 @@ struct Verdict {
     nearest: Option<Entry>,
     same_program: Option<bool>,
     note: Option<String>,
+    enforcing: Option<bool>,
+    service: Option<ServiceStatus>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -66,6 +72,7 @@ fn explained(portguard: Portguard<'_>, arguments: &[&str]) -> Vec<Verdict> {
     assert_eq!(document.schema, 1);
     let refused = document.verdicts.iter().any(|verdict| verdict.verdict != "allowed");
     assert_eq!(output.code, i32::from(refused), "{output:?}");
+    assert_eq!(document.unguarded, []);
     document.verdicts
 }
 
@@ -140,6 +147,8 @@ fn it_names_the_entry_that_lets_a_source_in() {
             nearest: None,
             same_program: Some(true),
             note: None,
+            enforcing: Some(true),
+            service: None,
         }
     );
 }

@@ -15,10 +15,10 @@ use nix::mount::{MsFlags, mount};
 use crate::support::{Bench, IFACE, Machine, Output, Portguard, Stage, Status, Traffic};
 
 /// The list of who names none.
-const DEFAULT_LIST: &str = "/etc/portguard/allowlist.yaml";
+pub(crate) const DEFAULT_LIST: &str = "/etc/portguard/allowlist.yaml";
 
 /// Gives a machine a default list of its own: an `/etc` with nothing else in it.
-fn write_default_list(machine: &Machine, text: &str) {
+pub(crate) fn write_default_list(machine: &Machine, text: &str) {
     let write = || {
         mount(Some("tmpfs"), "/etc", Some("tmpfs"), MsFlags::empty(), Some("mode=0755"))?;
         fs::create_dir("/etc/portguard")?;

@@ -123,12 +123,13 @@ fn at_its_end_a_service_says_which_interfaces_are_open() {
         (&["eth0", "eth1"], "stopped; NOT GUARDED, port 111 is open: eth0, eth1\n"),
     ] {
         let mut service = Service::start(portguard, &["eth0", "eth1", "--allowlist", &list]);
+        // Before the service is stopped: `status` asks it, and waits for its answer.
+        let pins: Vec<String> = lost.iter().map(|name| portguard.status_of(name).pinned).collect();
         // So that it does not put them on again: stopped when it has nothing to do, it finds the signal first.
         thread::sleep(SILENCE);
         service.signal(Signal::SIGSTOP);
-        for name in lost {
-            let pinned = portguard.status_of(name).pinned;
-            bench.machine.mounts().run(|| Ok(fs::remove_file(&pinned)?)).expect("removing the pin");
+        for pinned in &pins {
+            bench.machine.mounts().run(|| Ok(fs::remove_file(pinned)?)).expect("removing the pin");
         }
         service.signal(Signal::SIGTERM);
         service.signal(Signal::SIGCONT);

@@ -13,6 +13,9 @@ pub(super) struct Document<T> {
     #[serde(rename = "taken_at")]
     _taken_at: Option<String>,
     pub(super) interfaces: Vec<T>,
+    /// Of `status --json`.
+    #[serde(default)]
+    pub(super) unguarded: Vec<Unguarded>,
 }
 
 /// A guard, as `status --json` tells of it.
@@ -28,6 +31,47 @@ pub(crate) struct Status {
     pub(crate) attached_at: String,
     pub(crate) allowlist: AllowlistStatus,
     pub(crate) program: ProgramStatus,
+    pub(crate) order: OrderStatus,
+    pub(crate) service: Option<ServiceStatus>,
+}
+
+/// What a guard is ordered to do.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct OrderStatus {
+    pub(crate) allowlist: String,
+    pub(crate) mode: String,
+    pub(crate) audit: bool,
+    pub(crate) sources: u32,
+    pub(crate) log_rate: Option<u32>,
+}
+
+/// The service that keeps a guard.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ServiceStatus {
+    pub(crate) pid: u32,
+    pub(crate) unit: Option<String>,
+    pub(crate) as_ordered: bool,
+    pub(crate) differences: Vec<String>,
+}
+
+/// An interface that should have a guard and has none.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Unguarded {
+    pub(crate) interface: String,
+    pub(crate) state: String,
+    pub(crate) service: Option<Owner>,
+    pub(crate) why: Option<String>,
+}
+
+/// The service that is to guard an interface.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Owner {
+    pub(crate) pid: u32,
+    pub(crate) unit: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

@@ -1,5 +1,6 @@
 //! What the cases share: hosts, the command line in one of them, its documents, and traffic that is counted.
 
+mod behind;
 mod config_map;
 mod documents;
 mod earlier;
@@ -15,8 +16,9 @@ mod tun;
 mod until;
 mod witness;
 
+pub(crate) use behind::{Typed, behind_its_back, detach_link, typed};
 pub(crate) use config_map::ConfigMap;
-pub(crate) use documents::{ByProcedure, Calls, Stats, Status, sum};
+pub(crate) use documents::{ByProcedure, Calls, OrderStatus, ServiceStatus, Stats, Status, Unguarded, sum};
 pub(crate) use earlier::{ABI_4, as_abi4, attach_abi4};
 pub(crate) use form::is_long;
 pub(crate) use http::{ask, connect, samples};

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use tempfile::TempDir;
 use xtask::lab::{Count, MountNamespace, Namespace, Outcome, run_within, wait_until};
 
-use super::documents::{Document, Stats, Status};
+use super::documents::{Document, Stats, Status, Unguarded};
 use super::{Ledger, PATIENCE, earlier};
 
 pub(crate) const BPFFS: &str = "/sys/fs/bpf";
@@ -178,7 +178,13 @@ impl Portguard<'_> {
     }
 
     fn document<T: DeserializeOwned>(&self, arguments: &[&str]) -> Vec<T> {
-        parse(arguments, &self.ok(arguments))
+        parse(arguments, &self.ok(arguments)).interfaces
+    }
+
+    /// The interfaces that should have a guard and have none, as `status` says.
+    pub(crate) fn unguarded(&self) -> Vec<Unguarded> {
+        let arguments = ["status", "--json"];
+        parse::<Status>(&arguments, &self.run(&arguments).stdout).unguarded
     }
 
     /// `status --json`, whose exit code tells whether every guard is enforcing.
@@ -186,7 +192,7 @@ impl Portguard<'_> {
     fn status_document(&self, interfaces: &[&str]) -> Vec<Status> {
         let arguments = [&["status", "--json"], interfaces].concat();
         let Output { code, stdout, stderr } = self.run(&arguments);
-        let guards: Vec<Status> = parse(&arguments, &stdout);
+        let guards = parse::<Status>(&arguments, &stdout).interfaces;
         let expected = i32::from(!guards.iter().all(|guard| guard.enforcing));
         assert_eq!(code, expected, "portguard {}: {stdout}{stderr}", arguments.join(" "));
         guards
@@ -253,10 +259,10 @@ impl Portguard<'_> {
 
 /// A document of one of the commands that describe interfaces.
 #[track_caller]
-fn parse<T: DeserializeOwned>(arguments: &[&str], json: &str) -> Vec<T> {
+fn parse<T: DeserializeOwned>(arguments: &[&str], json: &str) -> Document<T> {
     let document: Document<T> = serde_json::from_str(json)
         .with_context(|| format!("portguard {} printed {json}", arguments.join(" ")))
         .unwrap_or_else(|error| panic!("{error:#}"));
     assert_eq!(document.schema, 1);
-    document.interfaces
+    document
 }
