@@ -6,12 +6,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::cli::Reload;
+use crate::commands::confirm::{OnTrial, ask};
 use crate::commands::{NOTHING_GUARDED, finish, print_before};
 use crate::control::client::Service;
 use crate::control::{self, Outcome};
 use crate::error::{Error, Kind, Result};
-use crate::guard::{self, Access, Guard, Home};
+use crate::guard::{self, Access, Guard, Home, Trial};
 use crate::ops::change::{compare_list, replace_list};
+use crate::ops::guardian::Guardian;
 use crate::ops::keeper::{keeper_of, owned, owned_by_somebody};
 use crate::ops::lists::{Lists, keep_last_good};
 use crate::ops::{Messages, default_allowlist, lock};
@@ -27,37 +29,45 @@ const CANNOT_RELOAD: &str = "the list cannot be reloaded by hand";
 /// and its old list stays in force.
 pub fn run(args: &Reload, out: &mut dyn Write) -> Result<ExitCode> {
     let mut messages = Messages::new();
-    let mut handed = 0;
-    match reload(args, &mut handed, &mut messages) {
-        Ok(()) => match finish(messages, out)? {
-            // What the service has reported counts as well.
-            ExitCode::SUCCESS => Ok(handed.into()),
-            code => Ok(code),
-        },
+    let (mut handed, mut on_trial) = (0, Vec::new());
+    match reload(args, &mut handed, &mut on_trial, &mut messages) {
+        Ok(home) => {
+            let code = match finish(messages, out)? {
+                // What the service has reported counts as well.
+                ExitCode::SUCCESS => handed.into(),
+                code => code,
+            };
+            home.map_or(Ok(code), |home| ask(&home, &on_trial, code, out))
+        }
         Err(error) => print_before(messages, out, error),
     }
 }
 
-/// `handed` gets the exit code of what was handed to services.
-fn reload(args: &Reload, handed: &mut u8, messages: &mut Messages) -> Result<()> {
+/// `handed` gets the exit code of what was handed to services, and `on_trial` the changes that wait for their confirmation.
+fn reload(
+    args: &Reload,
+    handed: &mut u8,
+    on_trial: &mut Vec<OnTrial>,
+    messages: &mut Messages,
+) -> Result<Option<Home>> {
     let mut lists = Lists::default();
     if let Some(path) = &args.allowlist {
         lists.load(path, messages)?;
     }
     guard::require_privileges()?;
-    let home = Home::find()?;
-    let select = || Guard::select(home.as_ref(), &args.interfaces);
+    let found = Home::find()?;
+    let select = || Guard::select(found.as_ref(), &args.interfaces);
     if select()?.is_empty() {
         return Err(Error::new(Kind::NotThere, "nothing to reload")
             .because(NOTHING_GUARDED)
             .remedy("Attach a guard with: portguard attach IFACE"));
     }
-    let Some(home) = &home else {
+    let Some(home) = &found else {
         // Interfaces are named, and nothing is guarded.
         for error in select()?.into_iter().filter_map(Result::err) {
             messages.error(error);
         }
-        return Ok(());
+        return Ok(found);
     };
     let mut kept = BTreeSet::new();
     if !args.dry_run {
@@ -69,6 +79,8 @@ fn reload(args: &Reload, handed: &mut u8, messages: &mut Messages) -> Result<()>
                 Ok(outcome) => {
                     let code = messages.take_outcome(outcome);
                     *handed = if *handed == 0 { code } else { *handed };
+                    let name = &guard.interface().name;
+                    on_trial.extend(args.confirm.filter(|_| code == 0).and_then(|_| OnTrial::on(home, name)));
                 }
                 Err(error) => messages.error(error),
             }
@@ -80,7 +92,7 @@ fn reload(args: &Reload, handed: &mut u8, messages: &mut Messages) -> Result<()>
         Ok(guards)
     };
     if select()?.is_empty() {
-        return Ok(());
+        return Ok(found);
     }
     let list_of = |guard: &Guard| args.allowlist.clone().unwrap_or_else(|| own_path(guard));
     let wanted = || -> Result<Vec<PathBuf>> { Ok(select()?.iter().flatten().map(list_of).collect()) };
@@ -97,8 +109,11 @@ fn reload(args: &Reload, handed: &mut u8, messages: &mut Messages) -> Result<()>
                 Err(error) => messages.error(error),
             }
         }
-        return Ok(());
+        return Ok(found);
     }
+    let trial = args.confirm.map(Trial::of_seconds);
+    // Before anything is changed; it watches when this function is left.
+    let _guardian = trial.map(Guardian::start).transpose()?;
     let _lock = lists.lock(home, messages, wanted).inspect_err(|error| {
         if error.kind() == Kind::InvalidAllowlist && select().is_ok_and(|guards| guards.len() > 1) {
             output::error::note("nothing was reloaded: every list must be valid first");
@@ -112,9 +127,14 @@ fn reload(args: &Reload, handed: &mut u8, messages: &mut Messages) -> Result<()>
                 return Err(owned_by_somebody(&guard.interface().name, CANNOT_RELOAD));
             }
             let Some(list) = lists.get(&path) else { return Ok(path) };
-            replace_list(&guard, list, args.allow_empty, messages).map(|()| path)
+            let name = guard.interface().name.clone();
+            replace_list(guard, list, args.allow_empty, trial, messages)?;
+            on_trial.extend(trial.and_then(|_| OnTrial::on(home, &name)));
+            Ok(path)
         });
         match replaced {
+            // What is on trial is no good list yet.
+            Ok(_) if trial.is_some() => {}
             Ok(path) if !in_force.contains(&path) => in_force.push(path),
             Ok(_) => {}
             Err(error) => messages.error(error),
@@ -123,7 +143,7 @@ fn reload(args: &Reload, handed: &mut u8, messages: &mut Messages) -> Result<()>
     for list in in_force.iter().filter_map(|path| lists.get(path)) {
         keep_last_good(list, messages);
     }
-    Ok(())
+    Ok(found)
 }
 
 /// Lets the service that keeps a guard reload its list.
@@ -138,7 +158,7 @@ fn hand_over(args: &Reload, guard: &Guard, service: &Service) -> Result<Outcome>
     service.reload(control::Reload {
         interfaces: vec![name.clone()],
         allow_empty: args.allow_empty,
-        confirm_seconds: None,
+        confirm_seconds: args.confirm,
     })
 }
 
