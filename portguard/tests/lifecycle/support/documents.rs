@@ -27,7 +27,15 @@ pub(crate) struct Status {
     pub(crate) pinned: String,
     pub(crate) attached_at: String,
     pub(crate) allowlist: AllowlistStatus,
+    pub(crate) confirmation: Option<ConfirmationStatus>,
     pub(crate) program: ProgramStatus,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ConfirmationStatus {
+    pub(crate) state: String,
+    pub(crate) deadline: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
