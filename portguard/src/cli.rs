@@ -90,7 +90,7 @@ pub struct GuardOptions {
     /// Let everything through; count what would be dropped
     #[arg(long)]
     pub audit: bool,
-    /// Drop what the list does not allow [default]
+    /// Drop what the list does not allow: the default
     #[arg(long, conflicts_with = "audit")]
     pub enforce: bool,
     /// Remember so many denied sources, on each CPU and of each address family [default: 16384, fewer on hosts with

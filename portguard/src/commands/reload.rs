@@ -1,6 +1,6 @@
 //! `portguard reload`: puts a changed allowlist in force.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,7 +14,7 @@ use crate::error::{Error, Kind, Result};
 use crate::guard::{self, Access, Guard, Home, Trial};
 use crate::ops::change::{compare_list, replace_list};
 use crate::ops::guardian::Guardian;
-use crate::ops::keeper::{keeper_of, owned, owned_by_somebody};
+use crate::ops::keeper::{keeper_of_name, owned, owned_by_somebody};
 use crate::ops::lists::{Lists, keep_last_good};
 use crate::ops::{Messages, default_allowlist, lock};
 use crate::output;
@@ -56,12 +56,23 @@ fn reload(
     }
     guard::require_privileges()?;
     let found = Home::find()?;
-    let select = || Guard::select(found.as_ref(), &args.interfaces);
-    if select()?.is_empty() {
+    let names = match &args.interfaces[..] {
+        [] => guard::guarded_names(found.as_ref())?,
+        names => names.to_vec(),
+    };
+    if names.is_empty() {
         return Err(Error::new(Kind::NotThere, "nothing to reload")
             .because(NOTHING_GUARDED)
             .remedy("Attach a guard with: portguard attach IFACE"));
     }
+    let names = match args.dry_run {
+        true => names,
+        false => hand_over(args, names, handed, on_trial, messages),
+    };
+    if names.is_empty() {
+        return Ok(found);
+    }
+    let select = || Guard::select(found.as_ref(), &names);
     let Some(home) = &found else {
         // Interfaces are named, and nothing is guarded.
         for error in select()?.into_iter().filter_map(Result::err) {
@@ -69,31 +80,6 @@ fn reload(
         }
         return Ok(found);
     };
-    let mut kept = BTreeSet::new();
-    if !args.dry_run {
-        for guard in select()?.into_iter().flatten() {
-            let interface = guard.interface();
-            let Some(service) = keeper_of(interface) else { continue };
-            kept.insert(interface.index);
-            match hand_over(args, &guard, &service) {
-                Ok(outcome) => {
-                    let code = messages.take_outcome(outcome);
-                    *handed = if *handed == 0 { code } else { *handed };
-                    let name = &guard.interface().name;
-                    on_trial.extend(args.confirm.filter(|_| code == 0).and_then(|_| OnTrial::on(home, name)));
-                }
-                Err(error) => messages.error(error),
-            }
-        }
-    }
-    let select = || -> Result<Vec<Result<Guard>>> {
-        let mut guards = select()?;
-        guards.retain(|guard| guard.as_ref().map_or(true, |guard| !kept.contains(&guard.interface().index)));
-        Ok(guards)
-    };
-    if select()?.is_empty() {
-        return Ok(found);
-    }
     let list_of = |guard: &Guard| args.allowlist.clone().unwrap_or_else(|| own_path(guard));
     let wanted = || -> Result<Vec<PathBuf>> { Ok(select()?.iter().flatten().map(list_of).collect()) };
     if args.dry_run {
@@ -146,17 +132,54 @@ fn reload(
     Ok(found)
 }
 
-/// Lets the service that keeps a guard reload its list.
-fn hand_over(args: &Reload, guard: &Guard, service: &Service) -> Result<Outcome> {
-    let name = &guard.interface().name;
+/// Lets services reload the lists of what they keep, or wait for. Returns the names of the other interfaces.
+fn hand_over(
+    args: &Reload,
+    names: Vec<String>,
+    handed: &mut u8,
+    on_trial: &mut Vec<OnTrial>,
+    messages: &mut Messages,
+) -> Vec<String> {
+    let mut others = Vec::new();
+    // By its process, with the interfaces that it keeps.
+    let mut services: BTreeMap<u32, (Service, Vec<String>)> = BTreeMap::new();
+    for name in names {
+        match keeper_of_name(&name) {
+            Some(service) => {
+                let pid = service.description().pid;
+                services.entry(pid).or_insert_with(|| (service, Vec::new())).1.push(name);
+            }
+            None => others.push(name),
+        }
+    }
+    for (service, names) in services.into_values() {
+        match reload_by(args, &names, &service) {
+            Ok(outcome) => {
+                let code = messages.take_outcome(outcome);
+                *handed = if *handed == 0 { code } else { *handed };
+                if let Ok(Some(home)) = Home::find()
+                    && args.confirm.is_some()
+                    && code == 0
+                {
+                    on_trial.extend(names.iter().filter_map(|name| OnTrial::on(&home, name)));
+                }
+            }
+            Err(error) => messages.error(error),
+        }
+    }
+    others
+}
+
+/// Lets a service reload its list, which is the one that is named, if one is.
+fn reload_by(args: &Reload, names: &[String], service: &Service) -> Result<Outcome> {
     if let Some(path) = &args.allowlist {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
         if path != service.description().order.allowlist {
-            return Err(owned(name, "another list cannot be put in force by hand", service));
+            return Err(owned(&names.join(", "), "another list cannot be put in force by hand", service));
         }
     }
     service.reload(control::Reload {
-        interfaces: vec![name.clone()],
+        interfaces: names.to_vec(),
         allow_empty: args.allow_empty,
         confirm_seconds: args.confirm,
     })

@@ -6,7 +6,10 @@ use crate::cli::Run;
 use crate::error::Result;
 use crate::guard::LogLimit;
 use crate::ops::default_allowlist;
-use crate::service::{self, ServiceOrder};
+use crate::service::{self, Ending, ServiceOrder};
+
+/// `EX_TEMPFAIL` of sysexits.h: the unit starts the service again (`RestartForceExitStatus=`).
+const START_AGAIN: u8 = 75;
 
 /// Guards the interfaces until it is told to stop; the guards stay on after that.
 ///
@@ -23,6 +26,8 @@ pub fn run(args: &Run) -> Result<ExitCode> {
         log,
     };
     let log = args.log_drops.then_some(args.log_format);
-    service::run(&args.interfaces, order, log, args.metrics)?;
-    Ok(ExitCode::SUCCESS)
+    Ok(match service::run(&args.interfaces, order, log, args.metrics)? {
+        Ending::Stopped => ExitCode::SUCCESS,
+        Ending::CutOff => ExitCode::from(START_AGAIN),
+    })
 }

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::guard::{self, Guard, Home};
 use crate::output::{self, status, time};
 
-/// Shows the guards. The exit code tells whether they are what the caller asks for: see [`code`].
+/// Shows the guards. The exit code tells whether they are what the caller asks for.
 ///
 /// # Errors
 /// The process is not permitted.

@@ -21,7 +21,6 @@ mod directory;
 pub mod server;
 
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::process;
 
@@ -32,6 +31,7 @@ use serde::{Deserialize, Serialize};
 pub use self::directory::RuntimeDirectory;
 use crate::allowlist::Style;
 use crate::error::{Error, Result};
+use crate::guard::network_namespace;
 
 /// The version of the protocol.
 pub const PROTOCOL: u32 = 1;
@@ -214,19 +214,6 @@ impl From<&Error> for Message {
             list_problems: error.allowlist().map(|invalid| invalid.render(Style::Plain)),
         }
     }
-}
-
-/// The inode number of the network namespace of this thread.
-///
-/// # Errors
-/// `/proc` is not mounted.
-pub fn network_namespace() -> Result<u64> {
-    const PATH: &str = "/proc/thread-self/ns/net";
-    fs::metadata(PATH).map(|metadata| metadata.ino()).map_err(|error| {
-        Error::failed("cannot tell the network namespace of this process")
-            .because(format!("{PATH}: {error}"))
-            .remedy("Mount /proc.")
-    })
 }
 
 /// The systemd unit of this process. A shell may run in the cgroup of a unit as well (`ssh.service`), so a unit counts

@@ -1,7 +1,7 @@
 //! The service's side: accepts clients, reads their requests, and replies.
 //!
 //! There are at most [`MOST_CONNECTIONS`] at once. A client that connects sends its request at once, so while all
-//! connections are taken, those that have sent none for [`GRACE`] are closed.
+//! connections are taken, those that have sent none for 50 ms are closed.
 
 use std::fs::{self, Permissions};
 use std::future;

@@ -19,6 +19,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{FsType, statfs};
+use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::{geteuid, getppid};
 
 use crate::error::{Error, Kind, Result};
@@ -202,14 +203,18 @@ impl Home {
     }
 
     fn namespace(&self) -> Result<PathBuf> {
-        let inode =
-            fs::metadata("/proc/thread-self/ns/net").map(|metadata| metadata.ino()).map_err(|error| {
-                Error::failed("cannot tell which network namespace this is")
-                    .because(format!("/proc/thread-self/ns/net: {error}"))
-                    .remedy("Mount /proc.")
-            })?;
-        Ok(self.root.join(inode.to_string()))
+        Ok(self.root.join(network_namespace()?.to_string()))
     }
+}
+
+/// The inode number of the network namespace of this thread.
+pub fn network_namespace() -> Result<u64> {
+    const PATH: &str = "/proc/thread-self/ns/net";
+    fs::metadata(PATH).map(|metadata| metadata.ino()).map_err(|error| {
+        Error::failed("cannot tell which network namespace this is")
+            .because(format!("{PATH}: {error}"))
+            .remedy("Mount /proc.")
+    })
 }
 
 /// Whether an open file is what is at a path now.
@@ -327,6 +332,42 @@ fn require_private(path: &Path, metadata: &fs::Metadata) -> Result<()> {
         .remedy("Find out who made it, remove it, and attach again."))
 }
 
+/// Whether guards cannot be pinned any more from within the mount namespace of this process, which is the sandbox of a
+/// service; a new process could. Somebody has taken away either
+///
+/// - the directory of pins, which alone the sandbox has let be written: the file system around it is read-only; or
+/// - the BPF file system, and mounted another one.
+pub fn is_cut_off() -> bool {
+    let place = Path::new(BPFFS);
+    let is_read_only = || statvfs(place).is_ok_and(|stat| stat.flags().contains(FsFlags::ST_RDONLY));
+    let is_gone = matches!(is_bpffs(place), Ok(true)) && !place.join("portguard").exists();
+    let mounts = || fs::read_to_string("/proc/self/mountinfo");
+    is_gone && is_read_only() || mounts().is_ok_and(|mounts| hides_a_mount_of_the_host(&mounts))
+}
+
+/// A process in a mount namespace of its own keeps the file system that it has had on top of one that was mounted since, and
+/// sees nothing of that but in `/proc/self/mountinfo`: what comes from the host is a mount with a master
+/// (proc_pid_mountinfo(5)), and below the own one.
+fn hides_a_mount_of_the_host(mounts: &str) -> bool {
+    // Number, number of the parent, and whether the mount has a master, of each at this place, in no particular order.
+    let here: Vec<(&str, &str, bool)> = mounts
+        .lines()
+        .filter_map(|line| {
+            let (fields, _) = line.split_once(" - ")?;
+            let fields: Vec<&str> = fields.split(' ').collect();
+            let [number, parent, _device, _root, place, _options, optional @ ..] = &fields[..] else {
+                return None;
+            };
+            let has_master = optional.iter().any(|field| field.starts_with("master:"));
+            (*place == BPFFS).then_some((*number, *parent, has_master))
+        })
+        .collect();
+    // The upper one has the one below it as its parent.
+    let is_upper = |number| !here.iter().any(|(_, parent, _)| *parent == number);
+    let own_is_upper = here.iter().any(|&(number, _, has_master)| is_upper(number) && !has_master);
+    own_is_upper && here.iter().any(|&(number, _, has_master)| has_master && !is_upper(number))
+}
+
 /// Whether a BPF file system is where guards are kept.
 pub fn is_mounted() -> Result<bool> {
     is_bpffs(Path::new(BPFFS))
@@ -338,5 +379,69 @@ fn is_bpffs(path: &Path) -> Result<bool> {
         Err(error) => Err(Error::failed(format!("cannot look at {BPFFS}, where guards are kept"))
             .because(error.desc())
             .remedy("Mount sysfs at /sys; the kernel must have CONFIG_BPF_SYSCALL.")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_that_somebody_holds_is_waited_for_so_long_and_no_longer() {
+        let root = tempfile::tempdir().unwrap();
+        let home = Home { root: root.path().to_owned() };
+        let patience = Patience { limit: Duration::from_millis(50), stopped: &|| false };
+        let held = home.lock(Access::Change, &patience, |_| panic!("nobody to wait for")).unwrap();
+        let mut told = None;
+        let error = home.lock(Access::Judge, &patience, |holder| told = Some(holder)).unwrap_err();
+        let process = std::process::id();
+        assert_eq!(told, Some(Some(process)));
+        assert!(error.to_string().contains(&format!("process {process} has held the lock")), "{error}");
+        // Whoever stops the wait ends it at once.
+        let patience = Patience { limit: Duration::from_secs(3600), stopped: &|| true };
+        let error = home.lock(Access::Change, &patience, |_| {}).unwrap_err();
+        assert!(error.to_string().contains("was stopped"), "{error}");
+        drop(held);
+        // Who only reads shares it.
+        let patience = Patience { limit: Duration::ZERO, stopped: &|| false };
+        let _one = home.lock(Access::Judge, &patience, |_| {}).unwrap();
+        let _other = home.lock(Access::Judge, &patience, |_| {}).unwrap();
+        assert!(home.lock(Access::Change, &patience, |_| {}).is_err());
+    }
+
+    #[test]
+    fn a_lock_on_a_directory_that_was_made_again_is_on_the_new_one() {
+        let root = tempfile::tempdir().unwrap();
+        let home = Home { root: root.path().join("portguard") };
+        fs::create_dir(&home.root).unwrap();
+        let patience = Patience { limit: Duration::ZERO, stopped: &|| false };
+        let _old = home.lock(Access::Change, &patience, |_| {}).unwrap();
+        fs::remove_dir(&home.root).unwrap();
+        fs::create_dir(&home.root).unwrap();
+        let _new = home.lock(Access::Change, &patience, |_| {}).unwrap();
+        assert!(home.lock(Access::Change, &patience, |_| {}).is_err());
+    }
+
+    #[test]
+    fn a_mount_of_the_host_below_the_own_one_is_seen() {
+        let sysfs = "20 1 0:20 / /sys rw shared:2 - sysfs sysfs rw\n";
+        let from_host = "40 20 0:30 / /sys/fs/bpf rw,nosuid master:9 - bpf bpf rw,mode=700\n";
+        let on_top = "31 40 0:29 / /sys/fs/bpf rw,nosuid - bpf bpf rw,mode=700\n";
+        let own = "31 20 0:29 / /sys/fs/bpf rw,nosuid - bpf bpf rw,mode=700\n";
+        let on_own = "40 31 0:30 / /sys/fs/bpf rw,nosuid master:9 - bpf bpf rw,mode=700\n";
+        let pins = "50 31 0:29 /portguard /sys/fs/bpf/portguard rw - bpf bpf rw,mode=700\n";
+        for (mounts, expected) in [
+            (vec![], false),
+            (vec![own], false),
+            (vec![own, pins], false),
+            (vec![from_host], false),
+            (vec![from_host, on_top], true),
+            // The kernel lists them in either order.
+            (vec![on_top, pins, from_host], true),
+            (vec![own, on_own], false),
+        ] {
+            let text = [sysfs].into_iter().chain(mounts.iter().copied()).collect::<String>();
+            assert_eq!(hides_a_mount_of_the_host(&text), expected, "{text}");
+        }
     }
 }

@@ -38,7 +38,9 @@ use crate::error::{Error, Kind, Result};
 use crate::interface::{self, Interface, XdpMode};
 
 pub use attach::{Attached, attach, foreign};
-pub use bpffs::{Access, BPFFS, Claim, Home, Lock, Patience, is_mounted as is_bpffs_mounted};
+pub use bpffs::{
+    Access, BPFFS, Claim, Home, Lock, Patience, is_cut_off, is_mounted as is_bpffs_mounted, network_namespace,
+};
 pub use clock::{Uptime, unix_now};
 pub use confirm::{Confirmation, Trial, Waits};
 pub use counters::{Fill, SetId, Snapshot, Sums};

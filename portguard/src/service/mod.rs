@@ -37,7 +37,7 @@ use crate::cli::LogFormat;
 use crate::control;
 use crate::control::server::{Incoming, Server, Task};
 use crate::error::{Error, Result};
-use crate::guard::Trial;
+use crate::guard::{self, Trial};
 use crate::output;
 
 /// How often the status line is renewed, and every guard is compared with its order.
@@ -48,6 +48,15 @@ const LOOK: Duration = Duration::from_secs(10);
 const CHECK: Duration = Duration::from_secs(1);
 /// The pause before what could not be restored is tried again.
 const RETRY: Duration = Duration::from_millis(500);
+
+/// How the service ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// It was told to.
+    Stopped,
+    /// It can pin no guard any more, and a new process could: it is to be started again.
+    CutOff,
+}
 
 /// Guards the interfaces until a signal says to stop; logs drops if there is a format for them, and serves metrics if
 /// there is an address.
@@ -60,7 +69,7 @@ pub fn run(
     order: ServiceOrder,
     log: Option<LogFormat>,
     metrics: Option<SocketAddr>,
-) -> Result<()> {
+) -> Result<Ending> {
     let stop = Arc::new(AtomicBool::new(false));
     let reconciler = Reconciler::new(interfaces, order, Arc::clone(&stop))?;
     if let Some(format) = log {
@@ -115,7 +124,7 @@ struct Service {
 }
 
 impl Service {
-    async fn serve(mut self, metrics: Option<SocketAddr>) -> Result<()> {
+    async fn serve(mut self, metrics: Option<SocketAddr>) -> Result<Ending> {
         let mut reload = listen(SignalKind::hangup())?;
         // Watched before they are looked at first, so that no change falls between.
         let links = netlink::watch().map_err(cannot_run)?;
@@ -143,6 +152,14 @@ impl Service {
         }
         self.ready().await;
         while !self.end.has_come() {
+            if guard::is_cut_off() {
+                self.systemd.stopping();
+                output::error::warning(
+                    "the BPF file system was taken away, and this process cannot reach the one that is there now; \
+                     a new one can",
+                );
+                return Ok(Ending::CutOff);
+            }
             if let Some(control) = &control {
                 let description = self.apart(|reconciler| reconciler.description()).await;
                 description.into_iter().for_each(|description| control.describe(description));
@@ -179,7 +196,7 @@ impl Service {
         self.systemd.stopping();
         let farewell = self.apart(|reconciler| reconciler.farewell()).await;
         output::error::note(&farewell);
-        Ok(())
+        Ok(Ending::Stopped)
     }
 
     /// Listens to commands, which hand requests to the service. That they cannot is no reason to leave an interface open.

@@ -77,7 +77,8 @@ fn spawn(stage: &Stage, pod: &Pod, list: &ConfigMap) -> Process {
     assert!(pod.host_network && rights.run_as_user == 0 && !rights.privileged);
     assert!(rights.read_only_root_filesystem && !rights.allow_privilege_escalation);
     let mut command = Command::new(manifest::entry_point());
-    command.args(container.arguments(&SERVER[0].to_string())).env_clear();
+    let node = SERVER[0].to_string();
+    command.args(container.arguments(&node)).env_clear().envs(container.environment(&node));
     stage.server.namespace().enter(&mut command);
     root(stage, pod, list).enter(&mut command);
     let kept = rights.capabilities();
@@ -107,12 +108,18 @@ fn root(stage: &Stage, pod: &Pod, list: &ConfigMap) -> MountNamespace {
         mount(Some("sysfs"), &root.join("sys"), Some("sysfs"), flags, NOTHING)?;
         for wanted in &pod.container().volume_mounts {
             let volume = pod.volume(&wanted.name);
-            let source = match (&volume.host_path, &volume.config_map) {
-                (Some(host), None) => on_the_host(stage, &host.path),
-                (None, Some(_)) => list.folder().to_owned(),
+            let target = inside(root, &wanted.mount_path);
+            let source = match (&volume.host_path, &volume.config_map, &volume.empty_dir) {
+                (Some(host), None, None) => on_the_host(stage, &host.path),
+                (None, Some(_), None) => list.folder().to_owned(),
+                (None, None, Some(empty)) => {
+                    assert_eq!(empty.medium, "Memory", "{}", volume.name);
+                    fs::create_dir_all(&target)?;
+                    mount(Some("tmpfs"), &target, Some("tmpfs"), MsFlags::empty(), Some("mode=0777"))?;
+                    continue;
+                }
                 _ => panic!("{} is a volume of no kind", volume.name),
             };
-            let target = inside(root, &wanted.mount_path);
             let flags = if wanted.read_only { MsFlags::MS_RDONLY } else { MsFlags::empty() };
             bind(&source, &target, flags)?;
             let propagation = match wanted.mount_propagation {

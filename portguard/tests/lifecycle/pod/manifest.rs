@@ -59,7 +59,8 @@ pub(super) struct Container {
 #[serde(rename_all = "camelCase")]
 struct Variable {
     name: String,
-    value_from: Source,
+    value: Option<String>,
+    value_from: Option<Source>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -135,6 +136,13 @@ pub(super) struct Volume {
     pub(super) name: String,
     pub(super) host_path: Option<HostPath>,
     pub(super) config_map: Option<ConfigMapVolume>,
+    pub(super) empty_dir: Option<EmptyDir>,
+}
+
+/// A directory of the pod's own, in memory.
+#[derive(Debug, Deserialize)]
+pub(super) struct EmptyDir {
+    pub(super) medium: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -195,16 +203,23 @@ impl Container {
         [&self.startup_probe, &self.readiness_probe, &self.liveness_probe]
     }
 
+    /// Its environment on a node with that address.
+    pub(super) fn environment(&self, node_address: &str) -> Vec<(String, String)> {
+        let value = |variable: &Variable| match (&variable.value, &variable.value_from) {
+            (Some(value), None) => value.clone(),
+            (None, Some(from)) if from.field_ref.field_path == "status.hostIP" => node_address.to_owned(),
+            other => panic!("what is {other:?}?"),
+        };
+        self.env.iter().map(|variable| (variable.name.clone(), value(variable))).collect()
+    }
+
     /// Its arguments on a node with that address.
     pub(super) fn arguments(&self, node_address: &str) -> Vec<String> {
-        let value = |variable: &Variable| match &*variable.value_from.field_ref.field_path {
-            "status.hostIP" => node_address.to_owned(),
-            other => panic!("what is {other}?"),
-        };
+        let environment = self.environment(node_address);
         let expand = |argument: &String| {
-            self.env.iter().fold(argument.clone(), |text, variable| {
-                text.replace(&format!("$({})", variable.name), &value(variable))
-            })
+            environment
+                .iter()
+                .fold(argument.clone(), |text, (name, value)| text.replace(&format!("$({name})"), value))
         };
         self.args.iter().map(expand).collect()
     }

@@ -70,6 +70,7 @@ fn a_pod_guards_its_node_follows_its_list_and_is_replaced_without_a_gap() {
 
     let first = Running::start(&stage, &pod, &map);
     expect(portguard, &first, 0);
+    assert!(!first.said().contains("commands cannot hand requests"), "{}", first.said());
     // As the kubelet asks, at the node's address.
     for probe in pod.container().probes() {
         let server = (SERVER[0], pod.container().port(&probe.http_get.port)).into();
