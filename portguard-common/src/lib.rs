@@ -14,6 +14,7 @@
 #![no_std]
 
 pub mod address;
+pub mod confirm;
 pub mod cursor;
 pub mod drop_log;
 pub mod epoch;

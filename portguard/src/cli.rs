@@ -29,6 +29,8 @@ pub enum Command {
     Detach(Detach),
     /// Put a changed allowlist in force, in one step
     Reload(Reload),
+    /// Keep a change that `attach --confirm` or `reload --confirm` has put on trial
+    Confirm(Confirm),
     /// Keep interfaces guarded, as a service that follows the list and the interfaces
     Run(Run),
     /// Show which guard is on which interface, with which list
@@ -49,6 +51,9 @@ pub enum Command {
     Probe(Probe),
     /// Check what on this host works, or stands in the way of a guard, and say what to do
     Doctor(Doctor),
+    /// Take a change on trial back unless it is confirmed: started by `--confirm`
+    #[command(hide = true)]
+    Guardian(Guardian),
 }
 
 /// How the kernel runs the guard.
@@ -113,6 +118,11 @@ pub struct Attach {
     /// Take a list that has lost all entries of an address family
     #[arg(long)]
     pub allow_empty: bool,
+    /// Let what was before come back after SECONDS (60 if none are given), unless the change is confirmed: on the
+    /// terminal, or by `portguard confirm`
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "60",
+        value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub confirm: Option<u64>,
 }
 
 /// Arguments of `detach`.
@@ -142,6 +152,26 @@ pub struct Reload {
     /// Take a list that has lost all entries of an address family
     #[arg(long)]
     pub allow_empty: bool,
+    /// Let what was before come back after SECONDS (60 if none are given), unless the change is confirmed: on the
+    /// terminal, or by `portguard confirm`
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "60",
+        value_parser = clap::value_parser!(u64).range(1..=86_400), conflicts_with = "dry_run")]
+    pub confirm: Option<u64>,
+}
+
+/// Arguments of `confirm`.
+#[derive(Debug, Args)]
+pub struct Confirm {
+    /// The interfaces whose change to keep [default: all of this network namespace on which one waits]
+    #[arg(value_name = "IFACE")]
+    pub interfaces: Vec<String>,
+}
+
+/// Arguments of `guardian`.
+#[derive(Debug, Args)]
+pub struct Guardian {
+    /// Distinguishes the change from others
+    pub token: u64,
 }
 
 /// How log entries are written.

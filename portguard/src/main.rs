@@ -19,6 +19,8 @@ fn main() -> ExitCode {
         Command::Attach(args) => commands::attach::run(args, &mut out),
         Command::Detach(args) => commands::detach::run(args, &mut out),
         Command::Reload(args) => commands::reload::run(args, &mut out),
+        Command::Confirm(args) => commands::confirm::run(args, &mut out),
+        Command::Guardian(args) => commands::confirm::guardian(args),
         Command::Run(args) => commands::run::run(args),
         Command::Status(args) => commands::status::run(args, &mut out),
         Command::Stats(args) => commands::stats::run(args, &mut out),

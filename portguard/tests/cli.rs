@@ -3,8 +3,8 @@
 use std::process::{Command, Stdio};
 
 const COMMANDS: &[&str] = &[
-    "attach", "detach", "reload", "run", "status", "stats", "top", "check", "explain", "suggest", "report",
-    "probe", "doctor",
+    "attach", "detach", "reload", "confirm", "run", "status", "stats", "top", "check", "explain", "suggest",
+    "report", "probe", "doctor",
 ];
 
 /// Runs `portguard ARGUMENTS` away from any terminal; gives all that it did.

@@ -138,6 +138,7 @@ fn guard(enforcing: bool, origin: &'static str, file: status::File) -> status::G
             origin,
             file,
         },
+        confirmation: None,
         program: status::Program {
             id: 42,
             name: "portguard_frags".into(),
@@ -206,6 +207,16 @@ fn guards_as_text() {
     ];
     let document = status::Document { unguarded: unguarded(), ..status::Document::new(guards) };
     assert_snapshot!(status::text(&document));
+}
+
+#[test]
+fn guards_with_a_change_that_is_not_confirmed_as_text() {
+    let guards = [status::Waits::Pending, status::Waits::Overdue, status::Waits::Rejected].map(|state| {
+        let deadline = "2026-11-23T05:13:31Z".into();
+        let confirmation = Some(status::Confirmation { state, deadline });
+        status::Guard { confirmation, ..guard(true, "file", status::File::Changed) }
+    });
+    assert_snapshot!(status::text(&status::Document::new(guards.to_vec())));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What shells need to complete the command line.
 
-use clap::CommandFactory as _;
+use clap::{Command, CommandFactory as _};
 use clap_complete::Shell;
 use portguard::cli::Cli;
 
@@ -11,8 +11,15 @@ pub(crate) fn all() -> Vec<(&'static str, Vec<u8>)> {
         .into_iter()
         .map(|(file, shell)| {
             let mut text = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "portguard", &mut text);
+            clap_complete::generate(shell, &mut visible(), "portguard", &mut text);
             (file, text)
         })
         .collect()
+}
+
+/// The command line without the verbs that are for portguard itself: shells would propose them.
+fn visible() -> Command {
+    let cli = Cli::command();
+    let verbs = cli.get_subcommands().filter(|verb| !verb.is_hide_set()).cloned();
+    Command::new("portguard").version(env!("CARGO_PKG_VERSION")).propagate_version(true).subcommands(verbs)
 }

@@ -5,13 +5,16 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::cli::{Attach, GuardOptions};
+use crate::commands::confirm::{OnTrial, ask};
 use crate::commands::{finish, print_before};
 use crate::error::{Kind, Result};
-use crate::guard::{self, Guard, Home, Named};
+use crate::guard::{self, Guard, Home, Named, Trial};
 use crate::interface;
 use crate::ops::change::{Wanted, put_on};
+use crate::ops::guardian::Guardian;
 use crate::ops::keeper::{is_open, keeper_of_name, owned, owned_by_somebody};
 use crate::ops::lists::{Lists, keep_last_good};
+use crate::ops::trial::unless_rejected;
 use crate::ops::{Messages, default_allowlist, unique};
 use crate::output;
 
@@ -33,12 +36,16 @@ impl From<&GuardOptions> for Named {
 pub fn run(args: &Attach, out: &mut dyn Write) -> Result<ExitCode> {
     let mut messages = Messages::new();
     match attach(args, &mut messages) {
-        Ok(()) => finish(messages, out),
+        Ok((home, on_trial)) => {
+            let code = finish(messages, out)?;
+            ask(&home, &on_trial, code, out)
+        }
         Err(error) => print_before(messages, out, error),
     }
 }
 
-fn attach(args: &Attach, messages: &mut Messages) -> Result<()> {
+/// Returns the changes that wait for their confirmation.
+fn attach(args: &Attach, messages: &mut Messages) -> Result<(Home, Vec<OnTrial>)> {
     let mut lists = Lists::default();
     if let Some(path) = &args.allowlist {
         lists.load(path, messages)?;
@@ -55,6 +62,9 @@ fn attach(args: &Attach, messages: &mut Messages) -> Result<()> {
         }
         None => true,
     });
+    let trial = args.confirm.map(Trial::of_seconds);
+    // Before anything is changed; it watches when this function is left.
+    let _guardian = trial.filter(|_| !names.is_empty()).map(Guardian::start).transpose()?;
     let wanted = || Ok(names.iter().filter_map(|name| list_for(args, &home, name).ok()).collect());
     let lock = lists.lock(&home, messages, wanted).inspect_err(|error| {
         if error.kind() == Kind::InvalidAllowlist && names.len() > 1 {
@@ -62,9 +72,11 @@ fn attach(args: &Attach, messages: &mut Messages) -> Result<()> {
         }
     })?;
     guard::sweep(&home, &mut |event| messages.take_of_leftovers(event))?;
-    let mut in_force: Vec<PathBuf> = Vec::new();
+    let (mut in_force, mut on_trial): (Vec<PathBuf>, _) = (Vec::new(), Vec::new());
     for name in &names {
-        match attach_to(args, &home, name, &lists, messages) {
+        match attach_to(args, &home, name, &lists, trial, messages) {
+            // What is on trial is no good list yet.
+            Ok(_) if trial.is_some() => on_trial.extend(OnTrial::on(&home, name)),
             Ok(path) if !in_force.contains(&path) => in_force.push(path),
             Ok(_) => {}
             Err(error) => messages.error(error),
@@ -74,7 +86,7 @@ fn attach(args: &Attach, messages: &mut Messages) -> Result<()> {
         keep_last_good(list, messages);
     }
     drop(lock);
-    Ok(())
+    Ok((home, on_trial))
 }
 
 /// Returns the file of the list that is in force then.
@@ -83,6 +95,7 @@ fn attach_to(
     home: &Home,
     name: &str,
     lists: &Lists,
+    trial: Option<Trial>,
     messages: &mut Messages,
 ) -> Result<PathBuf> {
     let interface = interface::by_name(name)?;
@@ -90,8 +103,11 @@ fn attach_to(
         return Err(owned_by_somebody(name, CANNOT_CHANGE));
     }
     let path = list_for(args, home, name)?;
-    let list = lists.get(&path);
-    let wanted = Wanted { list, named: (&args.guard).into(), allow_empty: args.allow_empty };
+    let mut list = lists.get(&path);
+    if trial.is_none() && args.allowlist.is_none() {
+        list = unless_rejected(home, &interface, name, list, messages)?;
+    }
+    let wanted = Wanted { list, named: (&args.guard).into(), allow_empty: args.allow_empty, trial };
     put_on(home, &interface, name, wanted, messages)?;
     Ok(path)
 }

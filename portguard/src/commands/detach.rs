@@ -6,9 +6,10 @@ use std::process::ExitCode;
 use crate::cli::Detach;
 use crate::commands::{NOTHING_GUARDED, finish, print_before};
 use crate::error::Result;
-use crate::guard::{self, Access, Home};
+use crate::guard::{self, Home};
 use crate::ops::keeper::{keeper_of_name, owned};
-use crate::ops::{Messages, lock, unique};
+use crate::ops::trial::lock_to_change;
+use crate::ops::{Messages, unique};
 
 /// Detaches from each of the interfaces, whatever happens to the others.
 ///
@@ -41,7 +42,7 @@ fn detach(args: &Detach, messages: &mut Messages) -> Result<()> {
             kept.push(name);
         }
     }
-    let _lock = home.as_ref().map(|home| lock(home, Access::Change)).transpose()?;
+    let _lock = home.as_ref().map(|home| lock_to_change(home, messages)).transpose()?;
     let names = names()?;
     if names.is_empty() {
         messages.note(NOTHING_GUARDED);

@@ -2,6 +2,7 @@
 
 pub mod attach;
 pub mod check;
+pub mod confirm;
 pub mod detach;
 pub mod doctor;
 pub mod explain;

@@ -1,17 +1,19 @@
 //! `portguard reload`: puts a changed allowlist in force.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::cli::Reload;
+use crate::commands::confirm::{OnTrial, ask};
 use crate::commands::{NOTHING_GUARDED, finish, print_before};
 use crate::control::client::Service;
 use crate::control::{self, Outcome};
 use crate::error::{Error, Kind, Result};
-use crate::guard::{self, Access, Guard, Home};
+use crate::guard::{self, Access, Guard, Home, Trial};
 use crate::ops::change::{compare_list, replace_list};
+use crate::ops::guardian::Guardian;
 use crate::ops::keeper::{keeper_of_name, owned, owned_by_somebody};
 use crate::ops::lists::{Lists, keep_last_good};
 use crate::ops::{Messages, default_allowlist, lock};
@@ -27,27 +29,35 @@ const CANNOT_RELOAD: &str = "the list cannot be reloaded by hand";
 /// and its old list stays in force.
 pub fn run(args: &Reload, out: &mut dyn Write) -> Result<ExitCode> {
     let mut messages = Messages::new();
-    let mut handed = 0;
-    match reload(args, &mut handed, &mut messages) {
-        Ok(()) => match finish(messages, out)? {
-            // What the service has reported counts as well.
-            ExitCode::SUCCESS => Ok(handed.into()),
-            code => Ok(code),
-        },
+    let (mut handed, mut on_trial) = (0, Vec::new());
+    match reload(args, &mut handed, &mut on_trial, &mut messages) {
+        Ok(home) => {
+            let code = match finish(messages, out)? {
+                // What the service has reported counts as well.
+                ExitCode::SUCCESS => handed.into(),
+                code => code,
+            };
+            home.map_or(Ok(code), |home| ask(&home, &on_trial, code, out))
+        }
         Err(error) => print_before(messages, out, error),
     }
 }
 
-/// `handed` gets the exit code of what was handed to services.
-fn reload(args: &Reload, handed: &mut u8, messages: &mut Messages) -> Result<()> {
+/// `handed` gets the exit code of what was handed to services, and `on_trial` the changes that wait for their confirmation.
+fn reload(
+    args: &Reload,
+    handed: &mut u8,
+    on_trial: &mut Vec<OnTrial>,
+    messages: &mut Messages,
+) -> Result<Option<Home>> {
     let mut lists = Lists::default();
     if let Some(path) = &args.allowlist {
         lists.load(path, messages)?;
     }
     guard::require_privileges()?;
-    let home = Home::find()?;
+    let found = Home::find()?;
     let names = match &args.interfaces[..] {
-        [] => guard::guarded_names(home.as_ref())?,
+        [] => guard::guarded_names(found.as_ref())?,
         names => names.to_vec(),
     };
     if names.is_empty() {
@@ -57,18 +67,18 @@ fn reload(args: &Reload, handed: &mut u8, messages: &mut Messages) -> Result<()>
     }
     let names = match args.dry_run {
         true => names,
-        false => hand_over(args, names, handed, messages),
+        false => hand_over(args, names, handed, on_trial, messages),
     };
     if names.is_empty() {
-        return Ok(());
+        return Ok(found);
     }
-    let select = || Guard::select(home.as_ref(), &names);
-    let Some(home) = &home else {
+    let select = || Guard::select(found.as_ref(), &names);
+    let Some(home) = &found else {
         // Interfaces are named, and nothing is guarded.
         for error in select()?.into_iter().filter_map(Result::err) {
             messages.error(error);
         }
-        return Ok(());
+        return Ok(found);
     };
     let list_of = |guard: &Guard| args.allowlist.clone().unwrap_or_else(|| own_path(guard));
     let wanted = || -> Result<Vec<PathBuf>> { Ok(select()?.iter().flatten().map(list_of).collect()) };
@@ -85,8 +95,11 @@ fn reload(args: &Reload, handed: &mut u8, messages: &mut Messages) -> Result<()>
                 Err(error) => messages.error(error),
             }
         }
-        return Ok(());
+        return Ok(found);
     }
+    let trial = args.confirm.map(Trial::of_seconds);
+    // Before anything is changed; it watches when this function is left.
+    let _guardian = trial.map(Guardian::start).transpose()?;
     let _lock = lists.lock(home, messages, wanted).inspect_err(|error| {
         if error.kind() == Kind::InvalidAllowlist && select().is_ok_and(|guards| guards.len() > 1) {
             output::error::note("nothing was reloaded: every list must be valid first");
@@ -100,9 +113,14 @@ fn reload(args: &Reload, handed: &mut u8, messages: &mut Messages) -> Result<()>
                 return Err(owned_by_somebody(&guard.interface().name, CANNOT_RELOAD));
             }
             let Some(list) = lists.get(&path) else { return Ok(path) };
-            replace_list(&guard, list, args.allow_empty, messages).map(|()| path)
+            let name = guard.interface().name.clone();
+            replace_list(guard, list, args.allow_empty, trial, messages)?;
+            on_trial.extend(trial.and_then(|_| OnTrial::on(home, &name)));
+            Ok(path)
         });
         match replaced {
+            // What is on trial is no good list yet.
+            Ok(_) if trial.is_some() => {}
             Ok(path) if !in_force.contains(&path) => in_force.push(path),
             Ok(_) => {}
             Err(error) => messages.error(error),
@@ -111,25 +129,40 @@ fn reload(args: &Reload, handed: &mut u8, messages: &mut Messages) -> Result<()>
     for list in in_force.iter().filter_map(|path| lists.get(path)) {
         keep_last_good(list, messages);
     }
-    Ok(())
+    Ok(found)
 }
 
 /// Lets services reload the lists of what they keep, or wait for. Returns the names of the other interfaces.
-fn hand_over(args: &Reload, names: Vec<String>, handed: &mut u8, messages: &mut Messages) -> Vec<String> {
-    let (mut others, mut services) = (Vec::new(), BTreeSet::new());
+fn hand_over(
+    args: &Reload,
+    names: Vec<String>,
+    handed: &mut u8,
+    on_trial: &mut Vec<OnTrial>,
+    messages: &mut Messages,
+) -> Vec<String> {
+    let mut others = Vec::new();
+    // By its process, with the interfaces that it keeps.
+    let mut services: BTreeMap<u32, (Service, Vec<String>)> = BTreeMap::new();
     for name in names {
-        let Some(service) = keeper_of_name(&name) else {
-            others.push(name);
-            continue;
-        };
-        // It reloads everything that it keeps.
-        if !services.insert(service.description().pid) {
-            continue;
+        match keeper_of_name(&name) {
+            Some(service) => {
+                let pid = service.description().pid;
+                services.entry(pid).or_insert_with(|| (service, Vec::new())).1.push(name);
+            }
+            None => others.push(name),
         }
-        match reload_by(args, &name, &service) {
+    }
+    for (service, names) in services.into_values() {
+        match reload_by(args, &names, &service) {
             Ok(outcome) => {
                 let code = messages.take_outcome(outcome);
                 *handed = if *handed == 0 { code } else { *handed };
+                if let Ok(Some(home)) = Home::find()
+                    && args.confirm.is_some()
+                    && code == 0
+                {
+                    on_trial.extend(names.iter().filter_map(|name| OnTrial::on(&home, name)));
+                }
             }
             Err(error) => messages.error(error),
         }
@@ -138,17 +171,17 @@ fn hand_over(args: &Reload, names: Vec<String>, handed: &mut u8, messages: &mut 
 }
 
 /// Lets a service reload its list, which is the one that is named, if one is.
-fn reload_by(args: &Reload, name: &str, service: &Service) -> Result<Outcome> {
+fn reload_by(args: &Reload, names: &[String], service: &Service) -> Result<Outcome> {
     if let Some(path) = &args.allowlist {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
         if path != service.description().order.allowlist {
-            return Err(owned(name, "another list cannot be put in force by hand", service));
+            return Err(owned(&names.join(", "), "another list cannot be put in force by hand", service));
         }
     }
     service.reload(control::Reload {
-        interfaces: vec![name.to_owned()],
+        interfaces: names.to_vec(),
         allow_empty: args.allow_empty,
-        confirm_seconds: None,
+        confirm_seconds: args.confirm,
     })
 }
 

@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use crate::cli::Stats;
 use crate::commands::{NOTHING_GUARDED, finish, print, print_json, unwritten};
 use crate::error::Result;
-use crate::guard::{self, Access, Guard, Home, Reset};
-use crate::ops::{self, Messages, lock};
+use crate::guard::{self, Guard, Home, Reset};
+use crate::ops::Messages;
+use crate::ops::trial::lock_to_change;
 use crate::output::stats;
 
 /// How many sources are shown to the eye, unless asked otherwise.
@@ -27,7 +28,8 @@ pub fn run(args: &Stats, out: &mut dyn Write) -> Result<ExitCode> {
     let as_text = !args.json && !args.csv;
     let top = args.top.or(as_text.then_some(DEFAULT_TOP));
     let mut messages = Messages::new();
-    let lock = home.as_ref().filter(|_| args.reset).map(|home| lock(home, Access::Change)).transpose()?;
+    let reset_at = home.as_ref().filter(|_| args.reset);
+    let lock = reset_at.map(|home| lock_to_change(home, &mut messages)).transpose()?;
     let guards = Guard::select(home.as_ref(), &args.interfaces)?;
     if guards.is_empty() && as_text {
         messages.note(NOTHING_GUARDED);
@@ -73,8 +75,11 @@ pub fn run(args: &Stats, out: &mut dyn Write) -> Result<ExitCode> {
         print(out, &stats::text(&document))?;
     }
     if let Some(home) = home.filter(|_| !resets.is_empty()) {
-        let _lock = ops::lock(&home, Access::Change)?;
-        resets.into_iter().try_for_each(Reset::retire)?;
+        let mut messages = Messages::new();
+        let retired = lock_to_change(&home, &mut messages)
+            .and_then(|_lock| resets.into_iter().try_for_each(Reset::retire));
+        messages.log();
+        retired?;
     }
     Ok(code)
 }

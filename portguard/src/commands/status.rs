@@ -74,6 +74,10 @@ fn describe(guard: &Guard, services: &Services) -> Result<status::Guard> {
             prefixes_v6: list.prefixes_v6,
             loaded_at: time::seconds(list.loaded_at),
         },
+        confirmation: guard.confirmation()?.map(|confirmation| status::Confirmation {
+            state: confirmation.state.into(),
+            deadline: time::seconds(confirmation.deadline),
+        }),
         program: status::Program {
             id: program.id,
             name: program.name.clone(),

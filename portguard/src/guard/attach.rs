@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::guard::bpf;
 use crate::guard::bpffs::{self, Home};
 use crate::guard::clock;
+use crate::guard::confirm::{self, Trial};
 use crate::guard::event::{EndReason, Event, tell_ends};
 use crate::guard::instance::{self, Instance, Origin, Task};
 use crate::guard::link::{LINK_PIN, PinnedLink, remove_directory};
@@ -30,7 +31,7 @@ pub struct Attached {
     pub fallback: Option<Error>,
 }
 
-/// Puts a guard on an interface that has none. The caller holds the lock.
+/// Puts a guard on an interface that has none, on trial if that is wanted. The caller holds the lock.
 ///
 /// # Errors
 /// The interface cannot be guarded, or has somebody else's program. Nothing is on it then.
@@ -39,6 +40,7 @@ pub fn attach(
     interface: &Interface,
     list: &Allowlist,
     named: Named,
+    trial: Option<Trial>,
     tell: &mut dyn FnMut(Event),
 ) -> Result<Attached> {
     let choice = named.mode.unwrap_or(ModeChoice::Auto);
@@ -61,6 +63,9 @@ pub fn attach(
         lists::switch(&directory, &instance, &filled)?;
         set_log_rate(&instance.policy, log_rate);
         set_attached_at(&instance.policy, clock::boot_now());
+        if let Some(trial) = trial {
+            confirm::write(&directory, &confirm::first(trial, &instance))?;
+        }
         let attachment = mode::attach(interface, instance.program(), instance.identity(), choice)?;
         let pin = directory.join(LINK_PIN);
         bpf::pin(attachment.link.as_fd(), &pin)

@@ -79,6 +79,11 @@ pub(super) fn boot_time(abi: u32, stored: u64) -> u64 {
     if is_unix_time(abi) { stored.min(unix_now()).saturating_sub(unix_time_of_boot()) } else { stored }
 }
 
+/// A time to come, of `CLOCK_BOOTTIME`, in nanoseconds of Unix time.
+pub(super) fn unix_time_to_come(boot: u64) -> u64 {
+    boot.saturating_add(unix_time_of_boot())
+}
+
 /// When this host booted, by the wall clock of now; to a millisecond, so that one and the same time is told the same way
 /// whenever it is asked for.
 fn unix_time_of_boot() -> u64 {

@@ -73,6 +73,16 @@ pub(super) fn keep(interface: &Path, live: &Instance) -> Result<()> {
             .because("each takes as much memory as the counters of the guard")
             .remedy("Write them down and begin anew with: portguard stats --reset"));
     }
+    pin(interface, live)
+}
+
+/// The same, however many there are: the counters of an instance that another one with a set of its own is about to
+/// replace, which is no earlier set any more then.
+pub(super) fn keep_in_exchange(interface: &Path, live: &Instance) -> Result<()> {
+    pin(interface, live)
+}
+
+fn pin(interface: &Path, live: &Instance) -> Result<()> {
     let name = Name { abi: live.abi(), set: live.counters.own.id() };
     let directory = name.directory(interface);
     // A loader that was killed may have left some of it.

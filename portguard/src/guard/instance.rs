@@ -115,6 +115,8 @@ pub enum Origin<'a> {
     Maps(&'a Instance),
     /// Policy and lists of the live one, and counters of its own, of these sizes.
     NewCounters(&'a Instance, Sizes),
+    /// Counters and log of the live one, and a policy and lists of its own.
+    NewLists(&'a Instance),
 }
 
 /// What the loader writes into the program.
@@ -243,10 +245,15 @@ impl Instance {
                 pin_again(&old.directory, directory, policy_maps().chain(counter_maps()))?;
             }
             Origin::NewCounters(old, _) => pin_again(&old.directory, directory, policy_maps())?,
+            Origin::NewLists(old) => {
+                pin_again(&old.directory, directory, LOG_MAPS.into_iter().chain(counter_maps()))?;
+            }
         }
         let (sizes, kept_seed) = match origin {
             Origin::New(sizes) | Origin::NewCounters(_, sizes) => (sizes, None),
-            Origin::Maps(old) => (old.counters.own.sizes()?, Some(old.counters.own.seed())),
+            Origin::Maps(old) | Origin::NewLists(old) => {
+                (old.counters.own.sizes()?, Some(old.counters.own.seed()))
+            }
         };
         let seed = kept_seed.map_or_else(random_seed, Ok)?;
 
@@ -303,6 +310,11 @@ impl Instance {
             lists_v6: Lists::open(directory, [names::LISTS_V6, names::FRONTS_V6, names::INDEXES_V6])?,
             counters: CounterSets { own, earlier },
         })
+    }
+
+    /// The name of its directory.
+    pub(super) fn name(&self) -> InstanceName {
+        self.name
     }
 
     /// The layout of its maps.

@@ -366,6 +366,12 @@ pub(super) fn keep_pins_of(interface: &Path, filled: &Filled) -> Result<()> {
     remove_pins(interface, Some(filled.generation))
 }
 
+/// The same, for the list that an instance has in force.
+pub(super) fn keep_pins_in_force(interface: &Path, instance: &Instance) -> Result<()> {
+    let list = in_force(instance).ok_or_else(no_list)?;
+    remove_pins(interface, Some(list.generation))
+}
+
 fn no_list() -> Error {
     Error::failed("there is no list in force")
 }

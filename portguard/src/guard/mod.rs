@@ -4,6 +4,7 @@ mod attach;
 mod bpf;
 mod bpffs;
 mod clock;
+mod confirm;
 mod counter_sets;
 mod counters;
 mod drop_log;
@@ -21,6 +22,7 @@ mod renew;
 mod reset;
 mod sizes;
 mod source;
+mod trial;
 mod tries;
 mod twin;
 
@@ -40,6 +42,7 @@ pub use bpffs::{
     Access, BPFFS, Claim, Home, Lock, Patience, is_cut_off, is_mounted as is_bpffs_mounted, network_namespace,
 };
 pub use clock::{Uptime, unix_now};
+pub use confirm::{Confirmation, Trial, Waits};
 pub use counters::{Fill, SetId, Snapshot, Sums};
 pub use drop_log::{DropLog, LoggedDrop};
 pub use event::{EndReason, Ended, Event};
@@ -50,6 +53,7 @@ pub use order::{LastOrder, LogLimit, Named, Order};
 pub use privileges::require as require_privileges;
 pub use reset::Reset;
 pub use source::{Asked, Source};
+pub use trial::{Due, Restored, next_deadline, restore};
 pub use twin::{Fate, Twin};
 
 pub(crate) use link::LINK_PIN;
@@ -58,6 +62,9 @@ use event::tell_ends;
 use instance::InstanceName;
 use link::{PinnedLink, remove_directory};
 use lists::{Content, Grace};
+
+/// What cannot be done with a guard of an earlier ABI.
+pub(crate) const CANNOT_REPLACE: &str = "its list cannot be replaced";
 
 /// A guard that is on its interface.
 #[derive(Debug)]
@@ -200,12 +207,14 @@ impl Guard {
     /// # Errors
     /// The list has lost all entries of an address family, and may not; or the kernel refuses. The list in force stays.
     pub fn reload(&self, list: &Allowlist, allow_empty: bool, tell: &mut dyn FnMut(Event)) -> Result<()> {
-        self.require_current("its list cannot be replaced")?;
+        self.require_current(CANNOT_REPLACE)?;
+        self.require_settled()?;
         self.require_replaceable(list, allow_empty)?;
         let before = self.list().map(|list| list.generation);
         let interface = &self.pinned.directory;
         let filled = lists::fill(interface, &self.instance, before, Content::of(list)?, tell)?;
-        lists::switch(interface, &self.instance, &filled)
+        lists::switch(interface, &self.instance, &filled)?;
+        self.forget_rejected()
     }
 
     /// Fails if a list has no entry of an address family that the list in force has some of, unless that is meant so.
@@ -257,6 +266,11 @@ pub fn detach(home: Option<&Home>, name: &str, tell: &mut dyn FnMut(Event)) -> R
                  you detach it then."
             )));
     }
+    take_off(&pinned, tell)
+}
+
+/// Takes a guard off, and removes what is pinned for it. The caller holds the lock.
+fn take_off(pinned: &PinnedLink, tell: &mut dyn FnMut(Event)) -> Result<()> {
     // Damaged or unknown maps do not keep a guard on.
     let live = instance::live(&pinned.directory, pinned.program.program_id).ok().flatten();
     let live = live.filter(|name| name.is_readable());

@@ -10,6 +10,8 @@
 
 use std::os::fd::AsFd as _;
 
+use portguard_common::confirm::PENDING;
+
 use crate::allowlist::Allowlist;
 use crate::cli::ModeChoice;
 use crate::error::{Error, Result};
@@ -18,7 +20,7 @@ use crate::guard::event::{EndReason, Event, tell_ends};
 use crate::guard::instance::{self, Instance, InstanceName, Origin, Task};
 use crate::guard::lists::{self, Content, Filled, Grace};
 use crate::guard::order::{self, Named};
-use crate::guard::{Guard, bpf, clock, earlier, mode};
+use crate::guard::{Guard, bpf, clock, confirm, earlier, mode};
 
 impl Guard {
     /// Renews the guard with what is named of its order; what is not named stays. Without a list, the one in force stays.
@@ -36,16 +38,31 @@ impl Guard {
         allow_empty: bool,
         tell: &mut dyn FnMut(Event),
     ) -> Result<Self> {
+        self.require_renewable(list, named, allow_empty)?;
+        let guard = if self.instance.is_current() {
+            self.renew_program(list, named, tell)?
+        } else {
+            self.upgrade(list, named, tell)?
+        };
+        if list.is_some() {
+            guard.forget_rejected()?;
+        }
+        Ok(guard)
+    }
+
+    /// Fails if the guard cannot be renewed so.
+    pub(super) fn require_renewable(
+        &self,
+        list: Option<&Allowlist>,
+        named: Named,
+        allow_empty: bool,
+    ) -> Result<()> {
+        self.require_settled()?;
         if let Some(choice) = named.mode {
             mode::require_possible(self.interface(), choice)?;
             self.require_mode(choice)?;
         }
-        list.map_or(Ok(()), |list| self.require_replaceable(list, allow_empty))?;
-        if self.instance.is_current() {
-            self.renew_program(list, named, tell)
-        } else {
-            self.upgrade(list, named, tell)
-        }
+        list.map_or(Ok(()), |list| self.require_replaceable(list, allow_empty))
     }
 
     /// A new program on the maps of the old one.
@@ -86,32 +103,49 @@ impl Guard {
     fn upgrade(self, list: Option<&Allowlist>, named: Named, tell: &mut dyn FnMut(Event)) -> Result<Self> {
         let interface = self.pinned.directory.clone();
         let sizes = order::sizes_for(named.sources, self.instance.counters.own.sizes()?)?;
+        let (new, filled) = self.prepare(list, named, Origin::New(sizes), tell)?;
+        let (guard, old) = self.replace(new)?;
+        lists::keep_pins_of(&interface, &filled)?;
+        instance::remove(old.directory())?;
+        Ok(guard)
+    }
+
+    /// A new instance with a policy and lists of its own, which lacks nothing but the link: what was named of the order and
+    /// the list are in it.
+    pub(super) fn prepare(
+        &self,
+        list: Option<&Allowlist>,
+        named: Named,
+        origin: Origin<'_>,
+        tell: &mut dyn FnMut(Event),
+    ) -> Result<(Instance, Filled)> {
+        let interface = &self.pinned.directory;
         let task = self.task(named)?;
         let old_policy = self.instance.policy.read(0);
         self.clean_up(tell)?;
         // Read before anything is changed: it is the one step that may fail because of the old guard.
         let content = match list {
             Some(list) => Content::of(list)?,
-            None => Content::in_force(&interface, &self.instance)?,
+            None => Content::in_force(interface, &self.instance)?,
         };
-        let new = self.load_beside_counters(task, Origin::New(sizes))?;
+        let new = match origin {
+            Origin::New(_) | Origin::NewCounters(..) => self.load_beside_counters(task, origin)?,
+            Origin::Maps(_) | Origin::NewLists(_) => self.load(task, origin)?,
+        };
         let before = self.list().map(|list| list.generation);
-        let filled = lists::fill(&interface, &new, before, content, tell);
+        let filled = lists::fill(interface, &new, before, content, tell);
         let filled = filled.inspect_err(|_| self.abandon(&new))?;
-        lists::switch(&interface, &new, &filled).inspect_err(|_| self.abandon(&new))?;
+        lists::switch(interface, &new, &filled).inspect_err(|_| self.abandon(&new))?;
         set_attached_at(&new.policy, clock::boot_time(self.instance.abi(), old_policy.attached_at));
         set_log_rate(&new.policy, task.log_rate);
-        let (guard, old) = self.replace(new)?;
-        set_log_rate(&guard.instance.policy, task.log_rate);
-        lists::keep_pins_of(&interface, &filled)?;
-        instance::remove(old.directory())?;
-        Ok(guard)
+        Ok((new, filled))
     }
 
     /// Begins new counters, of the same size; the old ones stay beside them. Returns when nothing writes to those any
     /// more. The caller holds the lock.
     pub(super) fn begin_counters(self, tell: &mut dyn FnMut(Event)) -> Result<Self> {
         self.require_current("its counters cannot be set back to zero")?;
+        self.require_settled()?;
         let interface = self.pinned.directory.clone();
         let task = self.task(Named::default())?;
         self.clean_up(tell)?;
@@ -126,7 +160,7 @@ impl Guard {
     }
 
     /// Fails for a guard of an earlier ABI; `what` says what cannot be done with it.
-    pub(super) fn require_current(&self, what: &str) -> Result<()> {
+    pub(crate) fn require_current(&self, what: &str) -> Result<()> {
         if self.instance.is_current() {
             return Ok(());
         }
@@ -181,6 +215,10 @@ impl Guard {
                 instance::remove(&directory)?;
             }
         }
+        // A change on trial whose loader was killed before it was in force: the next instance may get its name.
+        if let Some(record) = confirm::read(interface)?.filter(|record| record.state == PENDING) {
+            confirm::write(interface, &confirm::rejected(record))?;
+        }
         earlier::remove(interface, self.instance.counters.own.id())
     }
 
@@ -197,7 +235,7 @@ impl Guard {
     }
 
     /// Lets the link run a new instance, from one packet to the next; gives the guard with the new one, and the old one.
-    fn replace(self, new: Instance) -> Result<(Self, Instance)> {
+    pub(super) fn replace(self, new: Instance) -> Result<(Self, Instance)> {
         if let Err(error) = bpf::link_update(self.pinned.link.as_fd(), new.program().as_fd()) {
             self.abandon(&new);
             let what = format!("{}: cannot replace the program", self.interface().name);
@@ -210,7 +248,7 @@ impl Guard {
     }
 
     /// Removes an instance that never became live; the error that led to it is the one to tell.
-    fn abandon(&self, instance: &Instance) {
+    pub(super) fn abandon(&self, instance: &Instance) {
         let _ = instance::remove(instance.directory());
         self.forget_earlier();
     }

@@ -6,9 +6,10 @@ use ipnet::IpNet;
 
 use crate::allowlist::{self, Allowlist};
 use crate::error::Result;
-use crate::guard::{self, Attached, Guard, Home, ListInfo, Named, Order};
+use crate::guard::{self, Attached, CANNOT_REPLACE, Guard, Home, ListInfo, Named, Order, Trial};
 use crate::interface::Interface;
 use crate::ops::Messages;
+use crate::ops::trial::tell_waiting;
 use crate::output::lists::Difference;
 
 /// How many changed prefixes are listed.
@@ -23,6 +24,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) named: Named,
     /// Whether the list may lose all entries of an address family.
     pub(crate) allow_empty: bool,
+    /// How long it waits for a confirmation, without which what was before comes back.
+    pub(crate) trial: Option<Trial>,
 }
 
 /// Puts a guard on an interface, or renews the guard that is there; tells what has changed. Without a list, an interface
@@ -34,19 +37,24 @@ pub(crate) fn put_on(
     wanted: Wanted<'_>,
     messages: &mut Messages,
 ) -> Result<bool> {
-    let Wanted { list, named, allow_empty } = wanted;
+    let Wanted { list, named, allow_empty, trial } = wanted;
     if let Some(guard) = Guard::find(home, interface)? {
         let before = Before::of(&guard, list, messages)?;
-        let guard = guard.renew(list, named, allow_empty, &mut |event| messages.take(name, event))?;
+        let tell = &mut |event| messages.take(name, event);
+        let guard = match trial {
+            Some(trial) => guard.renew_on_trial(list, named, allow_empty, trial, tell)?,
+            None => guard.renew(list, named, allow_empty, tell)?,
+        };
         messages.data(format!("{}\n", renewed(name, &guard, list)));
         for change in before.changes(&guard, list)? {
             messages.data(format!("  {change}\n"));
         }
+        tell_waiting(&guard, name, messages)?;
         return Ok(true);
     }
     let Some(list) = list else { return Ok(false) };
     let Attached { mode, fallback } =
-        guard::attach(home, interface, list, named, &mut |event| messages.take(name, event))?;
+        guard::attach(home, interface, list, named, trial, &mut |event| messages.take(name, event))?;
     if let Some(refusal) = fallback {
         messages.note(refusal.to_string());
         messages.note(format!("{name}: generic mode instead; it costs more per packet"));
@@ -54,21 +62,32 @@ pub(crate) fn put_on(
     let state = state(!named.audit.unwrap_or(false));
     let entries = entries(list.entries().len());
     messages.data(format!("{name}: attached in {} mode, {state}, {entries}\n", mode.word()));
+    if trial.is_some() {
+        tell_waiting(&Guard::by_name(Some(home), name)?, name, messages)?;
+    }
     Ok(true)
 }
 
-/// Puts a list in force; tells the difference, in lines. The caller holds the lock.
+/// Puts a list in force, on trial if that is wanted; tells the difference, in lines. The caller holds the lock.
 pub(crate) fn replace_list(
-    guard: &Guard,
+    guard: Guard,
     list: &Allowlist,
     allow_empty: bool,
+    trial: Option<Trial>,
     messages: &mut Messages,
 ) -> Result<()> {
-    let name = &guard.interface().name;
-    let text = difference(guard, list, messages);
-    guard.reload(list, allow_empty, &mut |event| messages.take(name, event))?;
+    let name = &guard.interface().name.clone();
+    let text = difference(&guard, list, messages);
+    let tell = &mut |event| messages.take(name, event);
+    let Some(trial) = trial else {
+        guard.reload(list, allow_empty, tell)?;
+        messages.data(text.lines(""));
+        return Ok(());
+    };
+    guard.require_current(CANNOT_REPLACE)?;
+    let guard = guard.renew_on_trial(Some(list), Named::default(), allow_empty, trial, tell)?;
     messages.data(text.lines(""));
-    Ok(())
+    tell_waiting(&guard, name, messages)
 }
 
 /// Tells what a list would change, and changes nothing.

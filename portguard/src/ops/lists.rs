@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use crate::allowlist::{Allowlist, Checked};
 use crate::error::{Error, Result};
-use crate::guard::{Access, Home, Lock};
+use crate::guard::{Home, Lock};
 use crate::last_good;
-use crate::ops::{Messages, lock};
+use crate::ops::Messages;
+use crate::ops::trial::lock_to_change;
 
 /// How often lists are read again that have changed before the lock was had.
 const ATTEMPTS: u32 = 8;
@@ -46,7 +47,7 @@ impl Lists {
         self.0.get(&absolute(path))
     }
 
-    /// Takes the lock, with all lists read that are wanted, as their files are now: another portguard may have put a newer
+    /// Takes the lock to change guards, with all lists read that are wanted, as their files are now: another portguard may have put a newer
     /// one in force, or given a guard another list, before the lock was had.
     ///
     /// # Errors
@@ -61,7 +62,7 @@ impl Lists {
             for path in wanted()? {
                 self.load(&path, messages)?;
             }
-            let lock = lock(home, Access::Change)?;
+            let lock = lock_to_change(home, messages)?;
             let is_fresh = |path: &PathBuf| self.get(path).is_some_and(Allowlist::is_fresh);
             if wanted()?.iter().all(is_fresh) {
                 return Ok(lock);

@@ -104,6 +104,11 @@ impl Messages {
         }
     }
 
+    /// Whether there is nothing to tell.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
     /// The class of the first failure.
     pub(crate) fn first_failure(&self) -> Option<Kind> {
         self.messages.iter().find_map(|message| match message {

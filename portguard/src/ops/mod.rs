@@ -4,10 +4,12 @@
 //! printed when the lock is free again. So a terminal or a pipe that stands still keeps no other portguard waiting.
 
 pub(crate) mod change;
+pub(crate) mod guardian;
 pub(crate) mod keeper;
 pub(crate) mod lists;
 pub(crate) mod messages;
 pub(crate) mod services;
+pub(crate) mod trial;
 
 use std::path::PathBuf;
 
@@ -18,7 +20,7 @@ use crate::output;
 
 pub(crate) use self::messages::Messages;
 
-/// Waits for other portguards, as long as a command does.
+/// Waits for other portguards, as long as a command does. To change guards, take [`trial::lock_to_change`].
 pub(crate) fn lock(home: &Home, access: Access) -> Result<Lock> {
     home.lock(access, &Patience::default(), |holder| {
         let who = holder.map_or(String::new(), |process| format!(" (process {process})"));

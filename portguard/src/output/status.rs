@@ -7,6 +7,7 @@ use serde::Serialize;
 
 pub use crate::allowlist::OnDisk as File;
 use crate::control::OrderDescription;
+use crate::guard;
 use crate::output::services::{self, Service, Unguarded};
 
 /// The document of `status --json`. Fields may be added; none is renamed or removed.
@@ -46,12 +47,45 @@ pub struct Guard {
     pub attached_at: String,
     /// The list in force.
     pub allowlist: Allowlist,
+    /// The last change with `--confirm`, unless it was confirmed.
+    pub confirmation: Option<Confirmation>,
     /// What the kernel runs.
     pub program: Program,
     /// What the guard is ordered to do.
     pub order: OrderDescription,
     /// The service that keeps it.
     pub service: Option<Service>,
+}
+
+/// A change that was not confirmed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Confirmation {
+    /// What it waits for.
+    pub state: Waits,
+    /// Until when it waits, or has waited; RFC 3339.
+    pub deadline: String,
+}
+
+/// What a change waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Waits {
+    /// It is in force, and waits for its confirmation.
+    Pending,
+    /// It is in force, and nobody has restored what was before it in time.
+    Overdue,
+    /// What was before it is in force again.
+    Rejected,
+}
+
+impl From<guard::Waits> for Waits {
+    fn from(waits: guard::Waits) -> Self {
+        match waits {
+            guard::Waits::Pending => Self::Pending,
+            guard::Waits::Overdue => Self::Overdue,
+            guard::Waits::Rejected => Self::Rejected,
+        }
+    }
 }
 
 /// A list in force.
@@ -129,6 +163,23 @@ fn write(text: &mut String, guard: &Guard) -> std::fmt::Result {
         "             generation {generation}, {prefixes_v4} IPv4 and {prefixes_v6} IPv6 prefixes, loaded {loaded_at}"
     )?;
     writeln!(text, "             sha256 {sha256}")?;
+    if let Some(Confirmation { state, deadline }) = &guard.confirmation {
+        match state {
+            Waits::Pending => writeln!(
+                text,
+                "  change     waits for its confirmation until {deadline} (portguard confirm {interface})"
+            )?,
+            Waits::Overdue => writeln!(
+                text,
+                "  change     CONFIRMATION OVERDUE since {deadline}: the next portguard that changes guards restores \
+                 what was before"
+            )?,
+            Waits::Rejected => writeln!(
+                text,
+                "  change     rejected: not confirmed until {deadline}; what was before it is in force"
+            )?,
+        }
+    }
     let Program { id, name, tag, abi_version } = program;
     writeln!(text, "  program    {name}, id {id}, tag {tag}, ABI {abi_version}")?;
     writeln!(text, "  link       {}", guard.pinned.display())?;

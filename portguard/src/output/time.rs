@@ -12,6 +12,11 @@ pub fn microseconds(unix: u64) -> String {
     timestamp(unix).strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
 }
 
+/// `05:12:31 UTC`, of nanoseconds of Unix time.
+pub fn time_of_day(unix: u64) -> String {
+    timestamp(unix).strftime("%H:%M:%S UTC").to_string()
+}
+
 fn timestamp(unix: u64) -> Timestamp {
     Timestamp::from_nanosecond(unix.into()).unwrap_or(Timestamp::MAX)
 }
@@ -25,6 +30,7 @@ mod tests {
         let time = 1_795_410_751_123_456_789;
         assert_eq!(seconds(time), "2026-11-23T05:12:31Z");
         assert_eq!(microseconds(time), "2026-11-23T05:12:31.123456Z");
+        assert_eq!(time_of_day(time), "05:12:31 UTC");
         assert_eq!(seconds(0), "1970-01-01T00:00:00Z");
     }
 }

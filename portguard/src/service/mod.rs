@@ -28,16 +28,17 @@ use std::time::Duration;
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::spawn_blocking;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 pub use self::reconciler::ServiceOrder;
 use self::reconciler::{Reconciler, Trigger};
 use self::systemd::Systemd;
 use crate::cli::LogFormat;
+use crate::control;
 use crate::control::server::{Incoming, Server, Task};
-use crate::control::{self, Outcome};
 use crate::error::{Error, Result};
-use crate::{guard, output};
+use crate::guard::{self, Trial};
+use crate::output;
 
 /// How often the status line is renewed, and every guard is compared with its order.
 const LOOK: Duration = Duration::from_secs(10);
@@ -45,6 +46,8 @@ const LOOK: Duration = Duration::from_secs(10);
 /// How often it is checked that the guards are on. The kernel tells nobody that a link was detached, as newer versions of
 /// `xdp-loader unload` do with links of others.
 const CHECK: Duration = Duration::from_secs(1);
+/// The pause before what could not be restored is tried again.
+const RETRY: Duration = Duration::from_millis(500);
 
 /// How the service ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,15 +164,20 @@ impl Service {
                 let description = self.apart(|reconciler| reconciler.description()).await;
                 description.into_iter().for_each(|description| control.describe(description));
             }
+            let deadline = self.apart(|reconciler| reconciler.next_deadline()).await;
             tokio::select! {
                 incoming = next(&mut control) => self.obey(incoming).await,
                 Some(()) = reload.recv() => {
                     self.systemd.reloading();
-                    self.reload(Trigger::Asked { allow_empty: false }).await;
+                    self.reload(Trigger::Asked { allow_empty: false, trial: None }).await;
                     self.ready().await;
                 }
                 () = list.notified() => {
                     self.reload(Trigger::Changed).await;
+                    self.tell().await;
+                }
+                () = until(deadline) => {
+                    self.apart(Reconciler::look).await;
                     self.tell().await;
                 }
                 () = links.notified() => self.apart(Reconciler::look).await,
@@ -207,17 +215,22 @@ impl Service {
     /// Does what a command has handed over.
     async fn obey(&mut self, incoming: Incoming) {
         let Incoming { task, reply } = incoming;
-        let outcome = match task {
-            Task::Reload(control::Reload { interfaces: _, allow_empty, confirm_seconds: _ }) => {
-                let messages =
-                    self.apart(move |reconciler| reconciler.reload(Trigger::Asked { allow_empty })).await;
-                let outcome = messages.outcome();
-                messages.log();
-                outcome
+        let messages = match task {
+            Task::Reload(control::Reload { interfaces, allow_empty, confirm_seconds }) => {
+                let trial = confirm_seconds.map(Trial::of_seconds);
+                // Without a trial, the one list of the service is put in force wherever it keeps a guard.
+                let only = if trial.is_some() { interfaces } else { Vec::new() };
+                let trigger = Trigger::Asked { allow_empty, trial };
+                self.apart(move |reconciler| reconciler.reload(trigger, &only)).await
             }
-            Task::Confirm(_) => Outcome::default(),
+            Task::Confirm(control::Confirm { interfaces }) => {
+                self.apart(move |reconciler| reconciler.confirm(&interfaces)).await
+            }
         };
-        reply.send(outcome);
+        reply.send(messages.outcome());
+        messages.log();
+        // The file may have changed while a change waited for its confirmation.
+        self.apart(Reconciler::look).await;
         self.tell().await;
     }
 
@@ -226,7 +239,7 @@ impl Service {
     }
 
     async fn reload(&mut self, trigger: Trigger) {
-        self.apart(move |reconciler| reconciler.reload(trigger)).await.log();
+        self.apart(move |reconciler| reconciler.reload(trigger, &[])).await.log();
     }
 
     /// Tells systemd that all is done that was asked for.
@@ -273,6 +286,16 @@ impl Service {
 async fn next(control: &mut Option<Server>) -> Incoming {
     match control {
         Some(control) => control.next().await,
+        None => pending().await,
+    }
+}
+
+/// Waits so long; for ever if there is nothing to wait for.
+async fn until(deadline: Option<Duration>) {
+    match deadline {
+        // What is due now could not be restored just before.
+        Some(Duration::ZERO) => sleep(RETRY).await,
+        Some(remaining) => sleep(remaining).await,
         None => pending().await,
     }
 }

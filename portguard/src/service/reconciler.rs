@@ -1,22 +1,27 @@
 //! Keeps interfaces guarded as the service was ordered to: compares what is in force with the order, and restores what
 //! differs. It blocks, and takes the lock of all guards for each change.
 
-use std::collections::BTreeMap;
+mod trials;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use self::trials::{is_among, is_waiting};
 use crate::allowlist::{Allowlist, Origin, Sha256Sum};
 use crate::control::{Description, Kept, OrderDescription};
 use crate::error::{Error, Kind, Result};
-use crate::guard::{self, Access, Claim, Guard, Home, Lock, LogLimit, Named, Patience};
+use crate::guard::{
+    self, Access, Claim, Confirmation, Due, Guard, Home, Lock, LogLimit, Named, Patience, Trial,
+};
 use crate::interface::{self, Interface};
 use crate::ops::change::{Wanted, put_on, replace_list};
 use crate::ops::keeper::{keeper_of_name, owned};
 use crate::ops::lists::{keep_last_good, load};
-use crate::ops::{Messages, unique};
+use crate::ops::{Messages, trial, unique};
 use crate::service::reloads::{Outcome, Reloads};
 use crate::{cli, last_good, output};
 
@@ -62,6 +67,8 @@ pub(super) enum Trigger {
     Asked {
         /// Also if it has lost all entries of an address family.
         allow_empty: bool,
+        /// How long it waits for a confirmation, without which the list of before comes back.
+        trial: Option<Trial>,
     },
     /// Its file may have changed.
     Changed,
@@ -77,6 +84,8 @@ pub(super) struct Reconciler {
     /// The hash of what the file held when it was last found broken; nothing if it could not even be read.
     broken: Option<Option<Sha256Sum>>,
     reloads: Reloads,
+    /// The file may have changed while a change waited for its confirmation: it is looked at again when none does.
+    deferred: bool,
     /// Why the last look failed. It is told once.
     failure: Option<String>,
     stop: Arc<AtomicBool>,
@@ -136,7 +145,7 @@ impl Reconciler {
         order.allowlist = std::path::absolute(&order.allowlist).unwrap_or(order.allowlist);
         let home = Home::make(output::error::note)?;
         let (claims, reloads) = (Claims::new(), Reloads::new());
-        Ok(Self { home, order, targets, claims, broken: None, reloads, failure: None, stop })
+        Ok(Self { home, order, targets, claims, broken: None, reloads, deferred: false, failure: None, stop })
     }
 
     /// Where the guards are pinned.
@@ -180,7 +189,7 @@ impl Reconciler {
             }
         }
         let source = self.list_source(messages);
-        let _lock = self.lock()?;
+        let _lock = self.lock(messages)?;
         guard::sweep(&self.home, &mut |event| messages.take_of_leftovers(event))?;
         let interfaces = interface::all()?;
         let mut first = None;
@@ -212,16 +221,15 @@ impl Reconciler {
             }
             (None, ListSource::Broken(..)) => Ok(()),
             (None, ListSource::File(list)) => {
-                if self.keeps_any() {
-                    keep_last_good(&list, messages);
-                }
+                self.keep_last_good(&list, messages);
                 Ok(())
             }
         }
     }
 
     /// Puts what the file holds in force; if it is broken, the lists in force stay.
-    pub(super) fn reload(&mut self, trigger: Trigger) -> Messages {
+    /// `only` has the names of the interfaces to reload; all if it is empty.
+    pub(super) fn reload(&mut self, trigger: Trigger, only: &[String]) -> Messages {
         let mut messages = Messages::new();
         let list = match load(&self.order.allowlist, &mut messages) {
             Ok(list) => list,
@@ -234,7 +242,7 @@ impl Reconciler {
         if self.broken.take().is_some() {
             messages.note(format!("{} is in order again", self.order.allowlist.display()));
         }
-        let outcome = self.put_in_force(&list, trigger, &mut messages).unwrap_or_else(|error| {
+        let outcome = self.put_in_force(&list, trigger, only, &mut messages).unwrap_or_else(|error| {
             messages.error(error);
             Outcome::Failed
         });
@@ -250,28 +258,41 @@ impl Reconciler {
         &mut self,
         list: &Allowlist,
         trigger: Trigger,
+        only: &[String],
         messages: &mut Messages,
     ) -> Result<Outcome> {
-        let _lock = self.lock()?;
-        let (mut outcome, mut in_force) = (Outcome::Same, false);
-        let allow_empty = matches!(trigger, Trigger::Asked { allow_empty: true });
+        let _lock = self.lock(messages)?;
+        let mut outcome = Outcome::Same;
+        let (allow_empty, trial) = match trigger {
+            Trigger::Asked { allow_empty, trial } => (allow_empty, trial),
+            Trigger::Changed => (false, None),
+        };
+        let interfaces = interface::all()?;
+        let (mut deferred, mut done) = (false, BTreeSet::new());
         for target in &self.targets {
-            let State::Kept { .. } = target.state else { continue };
+            let State::Kept { ifindex, .. } = target.state else { continue };
+            // Targets may be names of one and the same.
+            if !is_among(only, &interfaces, ifindex) || !done.insert(ifindex) {
+                continue;
+            }
             let replaced = Guard::by_name(Some(&self.home), &target.name).and_then(|guard| {
                 let same = guard.list().is_some_and(|it| {
                     it.sha256 == list.sha256() && it.origin == Origin::File && it.path == list.path()
                 });
-                if same && trigger == Trigger::Changed {
-                    return Ok(Outcome::Same);
+                if trigger == Trigger::Changed {
+                    if is_waiting(&guard)? {
+                        deferred = true;
+                        return Ok(Outcome::Same);
+                    }
+                    if same || guard.rejects(list.sha256())? {
+                        return Ok(Outcome::Same);
+                    }
                 }
                 let allow_empty = allow_empty || refusal_of(&guard, list).is_none();
-                replace_list(&guard, list, allow_empty, messages).map(|()| Outcome::Done)
+                replace_list(guard, list, allow_empty, trial, messages).map(|()| Outcome::Done)
             });
             match replaced {
-                Ok(done) => {
-                    in_force = true;
-                    outcome = outcome.max(done);
-                }
+                Ok(done) => outcome = outcome.max(done),
                 // It has gone meanwhile; a look follows.
                 Err(error) if error.kind() == Kind::NotThere => {}
                 Err(error) => {
@@ -280,10 +301,24 @@ impl Reconciler {
                 }
             }
         }
-        if in_force {
+        if deferred && !self.deferred {
+            messages
+                .note("the file has changed, and is read again when no change waits for its confirmation");
+        }
+        self.deferred |= deferred;
+        self.keep_last_good(list, messages);
+        Ok(outcome)
+    }
+
+    /// Keeps a copy of a list that is in force, and not on trial.
+    fn keep_last_good(&self, list: &Allowlist, messages: &mut Messages) {
+        let has_it = |guard: &Guard| {
+            guard.list().is_some_and(|it| it.sha256 == list.sha256()) && is_waiting(guard).is_ok_and(|it| !it)
+        };
+        let mut kept = self.targets.iter().filter(|target| matches!(target.state, State::Kept { .. }));
+        if kept.any(|target| Guard::by_name(Some(&self.home), &target.name).is_ok_and(|it| has_it(&it))) {
             keep_last_good(list, messages);
         }
-        Ok(outcome)
     }
 
     /// Guards what is not guarded, and restores what does otherwise than ordered.
@@ -291,6 +326,10 @@ impl Reconciler {
         let mut messages = Messages::new();
         let failure = self.try_look(&mut messages).err();
         messages.log();
+        if self.deferred && !self.is_any_waiting() {
+            self.deferred = false;
+            self.reload(Trigger::Changed, &[]).log();
+        }
         let text = failure.as_ref().map(Error::to_string);
         if let Some(error) = failure
             && text != self.failure
@@ -317,6 +356,10 @@ impl Reconciler {
     }
 
     fn try_look(&mut self, messages: &mut Messages) -> Result<()> {
+        if self.next_deadline().is_some_and(|remaining| remaining.is_zero()) {
+            // Who takes the lock restores what is overdue.
+            drop(self.lock(messages)?);
+        }
         let interfaces = interface::all()?;
         let mut work = Vec::new();
         for (number, target) in self.targets.iter_mut().enumerate() {
@@ -343,7 +386,7 @@ impl Reconciler {
             released.push((number, self.release(number, interface, messages)));
         }
         let source = self.list_source(messages);
-        let locked = self.lock().and_then(|lock| {
+        let locked = self.lock(messages).and_then(|lock| {
             guard::sweep(&self.home, &mut |event| messages.take_of_leftovers(event)).map(|()| lock)
         });
         let _lock = match locked {
@@ -360,10 +403,8 @@ impl Reconciler {
                 target.restore(&mut keeping, interface);
             }
         }
-        if let ListSource::File(list) = source
-            && self.keeps_any()
-        {
-            keep_last_good(&list, messages);
+        if let ListSource::File(list) = source {
+            self.keep_last_good(&list, messages);
         }
         Ok(())
     }
@@ -409,11 +450,14 @@ impl Reconciler {
         }
     }
 
-    /// Waits for the lock of all guards. The directory, or the BPF file system, may have been taken away meanwhile.
-    fn lock(&mut self) -> Result<Lock> {
+    /// Waits for the lock of all guards, and restores what is overdue. The directory, or the BPF file system, may have been taken away meanwhile.
+    fn lock(&mut self, messages: &mut Messages) -> Result<Lock> {
         self.home = Home::make(output::error::note)?;
         let stopped = || self.is_stopping();
-        self.home.lock(Access::Change, &Patience { limit: LOCK_LIMIT, stopped: &stopped }, |_| {})
+        let lock =
+            self.home.lock(Access::Change, &Patience { limit: LOCK_LIMIT, stopped: &stopped }, |_| {})?;
+        trial::restore(&self.home, Due::Overdue, messages);
+        Ok(lock)
     }
 
     fn is_stopping(&self) -> bool {
@@ -549,7 +593,12 @@ impl Target {
         if *ifindex != interface.index {
             return false;
         }
-        match Guard::find(home, interface).map(|guard| guard.map(|guard| order.differences(&guard))) {
+        let guard = match Guard::find(home, interface) {
+            // What waits for its confirmation is left alone.
+            Ok(Some(guard)) if is_waiting(&guard).unwrap_or(true) => return true,
+            guard => guard,
+        };
+        match guard.map(|guard| guard.map(|guard| order.differences(&guard))) {
             Ok(Some(Ok(differences))) if differences.is_empty() => {
                 *differs = None;
                 true
@@ -647,10 +696,19 @@ impl Keeping<'_> {
 
     /// Puts a guard on an interface, or renews the one that is there, as ordered.
     fn guard(&mut self, interface: &Interface, name: &str) -> Result<()> {
+        if let Some(guard) = Guard::find(self.home, interface)?
+            && let Some(confirmation) = guard.confirmation()?.filter(Confirmation::is_in_force)
+        {
+            let waits = trial::summary(&confirmation);
+            self.messages.note(format!("{name}: {waits}; the guard is as it is until then"));
+            return Ok(());
+        }
         match self.source {
             ListSource::File(list) => {
                 let refused = Guard::find(self.home, interface)?.and_then(|guard| refusal_of(&guard, list));
-                self.put_on(interface, name, refused.is_none().then_some(list))?;
+                let wanted = refused.is_none().then_some(list);
+                let wanted = trial::unless_rejected(self.home, interface, name, wanted, self.messages)?;
+                self.put_on(interface, name, wanted)?;
                 if let Some(error) = refused {
                     self.messages.error(error);
                 }
@@ -674,7 +732,7 @@ impl Keeping<'_> {
 
     fn put_on(&mut self, interface: &Interface, name: &str, list: Option<&Allowlist>) -> Result<bool> {
         // What may not be empty was refused before.
-        let wanted = Wanted { list, named: self.order.named(), allow_empty: true };
+        let wanted = Wanted { list, named: self.order.named(), allow_empty: true, trial: None };
         put_on(self.home, interface, name, wanted, self.messages)
     }
 
@@ -699,9 +757,10 @@ impl Keeping<'_> {
         rest.guard(interface, name).is_ok()
     }
 
-    /// What of the order is not in force.
+    /// What of the order is not in force, and cannot be: what waits for its confirmation is left alone until then.
     fn still_differs(&self, interface: &Interface) -> Option<String> {
         let guard = Guard::find(self.home, interface).ok().flatten()?;
+        let guard = Some(guard).filter(|guard| is_waiting(guard).is_ok_and(|waits| !waits))?;
         let differences = self.order.differences(&guard).ok().filter(|it| !it.is_empty())?;
         Some(differences.join(", "))
     }
@@ -732,7 +791,8 @@ fn describe(home: &Home, name: &str) -> Result<String> {
     } else {
         format!("audit only, {} would be dropped", counters.would_drop.packets)
     };
-    Ok(format!("generation {generation}, {} allowed, {refused}", counters.allowed.packets))
+    let trial = guard.confirmation()?.map(|it| format!(", {}", trial::summary(&it))).unwrap_or_default();
+    Ok(format!("generation {generation}, {} allowed, {refused}{trial}", counters.allowed.packets))
 }
 
 /// Fails for names that no interface can ever have: to wait for them would be in vain.

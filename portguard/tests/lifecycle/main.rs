@@ -6,6 +6,7 @@
 mod attach_points;
 mod bpffs;
 mod clocks;
+mod confirm;
 mod damage;
 mod detach;
 mod doctor;

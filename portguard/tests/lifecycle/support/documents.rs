@@ -30,6 +30,7 @@ pub(crate) struct Status {
     pub(crate) pinned: String,
     pub(crate) attached_at: String,
     pub(crate) allowlist: AllowlistStatus,
+    pub(crate) confirmation: Option<ConfirmationStatus>,
     pub(crate) program: ProgramStatus,
     pub(crate) order: OrderStatus,
     pub(crate) service: Option<ServiceStatus>,
@@ -72,6 +73,13 @@ pub(crate) struct Unguarded {
 pub(crate) struct Owner {
     pub(crate) pid: u32,
     pub(crate) unit: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ConfirmationStatus {
+    pub(crate) state: String,
+    pub(crate) deadline: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

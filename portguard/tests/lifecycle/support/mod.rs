@@ -26,7 +26,7 @@ pub(crate) use lists::Lists;
 pub(crate) use portguard::{BPFFS, Machine, Output, Portguard};
 pub(crate) use service::Service;
 pub(crate) use stage::{ALLOWED, Bench, DENIED, IFACE, OTHER, Role, SERVER, SOURCE_PORT, Stage, flow};
-pub(crate) use traced::{Traced, run_to, system_calls};
+pub(crate) use traced::{Traced, run_to, system_calls, system_calls_until};
 pub(crate) use traffic::{Ledger, Traffic, burst, port_111};
 pub(crate) use tun::Tun;
 pub(crate) use until::Until;

@@ -29,8 +29,14 @@ pub(crate) fn run_to(command: &mut Command, calls: u64) -> Traced {
 /// it at.
 #[track_caller]
 pub(crate) fn system_calls(command: &mut Command) -> u64 {
+    system_calls_until(command, 0)
+}
+
+/// The same, for a command that must end with this exit code.
+#[track_caller]
+pub(crate) fn system_calls_until(command: &mut Command, code: i32) -> u64 {
     let (traced, made) = trace(command, u64::MAX);
-    assert_eq!(traced, Traced::Ended(0), "{command:?}");
+    assert_eq!(traced, Traced::Ended(code), "{command:?}");
     made
 }
 

@@ -183,6 +183,15 @@ impl Ledger {
         assert_eq!(leaked, [], "denied, and delivered");
     }
 
+    /// Asserts that each of the allowed datagrams was delivered once, whatever became of the others.
+    #[track_caller]
+    pub(crate) fn assert_allowed_delivered(&self) {
+        for source in ALLOWED {
+            assert!(self.sent_by(source).packets > 0, "{source} has sent nothing");
+            self.assert_all_delivered(source);
+        }
+    }
+
     /// Asserts that everything was delivered once, as in audit mode.
     #[track_caller]
     pub(crate) fn assert_open(&self) {

@@ -70,6 +70,12 @@ impl Machine {
     /// Asserts that this many guards are kept, each with a link, one instance, and one list; and nothing else.
     #[track_caller]
     pub(crate) fn assert_tidy(&self, guards: usize) {
+        self.assert_tidy_with(guards, &[]);
+    }
+
+    /// The same, with more pins of each guard.
+    #[track_caller]
+    pub(crate) fn assert_tidy_with(&self, guards: usize, more: &[&str]) {
         let pins = self.pins();
         // NAMESPACE/INTERFACE -> what is in it
         let mut kept: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
@@ -87,6 +93,10 @@ impl Machine {
             assert!(pins.iter().all(|pin| !pin.contains('/')), "directories at most: {pins:#?}");
         }
         for (guard, mut what) in kept {
+            for name in more {
+                assert!(what.contains(name), "{guard:?} has no {name}: {what:?}");
+            }
+            what.retain(|name| !more.contains(name));
             what.sort_unstable();
             // Earlier sets of counters are no leftovers: see `earlier_sets`.
             what.retain(|name| !name.starts_with("before-abi"));

@@ -1,0 +1,164 @@
+//! The guardian of a change on trial: a process that takes the change back unless somebody confirms it.
+//!
+//! It is started before anything is changed, in a session of its own, so that it outlives the command and its terminal. It
+//! holds one end of a line to the command: the command tells it by the end of the line that all changes are made, by closing
+//! it or by being killed. What to restore, and when, is pinned with the guard.
+//!
+//! SIGTERM, as at the end of a login session with `KillUserProcesses=yes` or at a shutdown, means that nobody may be there any
+//! more at the deadline: the guardian takes the change back at once.
+
+use std::fs;
+use std::io::{self, Read as _, Write as _};
+use std::net::Shutdown;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::{SigHandler, Signal, signal};
+use nix::unistd::{ForkResult, dup2_stdin, fork, setsid};
+
+use crate::error::{Error, Result};
+use crate::guard::{self, Due, Home, Trial};
+use crate::ops::Messages;
+use crate::ops::trial::{lock_to_change, restore};
+
+/// The verb of the process.
+pub(crate) const VERB: &str = "guardian";
+/// How long a guardian may take to be ready.
+const START_LIMIT: Duration = Duration::from_secs(20);
+/// How often a guardian looks whether the change still waits.
+const POLL: Duration = Duration::from_secs(1);
+/// What a guardian says when it is ready.
+const READY: [u8; 1] = [b'R'];
+
+/// A guardian that is ready. It begins to watch when this is dropped.
+#[derive(Debug)]
+#[must_use = "it watches as soon as this is dropped"]
+pub(crate) struct Guardian(UnixStream);
+
+impl Guardian {
+    /// Starts one for a change that is yet to be made.
+    ///
+    /// # Errors
+    /// It cannot be started, or is not ready in time.
+    pub(crate) fn start(trial: Trial) -> Result<Self> {
+        Self::spawn(trial).map_err(|error| {
+            Error::failed("cannot start the process that would restore what is before")
+                .because(error)
+                .remedy("Nothing was changed.")
+        })
+    }
+
+    fn spawn(trial: Trial) -> io::Result<Self> {
+        let (mut ours, theirs) = UnixStream::pair()?;
+        ours.set_read_timeout(Some(START_LIMIT))?;
+        let mut command = Command::new("/proc/self/exe");
+        command.arg0("portguard").args([VERB, &trial.token.to_string()]).current_dir("/");
+        command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null());
+        // SAFETY: the hook runs between fork and exec and makes one system call: it neither allocates nor locks.
+        unsafe { command.pre_exec(|| setsid().map(drop).map_err(io::Error::from)) };
+        // It forks, so that it is nobody's child and no leader of a session, which could get a terminal.
+        let started = command.spawn()?.wait()?;
+        // Their end is open in the guardian only.
+        drop(command);
+        let mut ready = [0; READY.len()];
+        ours.read_exact(&mut ready).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => io::Error::other(format!("it has ended ({started})")),
+            _ => error,
+        })?;
+        Ok(Self(ours))
+    }
+}
+
+impl Drop for Guardian {
+    fn drop(&mut self) {
+        // It is closed in any case.
+        let _ = self.0.shutdown(Shutdown::Both);
+    }
+}
+
+/// Set when the guardian is told to end.
+static ENDS: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn end(_: libc::c_int) {
+    ENDS.store(true, Ordering::Relaxed);
+}
+
+/// The guardian itself: waits until the change with this token is made, and until it is confirmed or due. Returns when
+/// no change with this token waits any more.
+///
+/// # Errors
+/// It cannot become a process of its own.
+pub(crate) fn watch(token: u64) -> Result<()> {
+    let failed = |error: io::Error| Error::failed("cannot watch over a change").because(error);
+    // SAFETY: there is no other thread yet.
+    match unsafe { fork() }.map_err(|errno| failed(errno.into()))? {
+        ForkResult::Parent { .. } => return Ok(()),
+        ForkResult::Child => {}
+    }
+    close_inherited().map_err(failed)?;
+    // SAFETY: the handler stores one atomic, which any signal handler may do.
+    unsafe { signal(Signal::SIGTERM, SigHandler::Handler(end)) }.map_err(|errno| failed(errno.into()))?;
+    await_changes().map_err(failed)?;
+    loop {
+        let home = Home::find();
+        let next = match &home {
+            Ok(Some(home)) => guard::next_deadline(home, Some(token)),
+            // Nothing is guarded any more.
+            Ok(None) => return Ok(()),
+            Err(_) => Ok(Some(POLL)),
+        };
+        match next {
+            Ok(None) => return Ok(()),
+            Ok(Some(remaining)) if !remaining.is_zero() && !ENDS.load(Ordering::Relaxed) => {
+                thread::sleep(remaining.min(POLL));
+            }
+            Ok(Some(_)) => {
+                if take_back(home, token).is_err() {
+                    thread::sleep(POLL);
+                }
+            }
+            // Somebody changes guards just now.
+            Err(_) => thread::sleep(POLL),
+        }
+    }
+}
+
+/// Fails if the change is still in force.
+fn take_back(home: Result<Option<Home>>, token: u64) -> Result<()> {
+    let Some(home) = home? else { return Ok(()) };
+    let mut messages = Messages::new();
+    let _lock = lock_to_change(&home, &mut messages)?;
+    let due = if ENDS.load(Ordering::Relaxed) { Due::Token(token) } else { Due::Overdue };
+    restore(&home, due, &mut messages);
+    // Nobody is there to be told.
+    match messages.first_failure() {
+        Some(_) => Err(Error::failed("the change is still in force")),
+        None => Ok(()),
+    }
+}
+
+/// Says that it is ready, and waits until the command has made its changes, or was killed.
+fn await_changes() -> io::Result<()> {
+    let mut line = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    dup2_stdin(fs::File::open("/dev/null")?)?;
+    line.write_all(&READY)?;
+    loop {
+        match line.read(&mut [0]) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // Whatever became of the line: the record says what is to be done.
+            _ => return Ok(()),
+        }
+    }
+}
+
+/// Closes what the guardian has inherited beside its standard streams.
+fn close_inherited() -> io::Result<()> {
+    // SAFETY: nothing in this process uses a descriptor above the standard streams yet.
+    let closed = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
+    if closed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

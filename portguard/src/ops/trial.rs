@@ -1,0 +1,109 @@
+//! Changes on trial, for the commands and the service: what is overdue is restored by everyone who takes the lock.
+
+use std::time::Duration;
+
+use crate::allowlist::Allowlist;
+use crate::error::{Error, Kind, Result};
+use crate::guard::{self, Access, Confirmation, Due, Guard, Home, Lock, Restored, Waits};
+use crate::interface::Interface;
+use crate::ops::lists::keep_last_good;
+use crate::ops::{Messages, lock};
+use crate::output::time;
+
+/// Waits for other portguards, as long as a command does, to change guards; and restores what is overdue.
+pub(crate) fn lock_to_change(home: &Home, messages: &mut Messages) -> Result<Lock> {
+    let lock = lock(home, Access::Change)?;
+    restore(home, Due::Overdue, messages);
+    Ok(lock)
+}
+
+/// Takes back what is due, and tells of it. The caller holds the lock.
+pub(crate) fn restore(home: &Home, due: Due, messages: &mut Messages) {
+    let restored = guard::restore(home, due, &mut |interface, event| messages.take(interface, event));
+    match restored {
+        Ok(restored) => restored.into_iter().for_each(|Restored { interface, result }| match result {
+            Ok(()) => messages.warning(format!(
+                "{interface}: the change was not confirmed, and what was before it is in force"
+            )),
+            Err(error) => messages.error(error),
+        }),
+        Err(error) => messages.error(error),
+    }
+}
+
+/// Keeps the change that waits on an interface, and tells of it. The caller holds the lock.
+pub(crate) fn confirm(guard: &Guard, messages: &mut Messages) -> Result<()> {
+    guard.confirm()?;
+    messages.data(format!("{}: confirmed\n", guard.interface().name));
+    // What is on trial is no good list yet, so it is kept only now.
+    if let Some(in_force) = guard.list()
+        && let Ok(checked) = Allowlist::load(&in_force.path)
+        && checked.allowlist.sha256() == in_force.sha256
+    {
+        keep_last_good(&checked.allowlist, messages);
+    }
+    Ok(())
+}
+
+/// That a change waits, and how to confirm it: a line below what has changed.
+pub(crate) fn tell_waiting(guard: &Guard, name: &str, messages: &mut Messages) -> Result<()> {
+    if let Some(confirmation) = guard.confirmation()?.filter(|it| it.state == Waits::Pending) {
+        let until = time::time_of_day(confirmation.deadline);
+        messages
+            .data(format!("  until {until}, what was before comes back unless: portguard confirm {name}\n"));
+    }
+    Ok(())
+}
+
+/// The change that waits on an interface, if one does.
+pub(crate) fn waiting(home: &Home, name: &str) -> Result<Option<Confirmation>> {
+    let guard = match Guard::by_name(Some(home), name) {
+        Ok(guard) => guard,
+        // It was a first attachment.
+        Err(error) if error.kind() == Kind::NotThere => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    Ok(guard.confirmation()?.filter(Confirmation::is_in_force))
+}
+
+/// One line about a change that was on trial, for the status of a service.
+pub(crate) fn summary(confirmation: &Confirmation) -> String {
+    let until = time::time_of_day(confirmation.deadline);
+    match confirmation.state {
+        Waits::Pending => format!("a change waits for its confirmation until {until}"),
+        Waits::Overdue => format!("CONFIRMATION OVERDUE since {until}"),
+        Waits::Rejected => "the last change was rejected: not confirmed".to_owned(),
+    }
+}
+
+/// The list that was read from the file of a guard, unless it was on trial there and was not confirmed: then the list in
+/// force stays, until somebody asks for the other one.
+pub(crate) fn unless_rejected<'a>(
+    home: &Home,
+    interface: &Interface,
+    name: &str,
+    list: Option<&'a Allowlist>,
+    messages: &mut Messages,
+) -> Result<Option<&'a Allowlist>> {
+    let Some(file) = list else { return Ok(None) };
+    let Some(guard) = Guard::find(home, interface)? else { return Ok(list) };
+    if !guard.rejects(file.sha256())? {
+        return Ok(list);
+    }
+    messages.warning(format!(
+        "{name}: {} holds what was not confirmed; the list in force stays (portguard reload {name} puts it in force)",
+        file.path().display()
+    ));
+    Ok(None)
+}
+
+/// A time as the command line takes it.
+pub(crate) fn seconds(time: Duration) -> u64 {
+    time.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX)
+}
+
+/// That a change was taken back.
+pub(crate) fn not_confirmed(names: &[String]) -> Error {
+    let names = names.join(", ");
+    Error::failed(format!("{names}: the change was not confirmed, and what was before it is in force"))
+}

@@ -1,0 +1,62 @@
+//! Changes on trial, on the interfaces that a service keeps.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::{Reconciler, State};
+use crate::error::Result;
+use crate::guard::{self, Guard};
+use crate::interface::{self, Interface};
+use crate::ops::{Messages, trial};
+
+impl Reconciler {
+    /// Keeps the changes that wait on interfaces that this service keeps, of these names or of all.
+    pub(in crate::service) fn confirm(&mut self, only: &[String]) -> Messages {
+        let mut messages = Messages::new();
+        if let Err(error) = self.try_confirm(only, &mut messages) {
+            messages.error(error);
+        }
+        messages
+    }
+
+    fn try_confirm(&mut self, only: &[String], messages: &mut Messages) -> Result<()> {
+        let _lock = self.lock(messages)?;
+        let interfaces = interface::all()?;
+        let mut done = BTreeSet::new();
+        for target in &self.targets {
+            let State::Kept { ifindex, .. } = target.state else { continue };
+            // Targets may be names of one and the same.
+            if is_among(only, &interfaces, ifindex) && done.insert(ifindex) {
+                let guard = Guard::by_name(Some(&self.home), &target.name);
+                if let Err(error) = guard.and_then(|guard| trial::confirm(&guard, messages)) {
+                    messages.error(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// How long it is until a change of this network namespace that waits for its confirmation is due.
+    pub(in crate::service) fn next_deadline(&self) -> Option<Duration> {
+        // Who only looks takes no lock: guards may be changed just now. The next look asks again.
+        guard::next_deadline(&self.home, None).ok().flatten()
+    }
+
+    /// Whether a change waits on an interface that this service keeps.
+    pub(super) fn is_any_waiting(&self) -> bool {
+        self.targets.iter().any(|target| {
+            Guard::by_name(Some(&self.home), &target.name).is_ok_and(|it| is_waiting(&it).unwrap_or(true))
+        })
+    }
+}
+
+/// Whether a change waits for its confirmation.
+pub(super) fn is_waiting(guard: &Guard) -> Result<bool> {
+    Ok(guard.confirmation()?.is_some_and(|it| it.is_in_force()))
+}
+
+/// Whether an interface has one of these names; or whatever name, if there are none.
+pub(super) fn is_among(names: &[String], interfaces: &[Interface], ifindex: u32) -> bool {
+    let mut named = interfaces.iter().filter(|it| names.iter().any(|name| it.is_called(name)));
+    names.is_empty() || named.any(|it| it.index == ifindex)
+}

@@ -1,0 +1,164 @@
+//! Changes on trial that a service has made, restores and keeps.
+
+use nix::sys::signal::Signal;
+
+use super::{LONG, SHORT, assert_restored, guardians, guardians_in, state, until_state, write_longer};
+use crate::support::{Bench, IFACE, Service, Stage};
+
+/// A list that has lost a family: a service does not load it on its own, so it is for those who ask to try it.
+fn write_without_v6(stage: &Stage) {
+    stage.lists.write("allowlist.yaml", ["192.0.2.0/24", "10.0.0.0/8"]);
+}
+
+#[test]
+fn a_service_restores_at_the_deadline() {
+    let stage = Stage::new();
+    let portguard = stage.portguard();
+    let list = stage.list();
+    let mut service = Service::start(portguard, &[IFACE, "--allowlist", &list]);
+    let before = portguard.status();
+    write_without_v6(&stage);
+    service.until_said("has no IPv6 entry any more");
+    let told = {
+        let told = portguard.ok(&["reload", "--allow-empty", "--confirm=2"]);
+        assert!(told.contains("unless: portguard confirm eth0"), "{told}");
+        let status = portguard.status();
+        assert_eq!((state(&status), status.allowlist.prefixes_v6), (Some("pending"), 0));
+        assert_eq!(guardians(&stage), [], "the service restores");
+        until_state(portguard, Some("rejected"))
+    };
+    assert_eq!(told.allowlist.prefixes_v6, 1);
+    assert_restored(&stage, &before);
+    service.until_said("the change was not confirmed");
+    let refusals = |said: &str| said.matches("has no IPv6 entry any more").count();
+    let refused = refusals(&service.said());
+    // It keeps silent about what was rejected; and starts with the list in force.
+    service.signal(Signal::SIGTERM);
+    assert!(service.ended().success());
+    assert_eq!(refusals(&service.said()), refused);
+    let service = Service::start(portguard, &[IFACE, "--allowlist", &list]);
+    assert_eq!(portguard.status().allowlist.sha256, before.allowlist.sha256);
+    drop(service);
+    stage.machine.assert_tidy_with(1, &["confirm"]);
+}
+
+#[test]
+fn what_was_rejected_is_not_loaded_by_a_service_until_it_changes_or_is_asked_for() {
+    for asked in [true, false] {
+        let stage = Stage::new();
+        stage.attach();
+        let portguard = stage.portguard();
+        let before = portguard.status();
+        let list = write_longer(&stage);
+        portguard.ok(&["reload", SHORT]);
+        assert_restored(&stage, &before);
+
+        // Not when it starts, and not when the file is written again with the same content.
+        let mut service = Service::start(portguard, &[IFACE, "--allowlist", &list]);
+        let rejected = |when: &str| {
+            let status = portguard.status();
+            assert_eq!((state(&status), status.allowlist.prefixes_v4), (Some("rejected"), 1), "{when}");
+        };
+        rejected("at the start");
+        assert!(service.said().contains("holds what was not confirmed"), "{}", service.said());
+        assert!(service.until("STATUS=").contains("rejected: not confirmed"));
+        write_longer(&stage);
+        service.until("STATUS=");
+        rejected("written again");
+        if asked {
+            portguard.ok(&["reload"]);
+            assert_eq!(portguard.status().allowlist.prefixes_v4, 2);
+        } else {
+            stage
+                .lists
+                .write("allowlist.yaml", ["192.0.2.0/24", "2001:db8::/48", "10.0.0.0/8", "172.16.0.0/12"]);
+            service.wait_until("other content", || portguard.status().allowlist.prefixes_v4 == 3);
+        }
+        until_state(portguard, None);
+        // Whose work is done when it has ended.
+        service.signal(Signal::SIGTERM);
+        assert!(service.ended().success());
+        stage.machine.assert_tidy(1);
+    }
+}
+
+#[test]
+fn content_that_was_rejected_is_loaded_when_it_changes() {
+    let bench = Bench::new();
+    let portguard = bench.portguard();
+    let list = bench.list();
+    let service = Service::start(portguard, &[IFACE, "--allowlist", &list]);
+    // The content in force is on trial, and another one comes meanwhile: it has to wait.
+    portguard.ok(&["reload", "--confirm=2"]);
+    assert_eq!(state(&portguard.status()), Some("pending"));
+    bench.lists.write("allowlist.yaml", ["192.0.2.0/24", "10.0.0.0/8"]);
+    service.until_said("is read again when no change waits for its confirmation");
+    let status = portguard.status();
+    assert_eq!((state(&status), status.allowlist.prefixes_v4), (Some("pending"), 1));
+    service.wait_until("the new content", || portguard.status().allowlist.prefixes_v4 == 2);
+    until_state(portguard, None);
+    drop(service);
+    bench.machine.assert_tidy(1);
+}
+
+#[test]
+fn a_service_confirms_and_reads_what_came_meanwhile() {
+    let bench = Bench::new();
+    let portguard = bench.portguard();
+    let list = bench.list();
+    let mut service = Service::start(portguard, &[IFACE, "--allowlist", &list]);
+    portguard.ok(&["reload", LONG]);
+    service.until("STATUS=");
+    let told = portguard.run(&["reload"]);
+    assert_eq!(told.code, 1, "{told:?}");
+    assert!(told.stderr.contains("a change waits for its confirmation until "), "{told:?}");
+    bench.lists.write("allowlist.yaml", ["192.0.2.0/24", "10.0.0.0/8"]);
+    service.until_said("is read again when no change waits for its confirmation");
+    assert_eq!(portguard.ok(&["confirm"]), "eth0: confirmed\n");
+    service.wait_until("the new content", || portguard.status().allowlist.prefixes_v4 == 2);
+    assert_eq!(state(&portguard.status()), None);
+    let told = portguard.fails(1, &["attach", IFACE, SHORT]);
+    assert!(told.contains("owns its order"), "{told}");
+    assert_eq!(guardians_in(&bench.namespace), []);
+    drop(service);
+    bench.machine.assert_tidy(1);
+}
+
+#[test]
+fn a_service_that_was_killed_restores_when_it_starts_again() {
+    let stage = Stage::new();
+    let portguard = stage.portguard();
+    let list = stage.list();
+    let mut service = Service::start(portguard, &[IFACE, "--allowlist", &list]);
+    let before = portguard.status();
+    portguard.ok(&["reload", SHORT]);
+    service.signal(Signal::SIGKILL);
+    assert!(!service.ended().success());
+    until_state(portguard, Some("overdue"));
+    let service = Service::start(portguard, &[IFACE, "--allowlist", &list]);
+    let status = portguard.status();
+    assert_ne!(state(&status), Some("overdue"), "{}", service.said());
+    assert_eq!(status.allowlist.sha256, before.allowlist.sha256);
+    drop(service);
+}
+
+/// Its own change, which its predecessor has made: it keeps the guard, and nothing is changed until the change is confirmed.
+#[test]
+fn a_service_that_starts_while_a_change_waits_leaves_it_alone() {
+    let stage = Stage::new();
+    stage.attach();
+    let portguard = stage.portguard();
+    let list = write_longer(&stage);
+    portguard.ok(&["reload", LONG]);
+    let before = portguard.status();
+    let mut service = Service::start(portguard, &[IFACE, "--allowlist", &list, "--audit"]);
+    assert_eq!(portguard.status(), before);
+    assert!(service.said().contains("a change waits for its confirmation until "), "{}", service.said());
+    portguard.ok(&["confirm"]);
+    // And then its order holds.
+    service.wait_until("audit mode", || !portguard.status().enforcing);
+    assert_eq!(state(&portguard.status()), None);
+    service.signal(Signal::SIGTERM);
+    assert!(service.ended().success());
+    stage.machine.assert_tidy(1);
+}
