@@ -12,8 +12,8 @@ use crate::guard::{self, Guard, Home, Named, Trial};
 use crate::interface;
 use crate::ops::change::{Wanted, put_on};
 use crate::ops::guardian::Guardian;
-use crate::ops::keeper::{is_open, keeper_of_name, owned, owned_by_somebody};
 use crate::ops::lists::{Lists, keep_last_good};
+use crate::ops::owner::{is_open, owned, owned_by_somebody, owner_of_name};
 use crate::ops::trial::unless_rejected;
 use crate::ops::{Messages, default_allowlist, unique};
 use crate::output;
@@ -53,7 +53,7 @@ fn attach(args: &Attach, messages: &mut Messages) -> Result<(Home, Vec<OnTrial>)
     guard::require_privileges()?;
     let home = Home::make(output::error::note)?;
     let mut names = unique(&args.interfaces);
-    names.retain(|name| match keeper_of_name(name) {
+    names.retain(|name| match owner_of_name(name) {
         // One that the service could not guard is better guarded by hand than open.
         Some(service) if is_open(&service, name) => true,
         Some(service) => {

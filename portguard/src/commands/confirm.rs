@@ -13,7 +13,7 @@ use crate::commands::{finish, print_before};
 use crate::control;
 use crate::error::{Error, Result};
 use crate::guard::{self, Confirmation, Due, Guard, Home};
-use crate::ops::keeper::keeper_of;
+use crate::ops::owner::owner_of;
 use crate::ops::trial::{self, lock_to_change};
 use crate::ops::{Messages, guardian};
 use crate::output;
@@ -69,7 +69,7 @@ fn confirm(home: &Home, names: &[String], messages: &mut Messages) -> Result<u8>
             }
         };
         let name = guard.interface().name.clone();
-        let Some(service) = keeper_of(guard.interface()) else {
+        let Some(service) = owner_of(guard.interface()) else {
             by_hand.push(name);
             continue;
         };

@@ -7,7 +7,7 @@ use crate::cli::Detach;
 use crate::commands::{NOTHING_GUARDED, finish, print_before};
 use crate::error::Result;
 use crate::guard::{self, Home};
-use crate::ops::keeper::{keeper_of_name, owned};
+use crate::ops::owner::{owned, owner_of_name};
 use crate::ops::trial::lock_to_change;
 use crate::ops::{Messages, unique};
 
@@ -33,7 +33,7 @@ fn detach(args: &Detach, messages: &mut Messages) -> Result<()> {
     // Asked before the lock is taken: a service may be waiting for it.
     let mut kept = Vec::new();
     for name in names()? {
-        if let Some(service) = keeper_of_name(&name) {
+        if let Some(service) = owner_of_name(&name) {
             messages.error(owned(
                 &name,
                 "the guard is kept on by a portguard that runs as a service",

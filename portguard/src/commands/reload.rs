@@ -14,8 +14,8 @@ use crate::error::{Error, Kind, Result};
 use crate::guard::{self, Access, Guard, Home, Trial};
 use crate::ops::change::{compare_list, replace_list};
 use crate::ops::guardian::Guardian;
-use crate::ops::keeper::{keeper_of_name, owned, owned_by_somebody};
 use crate::ops::lists::{Lists, keep_last_good};
+use crate::ops::owner::{owned, owned_by_somebody, owner_of_name};
 use crate::ops::{Messages, default_allowlist, lock};
 use crate::output;
 
@@ -144,7 +144,7 @@ fn hand_over(
     // By its process, with the interfaces that it keeps.
     let mut services: BTreeMap<u32, (Service, Vec<String>)> = BTreeMap::new();
     for name in names {
-        match keeper_of_name(&name) {
+        match owner_of_name(&name) {
             Some(service) => {
                 let pid = service.description().pid;
                 services.entry(pid).or_insert_with(|| (service, Vec::new())).1.push(name);

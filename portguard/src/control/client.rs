@@ -128,16 +128,16 @@ pub fn services_in(directories: &[RuntimeDirectory], timing: Timing) -> Result<V
 ///
 /// # Errors
 /// Like [`services`]; or no service answers that it keeps the interface, and one does not answer at all.
-pub fn keeper_of(ifindex: Option<u32>, names: &[&str]) -> Result<Option<Service>> {
+pub fn owner_of(ifindex: Option<u32>, names: &[&str]) -> Result<Option<Service>> {
     let namespace = network_namespace()?;
-    keeper_among(services()?, namespace, ifindex, names)
+    owner_among(services()?, namespace, ifindex, names)
 }
 
 /// The service that keeps an interface of a network namespace, among these.
 ///
 /// # Errors
 /// None of the services that answer keeps the interface, and one does not answer.
-pub fn keeper_among(
+pub fn owner_among(
     services: Vec<Result<Service>>,
     namespace: u64,
     ifindex: Option<u32>,

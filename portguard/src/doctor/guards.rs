@@ -22,7 +22,7 @@ struct Seen {
     damaged: Vec<Error>,
     gone: Vec<Gone>,
     /// What services are to guard and do not.
-    unguarded: Vec<(Unguarded, Keeper)>,
+    unguarded: Vec<(Unguarded, Owner)>,
     /// Why services could not be asked what they keep.
     silent: Vec<Error>,
 }
@@ -36,14 +36,14 @@ struct Facts {
     enforcing: bool,
     list: String,
     file: OnDisk,
-    keeper: Option<Keeper>,
-    /// What it does otherwise than its keeper is ordered.
+    owner: Option<Owner>,
+    /// What it does otherwise than its owner is ordered.
     differences: Vec<String>,
 }
 
 /// The service that keeps a guard.
 #[derive(Debug, Clone)]
-pub(super) struct Keeper {
+pub(super) struct Owner {
     /// What an administrator calls it.
     pub(super) name: String,
     /// Where its order is changed.
@@ -54,7 +54,7 @@ pub(super) struct Keeper {
     pub(super) audit: bool,
 }
 
-impl From<&Description> for Keeper {
+impl From<&Description> for Owner {
     fn from(service: &Description) -> Self {
         Self { name: service.name(), place: service.place(), log: service.log(), audit: service.order.audit }
     }
@@ -105,8 +105,8 @@ impl Guards {
         if let Some(guard) = seen.guards.iter().find(|guard| guard.ifindex == interface.index) {
             return (!guard.enforcing).then(|| remedy_of_audit(guard));
         }
-        if let Some((_, keeper)) = seen.unguarded.iter().find(|(it, _)| interface.is_called(&it.interface)) {
-            return Some(remedy::of_open(keeper));
+        if let Some((_, owner)) = seen.unguarded.iter().find(|(it, _)| interface.is_called(&it.interface)) {
+            return Some(remedy::of_open(owner));
         }
         seen.gone.iter().find(|gone| gone.ifindex == interface.index).map(|gone| gone.remedy.clone())
     }
@@ -147,19 +147,19 @@ fn look() -> Result<Seen> {
             enforcing: guard.is_enforcing(),
             list: list.as_ref().map(|list| list.path.display().to_string()).unwrap_or_default(),
             file: list.map_or(OnDisk::Unchanged, |list| OnDisk::of(&list.path, list.sha256)),
-            keeper: services.keeper_of(guard.interface()).map(Keeper::from),
+            owner: services.owner_of(guard.interface()).map(Owner::from),
             differences: services.of(&guard).map(|service| service.differences).unwrap_or_default(),
         });
     }
     let interfaces = interface::all()?;
     for unguarded in services.unguarded(home.as_ref(), &interfaces)? {
-        if let Some(keeper) = services.ordered_to_guard(&unguarded.interface).map(Keeper::from) {
-            seen.unguarded.push((unguarded, keeper));
+        if let Some(owner) = services.ordered_to_guard(&unguarded.interface).map(Owner::from) {
+            seen.unguarded.push((unguarded, owner));
         }
     }
     for ifindex in home.as_ref().map_or(Ok(Vec::new()), guard::remains)? {
         let interface = interfaces.iter().find(|interface| interface.index == ifindex);
-        if interface.is_some_and(|interface| services.keeper_of(interface).is_some()) {
+        if interface.is_some_and(|interface| services.owner_of(interface).is_some()) {
             // The service puts it back, and is told of by itself.
             continue;
         }
@@ -183,8 +183,7 @@ fn judge(seen: &Seen) -> Vec<Finding> {
         let advice = error.advice().unwrap_or("See `portguard status`.");
         findings.push(Finding::failure("guard.damaged", format!("{}{why}", error.what()), advice));
     }
-    findings
-        .extend(seen.unguarded.iter().map(|(it, keeper)| judge_unguarded(it, keeper).about(&it.interface)));
+    findings.extend(seen.unguarded.iter().map(|(it, owner)| judge_unguarded(it, owner).about(&it.interface)));
     for Gone { ifindex, interface, remedy } in &seen.gone {
         findings.push(match interface {
             Some(name) => Finding::failure(
@@ -219,37 +218,37 @@ fn judge_guard(guard: &Facts) -> Finding {
 }
 
 fn remedy_of_audit(guard: &Facts) -> String {
-    match &guard.keeper {
+    match &guard.owner {
         None => format!("portguard attach {} --enforce", remedy::quoted(&guard.interface)),
-        Some(keeper) if keeper.audit => remedy::of_ordered_audit(keeper),
-        Some(keeper) => remedy::of_difference(&guard.interface, keeper, &guard.differences),
+        Some(owner) if owner.audit => remedy::of_ordered_audit(owner),
+        Some(owner) => remedy::of_difference(&guard.interface, owner, &guard.differences),
     }
 }
 
 /// Whether a guard does what the service that keeps it is ordered to do.
 fn judge_order(guard: &Facts) -> Option<Finding> {
     const ID: &str = "guard.order";
-    let keeper = guard.keeper.as_ref()?;
+    let owner = guard.owner.as_ref()?;
     if guard.differences.is_empty() {
-        return Some(Finding::ok(ID, format!("as ordered, kept by {}", keeper.name)));
+        return Some(Finding::ok(ID, format!("as ordered, kept by {}", owner.name)));
     }
-    let found = format!("NOT AS ORDERED by {}: {}", keeper.name, guard.differences.join(", "));
-    let remedy = remedy::of_difference(&guard.interface, keeper, &guard.differences);
+    let found = format!("NOT AS ORDERED by {}: {}", owner.name, guard.differences.join(", "));
+    let remedy = remedy::of_difference(&guard.interface, owner, &guard.differences);
     Some(Finding::failure(ID, found, remedy))
 }
 
-fn judge_unguarded(unguarded: &Unguarded, keeper: &Keeper) -> Finding {
+fn judge_unguarded(unguarded: &Unguarded, owner: &Owner) -> Finding {
     let why = unguarded.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
     match unguarded.state {
         UnguardedState::Open => Finding::failure(
             "guard.open",
-            format!("port 111 is open, and {} is to guard it{why}", keeper.name),
-            remedy::of_open(keeper),
+            format!("port 111 is open, and {} is to guard it{why}", owner.name),
+            remedy::of_open(owner),
         ),
         UnguardedState::Waiting => Finding::warning(
             "guard.waiting",
-            format!("there is no such interface, and {} waits for it", keeper.name),
-            remedy::of_waiting(keeper),
+            format!("there is no such interface, and {} waits for it", owner.name),
+            remedy::of_waiting(owner),
         ),
     }
 }
@@ -286,7 +285,7 @@ mod tests {
             enforcing,
             list,
             file,
-            keeper: None,
+            owner: None,
             differences: vec![],
         }
     }
@@ -318,7 +317,7 @@ mod tests {
     #[test]
     fn a_guard_that_a_service_keeps_is_changed_where_the_service_is_ordered() {
         use Status::{Failure, Ok, Warning};
-        let keeper = |audit| Keeper {
+        let owner = |audit| Owner {
             name: "process 7 (portguard@eth0.service)".into(),
             place: "portguard@eth0.service (PLACE)".into(),
             log: "journalctl -u portguard@eth0.service".into(),
@@ -331,8 +330,8 @@ mod tests {
             (true, true, vec!["enforcing -> audit".to_owned()], [Ok, Failure, Ok]),
             (true, false, vec!["mode generic -> native".to_owned()], [Ok, Failure, Ok]),
         ] {
-            let keeper = Some(keeper(audit));
-            let guard = Facts { keeper, differences, ..facts(enforcing, OnDisk::Unchanged) };
+            let owner = Some(owner(audit));
+            let guard = Facts { owner, differences, ..facts(enforcing, OnDisk::Unchanged) };
             let findings = judge(&Seen { guards: vec![guard], ..Seen::default() });
             let status: Vec<Status> = findings.iter().map(|finding| finding.status).collect();
             assert_eq!(status, expected);

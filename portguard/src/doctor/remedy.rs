@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use super::guards::Keeper;
+use super::guards::Owner;
 use crate::allowlist::Allowlist;
 use crate::guard::{LastOrder, default_sources};
 use crate::ops::default_allowlist;
@@ -47,15 +47,15 @@ fn options(order: &LastOrder) -> String {
 }
 
 /// For a guard that lets everything through because its service is ordered so.
-pub(super) fn of_ordered_audit(keeper: &Keeper) -> String {
-    format!("Take --audit out of the order of {}, and restart that service.", keeper.place)
+pub(super) fn of_ordered_audit(owner: &Owner) -> String {
+    format!("Take --audit out of the order of {}, and restart that service.", owner.place)
 }
 
 /// For a guard that does otherwise than its service is ordered.
-pub(super) fn of_difference(interface: &str, keeper: &Keeper, differences: &[String]) -> String {
-    let log = &keeper.log;
+pub(super) fn of_difference(interface: &str, owner: &Owner, differences: &[String]) -> String {
+    let log = &owner.log;
     if differences.iter().any(|difference| difference.starts_with("mode ")) {
-        let (interface, place) = (quoted(interface), &keeper.place);
+        let (interface, place) = (quoted(interface), &owner.place);
         return format!(
             "A guard keeps its mode. Order the mode that it has: {place}. Or stop the service, run portguard detach \
              {interface}, and start the service; in between the port is open."
@@ -65,19 +65,19 @@ pub(super) fn of_difference(interface: &str, keeper: &Keeper, differences: &[Str
 }
 
 /// For an interface that its service could not guard.
-pub(super) fn of_open(keeper: &Keeper) -> String {
+pub(super) fn of_open(owner: &Owner) -> String {
     format!(
         "Remove the cause, and the service guards the interface at its next look. See what it is: {}",
-        keeper.log
+        owner.log
     )
 }
 
 /// For an interface that its service waits for.
-pub(super) fn of_waiting(keeper: &Keeper) -> String {
+pub(super) fn of_waiting(owner: &Owner) -> String {
     format!(
         "If the interface is to come, the service guards it then. If its name is wrong, change it there, and restart the \
          service: {}",
-        keeper.place
+        owner.place
     )
 }
 

@@ -5,9 +5,9 @@
 
 pub(crate) mod change;
 pub(crate) mod guardian;
-pub(crate) mod keeper;
 pub(crate) mod lists;
 pub(crate) mod messages;
+pub(crate) mod owner;
 pub(crate) mod services;
 pub(crate) mod trial;
 

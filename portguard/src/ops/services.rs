@@ -55,7 +55,7 @@ impl Services {
     }
 
     /// The service that keeps an interface.
-    pub(crate) fn keeper_of(&self, interface: &Interface) -> Option<&Description> {
+    pub(crate) fn owner_of(&self, interface: &Interface) -> Option<&Description> {
         let names: Vec<&str> =
             [&interface.name].into_iter().chain(&interface.alternative_names).map(String::as_str).collect();
         self.answered.iter().find(|service| service.keeps(Some(interface.index), &names))
@@ -68,7 +68,7 @@ impl Services {
 
     /// The service that keeps a guard, and whether the guard is as the service is ordered.
     pub(crate) fn of(&self, guard: &Guard) -> Option<output::Service> {
-        let &Description { pid, ref unit, ref order, .. } = self.keeper_of(guard.interface())?;
+        let &Description { pid, ref unit, ref order, .. } = self.owner_of(guard.interface())?;
         // What cannot be read is not known to be as ordered.
         let differences =
             guard.order().map_or_else(|error| vec![error.to_string()], |now| differences(order, &now));
@@ -98,7 +98,7 @@ impl Services {
         }
         for index in home.map_or(Ok(Vec::new()), guard::remains)? {
             let interface = interfaces.iter().find(|interface| interface.index == index);
-            let Some(interface) = interface.filter(|interface| self.keeper_of(interface).is_none()) else {
+            let Some(interface) = interface.filter(|interface| self.owner_of(interface).is_none()) else {
                 continue;
             };
             if !has_guard(home, interface)? {

@@ -87,7 +87,7 @@ impl Logs {
 
     /// The guard on an interface, and which log it has.
     fn find(&self, interface: &str) -> Option<(Guard, u32)> {
-        // Whatever is the matter, the keeper tells it.
+        // Whatever is the matter, the reconciler tells it.
         let guard = Guard::by_name(Some(&self.home), interface).ok()?;
         let id = guard.drop_log_id().ok()?;
         Some((guard, id))

@@ -11,6 +11,7 @@ mod descriptor;
 mod drop_log;
 mod metrics;
 mod netlink;
+mod order;
 mod pins;
 mod reconciler;
 mod reloads;
@@ -30,7 +31,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-pub use self::reconciler::ServiceOrder;
+pub use self::order::ServiceOrder;
 use self::reconciler::{Reconciler, Trigger};
 use self::systemd::Systemd;
 use crate::cli::LogFormat;

@@ -1,4 +1,4 @@
-//! How reloads went: counted by the keeper, read by the metrics.
+//! How reloads went: counted by the reconciler, read by the metrics.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -210,9 +210,9 @@ fn a_service_that_does_not_answer_is_reported_and_does_not_hide_another() {
     }
     assert!(start.elapsed() < 2 * limit + Duration::from_secs(3), "{:?}", start.elapsed());
 
-    let keeper = client::keeper_among(found(), NAMESPACE, Some(2), &["eth0"]).expect("one answers");
-    assert_eq!(keeper.expect("a keeper").description().pid, 13);
-    let error = client::keeper_among(found(), NAMESPACE, Some(3), &["eth1"]).expect_err("may be kept");
+    let owner = client::owner_among(found(), NAMESPACE, Some(2), &["eth0"]).expect("one answers");
+    assert_eq!(owner.expect("a owner").description().pid, 13);
+    let error = client::owner_among(found(), NAMESPACE, Some(3), &["eth1"]).expect_err("may be kept");
     assert!(error.to_string().contains("11.sock does not answer"), "{error}");
     drop(silent);
 }

@@ -28,26 +28,26 @@ fn services_are_found_and_each_gets_its_own_requests() {
 }
 
 #[test]
-fn the_keeper_is_found_by_index_and_by_name_in_its_namespace() {
+fn the_owner_is_found_by_index_and_by_name_in_its_namespace() {
     let (_folder, directory) = temporary();
     let _first = Running::start(&directory, description(11, &[("eth0", Some(2)), ("late0", None)]), |_| {});
     let mut elsewhere = description(12, &[("eth7", Some(7))]);
     elsewhere.namespace = NAMESPACE + 1;
     let _second = Running::start(&directory, elsewhere, |_| {});
-    let keeper = |namespace, ifindex, names: &[&str]| {
+    let owner = |namespace, ifindex, names: &[&str]| {
         let services = client::services_in(std::slice::from_ref(&directory), patient()).expect("a directory");
-        let found = client::keeper_among(services, namespace, ifindex, names).expect("all answer");
+        let found = client::owner_among(services, namespace, ifindex, names).expect("all answer");
         found.map(|service| service.description().pid)
     };
-    assert_eq!(keeper(NAMESPACE, Some(2), &["eth0"]), Some(11));
-    assert_eq!(keeper(NAMESPACE, Some(2), &["renamed", "alternative"]), Some(11), "by its index");
-    assert_eq!(keeper(NAMESPACE, Some(9), &["late0"]), Some(11), "it has just come");
-    assert_eq!(keeper(NAMESPACE, None, &["late0"]), Some(11), "it has not come yet");
-    assert_eq!(keeper(NAMESPACE, Some(9), &["new", "eth0"]), Some(11), "another one of that name");
-    assert_eq!(keeper(NAMESPACE, Some(9), &["eth9"]), None);
-    assert_eq!(keeper(NAMESPACE, None, &["eth9"]), None, "an index that is not known is not the same");
-    assert_eq!(keeper(NAMESPACE, Some(7), &["eth7"]), None, "in another namespace");
-    assert_eq!(keeper(NAMESPACE + 1, Some(7), &["eth7"]), Some(12));
+    assert_eq!(owner(NAMESPACE, Some(2), &["eth0"]), Some(11));
+    assert_eq!(owner(NAMESPACE, Some(2), &["renamed", "alternative"]), Some(11), "by its index");
+    assert_eq!(owner(NAMESPACE, Some(9), &["late0"]), Some(11), "it has just come");
+    assert_eq!(owner(NAMESPACE, None, &["late0"]), Some(11), "it has not come yet");
+    assert_eq!(owner(NAMESPACE, Some(9), &["new", "eth0"]), Some(11), "another one of that name");
+    assert_eq!(owner(NAMESPACE, Some(9), &["eth9"]), None);
+    assert_eq!(owner(NAMESPACE, None, &["eth9"]), None, "an index that is not known is not the same");
+    assert_eq!(owner(NAMESPACE, Some(7), &["eth7"]), None, "in another namespace");
+    assert_eq!(owner(NAMESPACE + 1, Some(7), &["eth7"]), Some(12));
 }
 
 #[test]

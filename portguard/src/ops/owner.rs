@@ -7,16 +7,16 @@ use crate::interface::{self, Interface};
 use crate::output;
 
 /// The service that keeps an interface, or waits for it. A service that does not answer is told of.
-pub(crate) fn keeper_of(interface: &Interface) -> Option<Service> {
+pub(crate) fn owner_of(interface: &Interface) -> Option<Service> {
     let names = [&interface.name].into_iter().chain(&interface.alternative_names);
-    asked(client::keeper_of(Some(interface.index), &names.map(String::as_str).collect::<Vec<_>>()))
+    asked(client::owner_of(Some(interface.index), &names.map(String::as_str).collect::<Vec<_>>()))
 }
 
 /// The same, for the interface with a name, which may not be there.
-pub(crate) fn keeper_of_name(name: &str) -> Option<Service> {
+pub(crate) fn owner_of_name(name: &str) -> Option<Service> {
     match interface::by_name(name) {
-        Ok(interface) => keeper_of(&interface),
-        Err(_) => asked(client::keeper_of(None, &[name])),
+        Ok(interface) => owner_of(&interface),
+        Err(_) => asked(client::owner_of(None, &[name])),
     }
 }
 
