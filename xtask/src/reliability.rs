@@ -15,7 +15,7 @@ pub(crate) const TORTURE: [Section; 15] = [
     Section {
         key: "upgrade and reload",
         title: "Killed while it upgrades or reloads",
-        words: "The same on a guarded interface, before each system call of an upgrade and of a reload.",
+        words: "The same on a guarded interface, before each system call of a renewal and of a reload, from the first one on that changes something.",
         command: COMMAND,
     },
     Section {
@@ -27,13 +27,13 @@ pub(crate) const TORTURE: [Section; 15] = [
     Section {
         key: "upgrades across ABIs",
         title: "Upgraded across ABIs",
-        words: "The portguard of commit e6a0683 is built from that commit, and attaches guards of ABI 4. `portguard attach` upgrades them in place, and is killed before each of its system calls. Each kill leaves the old guard or the new one; the next command finishes the upgrade. The counters of both add up to what was sent, in total and for each source.",
+        words: "The portguard of commit e6a0683 is built from that commit, and attaches guards of ABI 4. `portguard attach` upgrades them in place, and is killed before each of its system calls, from the first one on that changes something. Each kill leaves the old guard or the new one; the next command finishes the upgrade. The counters of both add up to what was sent, in total and for each source.",
         command: COMMAND,
     },
     Section {
         key: "orders",
         title: "Orders",
-        words: "A guard is switched from audit to enforcing, with a list that alone covers the allowed source, and back; and both commands are killed before each of their system calls. Towards enforcing the list is put in force first, towards audit the program. No allowed packet may be lost; while the guard enforces, a denied source sends, and nothing of it may be delivered.",
+        words: "A guard is switched from audit to enforcing, with a list that alone covers the allowed source, and back; and both commands are killed before each of their system calls, from the first one on that changes something. Towards enforcing the list is put in force first, towards audit the program. No allowed packet may be lost; while the guard enforces, a denied source sends, and nothing of it may be delivered.",
         command: COMMAND,
     },
     Section {

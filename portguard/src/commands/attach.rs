@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use crate::cli::{Attach, GuardOptions};
 use crate::commands::confirm::{OnTrial, ask};
 use crate::commands::{finish, print_before};
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::guard::{self, Guard, Home, Named, Trial};
 use crate::interface;
 use crate::ops::change::{Wanted, put_on};
@@ -73,7 +73,12 @@ fn attach(args: &Attach, messages: &mut Messages) -> Result<(Home, Vec<OnTrial>)
     })?;
     guard::sweep(&home, &mut |event| messages.take_of_leftovers(event))?;
     let (mut in_force, mut on_trial): (Vec<PathBuf>, _) = (Vec::new(), Vec::new());
+    let mut owned_since = Vec::new();
     for name in &names {
+        if is_owned(&home, name)? {
+            owned_since.push(name);
+            continue;
+        }
         match attach_to(args, &home, name, &lists, trial, messages) {
             // What is on trial is no good list yet.
             Ok(_) if trial.is_some() => on_trial.extend(OnTrial::on(&home, name)),
@@ -86,7 +91,19 @@ fn attach(args: &Attach, messages: &mut Messages) -> Result<(Home, Vec<OnTrial>)
         keep_last_good(list, messages);
     }
     drop(lock);
+    // Services are asked without the lock: these have taken the guard since they were asked.
+    for name in owned_since {
+        messages.error(match owner_of_name(name) {
+            Some(service) => owned(name, CANNOT_CHANGE, &service),
+            None => owned_by_somebody(name, CANNOT_CHANGE),
+        });
+    }
     Ok((home, on_trial))
+}
+
+/// Whether a service has the guard on the interface with a name, if there is one. The caller holds the lock.
+fn is_owned(home: &Home, name: &str) -> Result<bool> {
+    interface::by_name(name).map_or(Ok(false), |interface| guard::is_kept(home, &interface))
 }
 
 /// Returns the file of the list that is in force then.
@@ -99,16 +116,16 @@ fn attach_to(
     messages: &mut Messages,
 ) -> Result<PathBuf> {
     let interface = interface::by_name(name)?;
-    if guard::is_kept(home, &interface)? {
-        return Err(owned_by_somebody(name, CANNOT_CHANGE));
-    }
     let path = list_for(args, home, name)?;
     let mut list = lists.get(&path);
     if trial.is_none() && args.allowlist.is_none() {
         list = unless_rejected(home, &interface, name, list, messages)?;
     }
     let wanted = Wanted { list, named: (&args.guard).into(), allow_empty: args.allow_empty, trial };
-    put_on(home, &interface, name, wanted, messages)?;
+    if !put_on(home, &interface, name, wanted, messages)? {
+        return Err(Error::failed(format!("{name}: the interface has changed while its list was read"))
+            .remedy("Nothing was attached to it. Try again."));
+    }
     Ok(path)
 }
 

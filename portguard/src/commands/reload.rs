@@ -16,7 +16,7 @@ use crate::ops::change::{compare_list, replace_list};
 use crate::ops::guardian::Guardian;
 use crate::ops::lists::{Lists, keep_last_good};
 use crate::ops::owner::{owned, owned_by_somebody, owner_of_name};
-use crate::ops::{Messages, default_allowlist, lock};
+use crate::ops::{self, Messages, default_allowlist};
 use crate::output;
 
 /// What a service that keeps the guard is in the way of.
@@ -86,7 +86,7 @@ fn reload(
         for path in wanted()? {
             lists.load(&path, messages)?;
         }
-        let _lock = lock(home, Access::Judge)?;
+        let _lock = ops::lock(home, Access::Judge)?;
         for guard in select()? {
             match guard.map(|guard| {
                 lists.get(&list_of(&guard)).map(|list| compare_list(&guard, list, args.allow_empty, messages))
@@ -100,34 +100,42 @@ fn reload(
     let trial = args.confirm.map(Trial::of_seconds);
     // Before anything is changed; it watches when this function is left.
     let _guardian = trial.map(Guardian::start).transpose()?;
-    let _lock = lists.lock(home, messages, wanted).inspect_err(|error| {
+    let lock = lists.lock(home, messages, wanted).inspect_err(|error| {
         if error.kind() == Kind::InvalidAllowlist && select().is_ok_and(|guards| guards.len() > 1) {
             output::error::note("nothing was reloaded: every list must be valid first");
         }
     })?;
-    let mut in_force: Vec<PathBuf> = Vec::new();
+    let (mut in_force, mut owned_since): (Vec<PathBuf>, Vec<String>) = (Vec::new(), Vec::new());
     for guard in select()? {
         let replaced = guard.and_then(|guard| {
             let path = list_of(&guard);
-            if guard::is_kept(home, guard.interface())? {
-                return Err(owned_by_somebody(&guard.interface().name, CANNOT_RELOAD));
-            }
-            let Some(list) = lists.get(&path) else { return Ok(path) };
             let name = guard.interface().name.clone();
+            if guard::is_kept(home, guard.interface())? {
+                owned_since.push(name);
+                return Ok(None);
+            }
+            let Some(list) = lists.get(&path) else {
+                return Err(Error::failed(format!("{name}: the guard has changed while its list was read"))
+                    .remedy("Its list stays. Try again."));
+            };
             replace_list(guard, list, args.allow_empty, trial, messages)?;
             on_trial.extend(trial.and_then(|_| OnTrial::on(home, &name)));
-            Ok(path)
+            // What is on trial is no good list yet.
+            Ok(Some(path).filter(|_| trial.is_none()))
         });
         match replaced {
-            // What is on trial is no good list yet.
-            Ok(_) if trial.is_some() => {}
-            Ok(path) if !in_force.contains(&path) => in_force.push(path),
+            Ok(Some(path)) if !in_force.contains(&path) => in_force.push(path),
             Ok(_) => {}
             Err(error) => messages.error(error),
         }
     }
     for list in in_force.iter().filter_map(|path| lists.get(path)) {
         keep_last_good(list, messages);
+    }
+    drop(lock);
+    // Services are asked without the lock: these have taken the guard since they were asked.
+    for name in hand_over(args, owned_since, handed, on_trial, messages) {
+        messages.error(owned_by_somebody(&name, CANNOT_RELOAD));
     }
     Ok(found)
 }

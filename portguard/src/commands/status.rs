@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::guard::{self, Guard, Home};
 use crate::interface;
 use crate::ops::services::Services;
+use crate::output::services::UnguardedState;
 use crate::output::{self, status, time};
 
 /// Shows the guards. The exit code tells whether they are what the caller asks for.
@@ -32,9 +33,10 @@ pub fn run(args: &Status, out: &mut dyn Write) -> Result<ExitCode> {
         described.push(describe(&guard?, &services)?);
         Ok(())
     });
-    let code = code(found, args.guarded, &described);
     let mut unguarded = services.unguarded(home.as_ref(), &interface::all()?)?;
     unguarded.retain(|it| args.interfaces.is_empty() || args.interfaces.contains(&it.interface));
+    let is_open = unguarded.iter().any(|it| it.state == UnguardedState::Open);
+    let code = code(found, args.guarded, &described, is_open);
     let document = status::Document { unguarded, ..status::Document::new(described) };
     if args.json {
         print_json(out, &document)?;
@@ -45,9 +47,11 @@ pub fn run(args: &Status, out: &mut dyn Write) -> Result<ExitCode> {
 }
 
 /// The exit code: that of the first error, if there was one. Without errors, the guards decide: `status` wants each of
-/// them to be enforcing, and `status --guarded` wants at least one guard of any kind.
-fn code(found: ExitCode, guarded: bool, guards: &[status::Guard]) -> ExitCode {
+/// them to be enforcing, and `status --guarded` wants at least one guard of any kind. Neither accepts an interface that is to
+/// be guarded, and is open.
+fn code(found: ExitCode, guarded: bool, guards: &[status::Guard], is_open: bool) -> ExitCode {
     let satisfied = if guarded { !guards.is_empty() } else { guards.iter().all(|guard| guard.enforcing) };
+    let satisfied = satisfied && !is_open;
     if found == ExitCode::SUCCESS && !satisfied { ExitCode::FAILURE } else { found }
 }
 

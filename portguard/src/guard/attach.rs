@@ -56,7 +56,7 @@ pub fn attach(
     bpffs::make_directory(&directory)?;
     let mut attach = || {
         let sizes = Sizes::of_this_host(named.sources)?;
-        let log_rate = named.log.map_or(Rate::OFF, |log| log.rate(sizes));
+        let log_rate = named.log.map_or(Rate::OFF, |log| log.rate(sizes.cpus()));
         let task = Task { link_type, audit: named.audit.unwrap_or(false), log_rate };
         let instance = Instance::load(&directory, &[], task, Origin::New(sizes))?;
         let filled = lists::fill(&directory, &instance, None, Content::of(list)?, tell)?;

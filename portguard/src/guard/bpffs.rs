@@ -253,7 +253,8 @@ pub(super) fn claim(name: &str, directory: &Path) -> Result<Claim> {
 /// Whether somebody claims the guard in the directory of an interface. The caller holds the lock of all guards.
 pub(super) fn is_claimed(directory: &Path) -> Result<bool> {
     let failed = |error| Error::from_io(format!("cannot lock {}", directory.display()), &error);
-    match Flock::lock(File::open(directory).map_err(failed)?, FlockArg::LockSharedNonblock) {
+    // Exclusive: services of ABI 4 hold a shared lock.
+    match Flock::lock(File::open(directory).map_err(failed)?, FlockArg::LockExclusiveNonblock) {
         Ok(_) => Ok(false),
         Err((_, Errno::EWOULDBLOCK)) => Ok(true),
         Err((_, errno)) => Err(failed(errno.into())),

@@ -71,6 +71,8 @@ pub struct Confirmation {
     pub remaining: Duration,
     /// Distinguishes it from others.
     pub token: u64,
+    /// Whether it was a first attachment: without a confirmation, the interface has no guard again.
+    pub is_first: bool,
 }
 
 impl Confirmation {
@@ -83,7 +85,8 @@ impl Confirmation {
             () => Waits::Pending,
         };
         let deadline = clock::unix_time_to_come(record.deadline);
-        Self { state, deadline, remaining, token: record.token }
+        let is_first = record.restores == RESTORES_NO_GUARD;
+        Self { state, deadline, remaining, token: record.token, is_first }
     }
 
     /// Whether the change is in force, confirmed or not.

@@ -190,7 +190,7 @@ impl Guard {
         let link_type = mode::link_type(self.interface())?;
         let sizes = self.instance.counters.own.sizes()?;
         let log_rate = match named.log {
-            Some(log) => log.rate(sizes),
+            Some(log) => log.rate(sizes.cpus()),
             None => self.instance.policy.read(0).log_rate,
         };
         Ok(Task { link_type, audit: named.audit.unwrap_or(self.instance.is_audit()), log_rate })

@@ -154,7 +154,7 @@ impl Service {
         self.ready().await;
         while !self.end.has_come() {
             if guard::is_cut_off() {
-                self.systemd.stopping();
+                self.systemd.stopping("the BPF file system was taken away; to be started again");
                 output::error::warning(
                     "the BPF file system was taken away, and this process cannot reach the one that is there now; \
                      a new one can",
@@ -194,8 +194,9 @@ impl Service {
                 () = self.end.come() => {}
             }
         }
-        self.systemd.stopping();
+        self.apart(Reconciler::take_back).await;
         let farewell = self.apart(|reconciler| reconciler.farewell()).await;
+        self.systemd.stopping(&farewell);
         output::error::note(&farewell);
         Ok(Ending::Stopped)
     }

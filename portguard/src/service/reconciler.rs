@@ -7,6 +7,7 @@ mod trials;
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use self::target::{Claims, Keeping, ListSource, State, Target, no_list, refusal_of, require_possible};
 use self::trials::{is_among, is_waiting};
 use crate::allowlist::{Allowlist, Origin, Sha256Sum};
+use crate::control::client::Service;
 use crate::error::{Error, Kind, Result};
 use crate::guard::{self, Access, Due, Guard, Home, Lock, Patience, Trial};
 use crate::interface::{self, Interface};
@@ -114,13 +116,16 @@ impl Reconciler {
 
     fn try_start(&mut self, messages: &mut Messages) -> Result<()> {
         for target in &self.targets {
-            // Also one that waits for the interface.
-            if let Some(service) = owner_of_name(&target.name) {
+            // Also one that waits for the interface. Of two that start at once, one goes on.
+            if let Some(service) = owner_of_name(&target.name)
+                && (keeps(&service, &target.name) || service.description().pid < process::id())
+            {
                 return Err(owned(&target.name, "another service keeps the guard", &service));
             }
         }
         let source = self.list_source(messages);
-        let _lock = self.lock(messages)?;
+        // As long as it takes: a service that gives up leaves its interfaces open.
+        let _lock = self.lock_within(Duration::MAX, messages)?;
         guard::sweep(&self.home, &mut |event| messages.take_of_leftovers(event))?;
         let interfaces = interface::all()?;
         let mut first = None;
@@ -144,6 +149,8 @@ impl Reconciler {
                 }
             }
         }
+        // What waits is left alone; what the file holds is put in force afterwards.
+        self.deferred = self.is_any_waiting();
         match (first, source) {
             (Some(error), _) => Err(error),
             // Nothing is guarded, and there is nothing to guard with when an interface comes.
@@ -292,7 +299,7 @@ impl Reconciler {
             drop(self.lock(messages)?);
         }
         let interfaces = interface::all()?;
-        let mut work = Vec::new();
+        let (mut work, mut gone) = (Vec::new(), false);
         for (number, target) in self.targets.iter_mut().enumerate() {
             let interface = interfaces.iter().find(|interface| interface.is_called(&target.name));
             match interface {
@@ -303,11 +310,21 @@ impl Reconciler {
                             target.name
                         ));
                         target.state = State::Waiting;
+                        gone = true;
                     }
                 }
                 Some(interface) if target.is_in_order(&self.home, &self.order, interface) => {}
                 Some(interface) => work.push((number, interface)),
             }
+        }
+        if gone {
+            // Where the interface is now, others may change its guard.
+            let kept = |kept: u32| {
+                self.targets
+                    .iter()
+                    .any(|it| matches!(it.state, State::Kept { ifindex, .. } if ifindex == kept))
+            };
+            self.claims.retain(|ifindex, _| kept(*ifindex));
         }
         if work.is_empty() {
             return Ok(());
@@ -383,10 +400,13 @@ impl Reconciler {
 
     /// Waits for the lock of all guards, and restores what is overdue. The directory, or the BPF file system, may have been taken away meanwhile.
     fn lock(&mut self, messages: &mut Messages) -> Result<Lock> {
+        self.lock_within(LOCK_LIMIT, messages)
+    }
+
+    fn lock_within(&mut self, limit: Duration, messages: &mut Messages) -> Result<Lock> {
         self.home = Home::make(output::error::note)?;
         let stopped = || self.is_stopping();
-        let lock =
-            self.home.lock(Access::Change, &Patience { limit: LOCK_LIMIT, stopped: &stopped }, |_| {})?;
+        let lock = self.home.lock(Access::Change, &Patience { limit, stopped: &stopped }, |_| {})?;
         trial::restore(&self.home, Due::Overdue, messages);
         Ok(lock)
     }
@@ -433,4 +453,11 @@ impl Reconciler {
     fn keeps_any(&self) -> bool {
         self.targets.iter().any(|target| matches!(target.state, State::Kept { .. }))
     }
+}
+
+/// Whether a service has the interface that it was given by this name, and does not only wait for it.
+fn keeps(service: &Service, name: &str) -> bool {
+    let interface = interface::by_name(name).ok();
+    let is_it = |kept: &str| kept == name || interface.as_ref().is_some_and(|it| it.is_called(kept));
+    service.description().interfaces.iter().any(|kept| kept.ifindex.is_some() && is_it(&kept.name))
 }

@@ -68,9 +68,9 @@ impl Systemd {
     }
 
     /// The end has begun. Returns when that is said, or systemd does not listen.
-    pub(super) fn stopping(&self) {
+    pub(super) fn stopping(&self, status: &str) {
         let (sent, is_sent) = sync_channel(1);
-        let status = NotifyState::Status("stopped; the guards stay on");
+        let status = NotifyState::Status(status);
         self.tell(&[NotifyState::Stopping, status], Some(sent));
         let _ = is_sent.recv_timeout(FAREWELL);
     }

@@ -83,8 +83,9 @@ fn an_interface_that_comes_back_is_not_taken_for_a_guarded_one() {
     plug();
     assert_eq!(portguard.all_status(), []);
     for command in ["status", "stats", "detach", "reload"] {
-        let told = portguard.fails(4, &[command, IFACE]);
-        assert!(told.contains("eth0: no guard is attached"), "{command}: {told}");
+        let told = portguard.run(&[command, IFACE]);
+        assert_eq!(told.code, 4, "{command}: {told:?}");
+        assert!(told.stderr.contains("eth0: no guard is attached"), "{command}: {told:?}");
     }
     portguard.ok(&["attach", IFACE, "--allowlist", &list]);
     let status = portguard.status();

@@ -170,9 +170,14 @@ impl Keeping<'_> {
         if let Some(guard) = Guard::find(self.home, interface)?
             && let Some(confirmation) = guard.confirmation()?.filter(Confirmation::is_in_force)
         {
-            let waits = trial::summary(&confirmation);
-            self.messages.note(format!("{name}: {waits}; the guard is as it is until then"));
-            return Ok(());
+            if !confirmation.is_first {
+                let waits = trial::summary(&confirmation);
+                self.messages.note(format!("{name}: {waits}; the guard is as it is until then"));
+                return Ok(());
+            }
+            // A service is ordered to keep a guard there, so this one is not taken off again.
+            guard.confirm()?;
+            self.messages.note(format!("{name}: the guard was on trial; this service keeps it on"));
         }
         match self.source {
             ListSource::File(list) => {

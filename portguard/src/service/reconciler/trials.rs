@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::{Reconciler, State};
+use super::{Reconciler, State, Target};
 use crate::error::Result;
-use crate::guard::{self, Guard};
+use crate::guard::{self, Confirmation, Due, Guard};
 use crate::interface::{self, Interface};
 use crate::ops::{Messages, trial};
 
@@ -34,6 +34,29 @@ impl Reconciler {
             }
         }
         Ok(())
+    }
+
+    /// Takes back the changes that wait on interfaces that this service keeps: it ends, and nobody would when they are due.
+    pub(in crate::service) fn take_back(&mut self) {
+        let waits = |target: &Target| {
+            let guard = Guard::by_name(Some(&self.home), &target.name).ok()?;
+            let confirmation = guard.confirmation().ok().flatten().filter(Confirmation::is_in_force)?;
+            matches!(target.state, State::Kept { .. }).then_some(confirmation.token)
+        };
+        let tokens: Vec<u64> = self.targets.iter().filter_map(waits).collect();
+        if tokens.is_empty() {
+            return;
+        }
+        let mut messages = Messages::new();
+        match self.lock(&mut messages) {
+            Ok(_lock) => {
+                for token in tokens {
+                    trial::restore(&self.home, Due::Token(token), &mut messages);
+                }
+            }
+            Err(error) => messages.error(error),
+        }
+        messages.log();
     }
 
     /// How long it is until a change of this network namespace that waits for its confirmation is due.

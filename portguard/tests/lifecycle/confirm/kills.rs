@@ -6,23 +6,11 @@ use super::{
     LONG, guardians, kill_guardian, state, under_traffic, until_state, until_unwatched, write_longer,
 };
 use crate::support::{
-    IFACE, PATIENCE, Stage, Status, Traced, is_long, program_on, run_to, system_calls, system_calls_until,
+    IFACE, PATIENCE, Stage, Status, Traced, chosen, program_on, run_to, system_calls, system_calls_until,
 };
 
 /// How many kills the short form spreads over a command.
 const SAMPLE: u64 = 16;
-
-/// The calls to kill at: all of them, or a sample that has more of the later ones, where things happen.
-fn chosen(calls: u64) -> Vec<u64> {
-    if is_long() {
-        return (0..calls).collect();
-    }
-    let mut sample: Vec<u64> =
-        (0..SAMPLE).map(|step| calls - 1 - calls * step * step / (SAMPLE * SAMPLE)).collect();
-    sample.dedup();
-    sample.reverse();
-    sample
-}
 
 /// Asserts that `status` tells what the kernel says.
 #[track_caller]
@@ -69,7 +57,7 @@ fn a_change_on_trial_that_is_killed_at_any_call_is_restored_or_was_never_made() 
     let ((), ledger) = under_traffic(&stage, || {
         wait_until("the first one is taken back", PATIENCE, || Ok(guardians(&stage).is_empty()))
             .expect("an end");
-        for call in chosen(calls) {
+        for call in chosen(calls.clone(), SAMPLE) {
             begin_anew(&stage);
             let traced = run_to(&mut portguard.command(command), call);
             killed += u64::from(traced == Traced::Killed);
@@ -98,7 +86,7 @@ fn a_confirmation_that_is_killed_at_any_call_leaves_the_change_confirmed_or_wait
     let calls = system_calls(&mut portguard.command(["confirm"]));
     let (mut waiting, mut confirmed) = (0, 0);
     let ((), ledger) = under_traffic(&stage, || {
-        for call in chosen(calls) {
+        for call in chosen(calls.clone(), SAMPLE) {
             begin_anew(&stage);
             portguard.ok(&["reload", LONG]);
             run_to(&mut portguard.command(["confirm"]), call);
@@ -132,7 +120,7 @@ fn kill_restorations(change: &[&str]) {
     begin();
     let calls = system_calls_until(&mut portguard.command(restore), 1);
     let (mut new, mut old) = (0, 0);
-    for call in chosen(calls) {
+    for call in chosen(calls.clone(), SAMPLE) {
         portguard.ok(&["detach", IFACE]);
         stage.attach();
         let before = portguard.status();

@@ -1,5 +1,6 @@
 //! A process that is killed at a system call of its own, not at a moment of chance.
 
+use std::ops::Range;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 
@@ -22,27 +23,61 @@ pub(crate) enum Traced {
 ///
 /// What it prints is lost.
 pub(crate) fn run_to(command: &mut Command, calls: u64) -> Traced {
-    trace(command, calls).0
+    trace(command, calls).end
 }
 
-/// Runs a command that must succeed, and returns how many system calls it makes: each number below that is one to kill
-/// it at.
+/// Runs a command that must succeed, and returns the numbers of its system calls from the first one on that changes
+/// something outside the process: each is one to kill it at. A kill before leaves what there was.
 #[track_caller]
-pub(crate) fn system_calls(command: &mut Command) -> u64 {
+pub(crate) fn system_calls(command: &mut Command) -> Range<u64> {
     system_calls_until(command, 0)
 }
 
 /// The same, for a command that must end with this exit code.
 #[track_caller]
-pub(crate) fn system_calls_until(command: &mut Command, code: i32) -> u64 {
-    let (traced, made) = trace(command, u64::MAX);
-    assert_eq!(traced, Traced::Ended(code), "{command:?}");
-    made
+pub(crate) fn system_calls_until(command: &mut Command, code: i32) -> Range<u64> {
+    let Trace { end, made, first_change } = trace(command, u64::MAX);
+    assert_eq!(end, Traced::Ended(code), "{command:?}");
+    first_change.expect("it changes something")..made
 }
 
-/// Runs a command until it has made `calls` system calls, and returns how many it has made.
+/// What came of a traced process.
+struct Trace {
+    end: Traced,
+    /// How many system calls it has made.
+    made: u64,
+    /// The number of the first one that changes something outside the process.
+    first_change: Option<u64>,
+}
+
+/// Whether the system call that a process is about to make can change something outside it: in a file system, in the
+/// kernel's maps, programs and links, or in another process.
+fn changes_something(pid: Pid) -> bool {
+    let info = ptrace::syscall_info(pid).expect("a process at a system call");
+    // SAFETY: the process is at the entry of a system call, so the kernel has filled this arm.
+    let entry = unsafe { info.u.entry };
+    let number = i64::try_from(entry.nr).expect("a small number");
+    // `BPF_OBJ_GET`, `BPF_MAP_LOOKUP_ELEM`, and those that ask for information or look up in batches.
+    const READS: [u64; 6] = [1, 4, 7, 15, 24, 10];
+    match number {
+        libc::SYS_bpf => !READS.contains(&entry.args[0]),
+        libc::SYS_mkdirat
+        | libc::SYS_unlinkat
+        | libc::SYS_renameat
+        | libc::SYS_renameat2
+        | libc::SYS_mount
+        | libc::SYS_clone
+        | libc::SYS_clone3
+        | libc::SYS_kill => true,
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_mkdir | libc::SYS_unlink | libc::SYS_rmdir | libc::SYS_rename | libc::SYS_fork => true,
+        _ => false,
+    }
+}
+
+/// Runs a command until it has made `calls` system calls.
 #[expect(clippy::zombie_processes, reason = "it is waited for as a tracer does")]
-fn trace(command: &mut Command, calls: u64) -> (Traced, u64) {
+fn trace(command: &mut Command, calls: u64) -> Trace {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     // SAFETY: the hook runs between fork and exec and makes one system call: it neither allocates nor locks.
     unsafe {
@@ -54,21 +89,26 @@ fn trace(command: &mut Command, calls: u64) -> (Traced, u64) {
     assert_eq!(wait(), WaitStatus::Stopped(pid, Signal::SIGTRAP), "it stops when it has been executed");
     ptrace::setoptions(pid, ptrace::Options::PTRACE_O_TRACESYSGOOD | ptrace::Options::PTRACE_O_EXITKILL)
         .expect("tracing");
-    let (mut made, mut entering, mut pass_on) = (0, true, None);
+    let (mut made, mut entering, mut pass_on, mut first_change) = (0, true, None, None);
     loop {
         ptrace::syscall(pid, pass_on.take()).expect("going on");
         match wait() {
             WaitStatus::PtraceSyscall(_) if entering && made == calls => {
                 child.kill().expect("killing");
                 assert!(matches!(wait(), WaitStatus::Signaled(_, Signal::SIGKILL, _)));
-                return (Traced::Killed, made);
+                return Trace { end: Traced::Killed, made, first_change };
             }
             WaitStatus::PtraceSyscall(_) => {
+                if entering && first_change.is_none() && changes_something(pid) {
+                    first_change = Some(made);
+                }
                 made += u64::from(entering);
                 entering = !entering;
             }
             WaitStatus::Stopped(_, signal) => pass_on = Some(signal),
-            WaitStatus::Exited(_, code) => return (Traced::Ended(code), made),
+            WaitStatus::Exited(_, code) => {
+                return Trace { end: Traced::Ended(code), made, first_change };
+            }
             other => panic!("{other:?}"),
         }
     }

@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use xtask::proof::figures::Figures;
 
-use super::{TIDY, account, assert_guarded, chosen};
-use crate::support::{IFACE, Stage, Traced, Traffic, is_long, program_on, run_to, system_calls};
+use super::{SAMPLE, TIDY, account, assert_guarded};
+use crate::support::{IFACE, Stage, Traced, Traffic, chosen, is_long, program_on, run_to, system_calls};
 
 /// Kills a command at each of its calls, on a guarded interface. Returns how often.
 fn kill_everywhere(stage: &Stage, arguments: &[&str]) -> u64 {
     let portguard = stage.portguard();
-    let last = system_calls(&mut portguard.command(arguments));
+    let calls = system_calls(&mut portguard.command(arguments));
     let mut kills = 0;
-    for call in chosen(last) {
+    for call in chosen(calls.clone(), SAMPLE) {
         // What the last kill has left makes the next command longer, and this one would be killed too early.
         portguard.ok(arguments);
         match run_to(&mut portguard.command(arguments), call) {
@@ -22,7 +22,7 @@ fn kill_everywhere(stage: &Stage, arguments: &[&str]) -> u64 {
             // One call more or less: what it finds differs from time to time.
             Traced::Ended(code) => assert_eq!(code, 0, "portguard {} at call {call}", arguments.join(" ")),
         }
-        let status = assert_guarded(stage, &format!("killed at call {call} of {last}"));
+        let status = assert_guarded(stage, &format!("killed at call {call} of {}", calls.end));
         assert_eq!((status.allowlist.prefixes_v4, status.allowlist.prefixes_v6), (1, 1));
         if kills % TIDY == 0 {
             portguard.ok(arguments);

@@ -15,24 +15,12 @@ mod upgrades;
 
 use xtask::proof::figures::Figures;
 
-use crate::support::{IFACE, Ledger, Stage, Status, is_long, program_on};
+use crate::support::{IFACE, Ledger, Stage, Status, program_on};
 
 /// How many kills the short form spreads over a command.
 const SAMPLE: u64 = 24;
 /// After so many kills the state must also be one that nothing is left behind in.
 const TIDY: u64 = 50;
-
-/// The calls to kill at: all of them, or a sample that has more of the later ones, where things happen.
-fn chosen(calls: u64) -> Vec<u64> {
-    if is_long() {
-        return (0..calls).collect();
-    }
-    let mut sample: Vec<u64> =
-        (0..SAMPLE).map(|step| calls - 1 - calls * step * step / (SAMPLE * SAMPLE)).collect();
-    sample.dedup();
-    sample.reverse();
-    sample
-}
 
 /// Asserts that `status` tells what the kernel says, and that the port is guarded. Returns what it tells.
 #[track_caller]

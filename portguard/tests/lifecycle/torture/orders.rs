@@ -8,9 +8,9 @@ use std::thread;
 
 use xtask::proof::figures::Figures;
 
-use super::{TIDY, assert_attached, chosen};
+use super::{SAMPLE, TIDY, assert_attached};
 use crate::support::{
-    DENIED, IFACE, Ledger, Role, Stage, Status, Traced, Traffic, burst, is_long, run_to, system_calls,
+    DENIED, IFACE, Ledger, Role, Stage, Status, Traced, Traffic, burst, chosen, is_long, run_to, system_calls,
 };
 
 /// How many datagrams of each family a source that is not on the list sends at once.
@@ -103,8 +103,8 @@ impl<'a> Play<'a> {
     fn kill(&mut self, [from, to]: [State; 2], left: &mut Left) {
         let portguard = self.stage.portguard();
         self.give(from);
-        let last = system_calls(&mut portguard.command(self.order(to)));
-        for (kills, call) in (1_u64..).zip(chosen(last)) {
+        let calls = system_calls(&mut portguard.command(self.order(to)));
+        for (kills, call) in (1_u64..).zip(chosen(calls.clone(), SAMPLE)) {
             // Also if it is there already: what the last kill has left makes the next command longer.
             self.give(from);
             match run_to(&mut portguard.command(self.order(to)), call) {
@@ -112,7 +112,7 @@ impl<'a> Play<'a> {
                 // One call more or less: what it finds differs from time to time.
                 Traced::Ended(code) => assert_eq!(code, 0, "to {to:?}, at call {call}"),
             }
-            let state = self.state(&format!("to {to:?}, killed at call {call} of {last}"));
+            let state = self.state(&format!("to {to:?}, killed at call {call} of {}", calls.end));
             match state {
                 _ if state == from => left.old += 1,
                 _ if state == to => left.new += 1,

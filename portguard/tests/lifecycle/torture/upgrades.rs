@@ -10,10 +10,10 @@ use portguard_common::ABI_VERSION;
 use xtask::lab::{Count, Size, Terminal};
 use xtask::proof::figures::Figures;
 
-use super::{assert_attached, assert_guarded, chosen};
+use super::{SAMPLE, assert_attached, assert_guarded};
 use crate::support::{
     ABI_4, IFACE, Ledger, PATIENCE, Service, Stage, Stats, Status, Traced, Traffic, as_abi4, ask,
-    attach_abi4, run_to, samples, sum, system_calls,
+    attach_abi4, chosen, run_to, samples, sum, system_calls,
 };
 
 /// What upgrades a guard: it names nothing that the guard has an order for.
@@ -299,7 +299,7 @@ fn an_upgrade_that_is_killed_at_any_call_leaves_the_guard_whole_old_or_new() {
     let stage = stage();
     let portguard = stage.portguard();
     let list = stage.list();
-    let mut calls = chosen(system_calls(&mut portguard.command(UPGRADE))).into_iter().peekable();
+    let mut calls = chosen(system_calls(&mut portguard.command(UPGRADE)), SAMPLE).into_iter().peekable();
     let (mut left, mut upgrades) = (Left::default(), 0);
     let (mut denied, mut allowed) = (0, 0);
     while calls.peek().is_some() {
