@@ -85,12 +85,12 @@ impl Kernel {
         run(&mut command).unwrap();
     }
 
-    /// Puts another list in force.
+    /// Puts another list in force, also one with no entry of a family.
     pub(crate) fn reload(&self, allowlist: &str) {
         let path = self.allowlist.path().join("allowlist.yaml");
         fs::write(&path, allowlist).unwrap();
         let mut command = self.namespace.command(env!("CARGO_BIN_EXE_portguard"));
-        run(command.args(["reload", "guarded"])).unwrap();
+        run(command.args(["reload", "guarded", "--allow-empty"])).unwrap();
     }
 
     /// Whether the tries of the list in force have an entry that covers an address.
