@@ -61,8 +61,9 @@ impl<'a> Guard<'a> {
         run.arg(INTERFACE).arg("--allowlist").arg(guard.allowlist()).args(arguments);
         let mut service = Process::spawn(&mut run)?;
         service.ready("the service guards its interface", PATIENCE, || {
-            let status = must(guard.command("status").arg("--json"))?.stdout;
-            Ok(status.contains(&format!("\"interface\":\"{INTERFACE}\"")))
+            // It fails until there is a guard.
+            let status = run_within(PATIENCE, guard.command("status").args(["--guarded", INTERFACE]))?;
+            Ok(matches!(status, Outcome::Completed(done) if done.status.success()))
         })?;
         guard.service = Some(service);
         Ok(guard)
