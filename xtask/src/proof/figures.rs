@@ -18,7 +18,7 @@ impl Figures {
         Self { proof: proof.to_owned(), numbers: Vec::new() }
     }
 
-    /// Adds one. Names are words.
+    /// Adds one. Names are words, without a semicolon.
     #[must_use]
     pub fn with(mut self, name: &str, number: u64) -> Self {
         self.numbers.push((name.to_owned(), number));
@@ -45,7 +45,7 @@ impl Figures {
     pub fn parse(line: &str) -> Option<Self> {
         let (_, rest) = line.split_once(&format!("{MARK} of "))?;
         let (proof, rest) = rest.split_once(": ")?;
-        let numbers = rest.split(", ").map(|figure| {
+        let numbers = rest.split("; ").map(|figure| {
             let (number, name) = figure.split_once(' ')?;
             Some((name.to_owned(), number.parse().ok()?))
         });
@@ -57,7 +57,7 @@ impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let numbers: Vec<String> =
             self.numbers.iter().map(|(name, number)| format!("{number} {name}")).collect();
-        write!(f, "{MARK} of {}: {}", self.proof, numbers.join(", "))
+        write!(f, "{MARK} of {}: {}", self.proof, numbers.join("; "))
     }
 }
 
@@ -67,8 +67,7 @@ mod tests {
 
     #[test]
     fn what_is_printed_can_be_read() {
-        let figures =
-            Figures::of("parsers").with("frames", 7).with("of a kind, or two".split(',').next().unwrap(), 0);
+        let figures = Figures::of("parsers").with("frames", 7).with("of a kind, or two", 0);
         assert_eq!(Figures::parse(&format!("test x ... {figures}")), Some(figures.clone()));
         assert_eq!(figures.get("frames"), Some(7));
         assert_eq!(Figures::parse("test result: ok. 4 passed; 0 failed"), None);
