@@ -65,18 +65,16 @@ fn reload(
             .because(NOTHING_GUARDED)
             .remedy("Attach a guard with: portguard attach IFACE"));
     }
-    let names = match args.dry_run {
-        true => names,
-        false => hand_over(args, names, handed, on_trial, messages),
+    let (services, names) = match args.dry_run {
+        true => (Services::new(), names),
+        false => by_service(names),
     };
-    if names.is_empty() {
-        return Ok(found);
-    }
     let select = || Guard::select(found.as_ref(), &names);
-    let Some(home) = &found else {
-        // Interfaces are named, and nothing is guarded.
-        for error in select()?.into_iter().filter_map(Result::err) {
-            messages.error(error);
+    let Some(home) = found.as_ref().filter(|_| !names.is_empty()) else {
+        hand_over(args, services, handed, on_trial, messages);
+        // Interfaces may be named, and nothing is guarded.
+        if !names.is_empty() {
+            select()?.into_iter().filter_map(Result::err).for_each(|error| messages.error(error));
         }
         return Ok(found);
     };
@@ -97,14 +95,21 @@ fn reload(
         }
         return Ok(found);
     }
+    let among_others = !services.is_empty() || names.len() > 1;
+    let tell_stopped = |error: &Error| {
+        if error.kind() == Kind::InvalidAllowlist && among_others {
+            output::error::note("nothing was reloaded: every list must be valid first");
+        }
+    };
+    // The list of a service is valid if the service says so. Those of the others are read before it is asked.
+    for path in wanted()? {
+        lists.load(&path, messages).inspect_err(tell_stopped)?;
+    }
+    hand_over(args, services, handed, on_trial, messages);
     let trial = args.confirm.map(Trial::of_seconds);
     // Before anything is changed; it watches when this function is left.
     let _guardian = trial.map(Guardian::start).transpose()?;
-    let lock = lists.lock(home, messages, wanted).inspect_err(|error| {
-        if error.kind() == Kind::InvalidAllowlist && select().is_ok_and(|guards| guards.len() > 1) {
-            output::error::note("nothing was reloaded: every list must be valid first");
-        }
-    })?;
+    let lock = lists.lock(home, messages, wanted)?;
     let (mut in_force, mut owned_since): (Vec<PathBuf>, Vec<String>) = (Vec::new(), Vec::new());
     for guard in select()? {
         let replaced = guard.and_then(|guard| {
@@ -134,23 +139,20 @@ fn reload(
     }
     drop(lock);
     // Services are asked without the lock: these have taken the guard since they were asked.
-    for name in hand_over(args, owned_since, handed, on_trial, messages) {
+    let (services, others) = by_service(owned_since);
+    hand_over(args, services, handed, on_trial, messages);
+    for name in others {
         messages.error(owned_by_somebody(&name, CANNOT_RELOAD));
     }
     Ok(found)
 }
 
-/// Lets services reload the lists of what they keep, or wait for. Returns the names of the other interfaces.
-fn hand_over(
-    args: &Reload,
-    names: Vec<String>,
-    handed: &mut u8,
-    on_trial: &mut Vec<OnTrial>,
-    messages: &mut Messages,
-) -> Vec<String> {
-    let mut others = Vec::new();
-    // By its process, with the interfaces that it keeps.
-    let mut services: BTreeMap<u32, (Service, Vec<String>)> = BTreeMap::new();
+/// Services by their process, with the interfaces that they keep, or wait for.
+type Services = BTreeMap<u32, (Service, Vec<String>)>;
+
+/// The services that keep these interfaces, and the names of those that nobody keeps.
+fn by_service(names: Vec<String>) -> (Services, Vec<String>) {
+    let (mut services, mut others) = (Services::new(), Vec::new());
     for name in names {
         match owner_of_name(&name) {
             Some(service) => {
@@ -160,6 +162,17 @@ fn hand_over(
             None => others.push(name),
         }
     }
+    (services, others)
+}
+
+/// Lets services reload their lists.
+fn hand_over(
+    args: &Reload,
+    services: Services,
+    handed: &mut u8,
+    on_trial: &mut Vec<OnTrial>,
+    messages: &mut Messages,
+) {
     for (service, names) in services.into_values() {
         match reload_by(args, &names, &service) {
             Ok(outcome) => {
@@ -175,7 +188,6 @@ fn hand_over(
             Err(error) => messages.error(error),
         }
     }
-    others
 }
 
 /// Lets a service reload its list, which is the one that is named, if one is.

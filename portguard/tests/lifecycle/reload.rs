@@ -4,7 +4,7 @@ use std::fs;
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{ALLOWED, Bench, DENIED, IFACE, Stage, Traffic};
+use crate::support::{ALLOWED, Bench, DENIED, IFACE, Service, Stage, Traffic};
 
 /// A thousand entries, of which one covers [`ALLOWED`] in each family; the networks around it are other ones in each
 /// `variant`.
@@ -164,6 +164,27 @@ fn a_reload_that_one_list_stops_says_that_nothing_was_reloaded() {
         assert_eq!(generations()[1 - broken], 2);
         assert_eq!(generations()[broken], 1);
     }
+}
+
+/// A service keeps one of the guards, and its list is in order; that of the other guard is broken.
+#[test]
+fn a_reload_that_one_list_stops_asks_no_service_either() {
+    let bench = Bench::new();
+    bench.plug("eth1", "peer1");
+    let portguard = bench.portguard();
+    let (kept, other) = (bench.list(), bench.lists.write("other.yaml", ["192.0.2.0/24"]));
+    let _service = Service::start(portguard, &[IFACE, "--allowlist", &kept]);
+    portguard.ok(&["attach", "eth1", "--allowlist", &other]);
+    let generations = || [IFACE, "eth1"].map(|interface| portguard.status_of(interface).generation);
+    bench.lists.write("other.yaml", ["192.0.2.0/33"]);
+    for arguments in [&["reload"][..], &["reload", IFACE, "eth1"], &["reload", "eth1", IFACE]] {
+        let told = portguard.fails(3, arguments);
+        assert!(told.contains("nothing was reloaded"), "{told}");
+        assert_eq!(generations(), [1, 1]);
+    }
+    // By itself the service reloads.
+    portguard.ok(&["reload", IFACE]);
+    assert_eq!(generations(), [2, 1]);
 }
 
 #[test]
