@@ -104,6 +104,20 @@ impl Messages {
         }
     }
 
+    /// Takes the messages of others, after its own.
+    pub(crate) fn append(&mut self, mut others: Self) {
+        self.messages.append(&mut others.messages);
+    }
+
+    /// What each failure says.
+    pub(crate) fn failures(&self) -> Vec<String> {
+        let failures = self.messages.iter().filter_map(|message| match message {
+            Message::Error(error) => Some(error.to_string()),
+            _ => None,
+        });
+        failures.collect()
+    }
+
     /// Whether there is nothing to tell.
     pub(crate) fn is_empty(&self) -> bool {
         self.messages.is_empty()

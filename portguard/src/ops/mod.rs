@@ -22,10 +22,13 @@ pub(crate) use self::messages::Messages;
 
 /// Waits for other portguards, as long as a command does. To change guards, take [`trial::lock_to_change`].
 pub(crate) fn lock(home: &Home, access: Access) -> Result<Lock> {
-    home.lock(access, &Patience::default(), |holder| {
-        let who = holder.map_or(String::new(), |process| format!(" (process {process})"));
-        output::error::note(&format!("waiting for another portguard to finish{who}"));
-    })
+    home.lock(access, &Patience::default(), tell_holder)
+}
+
+/// Tells whom this process waits for.
+pub(crate) fn tell_holder(holder: Option<u32>) {
+    let who = holder.map_or(String::new(), |process| format!(" (process {process})"));
+    output::error::note(&format!("waiting for another portguard to finish{who}"));
 }
 
 /// Where the list of a new guard is, if nobody names one.

@@ -23,7 +23,7 @@ use crate::interface::{self, Interface};
 use crate::ops::change::replace_list;
 use crate::ops::lists::{keep_last_good, load};
 use crate::ops::owner::{owned, owner_of_name};
-use crate::ops::{Messages, trial, unique};
+use crate::ops::{Messages, tell_holder, trial, unique};
 use crate::service::ServiceOrder;
 use crate::service::reloads::{Outcome, Reloads};
 use crate::{last_good, output};
@@ -62,6 +62,8 @@ pub(super) struct Reconciler {
     deferred: bool,
     /// Why the last look failed. It is told once.
     failure: Option<String>,
+    /// Why what is overdue could not be restored the last time. It is tried again and again, and told once.
+    not_restored: Vec<String>,
     stop: Arc<AtomicBool>,
 }
 
@@ -78,7 +80,18 @@ impl Reconciler {
         order.allowlist = std::path::absolute(&order.allowlist).unwrap_or(order.allowlist);
         let home = Home::make(output::error::note)?;
         let (claims, reloads) = (Claims::new(), Reloads::new());
-        Ok(Self { home, order, targets, claims, broken: None, reloads, deferred: false, failure: None, stop })
+        Ok(Self {
+            home,
+            order,
+            targets,
+            claims,
+            broken: None,
+            reloads,
+            deferred: false,
+            failure: None,
+            not_restored: Vec::new(),
+            stop,
+        })
     }
 
     /// Where the guards are pinned.
@@ -125,7 +138,7 @@ impl Reconciler {
         }
         let source = self.list_source(messages);
         // As long as it takes: a service that gives up leaves its interfaces open.
-        let _lock = self.lock_within(Duration::MAX, messages)?;
+        let _lock = self.lock_within(Duration::MAX, tell_holder, messages)?;
         guard::sweep(&self.home, &mut |event| messages.take_of_leftovers(event))?;
         let interfaces = interface::all()?;
         let mut first = None;
@@ -398,16 +411,29 @@ impl Reconciler {
         }
     }
 
-    /// Waits for the lock of all guards, and restores what is overdue. The directory, or the BPF file system, may have been taken away meanwhile.
+    /// Waits for the lock of all guards, and restores what is overdue. The directory, or the BPF file system, may have
+    /// been taken away meanwhile.
     fn lock(&mut self, messages: &mut Messages) -> Result<Lock> {
-        self.lock_within(LOCK_LIMIT, messages)
+        self.lock_within(LOCK_LIMIT, |_| {}, messages)
     }
 
-    fn lock_within(&mut self, limit: Duration, messages: &mut Messages) -> Result<Lock> {
+    fn lock_within(
+        &mut self,
+        limit: Duration,
+        waiting: impl FnOnce(Option<u32>),
+        messages: &mut Messages,
+    ) -> Result<Lock> {
         self.home = Home::make(output::error::note)?;
         let stopped = || self.is_stopping();
-        let lock = self.home.lock(Access::Change, &Patience { limit, stopped: &stopped }, |_| {})?;
-        trial::restore(&self.home, Due::Overdue, messages);
+        let lock = self.home.lock(Access::Change, &Patience { limit, stopped: &stopped }, waiting)?;
+        let mut restored = Messages::new();
+        trial::restore(&self.home, Due::Overdue, &mut restored);
+        let not_restored = restored.failures();
+        // Each attempt that fails like the one before tells the same.
+        if not_restored.is_empty() || not_restored != self.not_restored {
+            messages.append(restored);
+        }
+        self.not_restored = not_restored;
         Ok(lock)
     }
 

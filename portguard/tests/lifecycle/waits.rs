@@ -100,7 +100,8 @@ fn a_service_that_waits_for_the_lock_ends_when_it_is_told_to() {
     portguard.ok(&["attach", IFACE, "--allowlist", &list]);
     let held = lock(&bench);
     let mut starting = Service::spawn(portguard, &[IFACE, "--allowlist", &list]);
-    std::thread::sleep(Duration::from_millis(300));
+    // It may wait for long, and nobody is guarded meanwhile.
+    starting.until_said(&format!("waiting for another portguard to finish (process {})", std::process::id()));
     starting.signal(Signal::SIGTERM);
     assert!(ends_at_once(&mut starting), "at its start: {}", starting.said());
     drop(held);

@@ -1,5 +1,11 @@
 //! Changes on trial that a service has made, restores and keeps.
 
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Result;
 use nix::sys::signal::Signal;
 
 use super::{LONG, SHORT, assert_restored, guardians, guardians_in, state, until_state, write_longer};
@@ -40,6 +46,31 @@ fn a_service_restores_at_the_deadline() {
     assert_eq!(portguard.status().allowlist.sha256, before.allowlist.sha256);
     drop(service);
     stage.machine.assert_tidy_with(1, &["confirm"]);
+}
+
+/// What was before cannot be restored, since somebody has removed its pins. The service tries again twice a second.
+#[test]
+fn a_service_that_cannot_restore_says_so_once() {
+    let stage = Stage::new();
+    let portguard = stage.portguard();
+    let list = stage.list();
+    let service = Service::start(portguard, &[IFACE, "--allowlist", &list]);
+    let directory = PathBuf::from(portguard.status().pinned).parent().expect("of the interface").to_owned();
+    let instances = || {
+        let is_instance =
+            |path: &PathBuf| path.file_name().is_some_and(|it| it.as_bytes().starts_with(b"abi"));
+        let paths = directory.read_dir()?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+        Ok(paths.into_iter().filter(is_instance).collect::<Vec<_>>())
+    };
+    let before = stage.machine.mounts().run(instances).expect("an instance");
+    portguard.ok(&["reload", SHORT]);
+    let remove = || Ok(before.iter().try_for_each(fs::remove_dir_all)?);
+    stage.machine.mounts().run(remove).expect("removing it");
+    until_state(portguard, Some("overdue"));
+    std::thread::sleep(Duration::from_secs(3));
+    let said = service.said();
+    let errors: Vec<&str> = said.lines().filter(|line| line.contains("error")).collect();
+    assert_eq!(errors.len(), 1, "{said}");
 }
 
 #[test]
