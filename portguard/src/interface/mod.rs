@@ -54,6 +54,11 @@ pub struct Interface {
 }
 
 impl Interface {
+    /// All its names.
+    pub fn names(&self) -> Vec<&str> {
+        [&self.name].into_iter().chain(&self.alternative_names).map(String::as_str).collect()
+    }
+
     /// Whether this is one of its names. A user may write any byte of it as `\xNN`.
     pub fn is_called(&self, name: &str) -> bool {
         let name = name::escape(&name_bytes(name));

@@ -8,8 +8,7 @@ use crate::output;
 
 /// The service that keeps an interface, or waits for it. A service that does not answer is told of.
 pub(crate) fn owner_of(interface: &Interface) -> Option<Service> {
-    let names = [&interface.name].into_iter().chain(&interface.alternative_names);
-    asked(client::owner_of(Some(interface.index), &names.map(String::as_str).collect::<Vec<_>>()))
+    asked(client::owner_of(Some(interface.index), &interface.names()))
 }
 
 /// The same, for the interface with a name, which may not be there.

@@ -56,8 +56,7 @@ impl Services {
 
     /// The service that keeps an interface.
     pub(crate) fn owner_of(&self, interface: &Interface) -> Option<&Description> {
-        let names: Vec<&str> =
-            [&interface.name].into_iter().chain(&interface.alternative_names).map(String::as_str).collect();
+        let names = interface.names();
         self.answered.iter().find(|service| service.keeps(Some(interface.index), &names))
     }
 
