@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::{LONG, SHORT, assert_restored, state, under_traffic, until_state, until_unwatched, write_longer};
-use crate::support::{Bench, IFACE, Ledger, Stage, Status, as_abi4, attach_abi4, sum};
+use super::{LONG, SHORT, assert_restored, state, until_state, until_unwatched, write_longer};
+use crate::support::{Bench, IFACE, Ledger, Stage, Status, as_abi4, attach_abi4, sum, under_traffic};
 
 /// A change on trial is taken back under traffic. Returns what was sent.
 #[track_caller]

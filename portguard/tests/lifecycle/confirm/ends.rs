@@ -7,10 +7,9 @@ use nix::sys::signal::{Signal, kill};
 use xtask::lab::{Process, Size, Terminal, wait_until};
 
 use super::{
-    LONG, SHORT, assert_restored, guardians, kill_guardian, state, under_traffic, until_state,
-    until_unwatched, write_longer,
+    LONG, SHORT, assert_restored, guardians, kill_guardian, state, until_state, until_unwatched, write_longer,
 };
-use crate::support::{IFACE, PATIENCE, Stage, program_on};
+use crate::support::{IFACE, PATIENCE, Stage, program_on, under_traffic};
 
 const SIZE: Size = Size { columns: 200, rows: 24 };
 const QUESTION: &str = "Keep this? Type yes and Enter within ";

@@ -2,11 +2,10 @@
 
 use xtask::lab::wait_until;
 
-use super::{
-    LONG, guardians, kill_guardian, state, under_traffic, until_state, until_unwatched, write_longer,
-};
+use super::{LONG, guardians, kill_guardian, state, until_state, until_unwatched, write_longer};
 use crate::support::{
     IFACE, PATIENCE, Stage, Status, Traced, chosen, program_on, run_to, system_calls, system_calls_until,
+    under_traffic,
 };
 
 /// How many kills the short form spreads over a command.

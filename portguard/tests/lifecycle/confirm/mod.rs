@@ -6,14 +6,12 @@ mod kills;
 mod services;
 
 use std::fs;
-use std::thread;
-use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use xtask::lab::{Namespace, wait_until};
 
-use crate::support::{IFACE, Ledger, PATIENCE, Portguard, Stage, Status, Traffic, program_on};
+use crate::support::{IFACE, PATIENCE, Portguard, Stage, Status, program_on};
 
 /// A deadline that a test waits for.
 const SHORT: &str = "--confirm=1";
@@ -63,18 +61,6 @@ fn on_disk_of(status: &Status, other: &Status) -> Status {
 /// Writes a list that has one prefix more than the one of the stage, and allows the same.
 fn write_longer(stage: &Stage) -> String {
     stage.lists.write("allowlist.yaml", ["192.0.2.0/24", "2001:db8::/48", "10.9.0.0/16"])
-}
-
-/// Does something under traffic that begins before and ends after.
-fn under_traffic<T>(stage: &Stage, work: impl FnOnce() -> T) -> (T, Ledger) {
-    const PAUSE: Duration = Duration::from_millis(30);
-    thread::scope(|scope| {
-        let traffic = Traffic::start(scope, stage);
-        thread::sleep(PAUSE);
-        let value = work();
-        thread::sleep(PAUSE);
-        (value, traffic.end())
-    })
 }
 
 /// The guardians that watch over changes in a network namespace.

@@ -27,7 +27,7 @@ pub(crate) use portguard::{BPFFS, Machine, Output, Portguard};
 pub(crate) use service::Service;
 pub(crate) use stage::{ALLOWED, Bench, DENIED, IFACE, OTHER, Role, SERVER, SOURCE_PORT, Stage, flow};
 pub(crate) use traced::{Traced, run_to, system_calls, system_calls_until};
-pub(crate) use traffic::{Ledger, Traffic, burst, port_111};
+pub(crate) use traffic::{Ledger, Traffic, burst, port_111, under_traffic};
 pub(crate) use tun::Tun;
 pub(crate) use until::Until;
 pub(crate) use witness::{lost_by, program_on};

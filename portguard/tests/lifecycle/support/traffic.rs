@@ -21,6 +21,9 @@ const PAYLOAD: u64 = 4;
 /// How long nothing must come until nothing more will.
 const QUIET: Duration = Duration::from_millis(100);
 
+/// How long the flows run before what happens under them, and after it.
+const MARGIN: Duration = Duration::from_millis(30);
+
 /// The flows, while they run.
 #[derive(Debug)]
 pub(crate) struct Traffic<'scope> {
@@ -80,6 +83,17 @@ impl<'scope> Traffic<'scope> {
         }
         Ledger { sent, heard }
     }
+}
+
+/// Does something under traffic that begins before and ends after.
+pub(crate) fn under_traffic<T>(stage: &Stage, work: impl FnOnce() -> T) -> (T, Ledger) {
+    thread::scope(|scope| {
+        let traffic = Traffic::start(scope, stage);
+        thread::sleep(MARGIN);
+        let value = work();
+        thread::sleep(MARGIN);
+        (value, traffic.end())
+    })
 }
 
 /// A socket for each family of a host, which sends to port 111 of the server; and its address.

@@ -12,31 +12,18 @@ use xtask::proof::figures::Figures;
 
 use super::{SAMPLE, assert_attached, assert_guarded};
 use crate::support::{
-    ABI_4, IFACE, Ledger, PATIENCE, Service, Stage, Stats, Status, Traced, Traffic, as_abi4, ask,
-    attach_abi4, chosen, run_to, samples, sum, system_calls,
+    ABI_4, IFACE, PATIENCE, Service, Stage, Stats, Status, Traced, as_abi4, ask, attach_abi4, chosen, run_to,
+    samples, sum, system_calls, under_traffic,
 };
 
 /// What upgrades a guard: it names nothing that the guard has an order for.
 const UPGRADE: [&str; 2] = ["attach", IFACE];
-/// How long the flows run before an upgrade and after it.
-const PAUSE: Duration = Duration::from_millis(30);
 
 /// A host with a guard of ABI 4.
 fn stage() -> Stage {
     let stage = Stage::new();
     attach_abi4(&stage, &["--allowlist", &stage.list()]);
     stage
-}
-
-/// Does something under traffic that begins before and ends after.
-fn under_traffic<T>(stage: &Stage, work: impl FnOnce() -> T) -> (T, Ledger) {
-    thread::scope(|scope| {
-        let traffic = Traffic::start(scope, stage);
-        thread::sleep(PAUSE);
-        let value = work();
-        thread::sleep(PAUSE);
-        (value, traffic.end())
-    })
 }
 
 /// Asserts that a guard is one of this portguard, with the list that it had as a guard of ABI 4, which counts as one
@@ -236,7 +223,7 @@ fn counters_that_an_upgrade_and_new_sizes_have_left_behind_are_added_up_until_th
         portguard.ok(&UPGRADE);
         // Several sets of old counters, of sizes that come back.
         for sources in ["512", "1024", "512"] {
-            thread::sleep(PAUSE);
+            thread::sleep(Duration::from_millis(30));
             let earlier = portguard.stats();
             let told = portguard.ok(&["attach", IFACE, "--sources", sources]);
             assert!(told.lines().any(|line| line.ends_with(&format!(" -> {sources}"))), "{told}");
