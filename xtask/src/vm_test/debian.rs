@@ -9,8 +9,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-/// Its newest version in a release depends on the newest kernel of that release for virtual machines.
-const META_PACKAGE: &str = "linux-image-cloud-amd64";
+/// Its newest version in a release depends on the newest kernel of that release, with all the drivers.
+const META_PACKAGE: &str = "linux-image-amd64";
 /// What a kernel is made of; from 7.x on its image and its modules are two packages.
 const PARTS: [&str; 3] = ["linux-image-", "linux-binary-", "linux-modules-"];
 /// Signs every release, the old ones and the next one, too.
@@ -97,10 +97,10 @@ impl Apt {
                 series.suites.join(" and ")
             )
         })?;
-        let folder = kernels.join(&version);
+        let folder = kernels.join(format!("{META_PACKAGE}-{version}"));
         if !folder.is_dir() {
             // Half of a kernel must not be taken for a kernel.
-            let partial = kernels.join(format!("{version}.partial"));
+            let partial = kernels.join(format!("{META_PACKAGE}-{version}.partial"));
             if partial.exists() {
                 fs::remove_dir_all(&partial)?;
             }
@@ -238,11 +238,11 @@ mod tests {
     use super::*;
 
     const OFFERS: &str = "\
-linux-image-cloud-amd64 | 7.3.4-1~bpo13+1 | http://mirror.example/debian trixie-backports/main amd64 Packages
-linux-image-cloud-amd64 |   7.2.13-1 | http://mirror.example/debian sid/main amd64 Packages
-linux-image-cloud-amd64 | 6.12.107-1 | http://mirror.example/debian trixie/main amd64 Packages
-linux-image-cloud-amd64 | 5.10.262-1 | http://mirror.example/debian-security bullseye-security/main amd64 Packages
-linux-image-cloud-amd64 | 5.10.223-1 | http://mirror.example/debian bullseye/main amd64 Packages
+linux-image-amd64 | 7.3.4-1~bpo13+1 | http://mirror.example/debian trixie-backports/main amd64 Packages
+linux-image-amd64 |   7.2.13-1 | http://mirror.example/debian sid/main amd64 Packages
+linux-image-amd64 | 6.12.107-1 | http://mirror.example/debian trixie/main amd64 Packages
+linux-image-amd64 | 5.10.262-1 | http://mirror.example/debian-security bullseye-security/main amd64 Packages
+linux-image-amd64 | 5.10.223-1 | http://mirror.example/debian bullseye/main amd64 Packages
 ";
 
     #[test]
@@ -261,12 +261,12 @@ linux-image-cloud-amd64 | 5.10.223-1 | http://mirror.example/debian bullseye/mai
 
     #[test]
     fn a_kernel_is_its_image_and_its_modules() {
-        let shown = "Package: linux-image-7.3.4-cloud-amd64\nVersion: 7.3.4-1\n\
+        let shown = "Package: linux-image-7.3.4-amd64\nVersion: 7.3.4-1\n\
                      Depends: initramfs-tools | linux-initramfs-tool, linux-base-7.3.4 (= 7.3.4-1), \
-                     linux-binary-7.3.4-cloud-amd64 (= 7.3.4-1), linux-modules-7.3.4-cloud-amd64 (= 7.3.4-1)\n";
+                     linux-binary-7.3.4-amd64 (= 7.3.4-1), linux-modules-7.3.4-amd64 (= 7.3.4-1)\n";
         assert_eq!(
             kernel_parts(shown),
-            ["linux-binary-7.3.4-cloud-amd64", "linux-modules-7.3.4-cloud-amd64"]
+            ["linux-binary-7.3.4-amd64", "linux-modules-7.3.4-amd64"]
         );
         assert_eq!(kernel_parts("Package: base-files\n"), [""; 0]);
     }
