@@ -14,6 +14,8 @@ plug() {
 }
 # What a client of the allowed address, and one of the denied address, get.
 asks() { ip netns exec outside timeout --kill-after 1 10 "$@"; }
+# Mounts what is exported by NFSv3, and reads a file of it; the mount ends with its namespace.
+reads() { asks sh -c "mount -t nfs -o vers=3,nolock,ro $1:/srv /mnt && cat /mnt/told" | grep -qx "by the server"; }
 failed() { systemctl list-units --failed --no-legend 'portguard*' 'rpcbind*' 'nfs-server*' | grep -q .; }
 
 check "without the interface the service is up" active
@@ -35,6 +37,8 @@ check "the NFS server is up" within 60 active nfs-server.service
 check "and is registered" within 60 sh -c "ip netns exec outside timeout 10 rpcinfo -p 192.0.2.1 | grep -q mountd"
 check "an allowed client sees what is exported" asks showmount -e 192.0.2.1
 check "a denied one does not" not asks showmount -e 198.51.100.1
+check "an allowed client mounts by NFSv3 and reads" reads 192.0.2.1
+check "a denied one does not mount" not reads 198.51.100.1
 check "nothing has failed any more" within 60 not failed
 check "nobody waits any more" not active portguard-rpcbind.service
 systemctl --no-pager --full status nfs-server portguard-check portguard-rpcbind rpcbind.socket | grep -E "●|○|Active:"

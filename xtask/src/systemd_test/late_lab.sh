@@ -10,4 +10,7 @@ for _ in 1 2 3 4; do
   done
 done 2> /dev/null
 ip netns add outside
+# What is exported: the root of this machine has no file handles.
 mkdir -p /srv
+mount -t tmpfs tmpfs /srv
+echo "by the server" > /srv/told

@@ -35,10 +35,14 @@ const BOOTS: [Boot; 3] = [
         script: include_str!("late.sh"),
         files: &[
             ("test/lab", include_str!("late_lab.sh")),
-            ("etc/exports", "/srv 192.0.2.0/24(ro,fsid=1)\n"),
+            // To both clients: it is the guard that makes the difference.
+            ("etc/exports", "/srv 192.0.2.0/24(ro,fsid=1) 198.51.100.0/24(ro,fsid=1)\n"),
             ("etc/systemd/system/lab.service.d/modules.conf", MODULES_FIRST),
         ],
-        modules: &["tls", "bonding", "sunrpc", "grace", "lockd", "nfs_acl", "auth_rpcgss", "nfsd"],
+        modules: &[
+            "tls", "bonding", "sunrpc", "grace", "lockd", "nfs_acl", "auth_rpcgss", "nfsd", "netfs", "fscache",
+            "nfs", "nfsv3",
+        ],
     },
     Boot {
         name: "race",
