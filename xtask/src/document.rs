@@ -87,6 +87,23 @@ impl Document {
     }
 }
 
+/// Replaces what is between two marks of a document whose words people write: `<!-- KEY -->` and `<!-- end of KEY -->`.
+pub(crate) fn replace(path: &str, key: &str, text: &str) -> Result<()> {
+    let file = workspace().join(path);
+    let document = fs::read_to_string(&file).with_context(|| format!("cannot read {path}"))?;
+    let replaced = replaced(&document, key, text).with_context(|| format!("{path} has no marks of {key}"))?;
+    fs::write(&file, replaced).with_context(|| format!("cannot write {path}"))?;
+    eprintln!("written to {path}");
+    Ok(())
+}
+
+fn replaced(document: &str, key: &str, text: &str) -> Option<String> {
+    let (begin, end) = (format!("<!-- {key} -->\n"), format!("<!-- end of {key} -->\n"));
+    let (head, rest) = document.split_once(&begin)?;
+    let (_, tail) = rest.split_once(&end)?;
+    Some([head, &begin, text, &end, tail].concat())
+}
+
 /// A table of figures.
 pub(crate) fn rows(figures: &Figures) -> String {
     let row = |(name, number): &(String, u64)| format!("| {name} | {} |\n", grouped(*number));
@@ -141,6 +158,14 @@ mod tests {
         let third = DOCUMENT.render(&second, ONE, "9 frames\n");
         assert_eq!(ONE.figures(&third), Some("9 frames\n"));
         assert_eq!(third.matches("## ").count(), DOCUMENT.sections.len());
+    }
+
+    #[test]
+    fn only_what_is_between_the_marks_is_replaced() {
+        let document = "# It\n<!-- one -->\nold\n<!-- end of one -->\nMore words.\n";
+        let expected = "# It\n<!-- one -->\nnew\n<!-- end of one -->\nMore words.\n";
+        assert_eq!(replaced(document, "one", "new\n").as_deref(), Some(expected));
+        assert_eq!(replaced(document, "other", "new\n"), None);
     }
 
     #[test]

@@ -62,6 +62,7 @@ fn attach(args: &Attach, messages: &mut Messages) -> Result<(Home, Vec<OnTrial>)
         }
         None => true,
     });
+    interface::lowest_first(&mut names, &interface::all()?, |name| name);
     let trial = args.confirm.map(Trial::of_seconds);
     // Before anything is changed; it watches when this function is left.
     let _guardian = trial.filter(|_| !names.is_empty()).map(Guardian::start).transpose()?;

@@ -30,15 +30,30 @@ pub(super) fn examine() -> Vec<Finding> {
     };
     let mut findings = vec![judge(&place)];
     if matches!(place, Place::Mounted { .. }) {
-        findings.extend(is_of_the_host().map(judge_mount));
+        findings.extend(whose().map(judge_mount));
     }
     findings
 }
 
-/// Whether the first process sees the same file system; `None`: that cannot be told.
-fn is_of_the_host() -> Option<bool> {
+/// Whose file system it is.
+#[derive(Debug, Clone, Copy)]
+enum Whose {
+    /// That of the first process.
+    Host,
+    /// Another one.
+    Own,
+    /// This is a container, whose first process is not that of the host.
+    Container,
+}
+
+/// `None`: that cannot be told.
+fn whose() -> Option<Whose> {
+    if guard::is_in_container() {
+        return Some(Whose::Container);
+    }
     let device = |path: &str| Some(fs::metadata(path).ok()?.dev());
-    Some(device(&format!("/proc/1/root{BPFFS}"))? == device(BPFFS)?)
+    let same = device(&format!("/proc/1/root{BPFFS}"))? == device(BPFFS)?;
+    Some(if same { Whose::Host } else { Whose::Own })
 }
 
 fn judge(place: &Place) -> Finding {
@@ -72,15 +87,21 @@ fn judge(place: &Place) -> Finding {
     }
 }
 
-fn judge_mount(is_of_the_host: bool) -> Finding {
-    if is_of_the_host {
-        Finding::ok(LASTS, "it is that of the first process, so guards stay until the reboot")
-    } else {
-        Finding::warning(
+fn judge_mount(whose: Whose) -> Finding {
+    match whose {
+        Whose::Host => Finding::ok(LASTS, "it is that of the first process, so guards stay until the reboot"),
+        Whose::Own => Finding::warning(
             LASTS,
             format!("{BPFFS} is another one than that of the first process: guards go when this mount does"),
             "Enter network namespaces with: nsenter --net=/run/netns/NAME; give containers the /sys/fs/bpf of the host.",
-        )
+        ),
+        Whose::Container => Finding::warning(
+            LASTS,
+            format!(
+                "this is a container: if {BPFFS} is not that of the host, guards go when the container does"
+            ),
+            "Hand in that of the host: docker run --volume /sys/fs/bpf:/sys/fs/bpf, or a hostPath volume.",
+        ),
     }
 }
 
@@ -97,6 +118,7 @@ mod tests {
         assert_eq!(status(Place::Nothing), Status::Warning);
         assert_eq!(status(Place::Unusable(Error::new(Kind::NotPermitted, "no"))), Status::Warning);
         assert_eq!(status(Place::Unusable(Error::failed("own mounts"))), Status::Failure);
-        assert_eq!([true, false].map(|same| judge_mount(same).status), [Status::Ok, Status::Warning]);
+        let lasts = [Whose::Host, Whose::Own, Whose::Container].map(|whose| judge_mount(whose).status);
+        assert_eq!(lasts, [Status::Ok, Status::Warning, Status::Warning]);
     }
 }

@@ -4,7 +4,7 @@ use super::guards::{Guarded, Guards};
 use super::{Finding, remedy};
 use crate::error::Error;
 use crate::guard;
-use crate::interface::{Address, Interface};
+use crate::interface::{Address, Details, Interface};
 
 const ID: &str = "coverage";
 /// Devices sit on one another, but not endlessly.
@@ -57,9 +57,23 @@ fn judge_one(interface: &Interface, all: &[Interface], known: &Known<'_>) -> Fin
     } else {
         "nobody listens on port 111 now"
     };
+    if (known.on)(interface) == Guarded::Enforcing
+        && let Err(error) = guard::require_guardable(interface)
+    {
+        // It was changed under the guard, or an earlier portguard knew less.
+        let why = error.why().map(|why| format!(" ({why})")).unwrap_or_default();
+        let found = format!("a guard is on it, and does not see all of its packets: {}{why}", error.what());
+        return Finding::failure(ID, found, error.advice().unwrap_or("Guard port 111 by other means (nft)."));
+    }
     match covered(interface, all, known.on, DEEPEST) {
         Guarded::Enforcing if (known.on)(interface) == Guarded::Enforcing => {
             return Finding::ok(ID, "guarded");
+        }
+        // `macvlan_queue_xmit`, `macvlan_process_broadcast`.
+        Guarded::Enforcing if matches!(interface.details, Details::Macvlan { switched: true }) => {
+            let found = "guarded by what it sits on, but not from other macvlans of that, in whatever namespace: packets \
+                         between these are switched above the guard (mode bridge)";
+            return Finding::warning(ID, found, remedy::of_unguarded(&interface.name));
         }
         Guarded::Enforcing => return Finding::ok(ID, "guarded by what it sits on"),
         Guarded::Unknown => {
@@ -127,26 +141,12 @@ mod tests {
     use super::*;
     use crate::doctor::Status;
 
-    /// `ARPHRD_ETHER`, `ARPHRD_IPGRE`.
-    const ETHER: u16 = 1;
+    /// `ARPHRD_IPGRE`.
     const GRE: u16 = 778;
 
     fn interface(index: u32, kind: Option<&str>, controller: Option<u32>, lower: Option<u32>) -> Interface {
-        Interface {
-            index,
-            name: format!("if{index}"),
-            mtu: 1500,
-            hardware_type: ETHER,
-            kind: kind.map(str::to_owned),
-            loopback: false,
-            up: true,
-            controller,
-            lower,
-            link_namespace: None,
-            packet_information: false,
-            alternative_names: vec![],
-            xdp: vec![],
-        }
+        let (name, kind) = (format!("if{index}"), kind.map(str::to_owned));
+        Interface { index, name, kind, controller, lower, ..Interface::example() }
     }
 
     /// What is said of the last interface, which has an address, if some are guarded.
@@ -188,6 +188,13 @@ mod tests {
         // What it sits on is in another network namespace, and only has that index there.
         let macvlan = Interface { link_namespace: Some(0), ..interface(3, Some("macvlan"), None, Some(2)) };
         assert_eq!(said(&[card(2, None), macvlan], &[2], true).0, Status::Failure);
+        // Its siblings go past the guard under it.
+        let details = Details::Macvlan { switched: true };
+        let macvlan = Interface { details, ..interface(3, Some("macvlan"), None, Some(2)) };
+        let (status, found) = said(&[card(2, None), macvlan.clone()], &[2], true);
+        assert_eq!(status, Status::Warning);
+        assert!(found.contains("other macvlans"), "{found}");
+        assert_eq!(said(&[card(2, None), macvlan], &[2, 3], true), (Status::Ok, "guarded".into()));
         // Each sits on the other.
         let loop_ = [interface(2, Some("vlan"), None, Some(3)), interface(3, Some("vlan"), None, Some(2))];
         assert_eq!(said(&loop_, &[], true).0, Status::Failure);
@@ -226,6 +233,11 @@ mod tests {
         let (status, found) = said(&[gre], &[], true);
         assert_eq!(status, Status::Failure);
         assert!(found.contains("link type 778 (gre)"), "{found}");
+        // With a guard on it, too.
+        let ipvlan = interface(2, Some("ipvlan"), None, None);
+        let (status, found) = said(&[ipvlan], &[2], true);
+        assert_eq!(status, Status::Failure);
+        assert!(found.contains("does not see all of its packets"), "{found}");
         let dummy = interface(2, Some("dummy"), None, None);
         assert_eq!(said(&[dummy], &[], true).0, Status::Ok);
         let down = Interface { up: false, ..interface(2, None, None, None) };

@@ -5,6 +5,7 @@
 
 mod bpffs;
 mod coverage;
+mod detours;
 mod ethtool;
 mod facts;
 mod finding;
@@ -40,6 +41,7 @@ pub fn examine() -> Vec<Finding> {
             findings.extend(coverage::examine(&all, &addresses, &guards, exposed));
             findings.extend(native::examine(&all, &guards));
             findings.extend(routing::examine(&all, &addresses));
+            findings.extend(detours::examine(&all, &guards));
         }
         Err(error) => findings.push(Finding::failure(
             "interfaces",

@@ -11,7 +11,7 @@ use crate::interface::{Interface, XdpMode};
 
 const ID: &str = "native";
 /// Kinds of devices whose drivers have native XDP, on kernels that do not tell; cards have no kind.
-const NATIVE: [&str; 4] = ["bond", "team", "tun", "veth"];
+const NATIVE: [&str; 3] = ["bond", "tun", "veth"];
 /// The first kernel on which virtio shares queues where there are too few.
 const VIRTIO_SHARES: (u32, u32) = (5, 13);
 /// `ARPHRD_NONE`: a tun device has native XDP if its frames are Ethernet's.
@@ -73,6 +73,11 @@ fn judge(
             Some(kind) => format!("devices of kind {kind} have no native mode: generic mode is used"),
             None => format!("there is no native mode{}: generic mode is used", of(driver)),
         };
+        return Finding::ok(ID, found);
+    }
+    if kind == Some("bond") {
+        let found =
+            "possible with --mode native; `attach` takes generic mode, so that ports of any kind can join";
         return Finding::ok(ID, found);
     }
     if kind == Some("veth") {
@@ -140,21 +145,7 @@ mod tests {
     const OLD: Host = Host { kernel: (5, 10), cpus: 8 };
 
     fn card(mtu: u32, kind: Option<&str>) -> Interface {
-        Interface {
-            index: 2,
-            name: "eth0".into(),
-            mtu,
-            hardware_type: 1,
-            kind: kind.map(str::to_owned),
-            loopback: false,
-            up: true,
-            controller: None,
-            lower: None,
-            link_namespace: None,
-            packet_information: false,
-            alternative_names: vec![],
-            xdp: vec![],
-        }
+        Interface { mtu, kind: kind.map(str::to_owned), ..Interface::example() }
     }
 
     fn driver(name: &str, now: u32, most: u32) -> Driver {

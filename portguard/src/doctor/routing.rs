@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{Finding, facts};
-use crate::interface::{Address, Interface};
+use crate::interface::{Address, Details, Interface};
 
 /// The settings of an interface, as they are in force.
 #[derive(Debug, Clone, Copy, Default)]
@@ -61,7 +61,7 @@ fn judge(settings: &[(&Interface, Settings)], addresses: &[Address], has_ipv6: b
                 ));
             }
         }
-        if interface.packet_information {
+        if let Details::Tun { packet_information: true, .. } = interface.details {
             add(Finding::warning(
                 "packet_information",
                 "its packets come with packet information: whoever holds the device says what they are",

@@ -12,6 +12,7 @@ use crate::guard::bpf;
 use crate::guard::bpffs::{self, Home};
 use crate::guard::clock;
 use crate::guard::confirm::{self, Trial};
+use crate::guard::device;
 use crate::guard::event::{EndReason, Event, tell_ends};
 use crate::guard::instance::{self, Instance, Origin, Task};
 use crate::guard::link::{LINK_PIN, PinnedLink, remove_directory};
@@ -45,7 +46,7 @@ pub fn attach(
 ) -> Result<Attached> {
     let choice = named.mode.unwrap_or(ModeChoice::Auto);
     mode::require_possible(interface, choice)?;
-    let link_type = mode::link_type(interface)?;
+    let link_type = device::link_type(interface)?;
     if let Some(error) = foreign(interface) {
         return Err(error);
     }
@@ -92,7 +93,7 @@ fn busy(interface: &Interface, foreign: AttachedXdp) -> Error {
         program.as_ref().map(|program| format!(", {program}")).unwrap_or_default(),
         foreign.mode.word()
     ));
-    if program.is_some_and(|program| program.starts_with("portguard")) {
+    if program.is_some_and(|program| instance::is_name_of_guard(&program)) {
         return error.remedy(
             "It is a guard that was attached in another network or mount namespace, or whose pins were removed: \
              detach it there.",

@@ -81,7 +81,7 @@ impl Home {
     /// The directory if it exists: if it does not, there are no guards.
     pub fn find() -> Result<Option<Self>> {
         if !is_bpffs(Path::new(BPFFS))? {
-            require_own_mounts_to_last()?;
+            require_mounts_of_the_host()?;
             return Ok(None);
         }
         let root = Path::new(BPFFS).join("portguard");
@@ -99,7 +99,7 @@ impl Home {
     pub fn make(say: impl FnOnce(&str)) -> Result<Self> {
         let mount_point = Path::new(BPFFS);
         if !is_bpffs(mount_point)? {
-            require_own_mounts_to_last()?;
+            require_mounts_of_the_host()?;
             mount(Some("bpf"), mount_point, Some("bpf"), MsFlags::empty(), Some("mode=0700")).map_err(
                 |errno| {
                     let what = format!("cannot mount the BPF file system at {BPFFS}, where guards are kept");
@@ -289,21 +289,37 @@ pub(super) fn subdirectories(path: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Fails if this process has mounts of its own, which would go with it, and guards with them: `ip netns exec` gives it
-/// such, without the BPF file system of the host. That is so if who started it, or who started that, has others.
-fn require_own_mounts_to_last() -> Result<()> {
+/// `PROC_PID_INIT_INO` of `include/linux/proc_ns.h`: the inode number of the first PID namespace.
+const FIRST_PID_NAMESPACE: u64 = 0xefff_fffc;
+
+/// Whether this process is in a PID namespace of its own: it cannot see then whether its mounts are those of the host.
+pub fn is_in_container() -> bool {
+    fs::metadata("/proc/self/ns/pid").is_ok_and(|own| own.ino() != FIRST_PID_NAMESPACE)
+}
+
+/// Fails if this process has mounts of its own, or may have: what is mounted there goes with them, and guards with it.
+/// `ip netns exec` makes such mounts, and containers have them, without the BPF file system of the host. They are seen by the
+/// mounts of who started it, or who started that; but in a PID namespace of its own the first process was started by nobody.
+fn require_mounts_of_the_host() -> Result<()> {
     let mounts =
         |process: &str| fs::metadata(format!("/proc/{process}/ns/mnt")).map(|metadata| metadata.ino());
+    let fails = Err(Error::failed(format!("the BPF file system of the host is not at {BPFFS} here"))
+        .because(
+            "this process has mounts of its own, as in a container or by `ip netns exec`; guards that are kept there end with them",
+        )
+        .remedy(format!(
+            "For a container, mount it on the host (mount -t bpf bpf {BPFFS}) and hand it in (docker run --volume \
+             {BPFFS}:{BPFFS}). Enter a network namespace with: nsenter --net=/run/netns/NAME portguard ..."
+        )));
+    if is_in_container() {
+        return fails;
+    }
     let Ok(own) = mounts("thread-self") else { return Ok(()) };
     let mut process = getppid().to_string();
-    // The first process of a container has no parent, and those of other users cannot be looked at.
+    // Those of other users cannot be looked at.
     while let Ok(theirs) = mounts(&process) {
         if theirs != own {
-            return Err(Error::failed(format!("the BPF file system of the host is not at {BPFFS} here"))
-                .because(
-                    "this process has mounts of its own, as `ip netns exec` makes them, and they end with it",
-                )
-                .remedy("Enter a network namespace with: nsenter --net=/run/netns/NAME portguard ..."));
+            return fails;
         }
         let Some(parent) = parent_of(&process) else { break };
         process = parent;

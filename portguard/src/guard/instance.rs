@@ -400,6 +400,11 @@ pub(super) fn program_name(id: u32) -> Option<String> {
         .and_then(|info| info.name_as_str().map(str::to_owned))
 }
 
+/// Whether a program with this name is a guard's, of whatever version.
+pub(super) fn is_name_of_guard(name: &str) -> bool {
+    name.starts_with("portguard")
+}
+
 /// Removes the pins of an instance, and its directory. What the link runs goes on running.
 pub(super) fn remove(directory: &Path) -> Result<()> {
     fs::remove_dir_all(directory)

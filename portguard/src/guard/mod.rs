@@ -7,6 +7,7 @@ mod clock;
 mod confirm;
 mod counter_sets;
 mod counters;
+mod device;
 mod drop_log;
 mod earlier;
 mod event;
@@ -39,16 +40,18 @@ use crate::interface::{self, Interface, XdpMode};
 
 pub use attach::{Attached, attach, foreign};
 pub use bpffs::{
-    Access, BPFFS, Claim, Home, Lock, Patience, is_cut_off, is_mounted as is_bpffs_mounted, network_namespace,
+    Access, BPFFS, Claim, Home, Lock, Patience, is_cut_off, is_in_container, is_mounted as is_bpffs_mounted,
+    network_namespace,
 };
 pub use clock::{Uptime, unix_now};
 pub use confirm::{Confirmation, Trial, Waits};
 pub use counters::{Fill, SetId, Snapshot, Sums};
+pub use device::require_guardable;
 pub use drop_log::{DropLog, LoggedDrop};
 pub use event::{EndReason, Ended, Event};
 pub use instance::{Identity, Instance};
 pub use lists::{Covering, ListInfo};
-pub use mode::{Lacking, Obstacle, require_guardable};
+pub use mode::{Lacking, Obstacle};
 pub use order::{LastOrder, LogLimit, Named, Order};
 pub use privileges::require as require_privileges;
 pub use reset::Reset;

@@ -5,53 +5,17 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use aya::util::KernelVersion;
 use aya_obj::generated::{XDP_FLAGS_DRV_MODE, XDP_FLAGS_HW_MODE, XDP_FLAGS_SKB_MODE};
-use portguard_common::frame::LinkType;
 use portguard_common::names;
 
 use crate::cli::ModeChoice;
 use crate::error::{Error, Kind, Result};
 use crate::guard::bpf;
-use crate::guard::instance::Identity;
-use crate::interface::{Interface, XdpMode};
+use crate::guard::instance::{self, Identity};
+use crate::interface::{self, BondMode, Details, Interface, XdpMode};
 
 /// The largest MTU that every driver with native XDP takes for packets in one buffer: a page of 4096 bytes, less 256
 /// of headroom, 320 of `skb_shared_info`, and 22 of Ethernet header, VLAN tag and checksum.
 const MTU_OF_ONE_BUFFER: u32 = 3498;
-
-/// `ARPHRD_*`, `include/uapi/linux/if_arp.h`.
-const ARPHRD_ETHER: u16 = 1;
-const ARPHRD_NONE: u16 = 0xfffe;
-
-/// Kinds of devices that look like Ethernet and take an XDP program, but run it on none of their packets, or not on
-/// all: a VRF, and what `ifb` gets by redirection (`skb_is_redirected` in `net/core/dev.c`).
-const ELSEWHERE: [&str; 2] = ["vrf", "ifb"];
-
-/// What the frames of an interface begin with; an error where the guard could not read them, and would so be open.
-pub(super) fn link_type(interface: &Interface) -> Result<LinkType> {
-    let Interface { name, hardware_type, kind, .. } = interface;
-    if interface.loopback {
-        return Err(Error::failed(format!("{name}: the loopback interface is not guarded"))
-            .because("local clients of rpcbind go over it, and no packet from outside does")
-            .remedy("Attach to the interfaces that face the network."));
-    }
-    match (*hardware_type, kind.as_deref()) {
-        (ARPHRD_ETHER, Some(kind)) if ELSEWHERE.contains(&kind) => {
-            Err(Error::failed(format!("{name}: a device of kind {kind} cannot be guarded"))
-                .because(
-                    "the kernel does not show its packets to XDP; the guard would let everything through",
-                )
-                .remedy("Guard the interfaces that its packets come in on."))
-        }
-        (ARPHRD_ETHER, _) => Ok(LinkType::Ethernet),
-        (ARPHRD_NONE, Some("tun" | "wireguard")) => Ok(LinkType::RawIp),
-        (other, kind) => {
-            let kind = kind.map(|kind| format!(" ({kind})")).unwrap_or_default();
-            Err(Error::failed(format!("{name}: link type {other}{kind} is not known to portguard"))
-                .because("it could not tell where a packet begins, and would let everything through")
-                .remedy("Guard port 111 on this interface by other means (nft)."))
-        }
-    }
-}
 
 /// What in the setup of an interface keeps its driver from running a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,6 +122,10 @@ pub(super) fn attach(
         ModeChoice::Native => try_mode(XdpMode::Native).map(attached(XdpMode::Native)),
         ModeChoice::Generic => try_mode(XdpMode::Generic).map(attached(XdpMode::Generic)),
         ModeChoice::Offload => Err(no_offload(interface)),
+        ModeChoice::Auto if matches!(interface.details, Details::Bond { .. }) => {
+            let link = try_mode(XdpMode::Generic)?;
+            Ok(Attachment { link, mode: XdpMode::Generic, fallback: Some(not_chosen(interface)) })
+        }
         ModeChoice::Auto => match try_mode(XdpMode::Native) {
             Ok(link) => Ok(Attachment { link, mode: XdpMode::Native, fallback: None }),
             Err(refusal) if refusal.kind() == Kind::NotPermitted => Err(refusal),
@@ -167,6 +135,14 @@ pub(super) fn attach(
             }
         },
     }
+}
+
+/// With a program in native mode, the kernel refuses ports whose drivers have no native mode (`bond_enslave`), and modes that
+/// have none.
+fn not_chosen(interface: &Interface) -> Error {
+    Error::failed(format!("{}: native XDP not chosen", interface.name))
+        .because("no port without native XDP could join the bond then")
+        .remedy("Use --mode native if all its ports will have it.")
 }
 
 fn flags(mode: XdpMode) -> u32 {
@@ -184,7 +160,9 @@ fn refusal(interface: &Interface, mode: XdpMode, identity: &Identity, error: &io
     let generic = "use --mode generic";
     let one_buffer = identity.name != names::PROGRAM_FRAGS;
     match (mode, error.raw_os_error()) {
-        (_, Some(libc::EBUSY | libc::EEXIST)) => refused
+        // `dev_xdp_attach` of `net/core/dev.c`; that there is no program on the interface itself was seen before.
+        (_, Some(libc::EEXIST)) => refuse_below(interface, refused),
+        (_, Some(libc::EBUSY)) => refused
             .because("another XDP program has come in between")
             .remedy("See what it is with: ip -details link show"),
         (_, Some(libc::EPERM)) => Error::new(Kind::NotPermitted, format!("{name}: not permitted to attach"))
@@ -195,7 +173,11 @@ fn refusal(interface: &Interface, mode: XdpMode, identity: &Identity, error: &io
             refused.because(obstacle.why()).remedy(format!("{} or {generic}.", obstacle.remedy(name)))
         }
         (XdpMode::Native, Some(libc::EOPNOTSUPP)) if kind.is_some() => {
-            refused.because("devices of this kind have none").remedy(format!("{}.", sentence(generic)))
+            let why = match interface.details {
+                Details::Bond { mode } => why_no_native_bond(interface, mode),
+                _ => "devices of this kind have none".to_owned(),
+            };
+            refused.because(why).remedy(format!("{}.", sentence(generic)))
         }
         (XdpMode::Native, Some(libc::EOPNOTSUPP)) => {
             let obstacle = Obstacle::LargeReceiveOffload;
@@ -218,9 +200,44 @@ fn refusal(interface: &Interface, mode: XdpMode, identity: &Identity, error: &io
     }
 }
 
-/// Fails, saying why, where an interface would be guarded and open.
-pub fn require_guardable(interface: &Interface) -> Result<()> {
-    link_type(interface).map(drop)
+/// The kernel attaches no program below one.
+fn refuse_below(interface: &Interface, refused: Error) -> Error {
+    let name = &interface.name;
+    let all = interface::all().unwrap_or_default();
+    let above = all.iter().find(|other| other.is_above(interface) && !other.xdp.is_empty());
+    let Some(above) = above else {
+        return refused
+            .because("a device on top of it has an XDP program already; none is seen in this network namespace")
+            .remedy(format!(
+                "Look for macvlans and VLANs of {name} in other network namespaces: attach to {name} first, and then there."
+            ));
+    };
+    let programs = above.xdp.iter().filter_map(|xdp| instance::program_name(xdp.program_id));
+    let is_guard = programs.into_iter().any(|name| instance::is_name_of_guard(&name));
+    let above = &above.name;
+    let refused = refused.because(format!(
+        "{above}, which is on top of it, has an XDP program already, and the kernel attaches none below that"
+    ));
+    if is_guard {
+        return refused.remedy(format!(
+            "To guard both: portguard detach {above} (which opens it), then portguard attach {name} {above}."
+        ));
+    }
+    refused.remedy(format!("Attach to {name} first, and that program to {above} afterwards."))
+}
+
+/// Why a bond has no native mode (`bond_xdp_set` of `drivers/net/bonding/bond_main.c`).
+fn why_no_native_bond(bond: &Interface, mode: BondMode) -> String {
+    if !mode.has_native() {
+        return format!("a bond in mode {} has none", mode.word());
+    }
+    let all = interface::all().unwrap_or_default();
+    let ports: Vec<&Interface> = all.iter().filter(|it| it.controller == Some(bond.index)).collect();
+    if let Some(port) = ports.iter().find(|port| !port.xdp.is_empty()) {
+        return format!("its port {} has an XDP program of its own", port.name);
+    }
+    let names: Vec<&str> = ports.iter().map(|port| port.name.as_str()).collect();
+    format!("not each of its ports has it ({})", names.join(", "))
 }
 
 /// With a capital letter.

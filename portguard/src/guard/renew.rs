@@ -20,7 +20,7 @@ use crate::guard::event::{EndReason, Event, tell_ends};
 use crate::guard::instance::{self, Instance, InstanceName, Origin, Task};
 use crate::guard::lists::{self, Content, Filled, Grace};
 use crate::guard::order::{self, Named};
-use crate::guard::{Guard, bpf, clock, confirm, earlier, mode};
+use crate::guard::{Guard, bpf, clock, confirm, device, earlier, mode};
 
 impl Guard {
     /// Renews the guard with what is named of its order; what is not named stays. Without a list, the one in force stays.
@@ -187,7 +187,7 @@ impl Guard {
 
     /// What the new program is to do.
     fn task(&self, named: Named) -> Result<Task> {
-        let link_type = mode::link_type(self.interface())?;
+        let link_type = device::link_type(self.interface())?;
         let sizes = self.instance.counters.own.sizes()?;
         let log_rate = match named.log {
             Some(log) => log.rate(sizes.cpus()),

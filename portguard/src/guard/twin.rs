@@ -17,7 +17,7 @@ use portguard_common::totals::{Count, Totals};
 use crate::error::{Error, Result};
 use crate::guard::instance::{Constants, OBJECT, POLICY_MAPS, Task, cannot_create, chain, refused};
 use crate::guard::mapped::Mapped;
-use crate::guard::{Guard, mode};
+use crate::guard::{Guard, device};
 use crate::knock::{self, Protocol};
 
 /// `enum xdp_action`, `include/uapi/linux/bpf.h`.
@@ -49,7 +49,7 @@ impl Twin {
     /// The twin of a guard, whose pins nobody removes meanwhile.
     pub(super) fn of(guard: &Guard) -> Result<Self> {
         let instance = &guard.instance;
-        let link = mode::link_type(guard.interface())?;
+        let link = device::link_type(guard.interface())?;
         let sizes = instance.counters.own.sizes()?.smallest();
         let seed = instance.counters.own.seed();
         let task = Task { link_type: link, audit: instance.is_audit(), log_rate: Rate::OFF };

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use nix::libc;
 
-use super::{AttachedXdp, Interface, XdpMode, name};
+use super::{AttachedXdp, Details, Interface, XdpMode, name};
 use crate::netlink::{Attributes, Failure, malformed, u16_at, u32_at};
 
 /// `struct ifinfomsg`.
@@ -15,8 +15,6 @@ const ADDRESS_HEADER_LEN: usize = 8;
 /// `IFLA_XDP_DRV_PROG_ID`, `IFLA_XDP_SKB_PROG_ID`, `IFLA_XDP_HW_PROG_ID`. The kernel names the program of each mode,
 /// whether there is one or several (`rtnl_xdp_fill`).
 const XDP_MODES: [(u16, XdpMode); 3] = [(5, XdpMode::Native), (6, XdpMode::Generic), (7, XdpMode::Offload)];
-/// `include/uapi/linux/if_link.h`; holds a byte.
-const IFLA_TUN_PI: u16 = 4;
 
 /// An interface, from the body of an `RTM_NEWLINK`.
 pub(super) fn interface(body: &[u8]) -> Result<Interface, Failure> {
@@ -36,7 +34,7 @@ pub(super) fn interface(body: &[u8]) -> Result<Interface, Failure> {
         controller: None,
         lower: None,
         link_namespace: None,
-        packet_information: false,
+        details: Details::None,
         alternative_names: Vec::new(),
         xdp: Vec::new(),
     };
@@ -104,7 +102,7 @@ pub(super) fn address(body: &[u8]) -> Result<Option<AddressMessage>, Failure> {
     Ok(Some(message))
 }
 
-fn whole_number(value: &[u8], what: &str) -> Result<u32, Failure> {
+pub(super) fn whole_number(value: &[u8], what: &str) -> Result<u32, Failure> {
     let number = value.try_into().map(u32::from_ne_bytes);
     number.map_err(|_| malformed(format!("{what} is {} bytes long, and not 4", value.len())))
 }
@@ -116,21 +114,16 @@ fn text(value: &[u8]) -> String {
 }
 
 fn link_info(value: &[u8], interface: &mut Interface) -> Result<(), Failure> {
-    let mut data = None;
+    let mut data = &[][..];
     for attribute in Attributes::new(value) {
         match attribute? {
             (libc::IFLA_INFO_KIND, value) => interface.kind = Some(text(value)),
-            (libc::IFLA_INFO_DATA, value) => data = Some(value),
+            (libc::IFLA_INFO_DATA, value) => data = value,
             _ => {}
         }
     }
-    // What the data mean depends on the kind.
-    if interface.kind.as_deref() == Some("tun") {
-        for attribute in Attributes::new(data.unwrap_or_default()) {
-            if let (IFLA_TUN_PI, value) = attribute? {
-                interface.packet_information = value.iter().any(|byte| *byte != 0);
-            }
-        }
+    if let Some(kind) = &interface.kind {
+        interface.details = Details::decode(kind, data)?;
     }
     Ok(())
 }
@@ -182,7 +175,7 @@ mod tests {
 
     /// One with all that is decoded, and with an alias that is no text.
     fn everything() -> Vec<u8> {
-        let tun = nested(&[(3, &[1]), (IFLA_TUN_PI, &[1])]);
+        let tun = nested(&[(3, &[1]), (4, &[1])]);
         body(&[
             (libc::IFLA_IFNAME, b"B\xfcro\0"),
             (libc::IFLA_IFALIAS, &[0xff; 255]),
@@ -218,7 +211,7 @@ mod tests {
             controller: Some(3),
             lower: Some(4),
             link_namespace: Some(-1),
-            packet_information: true,
+            details: Details::Tun { ethernet: Some(false), packet_information: true },
             alternative_names: vec!["one".to_owned(), r"tw\xf6".to_owned()],
             xdp: vec![
                 AttachedXdp { mode: XdpMode::Native, program_id: 50 },

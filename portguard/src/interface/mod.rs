@@ -2,9 +2,12 @@
 //! changed its own.
 
 mod decode;
+mod details;
 mod name;
+mod sysfs;
 
 use std::net::IpAddr;
+use std::path::Path;
 
 use ipnet::IpNet;
 use nix::libc;
@@ -13,6 +16,7 @@ use nix::sys::socket::SockProtocol;
 use crate::error::{Error, Kind, Result};
 use crate::netlink;
 
+pub use self::details::{BondMode, Details};
 pub(crate) use self::name::unescape as name_bytes;
 
 use self::decode::AddressMessage;
@@ -45,8 +49,8 @@ pub struct Interface {
     pub lower: Option<u32>,
     /// The network namespace of that interface, if it is not this one: the number that this one has for it, or -1.
     pub link_namespace: Option<i32>,
-    /// Whether its packets come with packet information of their own (a tun device without `IFF_NO_PI`).
-    pub packet_information: bool,
+    /// What it tells of itself beyond its kind.
+    pub details: Details,
     /// Other names, by which it can be called as well; written as the name is.
     pub alternative_names: Vec<String>,
     /// The XDP programs on it, whoever attached them: at most one of each mode.
@@ -63,6 +67,63 @@ impl Interface {
     pub fn is_called(&self, name: &str) -> bool {
         let name = name::escape(&name_bytes(name));
         self.name == name || self.alternative_names.contains(&name)
+    }
+
+    /// Whether its frames have the tags of a switch whose processor port it is connected to (a conduit of DSA).
+    pub fn carries_switch_tags(&self) -> bool {
+        sysfs::has(Path::new(sysfs::ROOT), self, "dsa")
+    }
+
+    /// Whether it gets packets from another one: it sits on that, or that is a port of it.
+    pub fn is_above(&self, other: &Self) -> bool {
+        const SIT_ON_ONE: [&str; 6] = ["vlan", "macvlan", "macvtap", "ipvlan", "ipvtap", "macsec"];
+        let sits_on_one = self.kind.as_ref().is_some_and(|kind| SIT_ON_ONE.contains(&kind.as_str()));
+        // One in another network namespace has an index of that namespace, and is not to be seen from here.
+        let sits = sits_on_one && self.link_namespace.is_none() && self.lower == Some(other.index);
+        sits || other.controller == Some(self.index)
+    }
+}
+
+/// Devices sit on one another, but not endlessly.
+const DEEPEST: usize = 8;
+
+/// Puts what is about interfaces, by their names, in the order in which programs can be attached to all of them: what is below
+/// comes first, as the kernel attaches none below another. Names of nothing come last; else the order stays.
+pub fn lowest_first<T>(items: &mut [T], all: &[Interface], name: impl Fn(&T) -> &str) {
+    items.sort_by_cached_key(|item| {
+        let interface = all.iter().find(|interface| interface.is_called(name(item)));
+        interface.map_or(usize::MAX, |interface| height(interface, all))
+    });
+}
+
+/// How many devices there are below one, in the longest line of them.
+fn height(interface: &Interface, all: &[Interface]) -> usize {
+    fn up_to(limit: usize, interface: &Interface, all: &[Interface]) -> usize {
+        let below = all.iter().filter(|other| limit > 0 && interface.is_above(other));
+        below.map(|other| 1 + up_to(limit - 1, other, all)).max().unwrap_or(0)
+    }
+    up_to(DEEPEST, interface, all)
+}
+
+#[cfg(test)]
+impl Interface {
+    /// A card that is up, for tests.
+    pub(crate) fn example() -> Self {
+        Self {
+            index: 2,
+            name: "eth0".to_owned(),
+            mtu: 1500,
+            hardware_type: 1,
+            kind: None,
+            loopback: false,
+            up: true,
+            controller: None,
+            lower: None,
+            link_namespace: None,
+            details: Details::None,
+            alternative_names: vec![],
+            xdp: vec![],
+        }
     }
 }
 

@@ -142,7 +142,9 @@ impl Reconciler {
         guard::sweep(&self.home, &mut |event| messages.take_of_leftovers(event))?;
         let interfaces = interface::all()?;
         let mut first = None;
-        for target in &mut self.targets {
+        let mut targets: Vec<&mut Target> = self.targets.iter_mut().collect();
+        interface::lowest_first(&mut targets, &interfaces, |target| &target.name);
+        for target in targets {
             let Some(interface) = interfaces.iter().find(|interface| interface.is_called(&target.name))
             else {
                 messages.note(format!("{}: no such interface yet; waiting for it", target.name));
@@ -342,6 +344,7 @@ impl Reconciler {
         if work.is_empty() {
             return Ok(());
         }
+        interface::lowest_first(&mut work, &interfaces, |(_, interface)| &interface.name);
         let mut released = Vec::with_capacity(work.len());
         for (number, interface) in work {
             released.push((number, self.release(number, interface, messages)));

@@ -4,9 +4,9 @@
 use std::net::UdpSocket;
 use std::time::Duration;
 
-use xtask::lab::{End, Namespace, Veth};
+use xtask::lab::{End, Namespace, Veth, run};
 
-use crate::support::{Bench, SILENCE};
+use crate::support::{Bench, SILENCE, Service};
 
 const OUTSIDE: &str = "198.51.100.1";
 
@@ -122,4 +122,123 @@ fn a_guard_on_a_macvlan_covers_no_more_than_that() {
     site.guard("mv0");
     assert!(site.reaches(host, HOST));
     assert!(!site.reaches(host, GUEST));
+}
+
+/// Macvlans in mode bridge switch packets among themselves: the interface under them, and its guard, see none of it.
+#[test]
+fn between_macvlans_only_a_guard_on_the_macvlan_itself_judges() {
+    let site = macvlan();
+    let host = &site.bench.namespace;
+    let sibling = Namespace::new("sibling").expect("a namespace");
+    let line = format!("link add link eth0 name mv1 netns {} type macvlan mode bridge", sibling.name());
+    host.ip(&line).expect("a macvlan in a container");
+    sibling.ip("link set mv1 up").expect("a macvlan");
+    sibling.add_address("mv1", "198.51.100.4/24").expect("an address");
+    let asks = || {
+        let receiver = host.run(|| UdpSocket::bind((GUEST, 111))).expect("a socket on port 111");
+        let sender = sibling.run(|| UdpSocket::bind(("198.51.100.4", 0))).expect("a socket");
+        receiver.set_read_timeout(Some(SILENCE)).expect("a timeout");
+        for _ in 0..5 {
+            sender.send_to(b"anybody there?", (GUEST, 111)).expect("to send");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        receiver.recv_from(&mut [0; 64]).is_ok()
+    };
+    site.guard("eth0");
+    assert!(asks(), "past the guard under both");
+    let doctor = || site.bench.portguard().run(&["doctor", "--json"]).stdout;
+    let told = doctor();
+    assert!(told.contains("other macvlans"), "{told}");
+    site.guard("mv0");
+    assert!(!asks());
+    assert!(!doctor().contains("other macvlans"));
+}
+
+/// The kernel attaches no program below another one.
+#[test]
+fn several_interfaces_are_attached_lowest_first_and_what_is_in_the_way_is_named() {
+    let site = macvlan();
+    let host = &site.bench.namespace;
+    let portguard = site.bench.portguard();
+    let list = site.bench.list();
+    let told = portguard.ok(&["attach", "mv0", "eth0", "--allowlist", &list]);
+    let guarded: Vec<&str> = told.lines().filter_map(|line| line.split(':').next()).collect();
+    assert_eq!(guarded, ["eth0", "mv0"]);
+    assert!(!site.reaches(host, HOST) && !site.reaches(host, GUEST));
+    portguard.ok(&["detach", "eth0", "mv0"]);
+
+    let service = Service::start(portguard, &["mv0", "eth0", "--allowlist", &list]);
+    assert_eq!(portguard.all_status().len(), 2, "{}", service.said());
+    drop(service);
+    portguard.ok(&["detach", "eth0", "mv0"]);
+
+    portguard.ok(&["attach", "mv0", "--allowlist", &list]);
+    for mode in ["auto", "native", "generic"] {
+        let refused = portguard.fails(1, &["attach", "eth0", "--mode", mode, "--allowlist", &list]);
+        assert!(refused.contains("mv0, which is on top of it, has an XDP program already"), "{refused}");
+        assert!(refused.contains("portguard detach mv0"), "{refused}");
+        assert!(refused.contains("portguard attach eth0 mv0"), "{refused}");
+    }
+    // What it tells to type helps.
+    portguard.ok(&["detach", "mv0"]);
+    portguard.ok(&["attach", "eth0", "mv0", "--allowlist", &list]);
+    portguard.ok(&["detach", "eth0", "mv0"]);
+
+    // In another network namespace it cannot be named.
+    let container = Namespace::new("container").expect("a namespace");
+    host.ip(&format!("link set mv0 netns {}", container.name())).expect("a container");
+    site.bench.machine.portguard(&container).ok(&["attach", "mv0", "--allowlist", &list]);
+    let refused = portguard.fails(1, &["attach", "eth0", "--allowlist", &list]);
+    assert!(refused.contains("other network namespaces"), "{refused}");
+}
+
+/// A tc filter on the other end of the cable redirects into it: native mode sees that, generic mode does not
+/// (`skb_is_redirected` in `net/core/dev.c`). Where the packets come in, a guard sees them.
+#[test]
+fn what_is_redirected_into_a_cable_passes_a_guard_in_generic_mode() {
+    for (mode, passes) in [("native", false), ("generic", true)] {
+        let (bench, router, outside) = (
+            Bench::bare(),
+            Namespace::new("router").expect("a namespace"),
+            Namespace::new("outside").expect("a namespace"),
+        );
+        for (name, host) in [("in0", &bench.namespace), ("out0", &outside)] {
+            let ends = [End::new(&router, name), End::new(host, "eth0")];
+            Veth::new().connect(&ends[0], &ends[1]).expect("a cable");
+        }
+        let tc = |line: &str| {
+            run(router.command("tc").args(line.split(' '))).expect("tc (CONFIG_NET_ACT_MIRRED)");
+        };
+        for (from, to) in [("in0", "out0"), ("out0", "in0")] {
+            tc(&format!("qdisc add dev {from} clsact"));
+            let all = "protocol all u32 match u32 0 0";
+            tc(&format!("filter add dev {from} ingress {all} action mirred egress redirect dev {to}"));
+        }
+        outside.add_address("eth0", &format!("{OUTSIDE}/24")).expect("an address");
+        bench.namespace.add_address("eth0", &format!("{HOST}/24")).expect("an address");
+        let site = Site { bench, outside };
+        let host = &site.bench.namespace;
+        assert!(site.reaches(host, HOST), "without a guard");
+        site.bench.portguard().ok(&["attach", "eth0", "--mode", mode, "--allowlist", &site.bench.list()]);
+        assert_eq!(site.reaches(host, HOST), passes, "{mode}");
+        let told = site.bench.portguard().run(&["doctor", "--json"]).stdout;
+        assert!(told.contains("redirects into it"), "{told}");
+        // On the router's side a guard sees all.
+        let on_router = site.bench.machine.portguard(&router);
+        on_router.ok(&["attach", "out0", "--allowlist", &site.bench.list()]);
+        assert!(!site.reaches(host, HOST), "{mode}, with a guard where they come in");
+    }
+}
+
+/// Packets that come in on an interface without a guard, and are redirected.
+#[test]
+fn doctor_names_interfaces_whose_filters_may_redirect_past_a_guard() {
+    let bench = Bench::new();
+    bench.plug("eth1", "peer1");
+    bench.portguard().ok(&["attach", "eth0", "--allowlist", &bench.list()]);
+    let doctor = || bench.portguard().run(&["doctor"]).stdout;
+    assert!(!doctor().contains("tc filters"));
+    run(bench.namespace.command("tc").args("qdisc add dev eth1 clsact".split(' '))).expect("tc");
+    let told = doctor();
+    assert!(told.contains("tc filters") && told.contains("tc filter show dev eth1 ingress"), "{told}");
 }

@@ -9,6 +9,7 @@ mod clocks;
 mod confirm;
 mod damage;
 mod detach;
+mod devices;
 mod doctor;
 mod errors;
 mod explain;

@@ -10,6 +10,8 @@ use super::{Host, Namespace};
 
 /// The addresses that the cards are known by: no other machine has cards with these.
 pub const CARDS: [&str; 2] = ["02:70:67:00:00:01", "02:70:67:00:00:02"];
+/// Those of two more, on another wire: a card that has a stand-in (`failover=on` of QEMU), and one that has none.
+pub const FAILOVER: [&str; 2] = ["02:70:67:00:00:03", "02:70:67:00:00:04"];
 /// How long the kernel may take to give back a card when a namespace goes.
 const LIMIT: Duration = Duration::from_secs(60);
 

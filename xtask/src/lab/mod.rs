@@ -24,7 +24,7 @@ mod terminal;
 mod veth;
 
 pub use capture::{Capture, Count, Replies};
-pub use cards::{CARDS, Cards};
+pub use cards::{CARDS, Cards, FAILOVER};
 pub use forger::Forger;
 pub use mounts::MountNamespace;
 pub use namespace::{Namespace, stale};

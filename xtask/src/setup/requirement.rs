@@ -109,7 +109,7 @@ static DISTRIBUTION_TOOLS: [Tool; 2] = [
 ];
 
 /// What it takes to boot other kernels.
-static KERNEL_TOOLS: [Tool; 2] = [
+static KERNEL_TOOLS: [Tool; 8] = [
     Tool {
         package: "qemu-system-x86",
         programs: &["qemu-system-x86_64"],
@@ -121,6 +121,17 @@ static KERNEL_TOOLS: [Tool; 2] = [
         programs: &["busybox"],
         why: "the little that such a machine needs beside the tests",
         units: &[],
+    },
+    Tool { package: "ethtool", programs: &["ethtool"], why: "changes the queues of a device", units: &[] },
+    Tool { package: "iw", programs: &["iw"], why: "joins radios", units: &[] },
+    Tool { package: "kmod", programs: &["modinfo"], why: "tells which drivers need which", units: &[] },
+    Tool { package: "wireguard-tools", programs: &["wg"], why: "keys for a wireguard device", units: &[] },
+    Tool { package: "libteam-utils", programs: &["teamnl"], why: "makes a team device work", units: &[] },
+    Tool {
+        package: "openvswitch-switch",
+        programs: &["ovs-dpctl"],
+        why: "makes a switch of the kernel's",
+        units: &["openvswitch-switch.service"],
     },
 ];
 

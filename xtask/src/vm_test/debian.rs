@@ -264,10 +264,7 @@ linux-image-amd64 | 5.10.223-1 | http://mirror.example/debian bullseye/main amd6
         let shown = "Package: linux-image-7.3.4-amd64\nVersion: 7.3.4-1\n\
                      Depends: initramfs-tools | linux-initramfs-tool, linux-base-7.3.4 (= 7.3.4-1), \
                      linux-binary-7.3.4-amd64 (= 7.3.4-1), linux-modules-7.3.4-amd64 (= 7.3.4-1)\n";
-        assert_eq!(
-            kernel_parts(shown),
-            ["linux-binary-7.3.4-amd64", "linux-modules-7.3.4-amd64"]
-        );
+        assert_eq!(kernel_parts(shown), ["linux-binary-7.3.4-amd64", "linux-modules-7.3.4-amd64"]);
         assert_eq!(kernel_parts("Package: base-files\n"), [""; 0]);
     }
 

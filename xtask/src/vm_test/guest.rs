@@ -1,5 +1,6 @@
 //! What the virtual machine boots into: the tests, linked statically, in a file system in memory.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -11,6 +12,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use xtask::built;
 
 use super::debian::{Kernel, find, output};
+use super::devices;
 use super::verdict::{BEGIN, COMPLETE, END, LOG};
 use crate::cargo;
 
@@ -54,7 +56,7 @@ pub(super) struct Programs {
 
 impl Programs {
     /// Builds the command line and these test programs below `target_dir`.
-    pub(super) fn build(suites: &[&str], target_dir: &Path) -> Result<Self> {
+    pub(super) fn build(suites: &BTreeSet<&str>, target_dir: &Path) -> Result<Self> {
         let mut command = cargo();
         command.args(["test", "--no-run", "--locked", "--package=portguard", "--target", TARGET]);
         command.arg("--target-dir").arg(target_dir).arg("--message-format=json-render-diagnostics");
@@ -78,12 +80,14 @@ impl Programs {
         if root.exists() {
             fs::remove_dir_all(&root).with_context(|| format!("cannot remove {}", root.display()))?;
         }
-        for mount_point in ["proc", "sys", "dev", "run", "tmp", "modules", "bin"] {
+        for mount_point in ["proc", "sys", "dev", "run", "tmp", "modules", "devices", "bin"] {
             fs::create_dir_all(root.join(mount_point))?;
         }
         install(&program("busybox")?, &root, "/bin/busybox")?;
-        symlink("busybox", root.join("bin/sh"))?;
-        for tool in ["ip", "bpftool"] {
+        for applet in ["sh", "mount", "cat", "unshare"] {
+            symlink("busybox", root.join("bin").join(applet))?;
+        }
+        for tool in ["ip", "bpftool"].into_iter().chain(devices::TOOLS) {
             install_with_libraries(&program(tool)?, &root)?;
         }
         install(&self.portguard, &root, &self.portguard.display().to_string())?;
@@ -96,6 +100,9 @@ impl Programs {
                 Err(_) if matches!(module, Module::MaybeBuiltIn(_)) => {}
                 result => result?,
             }
+        }
+        for module in devices::MODULES {
+            unpack_with_dependencies(kernel, module, &root.join("devices"))?;
         }
         let init = root.join("init");
         fs::write(&init, script(tests))?;
@@ -120,7 +127,13 @@ $bb mount -t bpf bpf /sys/fs/bpf
     // Which module needs which differs from kernel to kernel: whatever is refused now is taken in a later round.
     script +=
         "for round in 1 2 3 4; do for module in /modules/*; do $bb insmod $module 2>/dev/null; done; done\n";
+    let mut devices_are_there = false;
     for (suite, tests) in tests {
+        if tests.iter().any(|test| devices::is_about(test)) && !devices_are_there {
+            // Behind all other tests: some of these drivers make devices in each namespace.
+            script += &load_devices();
+            devices_are_there = true;
+        }
         // Output of tests that succeed, too, because it may hold facts; one after the other, as there is one CPU.
         script += &format!(
             "$bb echo '{BEGIN} {suite}'\n{suite} --exact --include-ignored --test-threads=1 --show-output {} 2>&1\n\
@@ -129,6 +142,20 @@ $bb mount -t bpf bpf /sys/fs/bpf
         );
     }
     script + &format!("$bb echo '{LOG}'\n$bb dmesg\n$bb echo '{COMPLETE}'\n$bb poweroff -f\n")
+}
+
+/// Loads the drivers of devices, without the devices that some of them make by themselves.
+fn load_devices() -> String {
+    "$bb echo 1 > /proc/sys/net/core/fb_tunnels_only_for_init_net
+for round in 1 2 3 4 5; do for module in /devices/*; do
+case $module in
+*/bonding.ko) $bb insmod $module max_bonds=0 ;;
+*/dummy.ko) $bb insmod $module numdummies=0 ;;
+*/ifb.ko) $bb insmod $module numifbs=0 ;;
+*) $bb insmod $module ;;
+esac 2>/dev/null
+done; done\n"
+        .to_owned()
 }
 
 /// A program of this machine.
@@ -159,18 +186,38 @@ fn libraries(listed: &str) -> impl Iterator<Item = &str> {
 
 /// Unpacks a module of a kernel into the folder `modules`, which is there.
 pub(crate) fn install_module(kernel: &Kernel, name: &str, root: &Path) -> Result<()> {
-    let (plain, packed) = (format!("{name}.ko"), format!("{name}.ko.xz"));
-    let file = find(&kernel.packages, &|file| file == plain || file == packed)
-        .with_context(|| format!("kernel {} has no module {name}", kernel.version))?;
-    let to = root.join("modules").join(&plain);
+    let file = unpack_module(kernel, name, &root.join("modules"))?;
+    file.map(drop).with_context(|| format!("kernel {} has no module {name}", kernel.version))
+}
+
+/// Unpacks a module, and those that it needs, into a folder; none if the kernel has none of this name, or has it built in.
+fn unpack_with_dependencies(kernel: &Kernel, name: &str, folder: &Path) -> Result<()> {
+    if folder.join(format!("{}.ko", name.replace('-', "_"))).exists() {
+        return Ok(());
+    }
+    let Some(file) = unpack_module(kernel, name, folder)? else { return Ok(()) };
+    let depends = output(Command::new("modinfo").args(["-F", "depends"]).arg(&file))?;
+    let mut needed = depends.trim().split(',').filter(|name| !name.is_empty());
+    needed.try_for_each(|name| unpack_with_dependencies(kernel, name, folder))
+}
+
+/// Unpacks a module of a kernel into a folder, if it has one of this name; in names of modules, `-` is `_`.
+fn unpack_module(kernel: &Kernel, name: &str, folder: &Path) -> Result<Option<PathBuf>> {
+    let name = name.replace('-', "_");
+    let is_it = |file: &str| {
+        let stem = file.strip_suffix(".xz").unwrap_or(file).strip_suffix(".ko");
+        stem.is_some_and(|stem| stem.replace('-', "_") == name)
+    };
+    let Some(file) = find(&kernel.packages, &is_it) else { return Ok(None) };
+    let to = folder.join(format!("{name}.ko"));
     if file.extension().is_some_and(|extension| extension == "ko") {
         fs::copy(&file, &to)?;
-        return Ok(());
+        return Ok(Some(to));
     }
     let unpacked = fs::File::create(&to)?;
     let status = Command::new("busybox").args(["xzcat"]).arg(&file).stdout(unpacked).status()?;
     ensure!(status.success(), "cannot unpack {}", file.display());
-    Ok(())
+    Ok(Some(to))
 }
 
 /// Packs a folder as the kernel wants it.

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::debian::Series;
+use super::devices;
 use super::verdict::{Console, Verdict};
 
 /// One line of the matrix: some tests of one suite.
@@ -16,7 +17,7 @@ pub(super) struct Check {
 }
 
 /// The lines of the matrix.
-pub(super) const CHECKS: [Check; 17] = [
+pub(super) const CHECKS: [Check; 22] = [
     Check {
         what: "the table of frames, host build",
         suite: "program",
@@ -109,6 +110,38 @@ pub(super) const CHECKS: [Check; 17] = [
         ],
     },
     Check {
+        what: "attach mounts the BPF file system where it is missing",
+        suite: "lifecycle",
+        tests: &["bpffs::attach_mounts_it_where_it_is_missing_and_says_so"],
+    },
+    Check {
+        what: "a guarded bond: ports come and go, its mode changes, and why it has no native mode",
+        suite: "lifecycle",
+        tests: &[
+            "devices::changes::ports_of_every_kind_can_join_a_guarded_bond",
+            "devices::changes::the_mode_of_a_guarded_bond_can_be_changed",
+            "devices::changes::why_a_bond_has_no_native_mode_is_told_by_name",
+        ],
+    },
+    Check {
+        what: "a guarded interface gets another MTU and other queues, and is put into a VRF",
+        suite: "lifecycle",
+        tests: &[
+            "devices::changes::a_guard_goes_on_in_a_vrf_and_with_another_mtu",
+            "devices::changes::a_guard_goes_on_while_the_queues_of_a_cable_change",
+        ],
+    },
+    Check {
+        what: "doctor names MPLS and seg6local",
+        suite: "lifecycle",
+        tests: &["devices::detours::doctor_names_mpls_and_seg6local"],
+    },
+    Check {
+        what: "an ipvlan of each mode is covered by a guard under it",
+        suite: "lifecycle",
+        tests: &["devices::refused::ipvlan_is_covered_by_what_is_under_it"],
+    },
+    Check {
         what: "the verifier takes every program",
         suite: "program",
         tests: &["verifier::every_program_is_verified_with_room_to_spare"],
@@ -123,8 +156,18 @@ const FACTS: [(&str, &str); 4] = [
     ("portguard_clock", "instructions verified: `portguard_clock`"),
 ];
 
+/// What is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    Everything,
+    /// The kinds of devices alone.
+    Devices,
+}
+
 /// What was found out about one kernel.
 pub(super) struct Column {
+    /// What was tried.
+    pub(super) scope: Scope,
     /// Its series.
     pub(super) series: Series,
     /// The version of its package.
@@ -151,13 +194,17 @@ impl Column {
         if !self.console.complete {
             failures.push("the machine did not get to its end".to_owned());
         }
-        for check in &CHECKS {
+        failures.extend(devices::failures(self));
+        let tried = |check: &&Check| {
+            self.scope == Scope::Everything || check.tests.iter().all(|test| devices::is_about(test))
+        };
+        for check in CHECKS.iter().filter(tried) {
             if let Cell::Failed(why) = self.cell(check) {
                 failures.push(format!("{}: {why}", check.what));
             }
         }
         for (fact, what) in FACTS {
-            if self.console.fact(fact).is_none() {
+            if self.scope == Scope::Everything && self.console.fact(fact).is_none() {
                 failures.push(format!("{what}: not told"));
             }
         }
@@ -251,9 +298,15 @@ mod tests {
         for (fact, _) in FACTS {
             text += &change(&format!("fact: {fact} = 7\n"));
         }
+        text += &change(&devices::example());
         text += "vm-test: complete\n";
         let series = Series::named("6.12").expect("a series");
-        Column { series, version: "6.12.1-1".to_owned(), console: Console::read(&text) }
+        Column {
+            scope: Scope::Everything,
+            series,
+            version: "6.12.1-1".to_owned(),
+            console: Console::read(&text),
+        }
     }
 
     #[test]

@@ -4,10 +4,12 @@
 //! prints is read here, and written down as a table.
 
 mod debian;
+mod devices;
 mod guest;
 mod matrix;
 mod verdict;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::num::NonZero;
 use std::panic;
@@ -18,13 +20,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use xtask::interrupt;
-use xtask::lab::{CARDS, Outcome, run_within};
+use xtask::lab::{CARDS, FAILOVER, Outcome, run_within};
 
 use self::debian::SERIES;
 pub(crate) use self::debian::{Apt, Kernel, Series, mirror, output};
 use self::guest::Programs;
 pub(crate) use self::guest::{install_module, pack};
-use self::matrix::{CHECKS, Column};
+use self::matrix::{CHECKS, Column, Scope};
 use self::verdict::Console;
 use crate::setup::{self, Purpose};
 use crate::workspace;
@@ -42,6 +44,35 @@ pub(crate) struct Args {
     /// Only this kernel; may be given several times. The matrix is written only if all are tested
     #[arg(long = "kernel", value_name = "NAME", value_parser = Series::named)]
     kernels: Vec<Series>,
+    /// Only the kinds of devices, whose table is in docs/attach-points.md
+    #[arg(long)]
+    devices: bool,
+}
+
+impl Args {
+    fn scope(&self) -> Scope {
+        if self.devices { Scope::Devices } else { Scope::Everything }
+    }
+}
+
+/// The tests that are run, suite by suite; those of devices once more behind the others, with more drivers.
+fn suites(scope: Scope) -> Vec<(&'static str, Vec<&'static str>)> {
+    let mut suites: Vec<(&str, Vec<&str>)> = Vec::new();
+    let mut devices = devices::tests();
+    for check in &CHECKS {
+        let (of_devices, others): (Vec<&str>, Vec<&str>) =
+            check.tests.iter().partition(|test| devices::is_about(test));
+        devices.extend(of_devices);
+        match suites.iter_mut().find(|(suite, _)| *suite == check.suite) {
+            Some((_, tests)) => tests.extend(others),
+            None => suites.push((check.suite, others)),
+        }
+    }
+    if scope == Scope::Devices {
+        suites.clear();
+    }
+    suites.push((devices::SUITE, devices));
+    suites
 }
 
 /// Tests on each kernel, and writes the matrix.
@@ -56,26 +87,24 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let series = if args.kernels.is_empty() { SERIES.to_vec() } else { args.kernels.clone() };
     let folder = workspace().join(FOLDER);
     let apt = Apt::update(folder.join("apt"))?;
-    let mut suites: Vec<(&str, Vec<&str>)> = Vec::new();
-    for check in &CHECKS {
-        match suites.iter_mut().find(|(suite, _)| *suite == check.suite) {
-            Some((_, tests)) => tests.extend(check.tests),
-            None => suites.push((check.suite, check.tests.to_vec())),
-        }
-    }
-    let names: Vec<_> = suites.iter().map(|(suite, _)| *suite).collect();
+    let suites = suites(args.scope());
+    let names: BTreeSet<&str> = suites.iter().map(|(suite, _)| *suite).collect();
     let programs = Programs::build(&names, &folder.join("build"))?;
 
     let kernels = folder.join("kernels");
     let kernels: Vec<(Series, Kernel)> = series
         .into_iter()
-        .map(|series| Ok((series, apt.kernel(series, &kernels)?)))
+        .map(|series| {
+            let kernel = apt.kernel(series, &kernels)?;
+            devices::require_all_kinds(&kernel)?;
+            Ok((series, kernel))
+        })
         .collect::<Result<_>>()?;
     let mut columns = Vec::new();
     // A machine has one CPU.
     for some in kernels.chunks(thread::available_parallelism().map_or(1, NonZero::get)) {
         let test = |(series, kernel): &(Series, Kernel)| {
-            test(&programs, &suites, *series, kernel, &folder.join(series.name))
+            test(&programs, &suites, (*series, args.scope()), kernel, &folder.join(series.name))
         };
         let tested: Vec<Result<Column>> = thread::scope(|scope| {
             let machines: Vec<_> = some.iter().map(|kernel| scope.spawn(|| test(kernel))).collect();
@@ -89,8 +118,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         }
     }
     let document = matrix::document(&columns);
-    print!("{document}");
+    if args.scope() == Scope::Everything {
+        print!("{document}");
+    }
+    print!("{}", devices::table(&columns));
     if args.kernels.is_empty() {
+        devices::write(&columns)?;
+    }
+    if args.kernels.is_empty() && args.scope() == Scope::Everything {
         let path = workspace().join(DOCUMENT);
         fs::create_dir_all(path.parent().context("a file is in a folder")?)?;
         fs::write(&path, document).with_context(|| format!("cannot write {DOCUMENT}"))?;
@@ -111,7 +146,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 fn test(
     programs: &Programs,
     suites: &[(&str, Vec<&str>)],
-    series: Series,
+    (series, scope): (Series, Scope),
     kernel: &Kernel,
     folder: &Path,
 ) -> Result<Column> {
@@ -120,7 +155,7 @@ fn test(
     eprintln!("vm-test: booting {}", kernel.version);
     let (start, log) = (Instant::now(), folder.join("console.log"));
     let console = boot(kernel, &initramfs, &log)?;
-    let column = Column { series, version: kernel.version.clone(), console };
+    let column = Column { series, version: kernel.version.clone(), console, scope };
     let failures = column.failures();
     let (result, elapsed) = (if failures.is_empty() { "ok" } else { "FAILED" }, start.elapsed().as_secs());
     eprintln!("vm-test: {} {result}, after {elapsed} s; console: {}", column.version, log.display());
@@ -148,6 +183,12 @@ fn boot(kernel: &Kernel, initramfs: &Path, log: &Path) -> Result<Console> {
     for (number, mac) in CARDS.iter().enumerate() {
         command.arg("-netdev").arg(format!("hubport,id=wire{number},hubid=0"));
         command.arg("-device").arg(format!("virtio-net-pci,netdev=wire{number},mac={mac}"));
+    }
+    for (number, mac) in FAILOVER.iter().enumerate() {
+        let failover = if number == 0 { ",failover=on" } else { "" };
+        command.arg("-netdev").arg(format!("hubport,id=pair{number},hubid=1"));
+        let card = format!("virtio-net-pci,id=card{number},netdev=pair{number},mac={mac}{failover}");
+        command.arg("-device").arg(card);
     }
     match run_within(LIMIT, &mut command)? {
         Outcome::Completed(done) => ensure!(done.status.success(), "QEMU failed: {}", done.stderr.trim()),

@@ -1,0 +1,178 @@
+//! Which devices can be guarded: those whose packets the kernel shows to XDP, and portguard can read. On any other a guard
+//! would be attached, and the port open. `docs/attach-points.md` has the same table, and how each row was tried.
+
+use portguard_common::frame::LinkType;
+
+use crate::error::{Error, Result};
+use crate::interface::{Details, Interface};
+
+/// `ARPHRD_*`, `include/uapi/linux/if_arp.h`.
+const ARPHRD_ETHER: u16 = 1;
+const ARPHRD_NONE: u16 = 0xfffe;
+
+/// What is known of the packets of a kind of device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Packets {
+    /// They are Ethernet frames, and pass XDP.
+    Ethernet,
+    /// They begin with the IP header, and pass XDP.
+    Ip,
+    /// They are of either kind, as the link type says, and pass XDP.
+    EthernetOrIp,
+    /// They are of either kind, as the type of the device says (tap or tun), and pass XDP.
+    OfTun,
+    /// They do not pass XDP, or not all of them.
+    Unseen {
+        /// How they come past it.
+        why: &'static str,
+        /// What to guard instead.
+        instead: &'static str,
+    },
+}
+
+/// The kinds (`IFLA_INFO_KIND`) that were tried. Any other is refused: whether its packets pass XDP is not known.
+const KINDS: [(&str, Packets); 26] = [
+    ("batadv", Packets::Ethernet),
+    ("bond", Packets::Ethernet),
+    ("bridge", Packets::Ethernet),
+    ("dsa", Packets::Ethernet),
+    ("dummy", Packets::Ethernet),
+    ("erspan", Packets::Ethernet),
+    ("geneve", Packets::Ethernet),
+    ("gretap", Packets::Ethernet),
+    ("hsr", Packets::Ethernet),
+    ("ip6erspan", Packets::Ethernet),
+    ("ip6gretap", Packets::Ethernet),
+    ("macsec", Packets::Ethernet),
+    ("macvlan", Packets::Ethernet),
+    ("macvtap", Packets::Ethernet),
+    ("netkit", Packets::EthernetOrIp),
+    ("openvswitch", Packets::Ethernet),
+    ("team", Packets::Ethernet),
+    ("tun", Packets::OfTun),
+    ("veth", Packets::Ethernet),
+    ("vlan", Packets::Ethernet),
+    ("vxlan", Packets::Ethernet),
+    ("wireguard", Packets::Ip),
+    // `skb_is_redirected` in `net/core/dev.c`.
+    (
+        "ifb",
+        Packets::Unseen { why: "packets that were redirected to it do not pass XDP again", instead: ABOVE },
+    ),
+    // `ipvlan_handle_frame`, `ipvlan_l3s.c`.
+    ("ipvlan", Packets::Unseen { why: IPVLAN, instead: BELOW }),
+    ("ipvtap", Packets::Unseen { why: IPVLAN, instead: BELOW }),
+    ("vrf", Packets::Unseen { why: "packets come in on its ports, and pass XDP there", instead: ABOVE }),
+];
+const IPVLAN: &str = "in mode l3s its packets do not pass XDP, and its mode can be changed at any time";
+const BELOW: &str = "Guard the interface under it: a guard there judges all that comes in for both.";
+const ABOVE: &str = "Guard the interfaces that its packets come in on.";
+
+/// What the frames of an interface begin with; an error where the guard would be attached and open.
+pub(super) fn link_type(interface: &Interface) -> Result<LinkType> {
+    let Interface { name, hardware_type, kind, .. } = interface;
+    if interface.loopback {
+        return Err(Error::failed(format!("{name}: the loopback interface is not guarded"))
+            .because("local clients of rpcbind go over it, and no packet from outside does")
+            .remedy("Attach to the interfaces that face the network."));
+    }
+    let packets = match kind.as_deref() {
+        // A card. Some are named by what is known of them alone.
+        None if interface.carries_switch_tags() => Packets::Unseen {
+            why: "its frames have tags of the switch that is behind it (DSA), which portguard cannot read",
+            instead: "Guard the ports of the switch.",
+        },
+        None => Packets::Ethernet,
+        Some(kind) => match KINDS.iter().find(|(known, _)| *known == kind) {
+            Some((_, packets)) => *packets,
+            None => Packets::Unseen {
+                why: "whether packets of this kind of device pass XDP is not known to portguard",
+                instead: "Guard the interfaces that its packets come in on, or port 111 by other means (nft).",
+            },
+        },
+    };
+    match (packets, *hardware_type, interface.details) {
+        (Packets::Ethernet | Packets::EthernetOrIp, ARPHRD_ETHER, _)
+        | (Packets::OfTun, ARPHRD_ETHER, Details::Tun { ethernet: Some(true), .. }) => Ok(LinkType::Ethernet),
+        (Packets::Ip | Packets::EthernetOrIp, ARPHRD_NONE, _)
+        | (Packets::OfTun, ARPHRD_NONE, Details::Tun { ethernet: Some(false), .. }) => Ok(LinkType::RawIp),
+        (Packets::Unseen { why, instead }, ARPHRD_ETHER, _) => Err(cannot(interface, why).remedy(instead)),
+        (Packets::OfTun, ARPHRD_ETHER | ARPHRD_NONE, Details::Tun { ethernet: Some(frames), .. }) => {
+            let (is, says) =
+                if frames { ("frames", "none") } else { ("packets without a header", "Ethernet's") };
+            let why = format!("it carries {is}, but its link type was set to {says} (TUNSETLINK)");
+            Err(cannot(interface, &why).remedy("Let the program that made it leave the link type as it was."))
+        }
+        (_, other, _) => {
+            let kind = kind.as_ref().map(|kind| format!(" ({kind})")).unwrap_or_default();
+            Err(Error::failed(format!("{name}: link type {other}{kind} is not known to portguard"))
+                .because("it could not tell where a packet begins, and would let everything through")
+                .remedy("Guard port 111 on this interface by other means (nft)."))
+        }
+    }
+}
+
+fn cannot(interface: &Interface, why: &str) -> Error {
+    let kind = interface.kind.as_ref().map(|kind| format!("a device of kind {kind}"));
+    let what = kind.unwrap_or_else(|| "this device".to_owned());
+    Error::failed(format!("{}: {what} cannot be guarded", interface.name))
+        .because(format!("{why}; the guard would let everything through"))
+}
+
+/// Fails, saying why, where an interface would be guarded and open.
+pub fn require_guardable(interface: &Interface) -> Result<()> {
+    link_type(interface).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device(kind: Option<&str>, hardware_type: u16, details: Details) -> Interface {
+        Interface { kind: kind.map(str::to_owned), hardware_type, details, ..Interface::example() }
+    }
+
+    #[test]
+    fn a_device_is_guarded_if_it_is_known_to_be_covered_and_refused_else() {
+        use LinkType::{Ethernet, RawIp};
+        let tun = |ethernet| Details::Tun { ethernet, packet_information: false };
+        let (frames, packets, untold) = (tun(Some(true)), tun(Some(false)), tun(None));
+        const IPGRE: u16 = 778;
+        for (kind, hardware_type, details, expected) in [
+            // A card.
+            (None, ARPHRD_ETHER, Details::None, Some(Ethernet)),
+            (None, ARPHRD_NONE, Details::None, None),
+            (Some("veth"), ARPHRD_ETHER, Details::None, Some(Ethernet)),
+            (Some("tun"), ARPHRD_ETHER, frames, Some(Ethernet)),
+            (Some("tun"), ARPHRD_NONE, packets, Some(RawIp)),
+            // What it says of itself was changed.
+            (Some("tun"), ARPHRD_ETHER, packets, None),
+            (Some("tun"), ARPHRD_NONE, frames, None),
+            (Some("tun"), ARPHRD_ETHER, untold, None),
+            (Some("tun"), IPGRE, packets, None),
+            (Some("wireguard"), ARPHRD_NONE, Details::None, Some(RawIp)),
+            (Some("wireguard"), ARPHRD_ETHER, Details::None, None),
+            (Some("netkit"), ARPHRD_ETHER, Details::None, Some(Ethernet)),
+            (Some("netkit"), ARPHRD_NONE, Details::None, Some(RawIp)),
+            (Some("vxlan"), ARPHRD_NONE, Details::None, None),
+            (Some("ipvlan"), ARPHRD_ETHER, Details::None, None),
+            (Some("gre"), IPGRE, Details::None, None),
+            // One that a later kernel brings.
+            (Some("quantum"), ARPHRD_ETHER, Details::None, None),
+            (Some("quantum"), ARPHRD_NONE, Details::None, None),
+        ] {
+            let told = link_type(&device(kind, hardware_type, details));
+            assert_eq!(told.as_ref().ok(), expected.as_ref(), "{kind:?} {hardware_type}: {told:?}");
+            if let Err(error) = told {
+                assert!(error.why().is_some() && error.advice().is_some(), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn each_kind_stands_once() {
+        for (position, (kind, _)) in KINDS.iter().enumerate() {
+            assert!(!KINDS[..position].iter().any(|(other, _)| other == kind), "{kind}");
+        }
+    }
+}

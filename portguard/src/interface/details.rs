@@ -1,0 +1,142 @@
+//! What a device tells of itself beyond its kind: `IFLA_INFO_DATA`, whose attributes mean something else for each kind.
+
+use super::decode::whole_number;
+use crate::netlink::{Attributes, Failure};
+
+/// `include/uapi/linux/if_link.h`: the type of a tun device, a byte, and whether it has packet information, a byte.
+const IFLA_TUN_TYPE: u16 = 3;
+const IFLA_TUN_PI: u16 = 4;
+/// The mode of a macvlan, `MACVLAN_MODE_*`, 4 bytes.
+const IFLA_MACVLAN_MODE: u16 = 1;
+/// The mode of a bond, `BOND_MODE_*`, a byte.
+const IFLA_BOND_MODE: u16 = 1;
+
+/// `IFF_TAP` of `include/uapi/linux/if_tun.h`.
+const IFF_TAP: u8 = 2;
+/// `MACVLAN_MODE_BRIDGE`.
+const MACVLAN_MODE_BRIDGE: u32 = 4;
+
+/// What a device tells of itself beyond its kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Details {
+    /// Nothing that portguard needs.
+    #[default]
+    None,
+    /// A tun or tap device.
+    Tun {
+        /// Whether its packets are Ethernet frames (tap), whatever its link type says: that can be set to anything
+        /// (`TUNSETLINK`). None: the kernel does not tell.
+        ethernet: Option<bool>,
+        /// Whether its packets come with packet information of their own (a device without `IFF_NO_PI`).
+        packet_information: bool,
+    },
+    /// A macvlan or macvtap.
+    Macvlan {
+        /// Whether packets between it and its siblings are switched without the interface under them (mode bridge).
+        switched: bool,
+    },
+    /// A bond.
+    Bond {
+        /// How it uses its ports.
+        mode: BondMode,
+    },
+}
+
+/// `BOND_MODE_*` of `include/uapi/linux/if_bonding.h`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BondMode(pub u8);
+
+impl BondMode {
+    /// The word for it, as `ip link` and `bonding.rst` have it.
+    pub fn word(self) -> &'static str {
+        const WORDS: [&str; 7] = [
+            "balance-rr",
+            "active-backup",
+            "balance-xor",
+            "broadcast",
+            "802.3ad",
+            "balance-tlb",
+            "balance-alb",
+        ];
+        WORDS.get(usize::from(self.0)).copied().unwrap_or("unknown")
+    }
+
+    /// Whether a bond in this mode may have native XDP (`bond_xdp_check` in `drivers/net/bonding/bond_main.c`).
+    pub fn has_native(self) -> bool {
+        matches!(self.0, 0 | 1 | 2 | 4)
+    }
+}
+
+impl Details {
+    /// Those of a device of this kind.
+    pub(super) fn decode(kind: &str, data: &[u8]) -> Result<Self, Failure> {
+        Ok(match kind {
+            "tun" => {
+                let kind = first_byte(data, IFLA_TUN_TYPE)?;
+                Self::Tun {
+                    ethernet: kind.map(|kind| kind == IFF_TAP),
+                    packet_information: first_byte(data, IFLA_TUN_PI)?.is_some_and(|byte| byte != 0),
+                }
+            }
+            "macvlan" | "macvtap" => {
+                let mode = find(data, IFLA_MACVLAN_MODE)?;
+                let mode = mode.map(|value| whole_number(value, "the mode of a macvlan")).transpose()?;
+                Self::Macvlan { switched: mode == Some(MACVLAN_MODE_BRIDGE) }
+            }
+            "bond" => match first_byte(data, IFLA_BOND_MODE)? {
+                Some(mode) => Self::Bond { mode: BondMode(mode) },
+                None => Self::None,
+            },
+            _ => Self::None,
+        })
+    }
+}
+
+fn find(data: &[u8], wanted: u16) -> Result<Option<&[u8]>, Failure> {
+    for attribute in Attributes::new(data) {
+        let (kind, value) = attribute?;
+        if kind == wanted {
+            return Ok(Some(value));
+        }
+    }
+    Ok(None)
+}
+
+fn first_byte(data: &[u8], wanted: u16) -> Result<Option<u8>, Failure> {
+    Ok(find(data, wanted)?.and_then(|value| value.first().copied()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netlink::attribute;
+
+    #[test]
+    fn attributes_mean_what_they_mean_for_the_kind() {
+        let one = attribute(1, &4_u32.to_ne_bytes());
+        let tun = [attribute(3, &[2]), attribute(4, &[1])].concat();
+        for (kind, data, expected) in [
+            ("macvlan", &one[..], Details::Macvlan { switched: true }),
+            ("macvtap", &attribute(1, &1_u32.to_ne_bytes())[..], Details::Macvlan { switched: false }),
+            ("bond", &one, Details::Bond { mode: BondMode(4) }),
+            ("tun", &tun, Details::Tun { ethernet: Some(true), packet_information: true }),
+            ("tun", &[], Details::Tun { ethernet: None, packet_information: false }),
+            ("vxlan", &one, Details::None),
+            ("bond", &[], Details::None),
+        ] {
+            assert_eq!(Details::decode(kind, data).unwrap(), expected, "{kind}");
+        }
+        assert!(Details::decode("macvlan", &attribute(1, &[4])).is_err(), "too short");
+        assert!(Details::decode("bond", &one[..6]).is_err(), "cut off");
+    }
+
+    #[test]
+    fn modes_of_a_bond_have_the_words_of_its_documentation() {
+        assert_eq!(
+            (BondMode(1).word(), BondMode(6).word(), BondMode(7).word()),
+            ("active-backup", "balance-alb", "unknown")
+        );
+        let native: Vec<u8> = (0..8).filter(|mode| BondMode(*mode).has_native()).collect();
+        assert_eq!(native, [0, 1, 2, 4]);
+    }
+}
