@@ -69,13 +69,7 @@ fn judge_one(interface: &Interface, all: &[Interface], known: &Known<'_>) -> Fin
         Guarded::Enforcing if (known.on)(interface) == Guarded::Enforcing => {
             return Finding::ok(ID, "guarded");
         }
-        // `macvlan_queue_xmit`, `macvlan_process_broadcast`.
-        Guarded::Enforcing if matches!(interface.details, Details::Macvlan { switched: true }) => {
-            let found = "guarded by what it sits on, but not from other macvlans of that, in whatever namespace: packets \
-                         between these are switched above the guard (mode bridge)";
-            return Finding::warning(ID, found, remedy::of_unguarded(&interface.name));
-        }
-        Guarded::Enforcing => return Finding::ok(ID, "guarded by what it sits on"),
+        Guarded::Enforcing => return guarded_below(interface),
         Guarded::Unknown => {
             let found =
                 "an XDP program is on it, or on what it sits on; whether that is a guard could not be seen";
@@ -111,6 +105,32 @@ fn judge_one(interface: &Interface, all: &[Interface], known: &Known<'_>) -> Fin
     }
 }
 
+fn guarded_below(interface: &Interface) -> Finding {
+    match of_siblings(interface) {
+        None => Finding::ok(ID, "guarded by what it sits on"),
+        Some(remedy) => Finding::warning(
+            ID,
+            "guarded by what it sits on, but not from others that sit on that, in whatever namespace: packets between these \
+             are switched above the guard",
+            remedy,
+        ),
+    }
+}
+
+/// What guards an interface from its siblings, if packets between them do not pass the interface under them
+/// (`macvlan_queue_xmit`, `ipvlan_xmit_mode_l2`).
+fn of_siblings(interface: &Interface) -> Option<String> {
+    match interface.details {
+        Details::Macvlan { switched: true } => Some(remedy::of_unguarded(&interface.name)),
+        // There is no guard on one.
+        Details::Ipvlan { switched: true } => Some(format!(
+            "Keep them apart where the interface under them is: ip link set {} type ipvlan private",
+            interface.name
+        )),
+        _ => None,
+    }
+}
+
 /// How well all that comes in on an interface is guarded: by the interface itself, or by everything below it.
 fn covered(
     interface: &Interface,
@@ -124,7 +144,7 @@ fn covered(
     }
     let below: Vec<&Interface> = match interface.kind.as_deref() {
         // One in another network namespace has an index of that namespace, and is not to be seen from here.
-        Some("vlan" | "macvlan") if interface.link_namespace.is_none() => {
+        Some("vlan" | "macvlan" | "macvtap" | "ipvlan" | "ipvtap") if interface.link_namespace.is_none() => {
             all.iter().filter(|it| Some(it.index) == interface.lower).collect()
         }
         Some("bridge" | "bond" | "team" | "vrf") => {
@@ -193,7 +213,7 @@ mod tests {
         let macvlan = Interface { details, ..interface(3, Some("macvlan"), None, Some(2)) };
         let (status, found) = said(&[card(2, None), macvlan.clone()], &[2], true);
         assert_eq!(status, Status::Warning);
-        assert!(found.contains("other macvlans"), "{found}");
+        assert!(found.contains("others that sit on that"), "{found}");
         assert_eq!(said(&[card(2, None), macvlan], &[2, 3], true), (Status::Ok, "guarded".into()));
         // Each sits on the other.
         let loop_ = [interface(2, Some("vlan"), None, Some(3)), interface(3, Some("vlan"), None, Some(2))];

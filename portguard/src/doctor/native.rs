@@ -14,6 +14,8 @@ const ID: &str = "native";
 const NATIVE: [&str; 3] = ["bond", "tun", "veth"];
 /// The first kernel on which virtio shares queues where there are too few.
 const VIRTIO_SHARES: (u32, u32) = (5, 13);
+/// The first kernel on which a bond hands programs on to its ports.
+const NATIVE_BONDS: (u32, u32) = (5, 15);
 /// `ARPHRD_NONE`: a tun device has native XDP if its frames are Ethernet's.
 const ARPHRD_NONE: u16 = 0xfffe;
 
@@ -76,8 +78,10 @@ fn judge(
         return Finding::ok(ID, found);
     }
     if kind == Some("bond") {
-        let found =
-            "possible with --mode native; `attach` takes generic mode, so that ports of any kind can join";
+        let found = match host.kernel >= NATIVE_BONDS {
+            true => "possible with --mode native; `attach` takes generic mode, so that ports of any kind can join",
+            false => "a bond has no native mode before Linux 5.15: generic mode is used",
+        };
         return Finding::ok(ID, found);
     }
     if kind == Some("veth") {

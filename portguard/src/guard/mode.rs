@@ -228,6 +228,9 @@ fn refuse_below(interface: &Interface, refused: Error) -> Error {
 
 /// Why a bond has no native mode (`bond_xdp_set` of `drivers/net/bonding/bond_main.c`).
 fn why_no_native_bond(bond: &Interface, mode: BondMode) -> String {
+    if KernelVersion::current().is_ok_and(|kernel| kernel < KernelVersion::new(5, 15, 0)) {
+        return format!("a bond has none before Linux 5.15, and this is {}", kernel_version());
+    }
     if !mode.has_native() {
         return format!("a bond in mode {} has none", mode.word());
     }

@@ -1,13 +1,15 @@
 //! What a device tells of itself beyond its kind: `IFLA_INFO_DATA`, whose attributes mean something else for each kind.
 
 use super::decode::whole_number;
-use crate::netlink::{Attributes, Failure};
+use crate::netlink::{Attributes, Failure, u16_at};
 
 /// `include/uapi/linux/if_link.h`: the type of a tun device, a byte, and whether it has packet information, a byte.
 const IFLA_TUN_TYPE: u16 = 3;
 const IFLA_TUN_PI: u16 = 4;
 /// The mode of a macvlan, `MACVLAN_MODE_*`, 4 bytes.
 const IFLA_MACVLAN_MODE: u16 = 1;
+/// The flags of an ipvlan, `IPVLAN_F_*`, 2 bytes.
+const IFLA_IPVLAN_FLAGS: u16 = 2;
 /// The mode of a bond, `BOND_MODE_*`, a byte.
 const IFLA_BOND_MODE: u16 = 1;
 
@@ -15,6 +17,9 @@ const IFLA_BOND_MODE: u16 = 1;
 const IFF_TAP: u8 = 2;
 /// `MACVLAN_MODE_BRIDGE`.
 const MACVLAN_MODE_BRIDGE: u32 = 4;
+
+/// `IPVLAN_F_PRIVATE` and `IPVLAN_F_VEPA`.
+const IPVLAN_NOT_SWITCHED: u16 = 1 | 2;
 
 /// What a device tells of itself beyond its kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -33,6 +38,11 @@ pub enum Details {
     /// A macvlan or macvtap.
     Macvlan {
         /// Whether packets between it and its siblings are switched without the interface under them (mode bridge).
+        switched: bool,
+    },
+    /// An ipvlan or ipvtap.
+    Ipvlan {
+        /// The same (neither private nor vepa).
         switched: bool,
     },
     /// A bond.
@@ -83,6 +93,10 @@ impl Details {
                 let mode = mode.map(|value| whole_number(value, "the mode of a macvlan")).transpose()?;
                 Self::Macvlan { switched: mode == Some(MACVLAN_MODE_BRIDGE) }
             }
+            "ipvlan" | "ipvtap" => {
+                let flags = find(data, IFLA_IPVLAN_FLAGS)?.and_then(|value| u16_at(value, 0));
+                Self::Ipvlan { switched: flags.unwrap_or_default() & IPVLAN_NOT_SWITCHED == 0 }
+            }
             "bond" => match first_byte(data, IFLA_BOND_MODE)? {
                 Some(mode) => Self::Bond { mode: BondMode(mode) },
                 None => Self::None,
@@ -119,6 +133,8 @@ mod tests {
             ("macvlan", &one[..], Details::Macvlan { switched: true }),
             ("macvtap", &attribute(1, &1_u32.to_ne_bytes())[..], Details::Macvlan { switched: false }),
             ("bond", &one, Details::Bond { mode: BondMode(4) }),
+            ("ipvlan", &attribute(2, &[1, 0])[..], Details::Ipvlan { switched: false }),
+            ("ipvtap", &attribute(1, &[2, 0])[..], Details::Ipvlan { switched: true }),
             ("tun", &tun, Details::Tun { ethernet: Some(true), packet_information: true }),
             ("tun", &[], Details::Tun { ethernet: None, packet_information: false }),
             ("vxlan", &one, Details::None),

@@ -174,12 +174,21 @@ fn l2tp_eth() {
 #[test]
 #[ignore = "needs all of Debian's drivers; cargo xtask vm-test has them, and runs it"]
 fn batman_adv() {
-    Pair::both(
-        "link add dev0 type batadv
+    let pair = Pair::both(
+        "link add dev0 address 02:00:00:00:05:0NEAR type batadv
          link set eth0 master dev0
          link set dev0 up",
-    )
-    .assert_covered("batadv");
+    );
+    // It answers questions for IPv4 addresses itself, and needs time to learn them.
+    for (host, addresses, mac) in [
+        (&pair.near.namespace, ["192.0.2.10", "198.51.100.20"], "02:00:00:00:05:02"),
+        (&pair.far, ["192.0.2.1", "198.51.100.1"], "02:00:00:00:05:01"),
+    ] {
+        for address in addresses {
+            host.ip(&format!("neigh replace {address} lladdr {mac} dev {DEVICE}")).expect("a neighbour");
+        }
+    }
+    pair.assert_covered("batadv");
 }
 
 #[test]
