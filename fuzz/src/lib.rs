@@ -13,7 +13,7 @@ use portguard_common::frame::LinkType;
 use portguard_common::ipv6::DirectStep;
 use portguard_common::rpc::Request;
 use portguard_common::transport::Protocol;
-use portguard_common::verdict::{Court, Fault, Verdict, judge};
+use portguard_common::verdict::{Datapath, Fault, Verdict, judge};
 use xtask::proof::is_listed;
 use xtask::proof::oracle::{self, Finding};
 use xtask::proof::rpc as rpc_oracle;
@@ -21,17 +21,17 @@ use xtask::proof::rpc as rpc_oracle;
 /// How long it may take to read a list of the size that a fuzzer tries, on a machine that is busy with other things.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A court that only takes down what the parser has found.
-struct Clerk;
+/// A datapath that only records what the parser has found.
+struct Recorder;
 
-impl<A: Address> Court<A> for Clerk {
+impl<A: Address> Datapath<A> for Recorder {
     type Outcome = (Finding, bool, usize);
 
     fn covers(&self, source: A) -> bool {
         is_listed(source.ip())
     }
 
-    fn settle(&self, verdict: Verdict<A>, link_header_len: usize) -> Self::Outcome {
+    fn finish(&self, verdict: Verdict<A>, link_header_len: usize) -> Self::Outcome {
         let finding = match verdict {
             Verdict::Pass | Verdict::Allow { .. } => Finding::Other,
             Verdict::Deny(denied) => Finding::Knock {
@@ -49,7 +49,8 @@ impl<A: Address> Court<A> for Clerk {
 /// The parser has a verdict for any frame, and it is the oracle's; also for a link without Ethernet.
 pub fn frame(frame: &[u8]) {
     let cursor = Linear::new(frame);
-    let (found, is_allowed, link_header_len) = judge(cursor, LinkType::Ethernet, &Clerk, &DirectStep(cursor));
+    let (found, is_allowed, link_header_len) =
+        judge(cursor, LinkType::Ethernet, &Recorder, &DirectStep(cursor));
     let (expected, packet_len) = oracle::judge(frame);
     match expected {
         Finding::Knock { source, .. } if is_listed(source) => assert!(is_allowed, "{source} is on the list"),
@@ -58,7 +59,7 @@ pub fn frame(frame: &[u8]) {
     if found != Finding::Other || is_allowed {
         assert_eq!(frame.len() - link_header_len, packet_len, "what is counted begins at the IP header");
     }
-    judge(cursor, LinkType::RawIp, &Clerk, &DirectStep(cursor));
+    judge(cursor, LinkType::RawIp, &Recorder, &DirectStep(cursor));
 }
 
 /// What a datagram or segment asks rpcbind for is what the oracle says. The first byte is even for UDP; the header of

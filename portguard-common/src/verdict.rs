@@ -70,7 +70,7 @@ pub enum Verdict<A> {
 ///
 /// The verdict is handed over rather than returned because the kernel program must not carry "an address of either
 /// kind" around: what one arm of such an enum leaves undefined, the verifier finds unreadable.
-pub trait Court<A: Address> {
+pub trait Datapath<A: Address> {
     /// What comes of a verdict.
     type Outcome;
 
@@ -78,44 +78,49 @@ pub trait Court<A: Address> {
     fn covers(&self, source: A) -> bool;
 
     /// Acts on a verdict. `link_header_len` is the number of bytes in front of the IP packet.
-    fn settle(&self, verdict: Verdict<A>, link_header_len: usize) -> Self::Outcome;
+    fn finish(&self, verdict: Verdict<A>, link_header_len: usize) -> Self::Outcome;
 }
 
 /// Judges the frame at `frame`, a cursor at its first byte.
 ///
 /// `step` is [`ipv6::step_over`] applied to the frame, or a call that comes to the same.
 #[inline(always)]
-pub fn judge<Outcome, C>(frame: impl Cursor, link_type: LinkType, court: &C, step: &impl ChainStep) -> Outcome
+pub fn judge<Outcome, C>(
+    frame: impl Cursor,
+    link_type: LinkType,
+    datapath: &C,
+    step: &impl ChainStep,
+) -> Outcome
 where
-    C: Court<V4, Outcome = Outcome> + Court<V6, Outcome = Outcome>,
+    C: Datapath<V4, Outcome = Outcome> + Datapath<V6, Outcome = Outcome>,
 {
     match frame::parse(frame, link_type) {
-        Link::Ipv4(packet) => settle(court, ipv4::knock(packet, step), packet),
-        Link::Ipv6(packet) => settle(court, ipv6::knock(packet, step), packet),
-        Link::Other => court.settle(Verdict::<V4>::Pass, 0),
+        Link::Ipv4(packet) => finish(datapath, ipv4::knock(packet, step), packet),
+        Link::Ipv6(packet) => finish(datapath, ipv6::knock(packet, step), packet),
+        Link::Other => datapath.finish(Verdict::<V4>::Pass, 0),
         Link::TooManyTags(behind) => {
-            court.settle(Verdict::<V4>::Reject(Fault::TooManyHeaders), behind.offset())
+            datapath.finish(Verdict::<V4>::Reject(Fault::TooManyHeaders), behind.offset())
         }
     }
 }
 
 #[inline(always)]
-fn settle<A: Address, K: Cursor, C: Court<A>>(
-    court: &C,
+fn finish<A: Address, K: Cursor, C: Datapath<A>>(
+    datapath: &C,
     knock: Result<Option<Knock<A, K>>, Fault>,
     packet: K,
 ) -> C::Outcome {
     // One call each: of a verdict that is put together first, the compiler carries along what the arms leave undefined.
-    let settle = |verdict| court.settle(verdict, packet.offset());
+    let finish = |verdict| datapath.finish(verdict, packet.offset());
     match knock {
-        Ok(None) => settle(Verdict::Pass),
-        Ok(Some(Knock { source, declared_len, .. })) if court.covers(source) => {
-            settle(Verdict::Allow { declared_len })
+        Ok(None) => finish(Verdict::Pass),
+        Ok(Some(Knock { source, declared_len, .. })) if datapath.covers(source) => {
+            finish(Verdict::Allow { declared_len })
         }
         Ok(Some(Knock { source, source_port_be, protocol, header, declared_len })) => {
             let request = Request::of(header, protocol);
-            settle(Verdict::Deny(Denied { source, source_port_be, request, declared_len }))
+            finish(Verdict::Deny(Denied { source, source_port_be, request, declared_len }))
         }
-        Err(fault) => settle(Verdict::Reject(fault)),
+        Err(fault) => finish(Verdict::Reject(fault)),
     }
 }

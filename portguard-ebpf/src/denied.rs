@@ -9,7 +9,7 @@ use portguard_common::rpc::Request;
 use portguard_common::verdict::Denied;
 
 use crate::accounting::Account;
-use crate::court;
+use crate::datapath;
 use crate::family::Family;
 use crate::log;
 
@@ -51,21 +51,21 @@ impl Packet {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn portguard_denied_v4(ctx: *mut xdp_md, source: V4, packed: u64) -> u32 {
-    settle(ctx, source, Packet::unpack(packed))
+    finish(ctx, source, Packet::unpack(packed))
 }
 
 /// For IPv6; the halves of the source, and a packed [`Packet`]. Returns the action.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn portguard_denied_v6(ctx: *mut xdp_md, first: u64, second: u64, packed: u64) -> u32 {
-    settle(ctx, [first, second], Packet::unpack(packed))
+    finish(ctx, [first, second], Packet::unpack(packed))
 }
 
 /// Returns the action.
 #[inline(always)]
-pub(crate) fn settle<A: Family>(ctx: *mut xdp_md, source: A, packet: Packet) -> u32 {
+pub(crate) fn finish<A: Family>(ctx: *mut xdp_md, source: A, packet: Packet) -> u32 {
     let mut account = Account::open(packet.bytes);
     account.denied(source, packet.request);
     log::denied(ctx, source, packet);
-    court::refuse(account)
+    datapath::refuse(account)
 }

@@ -16,7 +16,7 @@
 )]
 
 mod accounting;
-mod court;
+mod datapath;
 mod denied;
 mod family;
 mod list;
@@ -35,14 +35,14 @@ use portguard_common::frame::LONGEST_HEADER;
 use portguard_common::ipv6::{self, ChainStep, Position};
 use portguard_common::verdict;
 
-use crate::court::{Extent, KernelCourt};
+use crate::datapath::{Extent, KernelDatapath};
 use crate::packet::AllBuffers;
 
 /// The guard for interfaces whose packets come in one buffer.
 #[xdp]
 pub(crate) fn portguard(ctx: XdpContext) -> u32 {
-    let court = KernelCourt { ctx: ctx.ctx, extent: Extent::OneBuffer };
-    verdict::judge(packet::first_buffer(&ctx), maps::link_type(), &court, &FirstBufferStep(ctx.ctx))
+    let datapath = KernelDatapath { ctx: ctx.ctx, extent: Extent::OneBuffer };
+    verdict::judge(packet::first_buffer(&ctx), maps::link_type(), &datapath, &FirstBufferStep(ctx.ctx))
 }
 
 /// The same for packets in several buffers (jumbo frames, large receive offload): Linux 5.18 and later.
@@ -52,8 +52,8 @@ pub(crate) fn portguard_frags(ctx: XdpContext) -> u32 {
         // Some drivers leave the first buffer empty: it then cannot even say that the packet is not IP.
         return portguard_scattered(ctx.ctx);
     }
-    let court = KernelCourt { ctx: ctx.ctx, extent: Extent::FirstBuffer };
-    verdict::judge(packet::first_buffer(&ctx), maps::link_type(), &court, &FirstBufferStep(ctx.ctx))
+    let datapath = KernelDatapath { ctx: ctx.ctx, extent: Extent::FirstBuffer };
+    verdict::judge(packet::first_buffer(&ctx), maps::link_type(), &datapath, &FirstBufferStep(ctx.ctx))
 }
 
 /// Judges a packet whose headers go on behind its first buffer. A BPF global function, so that the verifier checks it
@@ -62,8 +62,8 @@ pub(crate) fn portguard_frags(ctx: XdpContext) -> u32 {
 #[inline(never)]
 pub(crate) extern "C" fn portguard_scattered(ctx: *mut xdp_md) -> u32 {
     let ctx = XdpContext::new(ctx);
-    let court = KernelCourt { ctx: ctx.ctx, extent: Extent::AllBuffers };
-    verdict::judge(AllBuffers::new(&ctx), maps::link_type(), &court, &AllBuffersStep(ctx.ctx))
+    let datapath = KernelDatapath { ctx: ctx.ctx, extent: Extent::AllBuffers };
+    verdict::judge(AllBuffers::new(&ctx), maps::link_type(), &datapath, &AllBuffersStep(ctx.ctx))
 }
 
 /// Says what time it is on both clocks that the loader needs to make sense of a stamp: writes the jiffies, then the

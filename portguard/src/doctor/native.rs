@@ -79,7 +79,9 @@ fn judge(
     }
     if kind == Some("bond") {
         let found = match host.kernel >= NATIVE_BONDS {
-            true => "possible with --mode native; `attach` takes generic mode, so that ports of any kind can join",
+            true => {
+                "possible with --mode native; `attach` takes generic mode, so that ports of any kind can join"
+            }
             false => "a bond has no native mode before Linux 5.15: generic mode is used",
         };
         return Finding::ok(ID, found);

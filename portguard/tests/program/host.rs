@@ -9,7 +9,7 @@ use portguard_common::cursor::Linear;
 use portguard_common::frame::LinkType;
 use portguard_common::ipv6::DirectStep;
 use portguard_common::transport;
-use portguard_common::verdict::{Court, Fault, Verdict, judge};
+use portguard_common::verdict::{Datapath, Fault, Verdict, judge};
 
 use crate::frames::{Expect, Link, Protocol};
 
@@ -18,7 +18,7 @@ pub(crate) struct Host {
     prefixes: Vec<IpNet>,
 }
 
-impl<A: Address> Court<A> for Host {
+impl<A: Address> Datapath<A> for Host {
     type Outcome = (Expect, usize);
 
     fn covers(&self, source: A) -> bool {
@@ -26,7 +26,7 @@ impl<A: Address> Court<A> for Host {
         self.prefixes.iter().any(|prefix| prefix.contains(&source))
     }
 
-    fn settle(&self, verdict: Verdict<A>, link_header_len: usize) -> (Expect, usize) {
+    fn finish(&self, verdict: Verdict<A>, link_header_len: usize) -> (Expect, usize) {
         let expect = match verdict {
             Verdict::Pass => Expect::Pass,
             Verdict::Allow { .. } => Expect::Allowed,

@@ -5,7 +5,7 @@ use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::programs::XdpContext;
 use portguard_common::index::{self, hint};
 use portguard_common::policy::Policy;
-use portguard_common::verdict::{Court, Fault, UNDECLARED, Verdict};
+use portguard_common::verdict::{Datapath, Fault, UNDECLARED, Verdict};
 
 use crate::accounting::Account;
 use crate::denied::{self, Packet};
@@ -14,7 +14,7 @@ use crate::maps::{self, POLICY};
 use crate::packet;
 
 /// Judges a frame.
-pub(crate) struct KernelCourt {
+pub(crate) struct KernelDatapath {
     pub(crate) ctx: *mut xdp_md,
     pub(crate) extent: Extent,
 }
@@ -30,7 +30,7 @@ pub(crate) enum Extent {
     AllBuffers,
 }
 
-impl KernelCourt {
+impl KernelDatapath {
     /// The length of the packet that begins `start` bytes into the frame, up to the end of the frame.
     ///
     /// Asking for the length of a frame in several buffers takes a call, and calls are what costs most on processors
@@ -56,7 +56,7 @@ impl KernelCourt {
     }
 }
 
-impl<A: Family + PartialEq> Court<A> for KernelCourt {
+impl<A: Family + PartialEq> Datapath<A> for KernelDatapath {
     type Outcome = u32;
 
     /// Asks the list in the active slot. An empty slot covers nobody.
@@ -78,7 +78,7 @@ impl<A: Family + PartialEq> Court<A> for KernelCourt {
     }
 
     #[inline(always)]
-    fn settle(&self, verdict: Verdict<A>, link_header_len: usize) -> u32 {
+    fn finish(&self, verdict: Verdict<A>, link_header_len: usize) -> u32 {
         match verdict {
             Verdict::Pass => XDP_PASS,
             Verdict::Allow { declared_len } => {
@@ -94,7 +94,7 @@ impl<A: Family + PartialEq> Court<A> for KernelCourt {
                     // Rare, and short of stack.
                     Extent::AllBuffers => denied.source.denied(self.ctx, packet),
                     Extent::OneBuffer | Extent::FirstBuffer => {
-                        denied::settle(self.ctx, denied.source, packet)
+                        denied::finish(self.ctx, denied.source, packet)
                     }
                 }
             }
