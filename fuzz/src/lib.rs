@@ -34,7 +34,7 @@ impl<A: Address> Datapath<A> for Recorder {
     fn finish(&self, verdict: Verdict<A>, link_header_len: usize) -> Self::Outcome {
         let finding = match verdict {
             Verdict::Pass | Verdict::Allow { .. } => Finding::Other,
-            Verdict::Deny(denied) => Finding::Knock {
+            Verdict::Deny(denied) => Finding::Candidate {
                 source: denied.source.ip(),
                 is_tcp: denied.request.protocol() == Protocol::Tcp,
             },
@@ -53,7 +53,9 @@ pub fn frame(frame: &[u8]) {
         judge(cursor, LinkType::Ethernet, &Recorder, &DirectStep(cursor));
     let (expected, packet_len) = oracle::judge(frame);
     match expected {
-        Finding::Knock { source, .. } if is_listed(source) => assert!(is_allowed, "{source} is on the list"),
+        Finding::Candidate { source, .. } if is_listed(source) => {
+            assert!(is_allowed, "{source} is on the list")
+        }
         _ => assert_eq!((found, is_allowed), (expected, false)),
     }
     if found != Finding::Other || is_allowed {

@@ -9,7 +9,7 @@ use crate::cursor::Cursor;
 use crate::ipv6::{self, Chain, ChainStep};
 use crate::layout::Wire;
 use crate::transport::{self, Protocol};
-use crate::verdict::{Fault, Knock, UNDECLARED};
+use crate::verdict::{Candidate, Fault, UNDECLARED};
 
 /// RFC 791, section 3.1.
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +38,10 @@ const FRAGMENT_OFFSET: u16 = u16::from_ne_bytes([0x1f, 0xff]);
 
 /// The segment or datagram for the guarded port that the packet at `cursor` is, if it is one.
 #[inline(always)]
-pub(crate) fn knock<C: Cursor>(mut cursor: C, step: &impl ChainStep) -> Result<Option<Knock<V4, C>>, Fault> {
+pub(crate) fn parse<C: Cursor>(
+    mut cursor: C,
+    step: &impl ChainStep,
+) -> Result<Option<Candidate<V4, C>>, Fault> {
     let header: Header = cursor.read().ok_or(Fault::Truncated)?;
     let ihl = usize::from(header.version_ihl & 0xf) * 4;
     if header.version_ihl >> 4 != 4 || ihl < HEADER_LEN {
@@ -58,8 +61,8 @@ pub(crate) fn knock<C: Cursor>(mut cursor: C, step: &impl ChainStep) -> Result<O
             None => return Ok(None),
         },
     };
-    let Some(source_port_be) = transport::source_port_of_knock(cursor)? else { return Ok(None) };
-    Ok(Some(Knock {
+    let Some(source_port_be) = transport::source_port_of_candidate(cursor)? else { return Ok(None) };
+    Ok(Some(Candidate {
         source: V4::from_wire(header.source),
         source_port_be,
         protocol,

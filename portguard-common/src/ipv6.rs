@@ -11,7 +11,7 @@ use crate::address::{Address as _, V6};
 use crate::cursor::Cursor;
 use crate::layout::Wire;
 use crate::transport::{self, Protocol};
-use crate::verdict::{Fault, Knock, UNDECLARED};
+use crate::verdict::{Candidate, Fault, UNDECLARED};
 
 /// How many extension headers may stand in front of TCP or UDP. RFC 8200 has seven kinds and asks that each stand
 /// once (destination options twice); Linux walks on without a limit.
@@ -183,7 +183,10 @@ pub(crate) fn upper_layer<C: Cursor>(
 
 /// The segment or datagram for the guarded port that the packet at `cursor` is, if it is one.
 #[inline(always)]
-pub(crate) fn knock<C: Cursor>(mut cursor: C, step: &impl ChainStep) -> Result<Option<Knock<V6, C>>, Fault> {
+pub(crate) fn parse<C: Cursor>(
+    mut cursor: C,
+    step: &impl ChainStep,
+) -> Result<Option<Candidate<V6, C>>, Fault> {
     let header: Header = cursor.read().ok_or(Fault::Truncated)?;
     if header.version_class >> 4 != 6 {
         return Err(Fault::Malformed);
@@ -195,8 +198,8 @@ pub(crate) fn knock<C: Cursor>(mut cursor: C, step: &impl ChainStep) -> Result<O
             None => return Ok(None),
         },
     };
-    let Some(source_port_be) = transport::source_port_of_knock(cursor)? else { return Ok(None) };
-    Ok(Some(Knock {
+    let Some(source_port_be) = transport::source_port_of_candidate(cursor)? else { return Ok(None) };
+    Ok(Some(Candidate {
         source: V6::from_wire(header.source),
         source_port_be,
         protocol,

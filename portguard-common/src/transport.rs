@@ -44,7 +44,7 @@ unsafe impl Wire for Ports {}
 
 /// The source port of the segment or datagram at `cursor`, as on the wire; `None` if it is not for [`PORT`].
 #[inline(always)]
-pub(crate) fn source_port_of_knock(mut cursor: impl Cursor) -> Result<Option<[u8; 2]>, Fault> {
+pub(crate) fn source_port_of_candidate(mut cursor: impl Cursor) -> Result<Option<[u8; 2]>, Fault> {
     let ports = cursor.read::<Ports>().ok_or(Fault::Truncated)?;
     Ok((ports.destination_be == PORT.to_be_bytes()).then_some(ports.source_be))
 }

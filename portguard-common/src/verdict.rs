@@ -21,7 +21,7 @@ pub enum Fault {
 
 /// A TCP segment or UDP datagram for the guarded port.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Knock<A, C> {
+pub(crate) struct Candidate<A, C> {
     /// Who sent it, if the sender is honest.
     pub(crate) source: A,
     /// From which port, as on the wire.
@@ -95,8 +95,8 @@ where
     C: Datapath<V4, Outcome = Outcome> + Datapath<V6, Outcome = Outcome>,
 {
     match frame::parse(frame, link_type) {
-        Link::Ipv4(packet) => finish(datapath, ipv4::knock(packet, step), packet),
-        Link::Ipv6(packet) => finish(datapath, ipv6::knock(packet, step), packet),
+        Link::Ipv4(packet) => finish(datapath, ipv4::parse(packet, step), packet),
+        Link::Ipv6(packet) => finish(datapath, ipv6::parse(packet, step), packet),
         Link::Other => datapath.finish(Verdict::<V4>::Pass, 0),
         Link::TooManyTags(behind) => {
             datapath.finish(Verdict::<V4>::Reject(Fault::TooManyHeaders), behind.offset())
@@ -107,17 +107,17 @@ where
 #[inline(always)]
 fn finish<A: Address, K: Cursor, C: Datapath<A>>(
     datapath: &C,
-    knock: Result<Option<Knock<A, K>>, Fault>,
+    parsed: Result<Option<Candidate<A, K>>, Fault>,
     packet: K,
 ) -> C::Outcome {
     // One call each: of a verdict that is put together first, the compiler carries along what the arms leave undefined.
     let finish = |verdict| datapath.finish(verdict, packet.offset());
-    match knock {
+    match parsed {
         Ok(None) => finish(Verdict::Pass),
-        Ok(Some(Knock { source, declared_len, .. })) if datapath.covers(source) => {
+        Ok(Some(Candidate { source, declared_len, .. })) if datapath.covers(source) => {
             finish(Verdict::Allow { declared_len })
         }
-        Ok(Some(Knock { source, source_port_be, protocol, header, declared_len })) => {
+        Ok(Some(Candidate { source, source_port_be, protocol, header, declared_len })) => {
             let request = Request::of(header, protocol);
             finish(Verdict::Deny(Denied { source, source_port_be, request, declared_len }))
         }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::knock::Protocol;
+use crate::guard::Protocol;
 use crate::listen;
 
 /// Where the allowlist is when nobody says otherwise.

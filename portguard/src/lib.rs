@@ -18,7 +18,6 @@ pub mod guard;
 pub mod history;
 pub mod index;
 pub mod interface;
-pub mod knock;
 pub mod last_good;
 pub mod listen;
 mod netlink;

@@ -23,6 +23,7 @@ mod renew;
 mod reset;
 mod sizes;
 mod source;
+mod test_frame;
 mod trial;
 mod tries;
 mod twin;
@@ -56,6 +57,7 @@ pub use order::{LastOrder, LogLimit, Named, Order};
 pub use privileges::require as require_privileges;
 pub use reset::Reset;
 pub use source::{Asked, Source};
+pub use test_frame::Protocol;
 pub use trial::{Due, Restored, next_deadline, restore};
 pub use twin::{Fate, Twin};
 

@@ -17,8 +17,8 @@ use portguard_common::totals::{Count, Totals};
 use crate::error::{Error, Result};
 use crate::guard::instance::{Constants, OBJECT, POLICY_MAPS, Task, cannot_create, chain, refused};
 use crate::guard::mapped::Mapped;
+use crate::guard::test_frame::{self, Protocol};
 use crate::guard::{Guard, device};
-use crate::knock::{self, Protocol};
 
 /// `enum xdp_action`, `include/uapi/linux/bpf.h`.
 const XDP_DROP: u32 = 1;
@@ -86,7 +86,7 @@ impl Twin {
             .program(self.name)
             .and_then(|program| program.try_into().ok())
             .ok_or_else(|| broken(&"it has no program"))?;
-        let frame = knock::frame(self.link, source, protocol);
+        let frame = test_frame::frame(self.link, source, protocol);
         let before = self.counted();
         let options = TestRunOptions { data_in: Some(&frame), ..TestRunOptions::default() };
         let action = program.test_run(options).map_err(|error| broken(&chain(&error)))?.return_value;

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::allowlist::{self, printable};
-use crate::knock::Protocol;
+use crate::guard::Protocol;
 use crate::output::services::{self, Service, Unguarded};
 
 /// The document of `explain --json`. Fields may be added; none is renamed or removed.

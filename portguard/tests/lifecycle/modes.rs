@@ -47,20 +47,20 @@ fn get_past(near: &PacketSocket, far: &PacketSocket, source: IpAddr) -> u64 {
     let frame = |port| Packet::udp(flow(source, SERVER[0], port), &[0; 40]).frame(far.mac(), near.mac(), &[]);
     // Nobody drops the second one, and it does not overtake the first. With no more than these two on their way, the
     // wire of an emulated machine has room for them, too.
-    let (knock, last) = (frame(111), frame(112));
-    let mut knocks = 0;
+    let (asked, last) = (frame(111), frame(112));
+    let mut frames = 0;
     for _ in 0..PACKETS {
-        far.send(&knock).expect("sending");
+        far.send(&asked).expect("sending");
         far.send(&last).expect("sending");
         loop {
             let frame = near.receive(PATIENCE).expect("receiving").expect("the packet for another port");
             if frame == last {
                 break;
             }
-            knocks += u64::from(frame == knock);
+            frames += u64::from(frame == asked);
         }
     }
-    knocks
+    frames
 }
 
 fn on_virtio_net(mode: &str) {

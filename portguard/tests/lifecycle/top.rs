@@ -82,7 +82,7 @@ fn has_colours(terminal: &Terminal) -> bool {
 }
 
 /// Many small packets, a few large ones, and one SYN; and three that are allowed.
-fn knock(stage: &Stage) -> Stats {
+fn send(stage: &Stage) -> Stats {
     let forger = Forger::new(stage.host(Role::Denied), &stage.server).expect("a packet socket");
     for (packet, times) in [
         (Packet::udp(flow(DENIED[0], SERVER[0], 111), &rpc::dump_call()), 20),
@@ -101,7 +101,7 @@ fn knock(stage: &Stage) -> Stats {
 fn it_shows_what_stats_says_and_keys_and_sizes_work() {
     let stage = Stage::new();
     stage.attach();
-    let mut stats = knock(&stage);
+    let mut stats = send(&stage);
     let forger = Forger::new(stage.host(Role::Denied), &stage.server).expect("a packet socket");
     let more = Packet::udp(flow(DENIED[0], SERVER[0], 111), &rpc::dump_call());
     for (size, other, plain) in [(SMALL, LARGE, false), (LARGE, SMALL, true)] {

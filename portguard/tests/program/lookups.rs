@@ -30,7 +30,7 @@ fn yaml(lists: &[(u32, &[Bits])]) -> String {
 }
 
 /// A question to port 111.
-fn knock(source: IpAddr) -> Vec<u8> {
+fn frame_of(source: IpAddr) -> Vec<u8> {
     let (ethertype, packet) = match source {
         IpAddr::V4(source) => {
             (ETHERTYPE_IPV4, Ipv4 { source: source.octets(), ..Ipv4::default() }.udp(700, 111, &[]))
@@ -61,7 +61,7 @@ fn index_tries_and_list_agree() {
                     probes.push((address(bits, width), expected));
                 }
             }
-            let frames: Vec<_> = probes.iter().map(|(source, _)| knock(*source)).collect();
+            let frames: Vec<_> = probes.iter().map(|(source, _)| frame_of(*source)).collect();
             let (passed, _) = kernel.judge_all(&frames.iter().collect::<Vec<_>>());
             let sources: Vec<_> = probes.iter().map(|(source, _)| *source).collect();
             let tries = kernel.tries_cover(&sources);

@@ -72,14 +72,14 @@ fn against_oracle(host: &Host, frame: &[u8], tally: &mut Tally) -> Option<String
     let (finding, bytes) = oracle::judge(frame);
     let expected = match finding {
         Finding::Other => Expect::Pass,
-        Finding::Knock { source, .. } if is_listed(source) => Expect::Allowed,
-        Finding::Knock { source, is_tcp: true } => Expect::Denied(source, Protocol::Tcp),
-        Finding::Knock { source, is_tcp: false } => Expect::Denied(source, Protocol::Udp),
+        Finding::Candidate { source, .. } if is_listed(source) => Expect::Allowed,
+        Finding::Candidate { source, is_tcp: true } => Expect::Denied(source, Protocol::Tcp),
+        Finding::Candidate { source, is_tcp: false } => Expect::Denied(source, Protocol::Udp),
         Finding::Truncated => Expect::Truncated,
         Finding::Malformed => Expect::Malformed,
         Finding::TooManyHeaders => Expect::TooManyHeaders,
     };
-    let is_for_the_port = matches!(finding, Finding::Knock { .. });
+    let is_for_the_port = matches!(finding, Finding::Candidate { .. });
     tally.for_the_port += u64::from(is_for_the_port);
     tally.faulty += u64::from(!is_for_the_port && finding != Finding::Other);
     let (verdict, counted) = host.verdict(Link::Ethernet, frame);

@@ -34,7 +34,7 @@ pub enum Finding {
     /// None of its business.
     Other,
     /// TCP or UDP for port 111.
-    Knock {
+    Candidate {
         /// Who claims to have sent it.
         source: IpAddr,
         /// TCP, not UDP.
@@ -153,7 +153,7 @@ fn payload(
             let is_tcp = number == IpNumber::TCP;
             return match destination_port(is_tcp, rest) {
                 None => Finding::Truncated,
-                Some(PORT) => Finding::Knock { source, is_tcp },
+                Some(PORT) => Finding::Candidate { source, is_tcp },
                 Some(_) => Finding::Other,
             };
         }

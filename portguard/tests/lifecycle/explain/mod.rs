@@ -241,7 +241,7 @@ fn a_file_that_has_changed_is_not_taken_for_the_list_in_force() {
 }
 
 /// Sends from two sources, so that the counters hold something.
-fn knock(stage: &Stage) {
+fn send(stage: &Stage) {
     let forger = Forger::new(stage.host(Role::Denied), &stage.server).unwrap();
     for (source, to) in [(DENIED[0], SERVER[0]), (OTHER[1], SERVER[1]), (ALLOWED[0], SERVER[0])] {
         forger.send(&Packet::udp(flow(source, to, 111), &[0; 40])).unwrap();
@@ -271,7 +271,7 @@ fn asking_moves_no_counter_and_leaves_nothing_behind() {
         let stage = Stage::new();
         let portguard = stage.portguard();
         portguard.ok(&[&["attach", IFACE, "--sources", "256", "--allowlist", &stage.list()], audit].concat());
-        knock(&stage);
+        send(&stage);
         let state =
             || (portguard.status(), portguard.stats(), maps(&stage.machine, &stage), stage.machine.pins());
         let before = state();

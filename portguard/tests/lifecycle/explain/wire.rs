@@ -35,10 +35,10 @@ impl Cable {
 
     /// Sends a datagram to port 111 from each source; which of them get past the guard.
     fn get_past(&self, sources: &[IpAddr]) -> Vec<bool> {
-        let knocks: Vec<Vec<u8>> = sources.iter().map(|source| self.frame(*source, 111)).collect();
+        let frames: Vec<Vec<u8>> = sources.iter().map(|source| self.frame(*source, 111)).collect();
         // Nobody drops the last one, and nothing overtakes it.
         let last = self.frame(SERVER[0], 112);
-        for frame in knocks.iter().chain([&last]) {
+        for frame in frames.iter().chain([&last]) {
             self.far.send(frame).expect("sending");
         }
         let mut past = vec![false; sources.len()];
@@ -49,7 +49,7 @@ impl Cable {
                 return past;
             }
             // In the order in which they were sent; frames of others, such as router solicitations, are none of them.
-            if let Some(ahead) = knocks[next..].iter().position(|knock| *knock == frame) {
+            if let Some(ahead) = frames[next..].iter().position(|sent| *sent == frame) {
                 past[next + ahead] = true;
                 next += ahead + 1;
             }

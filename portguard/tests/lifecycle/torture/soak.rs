@@ -103,8 +103,8 @@ fn a_long_flood_with_reloads_leaves_everything_flat_and_every_sum_exact() {
             denied += 1;
         }
         let family = number as usize / BATCH as usize % 2;
-        let knock = Packet::udp(flow(ALLOWED[family], SERVER[family], 111), &number.to_be_bytes());
-        forger.send(&knock).expect("a frame");
+        let packet = Packet::udp(flow(ALLOWED[family], SERVER[family], 111), &number.to_be_bytes());
+        forger.send(&packet).expect("a frame");
         allowed += 1;
         if Instant::now() >= next {
             next += RELOAD;

@@ -47,7 +47,7 @@ const HOPS: u8 = 64;
 const MACS: [u8; 12] = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 1];
 
 /// The frame of a question from `source`, checksums and all.
-pub fn frame(link: LinkType, source: IpAddr, protocol: Protocol) -> Vec<u8> {
+pub(super) fn frame(link: LinkType, source: IpAddr, protocol: Protocol) -> Vec<u8> {
     let ethertype: u16 = if source.is_ipv4() { 0x0800 } else { 0x86dd };
     let mut frame = match link {
         LinkType::Ethernet => [&MACS[..], &ethertype.to_be_bytes()].concat(),
