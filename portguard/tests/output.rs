@@ -10,8 +10,7 @@ use portguard::allowlist::{Origin, Sha256Sum};
 use portguard::answers::{Answers, Size};
 use portguard::cli::SortKey;
 use portguard::control::OrderDescription;
-use portguard::guard::Protocol;
-use portguard::guard::{Fill, ListInfo, SetId, Snapshot, Source, Sums};
+use portguard::guard::{Decision, Fill, ListInfo, Protocol, SetId, Snapshot, Source, Sums};
 use portguard::output::{explain, metrics, report, services, stats, status, suggest};
 use portguard::rpcbind::{NoReply, Question};
 use portguard::suggest::proposal::{Finding, LeftOut, Proposal};
@@ -228,13 +227,13 @@ fn guards_as_json() {
 }
 
 /// A verdict of a guard on a list that is on disk as it was.
-fn verdict(source: &str, outcome: explain::Outcome) -> explain::Verdict {
+fn verdict(source: &str, outcome: Decision) -> explain::Verdict {
     let entry = |prefix: &str, line, comment: Option<&str>| explain::Entry {
         prefix: prefix.parse().unwrap(),
         line: Some(line),
         comment: comment.map(str::to_owned),
     };
-    let allowed = outcome == explain::Outcome::Allowed;
+    let allowed = outcome == Decision::Allowed;
     explain::Verdict {
         source: source.parse().unwrap(),
         interface: Some("eth0".into()),
@@ -252,14 +251,14 @@ fn verdict(source: &str, outcome: explain::Outcome) -> explain::Verdict {
         nearest: (!allowed).then(|| entry("203.0.113.0/29", 7, None)),
         same_program: Some(true),
         note: None,
-        enforcing: Some(outcome != explain::Outcome::WouldDrop),
+        enforcing: Some(outcome != Decision::WouldDrop),
         service: None,
     }
 }
 
 /// Verdicts of every kind.
 fn verdicts() -> explain::Document {
-    use explain::Outcome::{Allowed, Dropped, WouldDrop};
+    use Decision::{Allowed, Dropped, WouldDrop};
 
     let mut copy = verdict("192.0.2.7", Allowed);
     copy.allowlist.changed_on_disk = true;

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::explain::text::Text;
 use crate::explain::{entries, source};
 use crate::guard::Protocol;
-use crate::guard::{self, Access, Covering, Fate, Guard, Home, Twin};
+use crate::guard::{self, Access, Covering, Decision, Guard, Home, Shadow};
 use crate::interface;
 use crate::ops::services::Services;
 use crate::ops::{self, Messages, lists};
@@ -40,7 +40,7 @@ pub fn run(args: &Explain, out: &mut dyn Write) -> Result<ExitCode> {
         Err(error) => return print_before(messages, out, error),
     };
     let code = finish(messages, out)?;
-    let refused = verdicts.iter().flatten().any(|verdict| verdict.verdict != explain::Outcome::Allowed);
+    let refused = verdicts.iter().flatten().any(|verdict| verdict.verdict != Decision::Allowed);
     let verdicts = in_order_of_sources(verdicts);
     let document = explain::Document { unguarded, ..explain::Document::new(verdicts) };
     if args.json {
@@ -109,7 +109,7 @@ fn by_guards(
 fn by_guard(question: &Question, guard: &Guard, services: &Services) -> Result<Vec<explain::Verdict>> {
     let name = &guard.interface().name;
     let list = guard.list().ok_or_else(|| Error::failed(format!("{name}: the guard has no list")))?;
-    let twin = guard.twin()?;
+    let shadow = guard.shadow()?;
     let service = services.of(guard);
     let text = Text::of(&list);
     let allowlist = explain::Allowlist {
@@ -126,14 +126,14 @@ fn by_guard(question: &Question, guard: &Guard, services: &Services) -> Result<V
     let mut kernel: Option<Vec<IpNet>> = None;
     let mut verdicts = Vec::new();
     for &source in &question.sources {
-        let outcome = ask(&twin, name, source, &question.protocols)?;
+        let decision = ask(&shadow, name, source, &question.protocols)?;
         let covering = guard.covering(source)?;
-        if (outcome == explain::Outcome::Allowed) != covering.is_some() {
+        if (decision == Decision::Allowed) != covering.is_some() {
             let trie = covering.map_or("no entry".to_owned(), |covering| covering.prefix.to_string());
             return Err(contradiction(
                 name,
                 source,
-                &format!("the program says {outcome:?}, and the list has {trie} for it"),
+                &format!("the program says {decision:?}, and the list has {trie} for it"),
             ));
         }
         let mut nearest = None;
@@ -162,13 +162,13 @@ fn by_guard(question: &Question, guard: &Guard, services: &Services) -> Result<V
         verdicts.push(explain::Verdict {
             source,
             interface: Some(name.clone()),
-            verdict: outcome,
+            verdict: decision,
             judged_by: explain::Judge::Kernel,
             protocols: question.protocols.clone(),
             allowlist: allowlist.clone(),
             entry: entry.transpose()?,
             nearest,
-            same_program: Some(twin.tag() == guard.program().tag),
+            same_program: Some(shadow.tag() == guard.program().tag),
             note: source::oddity(source),
             enforcing: Some(guard.is_enforcing()),
             service: service.clone(),
@@ -178,16 +178,12 @@ fn by_guard(question: &Question, guard: &Guard, services: &Services) -> Result<V
 }
 
 /// What the guard's program does with a source, over each protocol the same.
-fn ask(twin: &Twin, name: &str, source: IpAddr, protocols: &[Protocol]) -> Result<explain::Outcome> {
-    let fates: Vec<Fate> =
-        protocols.iter().map(|protocol| twin.judge(source, *protocol)).collect::<Result<_>>()?;
-    match fates.first() {
-        Some(&first) if fates.iter().all(|fate| *fate == first) => Ok(match first {
-            Fate::Allowed => explain::Outcome::Allowed,
-            Fate::Dropped => explain::Outcome::Dropped,
-            Fate::WouldDrop => explain::Outcome::WouldDrop,
-        }),
-        _ => Err(contradiction(name, source, &format!("over {protocols:?} the program says {fates:?}"))),
+fn ask(shadow: &Shadow, name: &str, source: IpAddr, protocols: &[Protocol]) -> Result<Decision> {
+    let decisions: Vec<Decision> =
+        protocols.iter().map(|protocol| shadow.judge(source, *protocol)).collect::<Result<_>>()?;
+    match decisions.first() {
+        Some(&first) if decisions.iter().all(|decision| *decision == first) => Ok(first),
+        _ => Err(contradiction(name, source, &format!("over {protocols:?} the program says {decisions:?}"))),
     }
 }
 
@@ -216,7 +212,7 @@ fn by_file(question: &Question, path: &Path, messages: &mut Messages) -> Result<
         explain::Verdict {
             source,
             interface: None,
-            verdict: if entry.is_some() { explain::Outcome::Allowed } else { explain::Outcome::Dropped },
+            verdict: if entry.is_some() { Decision::Allowed } else { Decision::Dropped },
             judged_by: explain::Judge::File,
             protocols: question.protocols.clone(),
             allowlist: allowlist.clone(),

@@ -21,12 +21,12 @@ mod order;
 mod privileges;
 mod renew;
 mod reset;
+mod shadow;
 mod sizes;
 mod source;
 mod test_frame;
 mod trial;
 mod tries;
-mod twin;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -56,10 +56,10 @@ pub use mode::{Lacking, Obstacle};
 pub use order::{LastOrder, LogLimit, Named, Order};
 pub use privileges::require as require_privileges;
 pub use reset::Reset;
+pub use shadow::{Decision, Shadow};
 pub use source::{Asked, Source};
 pub use test_frame::Protocol;
 pub use trial::{Due, Restored, next_deadline, restore};
-pub use twin::{Fate, Twin};
 
 pub(crate) use link::LINK_PIN;
 
@@ -201,10 +201,10 @@ impl Guard {
         lists::covering(&self.pinned.directory, &self.instance, address)
     }
 
-    /// A twin of the program, to be asked for verdicts. The caller holds the lock.
-    pub fn twin(&self) -> Result<Twin> {
+    /// A shadow of the program, to be asked for verdicts. The caller holds the lock.
+    pub fn shadow(&self) -> Result<Shadow> {
         self.require_current("its program cannot be asked for verdicts")?;
-        Twin::of(self)
+        Shadow::of(self)
     }
 
     /// Puts a list in force, in one step. The caller holds the lock.

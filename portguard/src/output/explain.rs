@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::allowlist::{self, printable};
-use crate::guard::Protocol;
+use crate::guard::{Decision, Protocol};
 use crate::output::services::{self, Service, Unguarded};
 
 /// The document of `explain --json`. Fields may be added; none is renamed or removed.
@@ -37,7 +37,7 @@ pub struct Verdict {
     /// The guarded interface; none if a file was judged by.
     pub interface: Option<String>,
     /// What becomes of them.
-    pub verdict: Outcome,
+    pub verdict: Decision,
     /// Who says so.
     pub judged_by: Judge,
     /// The protocols that were tried; the verdict is the same for each.
@@ -57,18 +57,6 @@ pub struct Verdict {
     pub enforcing: Option<bool>,
     /// The service that keeps the guard.
     pub service: Option<Service>,
-}
-
-/// What becomes of packets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Outcome {
-    /// They pass.
-    Allowed,
-    /// They are dropped; or would be, if the file were in force.
-    Dropped,
-    /// They pass because the guard is in audit mode.
-    WouldDrop,
 }
 
 /// Who gives a verdict.
@@ -171,9 +159,9 @@ fn write(text: &mut String, verdict: &Verdict) -> std::fmt::Result {
 }
 
 fn reason(verdict: &Verdict) -> String {
-    let Verdict { verdict: outcome, allowlist, entry, nearest, .. } = verdict;
+    let Verdict { verdict: decision, allowlist, entry, nearest, .. } = verdict;
     let path = shown(allowlist);
-    if let (Outcome::Allowed, Some(entry)) = (outcome, entry) {
+    if let (Decision::Allowed, Some(entry)) = (decision, entry) {
         let what = [
             Some(path),
             entry.line.map(|line| format!(", {}", line_of(allowlist, line))),
@@ -182,8 +170,8 @@ fn reason(verdict: &Verdict) -> String {
         let what: String = what.into_iter().flatten().collect();
         return format!("allowed by {} ({what})", entry.prefix);
     }
-    let dropped = match outcome {
-        Outcome::WouldDrop => "would be dropped, but passes in audit mode",
+    let dropped = match decision {
+        Decision::WouldDrop => "would be dropped, but passes in audit mode",
         _ => "dropped",
     };
     let nearest = match nearest {

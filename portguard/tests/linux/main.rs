@@ -9,14 +9,14 @@
 //! `PORTGUARD_FRAMES` says how many frames, `PORTGUARD_SEED` which.
 
 mod arrival;
-mod twin;
+mod paired_host;
 
 use std::net::IpAddr;
 
 use arrival::{Arrival, missing};
 use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
 use nix::unistd::Pid;
-use twin::Twin;
+use paired_host::PairedHost;
 use xtask::proof::figures::Figures;
 use xtask::proof::oracle::{self, Finding};
 use xtask::proof::{self, Datagram, Generator, is_listed};
@@ -42,9 +42,9 @@ struct Tally {
 }
 
 /// Both hosts.
-struct Twins {
-    open: Twin,
-    guarded: Twin,
+struct PairedHosts {
+    open: PairedHost,
+    guarded: PairedHost,
 }
 
 /// What a batch came to.
@@ -57,7 +57,7 @@ struct Heard {
     lost: Vec<Arrival>,
 }
 
-impl Twins {
+impl PairedHosts {
     fn try_out(&mut self, datagrams: &[Datagram]) -> Heard {
         let (open, guarded) = (self.open.hear(datagrams), self.guarded.hear(datagrams));
         let leaked = guarded.iter().filter(|arrival| is_denied(arrival)).cloned().collect();
@@ -77,7 +77,7 @@ fn is_beyond_limits(datagram: &Datagram) -> bool {
 #[test]
 fn linux_delivers_the_same_but_for_port_111_to_denied_sources() {
     let (seed, frames) = (proof::seed(), proof::frames(FEW));
-    let mut twins = Twins { open: Twin::open(), guarded: Twin::guarded() };
+    let mut hosts = PairedHosts { open: PairedHost::open(), guarded: PairedHost::guarded() };
     stay_on_this_cpu();
     let mut generator = Generator::tame(seed);
     let mut tally = Tally::default();
@@ -95,11 +95,11 @@ fn linux_delivers_the_same_but_for_port_111_to_denied_sources() {
 
         let (whole, in_pieces): (Vec<_>, Vec<_>) =
             within.into_iter().partition(|datagram| datagram.len() == 1);
-        prove(&mut twins, &whole, seed, &mut tally);
+        prove(&mut hosts, &whole, seed, &mut tally);
         let before = tally.delivered;
-        prove(&mut twins, &in_pieces, seed, &mut tally);
+        prove(&mut hosts, &in_pieces, seed, &mut tally);
         tally.reassembled += tally.delivered - before;
-        let leaked = twins.try_out(&beyond).leaked;
+        let leaked = hosts.try_out(&beyond).leaked;
         assert_eq!(leaked, [], "PORTGUARD_SEED={seed}: leaked; sent were\n{}", hex(&beyond));
     }
     let figures = Figures::of("linux")
@@ -120,21 +120,21 @@ fn linux_delivers_the_same_but_for_port_111_to_denied_sources() {
 }
 
 /// Sends datagrams within the header limits to both hosts, and fails if one leaks, or if the guard takes one away.
-fn prove(twins: &mut Twins, datagrams: &[Datagram], seed: u64, tally: &mut Tally) {
-    let heard = twins.try_out(datagrams);
+fn prove(hosts: &mut PairedHosts, datagrams: &[Datagram], seed: u64, tally: &mut Tally) {
+    let heard = hosts.try_out(datagrams);
     tally.delivered += heard.open.len() as u64;
     tally.denied += heard.open.iter().filter(|arrival| is_denied(arrival)).count() as u64;
     assert_eq!(heard.leaked, [], "PORTGUARD_SEED={seed}: leaked; sent were\n{}", hex(datagrams));
     if !heard.lost.is_empty() {
-        confirm(twins, datagrams, seed);
+        confirm(hosts, datagrams, seed);
         tally.unconfirmed += heard.lost.len() as u64;
     }
 }
 
 /// Sends each datagram of a batch again, on its own, and fails with those that the guard takes away.
-fn confirm(twins: &mut Twins, datagrams: &[Datagram], seed: u64) {
+fn confirm(hosts: &mut PairedHosts, datagrams: &[Datagram], seed: u64) {
     for datagram in datagrams {
-        let heard = twins.try_out(std::slice::from_ref(datagram));
+        let heard = hosts.try_out(std::slice::from_ref(datagram));
         assert!(
             heard.lost.is_empty() && heard.leaked.is_empty(),
             "PORTGUARD_SEED={seed}: lost {:?}, leaked {:?}; sent was\n{}",

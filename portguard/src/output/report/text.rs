@@ -22,14 +22,14 @@ pub fn text(document: &Document) -> String {
 
 /// What became of the packets.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Fate {
+enum Effect {
     Dropped,
     LetThrough,
     /// The guard was in audit mode for a part of the time.
     Both,
 }
 
-impl Fate {
+impl Effect {
     fn of(interface: &Interface) -> Option<Self> {
         let totals = &interface.totals;
         match (totals.dropped.packets, totals.would_drop.packets) {
@@ -48,9 +48,9 @@ fn of_interface(document: &Document, interface: &Interface) -> String {
         interface.since, document.taken_at
     );
     // Writing to a string does not fail.
-    match Fate::of(interface) {
-        Some(fate) if interface.totals.not_allowed.packets > 0 => {
-            paragraph(&mut text, document, interface, fate);
+    match Effect::of(interface) {
+        Some(effect) if interface.totals.not_allowed.packets > 0 => {
+            paragraph(&mut text, document, interface, effect);
         }
         _ => {
             let _ = writeln!(text, "  No packets from sources that may not use the port came in.");
@@ -64,7 +64,7 @@ fn of_interface(document: &Document, interface: &Interface) -> String {
     text
 }
 
-fn paragraph(text: &mut String, document: &Document, interface: &Interface, fate: Fate) {
+fn paragraph(text: &mut String, document: &Document, interface: &Interface, effect: Effect) {
     let totals = &interface.totals;
     let packets = totals.not_allowed.packets;
     let (udp, tcp) = (totals.calls.udp.sum(), totals.calls.tcp_best_effort.sum());
@@ -75,15 +75,15 @@ fn paragraph(text: &mut String, document: &Document, interface: &Interface, fate
         text,
         "  {packets} packets came in from {more}{remembered} sources that may not use this port: {udp} over UDP, {tcp} over TCP."
     );
-    let _ = match fate {
-        Fate::Dropped => {
+    let _ = match effect {
+        Effect::Dropped => {
             writeln!(text, "  portguard dropped them all before rpcbind saw them: none was answered.")
         }
-        Fate::LetThrough => writeln!(
+        Effect::LetThrough => writeln!(
             text,
             "  portguard was in audit mode, and let them all through: rpcbind saw them, and may have answered."
         ),
-        Fate::Both => writeln!(
+        Effect::Both => writeln!(
             text,
             "  portguard was in audit mode for a part of that time, and let {let_through} packets through; the others\n  \
              it dropped before rpcbind saw them."
@@ -99,14 +99,14 @@ fn paragraph(text: &mut String, document: &Document, interface: &Interface, fate
             "  No rpcbind answers on {} or {} now, so nothing can be said about how large answers {}.",
             document.rpcbind.ipv4.server,
             document.rpcbind.ipv6.server,
-            if fate == Fate::LetThrough { "were" } else { "would have been" }
+            if effect == Effect::LetThrough { "were" } else { "would have been" }
         );
         return;
     };
-    let whose = match fate {
-        Fate::Dropped => "The answers to the UDP requests, which were prevented,",
-        Fate::LetThrough => "The answers to the UDP requests, which were not prevented but sent,",
-        Fate::Both => "The answers to the UDP requests, some prevented and some sent,",
+    let whose = match effect {
+        Effect::Dropped => "The answers to the UDP requests, which were prevented,",
+        Effect::LetThrough => "The answers to the UDP requests, which were not prevented but sent,",
+        Effect::Both => "The answers to the UDP requests, some prevented and some sent,",
     };
     let _ = writeln!(
         text,

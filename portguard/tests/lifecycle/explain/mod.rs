@@ -407,7 +407,7 @@ fn program_and_entry_are_those_of_one_list_while_lists_change() {
     thread::scope(|scope| {
         scope.spawn(|| {
             for list in [&closed, &open].into_iter().cycle().take_while(|_| !over.load(Ordering::Relaxed)) {
-                // Renewals remove the pins that a twin is made from.
+                // Renewals remove the pins that a shadow is made from.
                 portguard.ok(&["reload", "--allow-empty", "--allowlist", list]);
                 portguard.ok(&["attach", IFACE, "--allowlist", list]);
             }

@@ -1,7 +1,7 @@
-//! A twin of a guard's program: the same program with the same constants, on the same lists, with counters of its own.
+//! A shadow of a guard's program: the same program with the same constants, on the same lists, with counters of its own.
 //!
 //! It is never attached and never pinned. The kernel runs it on frames that are made up (`BPF_PROG_TEST_RUN`), so that
-//! its verdicts are those of the guard, and neither the guard's counters nor its source table can move: the twin does not
+//! its verdicts are those of the guard, and neither the guard's counters nor its source table can move: the shadow does not
 //! have them.
 
 use std::net::IpAddr;
@@ -13,6 +13,7 @@ use portguard_common::drop_log::Rate;
 use portguard_common::frame::LinkType;
 use portguard_common::names;
 use portguard_common::totals::{Count, Totals};
+use serde::Serialize;
 
 use crate::error::{Error, Result};
 use crate::guard::instance::{Constants, OBJECT, POLICY_MAPS, Task, cannot_create, chain, refused};
@@ -26,7 +27,7 @@ const XDP_PASS: u32 = 2;
 
 /// A program that gives the verdicts of a guard.
 #[derive(Debug)]
-pub struct Twin {
+pub struct Shadow {
     object: Ebpf,
     name: &'static str,
     tag: u64,
@@ -34,9 +35,10 @@ pub struct Twin {
     link: LinkType,
 }
 
-/// What becomes of a packet for port 111.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
+/// What becomes of a packet for port 111. Its words stand in JSON, and none is renamed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decision {
     /// It passes, because its source is on the list.
     Allowed,
     /// It is dropped, because its source is not.
@@ -45,8 +47,8 @@ pub enum Fate {
     WouldDrop,
 }
 
-impl Twin {
-    /// The twin of a guard, whose pins nobody removes meanwhile.
+impl Shadow {
+    /// The shadow of a guard, whose pins nobody removes meanwhile.
     pub(super) fn of(guard: &Guard) -> Result<Self> {
         let instance = &guard.instance;
         let link = device::link_type(guard.interface())?;
@@ -55,7 +57,7 @@ impl Twin {
         let task = Task { link_type: link, audit: instance.is_audit(), log_rate: Rate::OFF };
         let constants = Constants::new(task, sizes, seed);
         let mut loader = EbpfLoader::new();
-        // What has no path here is new, and goes away with the twin.
+        // What has no path here is new, and goes away with the shadow.
         for name in POLICY_MAPS {
             loader.map_pin_path(name, instance.directory().join(name));
         }
@@ -80,7 +82,7 @@ impl Twin {
     ///
     /// # Errors
     /// The kernel does not run the program, or the program contradicts itself.
-    pub fn judge(&self, source: IpAddr, protocol: Protocol) -> Result<Fate> {
+    pub fn judge(&self, source: IpAddr, protocol: Protocol) -> Result<Decision> {
         let program: &Xdp = self
             .object
             .program(self.name)
@@ -97,9 +99,9 @@ impl Twin {
             [packets(|it| it.truncated), packets(|it| it.malformed), packets(|it| it.too_many_headers)];
         let counted = (packets(|it| it.allowed), packets(|it| it.would_drop), faults);
         match (action, counted) {
-            (XDP_PASS, (1, 0, [0, 0, 0])) => Ok(Fate::Allowed),
-            (XDP_DROP, (0, 0, [0, 0, 0])) => Ok(Fate::Dropped),
-            (XDP_PASS, (0, 1, [0, 0, 0])) => Ok(Fate::WouldDrop),
+            (XDP_PASS, (1, 0, [0, 0, 0])) => Ok(Decision::Allowed),
+            (XDP_DROP, (0, 0, [0, 0, 0])) => Ok(Decision::Dropped),
+            (XDP_PASS, (0, 1, [0, 0, 0])) => Ok(Decision::WouldDrop),
             (action, (allowed, would_drop, faults)) => Err(broken(&format!(
                 "it contradicts itself: for {} from {source} it returns {action}, and counts {allowed} allowed, \
                  {would_drop} that would be dropped, and {faults:?} faulty",

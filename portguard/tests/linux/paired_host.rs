@@ -48,7 +48,7 @@ const SETTINGS: [(&str, &str); 22] = [
     ("ipv4/ip_forward", "0"),
 ];
 
-pub(crate) struct Twin {
+pub(crate) struct PairedHost {
     host: Namespace,
     _street: Namespace,
     wire: PacketSocket,
@@ -59,7 +59,7 @@ pub(crate) struct Twin {
     allowlist: Option<tempfile::TempDir>,
 }
 
-impl Twin {
+impl PairedHost {
     /// Without a guard.
     pub(crate) fn open() -> Self {
         let (host, street) = (Namespace::new("host").unwrap(), Namespace::new("street").unwrap());
@@ -101,14 +101,14 @@ impl Twin {
 
     /// With a guard, in native mode.
     pub(crate) fn guarded() -> Self {
-        let mut twin = Self::open();
+        let mut host = Self::open();
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("allowlist.yaml");
         fs::write(&path, ALLOWLIST).unwrap();
-        let mut attach = twin.host.command(env!("CARGO_BIN_EXE_portguard"));
+        let mut attach = host.host.command(env!("CARGO_BIN_EXE_portguard"));
         run(attach.args(["attach", "eth0", "--mode", "native", "--allowlist"]).arg(path)).unwrap();
-        twin.allowlist = Some(directory);
-        twin
+        host.allowlist = Some(directory);
+        host
     }
 
     /// Sends these datagrams to the host; returns what has arrived.
@@ -169,7 +169,7 @@ impl Twin {
     }
 }
 
-impl Drop for Twin {
+impl Drop for PairedHost {
     fn drop(&mut self) {
         if self.allowlist.is_some() {
             let mut detach = self.host.command(env!("CARGO_BIN_EXE_portguard"));
