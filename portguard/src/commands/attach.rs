@@ -8,7 +8,7 @@ use crate::cli::{Attach, GuardOptions};
 use crate::commands::confirm::{OnTrial, ask};
 use crate::commands::{finish, print_before};
 use crate::error::{Error, Kind, Result};
-use crate::guard::{self, Guard, Home, Named, Trial};
+use crate::guard::{self, Guard, Named, PinRoot, Trial};
 use crate::interface;
 use crate::ops::change::{Wanted, put_on};
 use crate::ops::guardian::Guardian;
@@ -36,22 +36,22 @@ impl From<&GuardOptions> for Named {
 pub fn run(args: &Attach, out: &mut dyn Write) -> Result<ExitCode> {
     let mut messages = Messages::new();
     match attach(args, &mut messages) {
-        Ok((home, on_trial)) => {
+        Ok((pin_root, on_trial)) => {
             let code = finish(messages, out)?;
-            ask(&home, &on_trial, code, out)
+            ask(&pin_root, &on_trial, code, out)
         }
         Err(error) => print_before(messages, out, error),
     }
 }
 
 /// Returns the changes that wait for their confirmation.
-fn attach(args: &Attach, messages: &mut Messages) -> Result<(Home, Vec<OnTrial>)> {
+fn attach(args: &Attach, messages: &mut Messages) -> Result<(PinRoot, Vec<OnTrial>)> {
     let mut lists = Lists::default();
     if let Some(path) = &args.allowlist {
         lists.load(path, messages)?;
     }
     guard::require_privileges()?;
-    let home = Home::make(output::error::note)?;
+    let pin_root = PinRoot::make(output::error::note)?;
     let mut names = unique(&args.interfaces);
     names.retain(|name| match owner_of_name(name) {
         // One that the service could not guard is better guarded by hand than open.
@@ -66,23 +66,23 @@ fn attach(args: &Attach, messages: &mut Messages) -> Result<(Home, Vec<OnTrial>)
     let trial = args.confirm.map(Trial::of_seconds);
     // Before anything is changed; it watches when this function is left.
     let _guardian = trial.filter(|_| !names.is_empty()).map(Guardian::start).transpose()?;
-    let wanted = || Ok(names.iter().filter_map(|name| list_for(args, &home, name).ok()).collect());
-    let lock = lists.lock(&home, messages, wanted).inspect_err(|error| {
+    let wanted = || Ok(names.iter().filter_map(|name| list_for(args, &pin_root, name).ok()).collect());
+    let lock = lists.lock(&pin_root, messages, wanted).inspect_err(|error| {
         if error.kind() == Kind::InvalidAllowlist && names.len() > 1 {
             output::error::note("no interface was changed: every list must be valid first");
         }
     })?;
-    guard::sweep(&home, &mut |event| messages.take_of_leftovers(event))?;
+    guard::sweep(&pin_root, &mut |event| messages.take_of_leftovers(event))?;
     let (mut in_force, mut on_trial): (Vec<PathBuf>, _) = (Vec::new(), Vec::new());
     let mut owned_since = Vec::new();
     for name in &names {
-        if is_owned(&home, name)? {
+        if is_owned(&pin_root, name)? {
             owned_since.push(name);
             continue;
         }
-        match attach_to(args, &home, name, &lists, trial, messages) {
+        match attach_to(args, &pin_root, name, &lists, trial, messages) {
             // What is on trial is no good list yet.
-            Ok(_) if trial.is_some() => on_trial.extend(OnTrial::on(&home, name)),
+            Ok(_) if trial.is_some() => on_trial.extend(OnTrial::on(&pin_root, name)),
             Ok(path) if !in_force.contains(&path) => in_force.push(path),
             Ok(_) => {}
             Err(error) => messages.error(error),
@@ -99,31 +99,31 @@ fn attach(args: &Attach, messages: &mut Messages) -> Result<(Home, Vec<OnTrial>)
             None => owned_by_somebody(name, CANNOT_CHANGE),
         });
     }
-    Ok((home, on_trial))
+    Ok((pin_root, on_trial))
 }
 
 /// Whether a service has the guard on the interface with a name, if there is one. The caller holds the lock.
-fn is_owned(home: &Home, name: &str) -> Result<bool> {
-    interface::by_name(name).map_or(Ok(false), |interface| guard::is_kept(home, &interface))
+fn is_owned(pin_root: &PinRoot, name: &str) -> Result<bool> {
+    interface::by_name(name).map_or(Ok(false), |interface| guard::is_kept(pin_root, &interface))
 }
 
 /// Returns the file of the list that is in force then.
 fn attach_to(
     args: &Attach,
-    home: &Home,
+    pin_root: &PinRoot,
     name: &str,
     lists: &Lists,
     trial: Option<Trial>,
     messages: &mut Messages,
 ) -> Result<PathBuf> {
     let interface = interface::by_name(name)?;
-    let path = list_for(args, home, name)?;
+    let path = list_for(args, pin_root, name)?;
     let mut list = lists.get(&path);
     if trial.is_none() && args.allowlist.is_none() {
-        list = unless_rejected(home, &interface, name, list, messages)?;
+        list = unless_rejected(pin_root, &interface, name, list, messages)?;
     }
     let wanted = Wanted { list, named: (&args.guard).into(), allow_empty: args.allow_empty, trial };
-    if !put_on(home, &interface, name, wanted, messages)? {
+    if !put_on(pin_root, &interface, name, wanted, messages)? {
         return Err(Error::failed(format!("{name}: the interface has changed while its list was read"))
             .remedy("Nothing was attached to it. Try again."));
     }
@@ -131,10 +131,10 @@ fn attach_to(
 }
 
 /// The file of the list: the one that is named, that of the guard, or the default of a new guard.
-fn list_for(args: &Attach, home: &Home, name: &str) -> Result<PathBuf> {
+fn list_for(args: &Attach, pin_root: &PinRoot, name: &str) -> Result<PathBuf> {
     if let Some(path) = &args.allowlist {
         return Ok(path.clone());
     }
-    let guard = Guard::find(home, &interface::by_name(name)?)?;
+    let guard = Guard::find(pin_root, &interface::by_name(name)?)?;
     Ok(guard.and_then(|guard| guard.list()).map_or_else(default_allowlist, |list| list.path))
 }

@@ -12,7 +12,7 @@ use crate::cli::{Confirm, Guardian};
 use crate::commands::{finish, print_before};
 use crate::control;
 use crate::error::{Error, Result};
-use crate::guard::{self, Confirmation, Due, Guard, Home};
+use crate::guard::{self, Confirmation, Due, Guard, PinRoot};
 use crate::ops::owner::owner_of;
 use crate::ops::trial::{self, lock_to_change};
 use crate::ops::{Messages, guardian};
@@ -27,10 +27,10 @@ const POLL: Duration = Duration::from_millis(500);
 /// The process is not permitted, or no change waits; what goes wrong with one interface is printed.
 pub fn run(args: &Confirm, out: &mut dyn Write) -> Result<ExitCode> {
     guard::require_privileges()?;
-    let home = Home::find()?;
+    let pin_root = PinRoot::find()?;
     let mut messages = Messages::new();
-    let confirmed = match &home {
-        Some(home) => confirm(home, &args.interfaces, &mut messages),
+    let confirmed = match &pin_root {
+        Some(pin_root) => confirm(pin_root, &args.interfaces, &mut messages),
         None => Err(nothing_waits()),
     };
     match confirmed {
@@ -49,9 +49,9 @@ pub fn guardian(args: &Guardian) -> Result<ExitCode> {
 }
 
 /// Returns the exit code of what was handed to services.
-fn confirm(home: &Home, names: &[String], messages: &mut Messages) -> Result<u8> {
+fn confirm(pin_root: &PinRoot, names: &[String], messages: &mut Messages) -> Result<u8> {
     let select = || -> Result<Vec<Result<Guard>>> {
-        let mut guards = Guard::select(Some(home), names)?;
+        let mut guards = Guard::select(Some(pin_root), names)?;
         if names.is_empty() {
             let waits =
                 |guard: &Guard| guard.confirmation().is_ok_and(|it| it.is_some_and(|it| it.is_in_force()));
@@ -85,10 +85,10 @@ fn confirm(home: &Home, names: &[String], messages: &mut Messages) -> Result<u8>
         return if code == 0 && messages.is_empty() { Err(nothing_waits()) } else { Ok(code) };
     }
     if !by_hand.is_empty() {
-        let _lock = lock_to_change(home, messages)?;
+        let _lock = lock_to_change(pin_root, messages)?;
         for name in by_hand {
             let confirmed =
-                Guard::by_name(Some(home), &name).and_then(|guard| trial::confirm(&guard, messages));
+                Guard::by_name(Some(pin_root), &name).and_then(|guard| trial::confirm(&guard, messages));
             if let Err(error) = confirmed {
                 messages.error(error);
             }
@@ -111,14 +111,14 @@ pub(super) struct OnTrial {
 
 impl OnTrial {
     /// The change that waits on an interface, if one does.
-    pub(super) fn on(home: &Home, name: &str) -> Option<Self> {
-        let confirmation = trial::waiting(home, name).ok().flatten()?;
+    pub(super) fn on(pin_root: &PinRoot, name: &str) -> Option<Self> {
+        let confirmation = trial::waiting(pin_root, name).ok().flatten()?;
         Some(Self { interface: name.to_owned(), token: confirmation.token })
     }
 
     /// How it is with it, if it still waits.
-    fn waiting(&self, home: &Home) -> Option<Confirmation> {
-        trial::waiting(home, &self.interface).ok().flatten().filter(|it| it.token == self.token)
+    fn waiting(&self, pin_root: &PinRoot) -> Option<Confirmation> {
+        trial::waiting(pin_root, &self.interface).ok().flatten().filter(|it| it.token == self.token)
     }
 }
 
@@ -135,15 +135,20 @@ enum Reply {
 
 /// Asks whether to keep changes, if there is a terminal to ask on; `code` is the exit code of the command so far. What is
 /// not confirmed is left to the guardian or to the service.
-pub(super) fn ask(home: &Home, changes: &[OnTrial], code: ExitCode, out: &mut dyn Write) -> Result<ExitCode> {
+pub(super) fn ask(
+    pin_root: &PinRoot,
+    changes: &[OnTrial],
+    code: ExitCode,
+    out: &mut dyn Write,
+) -> Result<ExitCode> {
     let stdin = io::stdin();
     if changes.is_empty() || !stdin.is_terminal() || !io::stderr().is_terminal() {
         return Ok(code);
     }
     let names: Vec<String> = changes.iter().map(|change| change.interface.clone()).collect();
     let mut messages = Messages::new();
-    match reply(home, changes)? {
-        Reply::Keep => match confirm(home, &names, &mut messages) {
+    match reply(pin_root, changes)? {
+        Reply::Keep => match confirm(pin_root, &names, &mut messages) {
             Ok(0) => finish(messages, out)
                 .map(|confirmed| if confirmed == ExitCode::SUCCESS { code } else { confirmed }),
             Ok(failed) => messages.print(out).map(|()| failed.into()),
@@ -157,19 +162,21 @@ pub(super) fn ask(home: &Home, changes: &[OnTrial], code: ExitCode, out: &mut dy
             Ok(code)
         }
         Reply::Restore => {
-            let _lock = lock_to_change(home, &mut messages)?;
-            changes.iter().for_each(|change| trial::restore(home, Due::Token(change.token), &mut messages));
+            let _lock = lock_to_change(pin_root, &mut messages)?;
+            changes
+                .iter()
+                .for_each(|change| trial::restore(pin_root, Due::Token(change.token), &mut messages));
             drop(_lock);
             print_before(messages, out, trial::not_confirmed(&names))
         }
         Reply::Settled => {
             // Unless the guardian or the service has done so.
-            drop(lock_to_change(home, &mut messages)?);
-            if changes.iter().any(|change| change.waiting(home).is_some()) {
+            drop(lock_to_change(pin_root, &mut messages)?);
+            if changes.iter().any(|change| change.waiting(pin_root).is_some()) {
                 // It cannot be restored, and the messages tell why.
                 return finish(messages, out);
             }
-            let taken_back = |change: &&OnTrial| change.is_taken_back(home);
+            let taken_back = |change: &&OnTrial| change.is_taken_back(pin_root);
             let names: Vec<String> =
                 changes.iter().filter(taken_back).map(|change| change.interface.clone()).collect();
             if names.is_empty() {
@@ -183,8 +190,8 @@ pub(super) fn ask(home: &Home, changes: &[OnTrial], code: ExitCode, out: &mut dy
 
 impl OnTrial {
     /// Whether what was before it is in force.
-    fn is_taken_back(&self, home: &Home) -> bool {
-        match Guard::by_name(Some(home), &self.interface) {
+    fn is_taken_back(&self, pin_root: &PinRoot) -> bool {
+        match Guard::by_name(Some(pin_root), &self.interface) {
             Ok(guard) => guard.confirmation().is_ok_and(|it| it.is_some_and(|it| it.token == self.token)),
             // It was a first attachment.
             Err(_) => true,
@@ -193,11 +200,12 @@ impl OnTrial {
 }
 
 /// Asks until there is a reply.
-fn reply(home: &Home, changes: &[OnTrial]) -> Result<Reply> {
+fn reply(pin_root: &PinRoot, changes: &[OnTrial]) -> Result<Reply> {
     let stdin = io::stdin();
     let mut asked = false;
     loop {
-        let waiting: Vec<Confirmation> = changes.iter().filter_map(|change| change.waiting(home)).collect();
+        let waiting: Vec<Confirmation> =
+            changes.iter().filter_map(|change| change.waiting(pin_root)).collect();
         let Some(remaining) = waiting.iter().map(|it| it.remaining).min().filter(|it| !it.is_zero()) else {
             if asked {
                 eprintln!();

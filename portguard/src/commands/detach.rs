@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use crate::cli::Detach;
 use crate::commands::{NOTHING_GUARDED, finish, print_before};
 use crate::error::Result;
-use crate::guard::{self, Home};
+use crate::guard::{self, PinRoot};
 use crate::ops::owner::{owned, owner_of_name};
 use crate::ops::trial::lock_to_change;
 use crate::ops::{Messages, unique};
@@ -25,9 +25,9 @@ pub fn run(args: &Detach, out: &mut dyn Write) -> Result<ExitCode> {
 
 fn detach(args: &Detach, messages: &mut Messages) -> Result<()> {
     guard::require_privileges()?;
-    let home = Home::find()?;
+    let pin_root = PinRoot::find()?;
     let names = || match args.all {
-        true => guard::guarded_names(home.as_ref()),
+        true => guard::guarded_names(pin_root.as_ref()),
         false => Ok(args.interfaces.clone()),
     };
     // Asked before the lock is taken: a service may be waiting for it.
@@ -42,19 +42,19 @@ fn detach(args: &Detach, messages: &mut Messages) -> Result<()> {
             kept.push(name);
         }
     }
-    let _lock = home.as_ref().map(|home| lock_to_change(home, messages)).transpose()?;
+    let _lock = pin_root.as_ref().map(|pin_root| lock_to_change(pin_root, messages)).transpose()?;
     let names = names()?;
     if names.is_empty() {
         messages.note(NOTHING_GUARDED);
     }
     for name in unique(&names).into_iter().filter(|name| !kept.contains(name)) {
-        match guard::detach(home.as_ref(), name, &mut |event| messages.take(name, event)) {
+        match guard::detach(pin_root.as_ref(), name, &mut |event| messages.take(name, event)) {
             Ok(()) => messages.data(format!("{name}: detached, port 111 is open\n")),
             Err(error) => messages.error(error),
         }
     }
-    match &home {
-        Some(home) => guard::sweep(home, &mut |event| messages.take_of_leftovers(event)),
+    match &pin_root {
+        Some(pin_root) => guard::sweep(pin_root, &mut |event| messages.take_of_leftovers(event)),
         None => Ok(()),
     }
 }

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::explain::text::Text;
 use crate::explain::{entries, source};
 use crate::guard::Protocol;
-use crate::guard::{self, Access, Covering, Decision, Guard, Home, Shadow};
+use crate::guard::{self, Access, Covering, Decision, Guard, PinRoot, Shadow};
 use crate::interface;
 use crate::ops::services::Services;
 use crate::ops::{self, Messages, lists};
@@ -83,12 +83,12 @@ fn by_guards(
     for error in &services.silent {
         messages.note(error.to_string());
     }
-    let home = Home::find()?;
+    let pin_root = PinRoot::find()?;
     // The program and the list that are asked must be the same ones to the end.
-    let lock = home.as_ref().map(|home| ops::lock(home, Access::Judge)).transpose()?;
+    let lock = pin_root.as_ref().map(|pin_root| ops::lock(pin_root, Access::Judge)).transpose()?;
     let names: Vec<String> = interface.map(str::to_owned).into_iter().collect();
-    let guards = Guard::select(home.as_ref(), &names)?;
-    let mut unguarded = services.unguarded(home.as_ref(), &interface::all()?)?;
+    let guards = Guard::select(pin_root.as_ref(), &names)?;
+    let mut unguarded = services.unguarded(pin_root.as_ref(), &interface::all()?)?;
     unguarded.retain(|it| names.is_empty() || names.contains(&it.interface));
     if guards.is_empty() {
         drop(lock);

@@ -11,7 +11,7 @@ use crate::commands::{NOTHING_GUARDED, finish, print_before};
 use crate::control::client::Service;
 use crate::control::{self, Outcome};
 use crate::error::{Error, Kind, Result};
-use crate::guard::{self, Access, Guard, Home, Trial};
+use crate::guard::{self, Access, Guard, PinRoot, Trial};
 use crate::ops::change::{compare_list, replace_list};
 use crate::ops::guardian::Guardian;
 use crate::ops::lists::{Lists, keep_last_good};
@@ -31,13 +31,13 @@ pub fn run(args: &Reload, out: &mut dyn Write) -> Result<ExitCode> {
     let mut messages = Messages::new();
     let (mut handed, mut on_trial) = (0, Vec::new());
     match reload(args, &mut handed, &mut on_trial, &mut messages) {
-        Ok(home) => {
+        Ok(pin_root) => {
             let code = match finish(messages, out)? {
                 // What the service has reported counts as well.
                 ExitCode::SUCCESS => handed.into(),
                 code => code,
             };
-            home.map_or(Ok(code), |home| ask(&home, &on_trial, code, out))
+            pin_root.map_or(Ok(code), |pin_root| ask(&pin_root, &on_trial, code, out))
         }
         Err(error) => print_before(messages, out, error),
     }
@@ -49,13 +49,13 @@ fn reload(
     handed: &mut u8,
     on_trial: &mut Vec<OnTrial>,
     messages: &mut Messages,
-) -> Result<Option<Home>> {
+) -> Result<Option<PinRoot>> {
     let mut lists = Lists::default();
     if let Some(path) = &args.allowlist {
         lists.load(path, messages)?;
     }
     guard::require_privileges()?;
-    let found = Home::find()?;
+    let found = PinRoot::find()?;
     let names = match &args.interfaces[..] {
         [] => guard::guarded_names(found.as_ref())?,
         names => names.to_vec(),
@@ -70,7 +70,7 @@ fn reload(
         false => by_service(names),
     };
     let select = || Guard::select(found.as_ref(), &names);
-    let Some(home) = found.as_ref().filter(|_| !names.is_empty()) else {
+    let Some(pin_root) = found.as_ref().filter(|_| !names.is_empty()) else {
         hand_over(args, services, handed, on_trial, messages);
         // Interfaces may be named, and nothing is guarded.
         if !names.is_empty() {
@@ -84,7 +84,7 @@ fn reload(
         for path in wanted()? {
             lists.load(&path, messages)?;
         }
-        let _lock = ops::lock(home, Access::Judge)?;
+        let _lock = ops::lock(pin_root, Access::Judge)?;
         for guard in select()? {
             match guard.map(|guard| {
                 lists.get(&list_of(&guard)).map(|list| compare_list(&guard, list, args.allow_empty, messages))
@@ -109,13 +109,13 @@ fn reload(
     let trial = args.confirm.map(Trial::of_seconds);
     // Before anything is changed; it watches when this function is left.
     let _guardian = trial.map(Guardian::start).transpose()?;
-    let lock = lists.lock(home, messages, wanted)?;
+    let lock = lists.lock(pin_root, messages, wanted)?;
     let (mut in_force, mut owned_since): (Vec<PathBuf>, Vec<String>) = (Vec::new(), Vec::new());
     for guard in select()? {
         let replaced = guard.and_then(|guard| {
             let path = list_of(&guard);
             let name = guard.interface().name.clone();
-            if guard::is_kept(home, guard.interface())? {
+            if guard::is_kept(pin_root, guard.interface())? {
                 owned_since.push(name);
                 return Ok(None);
             }
@@ -124,7 +124,7 @@ fn reload(
                     .remedy("Its list stays. Try again."));
             };
             replace_list(guard, list, args.allow_empty, trial, messages)?;
-            on_trial.extend(trial.and_then(|_| OnTrial::on(home, &name)));
+            on_trial.extend(trial.and_then(|_| OnTrial::on(pin_root, &name)));
             // What is on trial is no good list yet.
             Ok(Some(path).filter(|_| trial.is_none()))
         });
@@ -178,11 +178,11 @@ fn hand_over(
             Ok(outcome) => {
                 let code = messages.take_outcome(outcome);
                 *handed = if *handed == 0 { code } else { *handed };
-                if let Ok(Some(home)) = Home::find()
+                if let Ok(Some(pin_root)) = PinRoot::find()
                     && args.confirm.is_some()
                     && code == 0
                 {
-                    on_trial.extend(names.iter().filter_map(|name| OnTrial::on(&home, name)));
+                    on_trial.extend(names.iter().filter_map(|name| OnTrial::on(&pin_root, name)));
                 }
             }
             Err(error) => messages.error(error),

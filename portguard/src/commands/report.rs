@@ -8,7 +8,7 @@ use crate::answers::Answers;
 use crate::cli::Report;
 use crate::commands::{NOTHING_GUARDED, for_each, print, print_json, unwritten};
 use crate::error::{Error, Result};
-use crate::guard::{self, Guard, Home};
+use crate::guard::{self, Guard, PinRoot};
 use crate::output::{self, report};
 
 /// How many sources are named to the eye, unless asked otherwise.
@@ -23,8 +23,8 @@ const HOSTNAME: &str = "/proc/sys/kernel/hostname";
 /// The process is not permitted, a named interface has no guard, or its counters cannot be read.
 pub fn run(args: &Report, out: &mut dyn Write) -> Result<ExitCode> {
     guard::require_privileges()?;
-    let home = Home::find()?;
-    let guards = Guard::select(home.as_ref(), &args.interfaces)?;
+    let pin_root = PinRoot::find()?;
+    let guards = Guard::select(pin_root.as_ref(), &args.interfaces)?;
     let as_text = !args.json && !args.csv;
     if guards.is_empty() && as_text {
         output::error::note(NOTHING_GUARDED);

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use crate::cli::Stats;
 use crate::commands::{NOTHING_GUARDED, finish, print, print_json, unwritten};
 use crate::error::Result;
-use crate::guard::{self, Guard, Home, Reset};
+use crate::guard::{self, Guard, PinRoot, Reset};
 use crate::ops::Messages;
 use crate::ops::trial::lock_to_change;
 use crate::output::stats;
@@ -24,13 +24,13 @@ pub fn run(args: &Stats, out: &mut dyn Write) -> Result<ExitCode> {
     let mut stdout = io::stdout();
     let out: &mut dyn Write = if args.reset { &mut stdout } else { out };
     guard::require_privileges()?;
-    let home = Home::find()?;
+    let pin_root = PinRoot::find()?;
     let as_text = !args.json && !args.csv;
     let top = args.top.or(as_text.then_some(DEFAULT_TOP));
     let mut messages = Messages::new();
-    let reset_at = home.as_ref().filter(|_| args.reset);
-    let lock = reset_at.map(|home| lock_to_change(home, &mut messages)).transpose()?;
-    let guards = Guard::select(home.as_ref(), &args.interfaces)?;
+    let reset_at = pin_root.as_ref().filter(|_| args.reset);
+    let lock = reset_at.map(|pin_root| lock_to_change(pin_root, &mut messages)).transpose()?;
+    let guards = Guard::select(pin_root.as_ref(), &args.interfaces)?;
     if guards.is_empty() && as_text {
         messages.note(NOTHING_GUARDED);
     }
@@ -74,9 +74,9 @@ pub fn run(args: &Stats, out: &mut dyn Write) -> Result<ExitCode> {
     } else {
         print(out, &stats::text(&document))?;
     }
-    if let Some(home) = home.filter(|_| !resets.is_empty()) {
+    if let Some(pin_root) = pin_root.filter(|_| !resets.is_empty()) {
         let mut messages = Messages::new();
-        let retired = lock_to_change(&home, &mut messages)
+        let retired = lock_to_change(&pin_root, &mut messages)
             .and_then(|_lock| resets.into_iter().try_for_each(Reset::retire));
         messages.log();
         retired?;

@@ -7,7 +7,7 @@ use crate::allowlist::OnDisk;
 use crate::cli::Status;
 use crate::commands::{NOTHING_GUARDED, for_each, print, print_json};
 use crate::error::{Error, Result};
-use crate::guard::{self, Guard, Home};
+use crate::guard::{self, Guard, PinRoot};
 use crate::interface;
 use crate::ops::services::Services;
 use crate::output::services::UnguardedState;
@@ -23,8 +23,8 @@ pub fn run(args: &Status, out: &mut dyn Write) -> Result<ExitCode> {
     for error in &services.silent {
         output::error::note(&error.to_string());
     }
-    let home = Home::find()?;
-    let guards = Guard::select(home.as_ref(), &args.interfaces)?;
+    let pin_root = PinRoot::find()?;
+    let guards = Guard::select(pin_root.as_ref(), &args.interfaces)?;
     if guards.is_empty() && !args.json {
         output::error::note(NOTHING_GUARDED);
     }
@@ -33,7 +33,7 @@ pub fn run(args: &Status, out: &mut dyn Write) -> Result<ExitCode> {
         described.push(describe(&guard?, &services)?);
         Ok(())
     });
-    let mut unguarded = services.unguarded(home.as_ref(), &interface::all()?)?;
+    let mut unguarded = services.unguarded(pin_root.as_ref(), &interface::all()?)?;
     unguarded.retain(|it| args.interfaces.is_empty() || args.interfaces.contains(&it.interface));
     let is_open = unguarded.iter().any(|it| it.state == UnguardedState::Open);
     let code = code(found, args.guarded, &described, is_open);

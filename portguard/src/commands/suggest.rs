@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use crate::cli::Suggest;
 use crate::commands::{print, print_json};
 use crate::error::Result;
-use crate::guard::{self, Guard, Home, Source};
+use crate::guard::{self, Guard, PinRoot, Source};
 use crate::interface;
 use crate::output::{self, suggest};
 use crate::suggest::files::Files;
@@ -40,9 +40,9 @@ pub fn run(args: &Suggest, out: &mut dyn Write) -> Result<ExitCode> {
 /// Who has asked over TCP, of those whom the guards in audit mode would drop.
 fn peers() -> Result<Vec<Peer>> {
     guard::require_privileges()?;
-    let home = Home::find()?;
+    let pin_root = PinRoot::find()?;
     let mut peers = Vec::new();
-    for guard in Guard::select(home.as_ref(), &[])? {
+    for guard in Guard::select(pin_root.as_ref(), &[])? {
         peers
             .extend(or_warn(guard.and_then(|guard| peers_of(&guard)), "the sources of a guard are left out"));
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::cli::Top;
 use crate::error::Result;
-use crate::guard::{self, Guard, Home};
+use crate::guard::{self, Guard, PinRoot};
 use crate::top;
 
 /// Shows the guards until the user leaves.
@@ -16,9 +16,9 @@ use crate::top;
 pub fn run(args: &Top) -> Result<ExitCode> {
     top::terminal::require()?;
     guard::require_privileges()?;
-    let home = Home::find()?;
+    let pin_root = PinRoot::find()?;
     for name in &args.interfaces {
-        Guard::by_name(home.as_ref(), name)?;
+        Guard::by_name(pin_root.as_ref(), name)?;
     }
     top::run(args.interfaces.clone(), Duration::from_secs(args.interval.into()))?;
     Ok(ExitCode::SUCCESS)

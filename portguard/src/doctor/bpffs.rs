@@ -7,7 +7,7 @@ use nix::sys::statvfs::{FsFlags, statvfs};
 
 use super::Finding;
 use crate::error::{Error, Kind};
-use crate::guard::{self, BPFFS, Home};
+use crate::guard::{self, BPFFS, PinRoot};
 
 const MOUNT: &str = "bpffs.mount";
 const LASTS: &str = "bpffs.lasts";
@@ -21,7 +21,7 @@ enum Place {
 }
 
 pub(super) fn examine() -> Vec<Finding> {
-    let place = match Home::find().and_then(|_| guard::is_bpffs_mounted()) {
+    let place = match PinRoot::find().and_then(|_| guard::is_bpffs_mounted()) {
         Ok(true) => Place::Mounted {
             read_only: statvfs(BPFFS).is_ok_and(|stat| stat.flags().contains(FsFlags::ST_RDONLY)),
         },

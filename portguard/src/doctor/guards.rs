@@ -4,7 +4,7 @@ use super::Finding;
 use crate::allowlist::OnDisk;
 use crate::control::Description;
 use crate::error::{Error, Result};
-use crate::guard::{self, Guard, Home};
+use crate::guard::{self, Guard, PinRoot};
 use crate::interface::{self, Interface, XdpMode};
 use crate::ops::services::Services;
 use crate::output::services::{Unguarded, UnguardedState};
@@ -129,9 +129,9 @@ impl Guards {
 
 fn look() -> Result<Seen> {
     let mut services = Services::ask();
-    let home = Home::find()?;
+    let pin_root = PinRoot::find()?;
     let mut seen = Seen { silent: std::mem::take(&mut services.silent), ..Seen::default() };
-    for guard in Guard::select(home.as_ref(), &[])? {
+    for guard in Guard::select(pin_root.as_ref(), &[])? {
         let guard = match guard {
             Ok(guard) => guard,
             Err(error) => {
@@ -152,18 +152,18 @@ fn look() -> Result<Seen> {
         });
     }
     let interfaces = interface::all()?;
-    for unguarded in services.unguarded(home.as_ref(), &interfaces)? {
+    for unguarded in services.unguarded(pin_root.as_ref(), &interfaces)? {
         if let Some(owner) = services.ordered_to_guard(&unguarded.interface).map(Owner::from) {
             seen.unguarded.push((unguarded, owner));
         }
     }
-    for ifindex in home.as_ref().map_or(Ok(Vec::new()), guard::remains)? {
+    for ifindex in pin_root.as_ref().map_or(Ok(Vec::new()), guard::remains)? {
         let interface = interfaces.iter().find(|interface| interface.index == ifindex);
         if interface.is_some_and(|interface| services.owner_of(interface).is_some()) {
             // The service puts it back, and is told of by itself.
             continue;
         }
-        let order = home.as_ref().and_then(|home| guard::order_of_remains(home, ifindex));
+        let order = pin_root.as_ref().and_then(|pin_root| guard::order_of_remains(pin_root, ifindex));
         let name = interface.map(|interface| &*interface.name);
         let remedy = remedy::of_gone(name, order.as_ref());
         seen.gone.push(Gone { ifindex, interface: name.map(str::to_owned), remedy });

@@ -9,7 +9,7 @@ use crate::allowlist::Allowlist;
 use crate::cli::ModeChoice;
 use crate::error::{Error, Result};
 use crate::guard::bpf;
-use crate::guard::bpffs::{self, Home};
+use crate::guard::bpffs::{self, PinRoot};
 use crate::guard::clock;
 use crate::guard::confirm::{self, Trial};
 use crate::guard::device;
@@ -37,7 +37,7 @@ pub struct Attached {
 /// # Errors
 /// The interface cannot be guarded, or has somebody else's program. Nothing is on it then.
 pub fn attach(
-    home: &Home,
+    pin_root: &PinRoot,
     interface: &Interface,
     list: &Allowlist,
     named: Named,
@@ -50,8 +50,8 @@ pub fn attach(
     if let Some(error) = foreign(interface) {
         return Err(error);
     }
-    PinnedLink::require_free(home, interface)?;
-    let directory = home.interface(interface.index)?;
+    PinnedLink::require_free(pin_root, interface)?;
+    let directory = pin_root.interface(interface.index)?;
     tell_ends(&directory, &[], EndReason::Abandoned, tell);
     remove_directory(&directory)?;
     bpffs::make_directory(&directory)?;

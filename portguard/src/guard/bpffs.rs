@@ -31,7 +31,7 @@ const BPF_FS_MAGIC: FsType = FsType(0xcafe_4a11);
 
 /// The directory of all guards on this host.
 #[derive(Debug, Clone)]
-pub struct Home {
+pub struct PinRoot {
     root: PathBuf,
 }
 
@@ -77,7 +77,7 @@ impl Claim {
     }
 }
 
-impl Home {
+impl PinRoot {
     /// The directory if it exists: if it does not, there are no guards.
     pub fn find() -> Result<Option<Self>> {
         if !is_bpffs(Path::new(BPFFS))? {
@@ -406,37 +406,37 @@ mod tests {
     #[test]
     fn a_lock_that_somebody_holds_is_waited_for_so_long_and_no_longer() {
         let root = tempfile::tempdir().unwrap();
-        let home = Home { root: root.path().to_owned() };
+        let pin_root = PinRoot { root: root.path().to_owned() };
         let patience = Patience { limit: Duration::from_millis(50), stopped: &|| false };
-        let held = home.lock(Access::Change, &patience, |_| panic!("nobody to wait for")).unwrap();
+        let held = pin_root.lock(Access::Change, &patience, |_| panic!("nobody to wait for")).unwrap();
         let mut told = None;
-        let error = home.lock(Access::Judge, &patience, |holder| told = Some(holder)).unwrap_err();
+        let error = pin_root.lock(Access::Judge, &patience, |holder| told = Some(holder)).unwrap_err();
         let process = std::process::id();
         assert_eq!(told, Some(Some(process)));
         assert!(error.to_string().contains(&format!("process {process} has held the lock")), "{error}");
         // Whoever stops the wait ends it at once.
         let patience = Patience { limit: Duration::from_secs(3600), stopped: &|| true };
-        let error = home.lock(Access::Change, &patience, |_| {}).unwrap_err();
+        let error = pin_root.lock(Access::Change, &patience, |_| {}).unwrap_err();
         assert!(error.to_string().contains("was stopped"), "{error}");
         drop(held);
         // Who only reads shares it.
         let patience = Patience { limit: Duration::ZERO, stopped: &|| false };
-        let _one = home.lock(Access::Judge, &patience, |_| {}).unwrap();
-        let _other = home.lock(Access::Judge, &patience, |_| {}).unwrap();
-        assert!(home.lock(Access::Change, &patience, |_| {}).is_err());
+        let _one = pin_root.lock(Access::Judge, &patience, |_| {}).unwrap();
+        let _other = pin_root.lock(Access::Judge, &patience, |_| {}).unwrap();
+        assert!(pin_root.lock(Access::Change, &patience, |_| {}).is_err());
     }
 
     #[test]
     fn a_lock_on_a_directory_that_was_made_again_is_on_the_new_one() {
         let root = tempfile::tempdir().unwrap();
-        let home = Home { root: root.path().join("portguard") };
-        fs::create_dir(&home.root).unwrap();
+        let pin_root = PinRoot { root: root.path().join("portguard") };
+        fs::create_dir(&pin_root.root).unwrap();
         let patience = Patience { limit: Duration::ZERO, stopped: &|| false };
-        let _old = home.lock(Access::Change, &patience, |_| {}).unwrap();
-        fs::remove_dir(&home.root).unwrap();
-        fs::create_dir(&home.root).unwrap();
-        let _new = home.lock(Access::Change, &patience, |_| {}).unwrap();
-        assert!(home.lock(Access::Change, &patience, |_| {}).is_err());
+        let _old = pin_root.lock(Access::Change, &patience, |_| {}).unwrap();
+        fs::remove_dir(&pin_root.root).unwrap();
+        fs::create_dir(&pin_root.root).unwrap();
+        let _new = pin_root.lock(Access::Change, &patience, |_| {}).unwrap();
+        assert!(pin_root.lock(Access::Change, &patience, |_| {}).is_err());
     }
 
     #[test]

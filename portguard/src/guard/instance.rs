@@ -2,7 +2,7 @@
 //!
 //! Whatever changes the program (the first attachment, an upgrade, a reset of the counters) makes a new instance, and
 //! pins into its directory what it takes over from the old one. The one moment of change is when the link begins to
-//! run the new program: the instance whose program the link runs is the live one, and any other is rubbish that a
+//! run the new program: the instance whose program the link runs is the live one, and any other is a leftover that a
 //! loader left behind when it was killed.
 
 use std::fs;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::guard::bpf::{self, LinkInfo};
-use crate::guard::bpffs::Home;
+use crate::guard::bpffs::PinRoot;
 use crate::guard::event::{self, EndReason, Event};
 use crate::interface::{self, AttachedXdp, Interface};
 
@@ -46,17 +46,17 @@ enum Pin {
 
 impl PinnedLink {
     /// The link on an interface, if there is one.
-    pub(crate) fn find(home: &Home, interface: &Interface) -> Result<Option<Self>> {
-        match look(home, interface)? {
+    pub(crate) fn find(pin_root: &PinRoot, interface: &Interface) -> Result<Option<Self>> {
+        match look(pin_root, interface)? {
             Found::Here(link) => Ok(Some(link)),
-            Found::Elsewhere(_) | Found::Nothing => moved(home, interface),
+            Found::Elsewhere(_) | Found::Nothing => moved(pin_root, interface),
         }
     }
 
     /// Fails if what is pinned for an interface is a link that is on another one.
-    pub(crate) fn require_free(home: &Home, interface: &Interface) -> Result<()> {
-        let Found::Elsewhere(info) = look(home, interface)? else { return Ok(()) };
-        let path = home.interface(interface.index)?.join(LINK_PIN);
+    pub(crate) fn require_free(pin_root: &PinRoot, interface: &Interface) -> Result<()> {
+        let Found::Elsewhere(info) = look(pin_root, interface)? else { return Ok(()) };
+        let path = pin_root.interface(interface.index)?.join(LINK_PIN);
         Err(Error::failed(format!("{}: its place is taken", interface.name))
             .because(format!(
                 "{} holds the guard of an interface that was moved to another network namespace (program {})",
@@ -81,8 +81,8 @@ enum Found {
     Elsewhere(LinkInfo),
 }
 
-fn look(home: &Home, interface: &Interface) -> Result<Found> {
-    let directory = home.interface(interface.index)?;
+fn look(pin_root: &PinRoot, interface: &Interface) -> Result<Found> {
+    let directory = pin_root.interface(interface.index)?;
     let mut interface = interface.clone();
     for attempt in 1.. {
         let (link, info) = match open(&directory)? {
@@ -109,11 +109,11 @@ fn look(home: &Home, interface: &Interface) -> Result<Found> {
 
 /// The link of an interface that came from another network namespace, and may have got another index: the kernel took
 /// the link along, and its pin is where it was.
-fn moved(home: &Home, interface: &Interface) -> Result<Option<PinnedLink>> {
+fn moved(pin_root: &PinRoot, interface: &Interface) -> Result<Option<PinnedLink>> {
     if interface.xdp.is_empty() {
         return Ok(None);
     }
-    for directory in home.all_interfaces()? {
+    for directory in pin_root.all_interfaces()? {
         // Who only looks takes no lock: what is not there any more was another interface's.
         let Ok(Pin::Live(link, info)) = open(&directory) else { continue };
         let program = interface.xdp.iter().find(|xdp| xdp.program_id == info.program_id);
@@ -139,10 +139,10 @@ fn open(directory: &Path) -> Result<Pin> {
 }
 
 /// The interfaces of this network namespace, by index, for which there are pins, but no link that is on an interface.
-pub(super) fn remains(home: &Home) -> Result<Vec<u32>> {
+pub(super) fn remains(pin_root: &PinRoot) -> Result<Vec<u32>> {
     let mut remains = Vec::new();
-    for index in home.interfaces()? {
-        if !matches!(open(&home.interface(index)?)?, Pin::Live(..)) {
+    for index in pin_root.interfaces()? {
+        if !matches!(open(&pin_root.interface(index)?)?, Pin::Live(..)) {
             remains.push(index);
         }
     }
@@ -151,14 +151,14 @@ pub(super) fn remains(home: &Home) -> Result<Vec<u32>> {
 
 /// Removes what is left of guards whose interfaces are gone, in every network namespace, and of attachments that were
 /// never completed. The caller holds the lock.
-pub(crate) fn sweep(home: &Home, tell: &mut dyn FnMut(Event)) -> Result<()> {
-    for directory in home.all_interfaces()? {
+pub(crate) fn sweep(pin_root: &PinRoot, tell: &mut dyn FnMut(Event)) -> Result<()> {
+    for directory in pin_root.all_interfaces()? {
         if !matches!(open(&directory)?, Pin::Live(..)) {
             event::tell_ends(&directory, &[], EndReason::Abandoned, tell);
             remove_directory(&directory)?;
         }
     }
-    home.remove_empty_namespaces();
+    pin_root.remove_empty_namespaces();
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! Puts a list in force: fills new tries and indexes beside those in force, makes sure of them, and switches in one step.
 //!
 //! The tries of a list are pinned as `list<generation>-v4` and `-v6` in the directory of the interface, so that the
-//! list in force can be read back from the kernel. A pin with any other generation than the one in force is rubbish
+//! list in force can be read back from the kernel. A pin with any other generation than the one in force is a leftover
 //! that a loader left behind when it was killed.
 
 use std::collections::BTreeSet;
@@ -304,7 +304,7 @@ pub(super) fn switch(interface: &Path, instance: &Instance, filled: &Filled) -> 
     }
     // A packet may have read the number of the old slot just before the switch: the tries must stay there until it is
     // through.
-    Grace::prepare(interface, instance)?.wait();
+    GracePeriod::prepare(interface, instance)?.wait();
     clear(instance, before).map_err(|error| {
         Error::from_io(
             "the new list is in force, but the kernel does not let go of the one before it",
@@ -327,13 +327,13 @@ fn clear(instance: &Instance, slot: u32) -> io::Result<()> {
 
 /// A way to wait until every packet that is being judged has been judged and counted: to set a slot of an array of
 /// maps, even to what is there already, waits for that.
-pub(crate) struct Grace {
+pub(crate) struct GracePeriod {
     outer: OwnedFd,
     slot: u32,
     trie: OwnedFd,
 }
 
-impl Grace {
+impl GracePeriod {
     /// Gets hold of what it takes; the list in force stays as it is.
     pub(crate) fn prepare(interface: &Path, instance: &Instance) -> Result<Self> {
         let list = in_force(instance).ok_or_else(no_list)?;

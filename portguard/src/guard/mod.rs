@@ -41,8 +41,8 @@ use crate::interface::{self, Interface, XdpMode};
 
 pub use attach::{Attached, attach, foreign};
 pub use bpffs::{
-    Access, BPFFS, Claim, Home, Lock, Patience, is_cut_off, is_in_container, is_mounted as is_bpffs_mounted,
-    network_namespace,
+    Access, BPFFS, Claim, Lock, Patience, PinRoot, is_cut_off, is_in_container,
+    is_mounted as is_bpffs_mounted, network_namespace,
 };
 pub use clock::{Uptime, unix_now};
 pub use confirm::{Confirmation, Trial, Waits};
@@ -66,7 +66,7 @@ pub(crate) use link::LINK_PIN;
 use event::tell_ends;
 use instance::InstanceName;
 use link::{PinnedLink, remove_directory};
-use lists::{Content, Grace};
+use lists::{Content, GracePeriod};
 
 /// What cannot be done with a guard of an earlier ABI.
 pub(crate) const CANNOT_REPLACE: &str = "its list cannot be replaced";
@@ -80,14 +80,14 @@ pub struct Guard {
 
 impl Guard {
     /// The guard on an interface, if there is one.
-    pub fn find(home: &Home, interface: &Interface) -> Result<Option<Self>> {
+    pub fn find(pin_root: &PinRoot, interface: &Interface) -> Result<Option<Self>> {
         loop {
-            let Some(pinned) = PinnedLink::find(home, interface)? else { return Ok(None) };
+            let Some(pinned) = PinnedLink::find(pin_root, interface)? else { return Ok(None) };
             let program = pinned.program.program_id;
             match Self::open(pinned) {
                 Ok(guard) => return Ok(Some(guard)),
                 // Who only looks takes no lock: another portguard may have replaced or removed what was looked at.
-                Err(error) => match PinnedLink::find(home, interface)? {
+                Err(error) => match PinnedLink::find(pin_root, interface)? {
                     None => return Ok(None),
                     Some(again) if again.program.program_id == program => return Err(error),
                     Some(_) => {}
@@ -125,22 +125,24 @@ impl Guard {
     }
 
     /// The guard on the interface with a name; an error if there is none.
-    pub fn by_name(home: Option<&Home>, name: &str) -> Result<Self> {
+    pub fn by_name(pin_root: Option<&PinRoot>, name: &str) -> Result<Self> {
         let interface = interface::by_name(name)?;
-        let guard = home.map(|home| Self::find(home, &interface)).transpose()?.flatten();
+        let guard = pin_root.map(|pin_root| Self::find(pin_root, &interface)).transpose()?.flatten();
         guard.ok_or_else(|| not_attached(name))
     }
 
     /// The guards on these interfaces, each once, whatever names it was given; all of this network namespace if none is
     /// named.
-    pub fn select(home: Option<&Home>, names: &[String]) -> Result<Vec<Result<Self>>> {
+    pub fn select(pin_root: Option<&PinRoot>, names: &[String]) -> Result<Vec<Result<Self>>> {
         if names.is_empty() {
-            let interfaces = guarded(home)?;
-            let find = |interface: &Interface| home.and_then(|home| Self::find(home, interface).transpose());
+            let interfaces = guarded(pin_root)?;
+            let find = |interface: &Interface| {
+                pin_root.and_then(|pin_root| Self::find(pin_root, interface).transpose())
+            };
             return Ok(interfaces.iter().filter_map(find).collect());
         }
         let mut found = BTreeSet::new();
-        let guards = names.iter().map(|name| Self::by_name(home, name));
+        let guards = names.iter().map(|name| Self::by_name(pin_root, name));
         Ok(guards
             .filter(|guard| guard.as_ref().map_or(true, |guard| found.insert(guard.interface().index)))
             .collect())
@@ -258,9 +260,9 @@ impl Guard {
 
 /// Takes the guard off the interface with a name, in whatever state its maps are. What its counters hold is told before
 /// they go. The caller holds the lock.
-pub fn detach(home: Option<&Home>, name: &str, tell: &mut dyn FnMut(Event)) -> Result<()> {
+pub fn detach(pin_root: Option<&PinRoot>, name: &str, tell: &mut dyn FnMut(Event)) -> Result<()> {
     let interface = interface::by_name(name)?;
-    let pinned = home.map(|home| PinnedLink::find(home, &interface)).transpose()?.flatten();
+    let pinned = pin_root.map(|pin_root| PinnedLink::find(pin_root, &interface)).transpose()?.flatten();
     let pinned = pinned.ok_or_else(|| {
         not_attached(name).remedy("See which interfaces are guarded with: portguard status")
     })?;
@@ -280,7 +282,7 @@ fn take_off(pinned: &PinnedLink, tell: &mut dyn FnMut(Event)) -> Result<()> {
     let live = instance::live(&pinned.directory, pinned.program.program_id).ok().flatten();
     let live = live.filter(|name| name.is_readable());
     let live = live.and_then(|name| Instance::open(&pinned.directory, name).ok());
-    let grace = live.as_ref().and_then(|live| Grace::prepare(&pinned.directory, live).ok());
+    let grace = live.as_ref().and_then(|live| GracePeriod::prepare(&pinned.directory, live).ok());
     pinned.detach()?;
     // Packets that are being judged are still to be counted.
     if let Some(grace) = grace {
@@ -291,51 +293,51 @@ fn take_off(pinned: &PinnedLink, tell: &mut dyn FnMut(Event)) -> Result<()> {
 }
 
 /// Whether a service keeps the guard on an interface. The caller holds the lock.
-pub fn is_kept(home: &Home, interface: &Interface) -> Result<bool> {
-    let pinned = PinnedLink::find(home, interface)?;
+pub fn is_kept(pin_root: &PinRoot, interface: &Interface) -> Result<bool> {
+    let pinned = PinnedLink::find(pin_root, interface)?;
     pinned.map_or(Ok(false), |pinned| bpffs::is_claimed(&pinned.directory))
 }
 
 /// Whether a guard is on an interface.
-pub fn is_on(home: &Home, interface: &Interface) -> Result<bool> {
-    Ok(PinnedLink::find(home, interface)?.is_some())
+pub fn is_on(pin_root: &PinRoot, interface: &Interface) -> Result<bool> {
+    Ok(PinnedLink::find(pin_root, interface)?.is_some())
 }
 
 /// Claims the guard on an interface, which must be there, for a service. The caller holds the lock.
 ///
 /// # Errors
 /// There is none, or another service has claimed it.
-pub fn claim(home: &Home, interface: &Interface) -> Result<Claim> {
+pub fn claim(pin_root: &PinRoot, interface: &Interface) -> Result<Claim> {
     // It may have got its program since it was looked at.
     let fresh = interface::all()?.into_iter().find(|fresh| fresh.index == interface.index);
-    let pinned = fresh.map(|fresh| PinnedLink::find(home, &fresh)).transpose()?.flatten();
+    let pinned = fresh.map(|fresh| PinnedLink::find(pin_root, &fresh)).transpose()?.flatten();
     let pinned = pinned.ok_or_else(|| not_attached(&interface.name))?;
     bpffs::claim(&interface.name, &pinned.directory)
 }
 
 /// Whether a claim is on the guard that is on an interface now.
-pub fn holds(home: &Home, interface: &Interface, claim: &Claim) -> Result<bool> {
-    Ok(PinnedLink::find(home, interface)?.is_some_and(|pinned| claim.is_at(&pinned.directory)))
+pub fn holds(pin_root: &PinRoot, interface: &Interface, claim: &Claim) -> Result<bool> {
+    Ok(PinnedLink::find(pin_root, interface)?.is_some_and(|pinned| claim.is_at(&pinned.directory)))
 }
 
 /// The names of the interfaces of this network namespace that have a guard.
-pub fn guarded_names(home: Option<&Home>) -> Result<Vec<String>> {
-    let Some(home) = home else { return Ok(Vec::new()) };
+pub fn guarded_names(pin_root: Option<&PinRoot>) -> Result<Vec<String>> {
+    let Some(pin_root) = pin_root else { return Ok(Vec::new()) };
     let mut names = Vec::new();
-    for interface in guarded(Some(home))? {
-        names.extend(PinnedLink::find(home, &interface)?.map(|pinned| pinned.interface.name));
+    for interface in guarded(Some(pin_root))? {
+        names.extend(PinnedLink::find(pin_root, &interface)?.map(|pinned| pinned.interface.name));
     }
     Ok(names)
 }
 
 /// The interfaces of this network namespace, by index, that had a guard whose link is gone; there still or gone, too.
-pub fn remains(home: &Home) -> Result<Vec<u32>> {
-    link::remains(home)
+pub fn remains(pin_root: &PinRoot) -> Result<Vec<u32>> {
+    link::remains(pin_root)
 }
 
 /// What a guard whose link is gone was ordered to do, if the pins that are left of it still tell.
-pub fn order_of_remains(home: &Home, ifindex: u32) -> Option<LastOrder> {
-    let directory = home.interface(ifindex).ok()?;
+pub fn order_of_remains(pin_root: &PinRoot, ifindex: u32) -> Option<LastOrder> {
+    let directory = pin_root.interface(ifindex).ok()?;
     // Of several instances, nobody knows which one the link ran.
     let [name] = InstanceName::list(&directory).ok()?[..] else { return None };
     let instance = name.is_readable().then(|| Instance::open(&directory, name).ok()).flatten()?;
@@ -349,15 +351,15 @@ pub fn default_sources() -> Option<u32> {
 
 /// Removes what is left of guards whose interfaces are gone; what their counters hold is told before. The caller holds the
 /// lock.
-pub fn sweep(home: &Home, tell: &mut dyn FnMut(Event)) -> Result<()> {
-    link::sweep(home, tell)
+pub fn sweep(pin_root: &PinRoot, tell: &mut dyn FnMut(Event)) -> Result<()> {
+    link::sweep(pin_root, tell)
 }
 
 /// The interfaces of this network namespace that may have a guard: something is pinned for them, or they have come from
 /// another namespace with a program.
-fn guarded(home: Option<&Home>) -> Result<Vec<Interface>> {
-    let Some(home) = home else { return Ok(Vec::new()) };
-    let indexes = home.interfaces()?;
+fn guarded(pin_root: Option<&PinRoot>) -> Result<Vec<Interface>> {
+    let Some(pin_root) = pin_root else { return Ok(Vec::new()) };
+    let indexes = pin_root.interfaces()?;
     let mut interfaces = interface::all()?;
     interfaces.retain(|interface| indexes.contains(&interface.index) || !interface.xdp.is_empty());
     Ok(interfaces)

@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::guard::attach::{set_attached_at, set_log_rate};
 use crate::guard::event::{EndReason, Event, tell_ends};
 use crate::guard::instance::{self, Instance, InstanceName, Origin, Task};
-use crate::guard::lists::{self, Content, Filled, Grace};
+use crate::guard::lists::{self, Content, Filled, GracePeriod};
 use crate::guard::order::{self, Named};
 use crate::guard::{Guard, bpf, clock, confirm, device, earlier, mode};
 
@@ -151,7 +151,7 @@ impl Guard {
         self.clean_up(tell)?;
         let sizes = self.instance.counters.own.sizes()?;
         let new = self.load_beside_counters(task, Origin::NewCounters(&self.instance, sizes))?;
-        let grace = Grace::prepare(&interface, &new).inspect_err(|_| self.abandon(&new))?;
+        let grace = GracePeriod::prepare(&interface, &new).inspect_err(|_| self.abandon(&new))?;
         let (guard, old) = self.replace(new)?;
         grace.wait();
         // What cannot be removed now, the next change of the guard removes.

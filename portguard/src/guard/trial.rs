@@ -22,7 +22,7 @@ use portguard_common::confirm::{PENDING, Pending, RESTORES_NO_GUARD};
 
 use crate::allowlist::{Allowlist, Sha256Sum};
 use crate::error::{Error, Result};
-use crate::guard::bpffs::Home;
+use crate::guard::bpffs::PinRoot;
 use crate::guard::confirm::{self, Confirmation, Trial, Waits};
 use crate::guard::event::Event;
 use crate::guard::instance::{self, Instance, InstanceName, Origin};
@@ -155,9 +155,9 @@ impl Guard {
 ///
 /// # Errors
 /// Guards cannot be looked up. What goes wrong with one of them is in its place.
-pub fn restore(home: &Home, due: Due, tell: &mut dyn FnMut(&str, Event)) -> Result<Vec<Restored>> {
+pub fn restore(pin_root: &PinRoot, due: Due, tell: &mut dyn FnMut(&str, Event)) -> Result<Vec<Restored>> {
     let mut restored = Vec::new();
-    for (pinned, record, live) in waiting(home)? {
+    for (pinned, record, live) in waiting(pin_root)? {
         let is_due = match due {
             Due::Token(token) if token == record.token => true,
             _ => confirm::remaining(&record).is_zero(),
@@ -174,25 +174,25 @@ pub fn restore(home: &Home, due: Due, tell: &mut dyn FnMut(&str, Event)) -> Resu
 
 /// How long it is until the first change of this network namespace is due, with any token or with this one; zero if there
 /// is something to restore now. It takes no lock.
-pub fn next_deadline(home: &Home, token: Option<u64>) -> Result<Option<Duration>> {
+pub fn next_deadline(pin_root: &PinRoot, token: Option<u64>) -> Result<Option<Duration>> {
     let remaining = |(_, record, live): &(PinnedLink, Pending, Option<InstanceName>)| match record {
         record if confirm::is_in_force(record, *live) => confirm::remaining(record),
         _ => Duration::ZERO,
     };
-    let waiting = waiting(home)?;
+    let waiting = waiting(pin_root)?;
     let wanted = waiting.iter().filter(|(_, record, _)| token.is_none_or(|token| record.token == token));
     Ok(wanted.map(remaining).min())
 }
 
 /// The guards of this network namespace with a record of a change that nobody has confirmed or taken back.
-fn waiting(home: &Home) -> Result<Vec<(PinnedLink, Pending, Option<InstanceName>)>> {
+fn waiting(pin_root: &PinRoot) -> Result<Vec<(PinnedLink, Pending, Option<InstanceName>)>> {
     let mut waiting = Vec::new();
     // Few guards have a record, so the interfaces are asked for only if one does.
-    if !home.all_interfaces()?.iter().any(|directory| confirm::is_there(directory)) {
+    if !pin_root.all_interfaces()?.iter().any(|directory| confirm::is_there(directory)) {
         return Ok(waiting);
     }
-    for interface in guarded(Some(home))? {
-        let Some(pinned) = PinnedLink::find(home, &interface)? else { continue };
+    for interface in guarded(Some(pin_root))? {
+        let Some(pinned) = PinnedLink::find(pin_root, &interface)? else { continue };
         let Some(record) = confirm::read(&pinned.directory)?.filter(|record| record.state == PENDING) else {
             continue;
         };

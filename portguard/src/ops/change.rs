@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use crate::allowlist::{self, Allowlist};
 use crate::error::Result;
-use crate::guard::{self, Attached, CANNOT_REPLACE, Guard, Home, ListInfo, Named, Order, Trial};
+use crate::guard::{self, Attached, CANNOT_REPLACE, Guard, ListInfo, Named, Order, PinRoot, Trial};
 use crate::interface::Interface;
 use crate::ops::Messages;
 use crate::ops::trial::tell_waiting;
@@ -31,14 +31,14 @@ pub(crate) struct Wanted<'a> {
 /// Puts a guard on an interface, or renews the guard that is there; tells what has changed. Without a list, an interface
 /// without a guard stays so: `false`. The caller holds the lock.
 pub(crate) fn put_on(
-    home: &Home,
+    pin_root: &PinRoot,
     interface: &Interface,
     name: &str,
     wanted: Wanted<'_>,
     messages: &mut Messages,
 ) -> Result<bool> {
     let Wanted { list, named, allow_empty, trial } = wanted;
-    if let Some(guard) = Guard::find(home, interface)? {
+    if let Some(guard) = Guard::find(pin_root, interface)? {
         let before = Before::of(&guard, list, messages)?;
         let tell = &mut |event| messages.take(name, event);
         let guard = match trial {
@@ -54,7 +54,7 @@ pub(crate) fn put_on(
     }
     let Some(list) = list else { return Ok(false) };
     let Attached { mode, fallback } =
-        guard::attach(home, interface, list, named, trial, &mut |event| messages.take(name, event))?;
+        guard::attach(pin_root, interface, list, named, trial, &mut |event| messages.take(name, event))?;
     if let Some(refusal) = fallback {
         messages.note(refusal.to_string());
         messages.note(format!("{name}: generic mode instead; it costs more per packet"));
@@ -63,7 +63,7 @@ pub(crate) fn put_on(
     let entries = entries(list.entries().len());
     messages.data(format!("{name}: attached in {} mode, {state}, {entries}\n", mode.word()));
     if trial.is_some() {
-        tell_waiting(&Guard::by_name(Some(home), name)?, name, messages)?;
+        tell_waiting(&Guard::by_name(Some(pin_root), name)?, name, messages)?;
     }
     Ok(true)
 }

@@ -22,7 +22,7 @@ use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::unistd::{ForkResult, dup2_stdin, fork, setsid};
 
 use crate::error::{Error, Result};
-use crate::guard::{self, Due, Home, Trial};
+use crate::guard::{self, Due, PinRoot, Trial};
 use crate::ops::Messages;
 use crate::ops::trial::{lock_to_change, restore};
 
@@ -105,9 +105,9 @@ pub(crate) fn watch(token: u64) -> Result<()> {
     unsafe { signal(Signal::SIGTERM, SigHandler::Handler(end)) }.map_err(|errno| failed(errno.into()))?;
     await_changes().map_err(failed)?;
     loop {
-        let home = Home::find();
-        let next = match &home {
-            Ok(Some(home)) => guard::next_deadline(home, Some(token)),
+        let pin_root = PinRoot::find();
+        let next = match &pin_root {
+            Ok(Some(pin_root)) => guard::next_deadline(pin_root, Some(token)),
             // Nothing is guarded any more.
             Ok(None) => return Ok(()),
             Err(_) => Ok(Some(POLL)),
@@ -118,7 +118,7 @@ pub(crate) fn watch(token: u64) -> Result<()> {
                 thread::sleep(remaining.min(POLL));
             }
             Ok(Some(_)) => {
-                if take_back(home, token).is_err() {
+                if take_back(pin_root, token).is_err() {
                     thread::sleep(POLL);
                 }
             }
@@ -129,12 +129,12 @@ pub(crate) fn watch(token: u64) -> Result<()> {
 }
 
 /// Fails if the change is still in force.
-fn take_back(home: Result<Option<Home>>, token: u64) -> Result<()> {
-    let Some(home) = home? else { return Ok(()) };
+fn take_back(pin_root: Result<Option<PinRoot>>, token: u64) -> Result<()> {
+    let Some(pin_root) = pin_root? else { return Ok(()) };
     let mut messages = Messages::new();
-    let _lock = lock_to_change(&home, &mut messages)?;
+    let _lock = lock_to_change(&pin_root, &mut messages)?;
     let due = if ENDS.load(Ordering::Relaxed) { Due::Token(token) } else { Due::Overdue };
-    restore(&home, due, &mut messages);
+    restore(&pin_root, due, &mut messages);
     // Nobody is there to be told.
     match messages.first_failure() {
         Some(_) => Err(Error::failed("the change is still in force")),

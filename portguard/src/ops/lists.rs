@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::allowlist::{Allowlist, Checked};
 use crate::error::{Error, Result};
-use crate::guard::{Home, Lock};
+use crate::guard::{Lock, PinRoot};
 use crate::last_good;
 use crate::ops::Messages;
 use crate::ops::trial::lock_to_change;
@@ -54,7 +54,7 @@ impl Lists {
     /// A list is invalid, and nothing is to be changed; or the lock cannot be had.
     pub(crate) fn lock(
         &mut self,
-        home: &Home,
+        pin_root: &PinRoot,
         messages: &mut Messages,
         wanted: impl Fn() -> Result<Vec<PathBuf>>,
     ) -> Result<Lock> {
@@ -62,7 +62,7 @@ impl Lists {
             for path in wanted()? {
                 self.load(&path, messages)?;
             }
-            let lock = lock_to_change(home, messages)?;
+            let lock = lock_to_change(pin_root, messages)?;
             let is_fresh = |path: &PathBuf| self.get(path).is_some_and(Allowlist::is_fresh);
             if wanted()?.iter().all(is_fresh) {
                 return Ok(lock);

@@ -15,14 +15,14 @@ use std::path::PathBuf;
 
 use crate::cli::DEFAULT_ALLOWLIST;
 use crate::error::Result;
-use crate::guard::{Access, Home, Lock, Patience};
+use crate::guard::{Access, Lock, Patience, PinRoot};
 use crate::output;
 
 pub(crate) use self::messages::Messages;
 
 /// Waits for other portguards, as long as a command does. To change guards, take [`trial::lock_to_change`].
-pub(crate) fn lock(home: &Home, access: Access) -> Result<Lock> {
-    home.lock(access, &Patience::default(), tell_holder)
+pub(crate) fn lock(pin_root: &PinRoot, access: Access) -> Result<Lock> {
+    pin_root.lock(access, &Patience::default(), tell_holder)
 }
 
 /// Tells whom this process waits for.

@@ -9,7 +9,7 @@ use crate::cli::ModeChoice;
 use crate::control::client::{self, Service};
 use crate::control::{Description, OrderDescription};
 use crate::error::{Error, Result};
-use crate::guard::{self, Guard, Home, LogLimit, Named, Order};
+use crate::guard::{self, Guard, LogLimit, Named, Order, PinRoot};
 use crate::interface::Interface;
 use crate::output::services::{self as output, Owner, Unguarded, UnguardedState};
 
@@ -80,14 +80,18 @@ impl Services {
     ///
     /// # Errors
     /// It cannot be seen what is pinned.
-    pub(crate) fn unguarded(&self, home: Option<&Home>, interfaces: &[Interface]) -> Result<Vec<Unguarded>> {
+    pub(crate) fn unguarded(
+        &self,
+        pin_root: Option<&PinRoot>,
+        interfaces: &[Interface],
+    ) -> Result<Vec<Unguarded>> {
         let mut unguarded: Vec<Unguarded> = Vec::new();
         for service in &self.answered {
             for kept in &service.interfaces {
                 let interface = interfaces.iter().find(|interface| interface.is_called(&kept.name));
                 let state = match interface {
                     None => UnguardedState::Waiting,
-                    Some(interface) if has_guard(home, interface)? => continue,
+                    Some(interface) if has_guard(pin_root, interface)? => continue,
                     Some(_) => UnguardedState::Open,
                 };
                 let why = kept.why.clone().filter(|_| state == UnguardedState::Open);
@@ -95,12 +99,12 @@ impl Services {
                 unguarded.push(Unguarded { interface: kept.name.clone(), state, service: Some(owner), why });
             }
         }
-        for index in home.map_or(Ok(Vec::new()), guard::remains)? {
+        for index in pin_root.map_or(Ok(Vec::new()), guard::remains)? {
             let interface = interfaces.iter().find(|interface| interface.index == index);
             let Some(interface) = interface.filter(|interface| self.owner_of(interface).is_none()) else {
                 continue;
             };
-            if !has_guard(home, interface)? {
+            if !has_guard(pin_root, interface)? {
                 unguarded.push(Unguarded {
                     interface: interface.name.clone(),
                     state: UnguardedState::Open,
@@ -113,8 +117,8 @@ impl Services {
     }
 }
 
-fn has_guard(home: Option<&Home>, interface: &Interface) -> Result<bool> {
-    home.map_or(Ok(false), |home| guard::is_on(home, interface))
+fn has_guard(pin_root: Option<&PinRoot>, interface: &Interface) -> Result<bool> {
+    pin_root.map_or(Ok(false), |pin_root| guard::is_on(pin_root, interface))
 }
 
 /// What an order that is in force has otherwise than what a service was ordered, a line for each part.

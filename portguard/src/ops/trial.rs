@@ -4,22 +4,22 @@ use std::time::Duration;
 
 use crate::allowlist::Allowlist;
 use crate::error::{Error, Kind, Result};
-use crate::guard::{self, Access, Confirmation, Due, Guard, Home, Lock, Restored, Waits};
+use crate::guard::{self, Access, Confirmation, Due, Guard, Lock, PinRoot, Restored, Waits};
 use crate::interface::Interface;
 use crate::ops::lists::keep_last_good;
 use crate::ops::{Messages, lock};
 use crate::output::time;
 
 /// Waits for other portguards, as long as a command does, to change guards; and restores what is overdue.
-pub(crate) fn lock_to_change(home: &Home, messages: &mut Messages) -> Result<Lock> {
-    let lock = lock(home, Access::Change)?;
-    restore(home, Due::Overdue, messages);
+pub(crate) fn lock_to_change(pin_root: &PinRoot, messages: &mut Messages) -> Result<Lock> {
+    let lock = lock(pin_root, Access::Change)?;
+    restore(pin_root, Due::Overdue, messages);
     Ok(lock)
 }
 
 /// Takes back what is due, and tells of it. The caller holds the lock.
-pub(crate) fn restore(home: &Home, due: Due, messages: &mut Messages) {
-    let restored = guard::restore(home, due, &mut |interface, event| messages.take(interface, event));
+pub(crate) fn restore(pin_root: &PinRoot, due: Due, messages: &mut Messages) {
+    let restored = guard::restore(pin_root, due, &mut |interface, event| messages.take(interface, event));
     match restored {
         Ok(restored) => restored.into_iter().for_each(|Restored { interface, result }| match result {
             Ok(()) => messages.warning(format!(
@@ -56,8 +56,8 @@ pub(crate) fn tell_waiting(guard: &Guard, name: &str, messages: &mut Messages) -
 }
 
 /// The change that waits on an interface, if one does.
-pub(crate) fn waiting(home: &Home, name: &str) -> Result<Option<Confirmation>> {
-    let guard = match Guard::by_name(Some(home), name) {
+pub(crate) fn waiting(pin_root: &PinRoot, name: &str) -> Result<Option<Confirmation>> {
+    let guard = match Guard::by_name(Some(pin_root), name) {
         Ok(guard) => guard,
         // It was a first attachment.
         Err(error) if error.kind() == Kind::NotThere => return Ok(None),
@@ -79,14 +79,14 @@ pub(crate) fn summary(confirmation: &Confirmation) -> String {
 /// The list that was read from the file of a guard, unless it was on trial there and was not confirmed: then the list in
 /// force stays, until somebody asks for the other one.
 pub(crate) fn unless_rejected<'a>(
-    home: &Home,
+    pin_root: &PinRoot,
     interface: &Interface,
     name: &str,
     list: Option<&'a Allowlist>,
     messages: &mut Messages,
 ) -> Result<Option<&'a Allowlist>> {
     let Some(file) = list else { return Ok(None) };
-    let Some(guard) = Guard::find(home, interface)? else { return Ok(list) };
+    let Some(guard) = Guard::find(pin_root, interface)? else { return Ok(list) };
     if !guard.rejects(file.sha256())? {
         return Ok(list);
     }

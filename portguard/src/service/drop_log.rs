@@ -10,7 +10,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tracing::{info, warn};
 
 use crate::cli::LogFormat;
-use crate::guard::{DropLog, Guard, Home, LoggedDrop, Uptime};
+use crate::guard::{DropLog, Guard, LoggedDrop, PinRoot, Uptime};
 use crate::output::{calls, time};
 
 /// How often the guards are looked up again, and the packets counted that found no room in the log.
@@ -31,8 +31,8 @@ pub(super) fn write_as(format: LogFormat) {
 
 /// Logs the drops of the guards of these interfaces, in a thread of its own, until the process ends. To be called before
 /// the service changes any of them.
-pub(super) fn spawn(home: Home, interfaces: Vec<String>) -> io::Result<()> {
-    let mut logs = Logs { home, open: HashMap::new(), told: HashMap::new() };
+pub(super) fn spawn(pin_root: PinRoot, interfaces: Vec<String>) -> io::Result<()> {
+    let mut logs = Logs { pin_root, open: HashMap::new(), told: HashMap::new() };
     for interface in &interfaces {
         // What was left out before is not ours to tell; of guards that come later, everything is.
         logs.follow(interface);
@@ -53,7 +53,7 @@ pub(super) fn spawn(home: Home, interfaces: Vec<String>) -> io::Result<()> {
 }
 
 struct Logs {
-    home: Home,
+    pin_root: PinRoot,
     /// By interface.
     open: HashMap<String, DropLog>,
     /// Of which log how many packets had found no room when that was last told, by interface: also of one that is away,
@@ -88,7 +88,7 @@ impl Logs {
     /// The guard on an interface, and which log it has.
     fn find(&self, interface: &str) -> Option<(Guard, u32)> {
         // Whatever is the matter, the reconciler tells it.
-        let guard = Guard::by_name(Some(&self.home), interface).ok()?;
+        let guard = Guard::by_name(Some(&self.pin_root), interface).ok()?;
         let id = guard.drop_log_id().ok()?;
         Some((guard, id))
     }

@@ -75,7 +75,7 @@ pub fn run(
     let reconciler = Reconciler::new(interfaces, order, Arc::clone(&stop))?;
     if let Some(format) = log {
         drop_log::write_as(format);
-        drop_log::spawn(reconciler.home().clone(), interfaces.to_vec()).map_err(cannot_run)?;
+        drop_log::spawn(reconciler.pin_root().clone(), interfaces.to_vec()).map_err(cannot_run)?;
     }
     let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(cannot_run)?;
     runtime.block_on(async {
@@ -129,7 +129,7 @@ impl Service {
         let mut reload = listen(SignalKind::hangup())?;
         // Watched before they are looked at first, so that no change falls between.
         let links = netlink::watch().map_err(cannot_run)?;
-        let pins = pins::watch(self.reconciler().home().root());
+        let pins = pins::watch(self.reconciler().pin_root().root());
         let list = watch::watch(self.reconciler().allowlist());
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -146,9 +146,9 @@ impl Service {
         // Only now, so that a port that is taken leaves no interface open.
         if let Some(listener) = listener? {
             let reconciler = self.reconciler();
-            let (home, reloads) = (reconciler.home().clone(), reconciler.reloads().clone());
+            let (pin_root, reloads) = (reconciler.pin_root().clone(), reconciler.reloads().clone());
             let reader =
-                metrics::Reader::new(home, reconciler.interfaces(), reconciler.order().clone(), reloads);
+                metrics::Reader::new(pin_root, reconciler.interfaces(), reconciler.order().clone(), reloads);
             metrics::serve(listener, reader);
         }
         self.ready().await;

@@ -18,7 +18,7 @@ use self::trials::{is_among, is_waiting};
 use crate::allowlist::{Allowlist, Origin, Sha256Sum};
 use crate::control::client::Service;
 use crate::error::{Error, Kind, Result};
-use crate::guard::{self, Access, Due, Guard, Home, Lock, Patience, Trial};
+use crate::guard::{self, Access, Due, Guard, Lock, Patience, PinRoot, Trial};
 use crate::interface::{self, Interface};
 use crate::ops::change::replace_list;
 use crate::ops::lists::{keep_last_good, load};
@@ -51,7 +51,7 @@ pub(super) enum Trigger {
 /// The interfaces to be guarded, and how.
 #[derive(Debug)]
 pub(super) struct Reconciler {
-    home: Home,
+    pin_root: PinRoot,
     order: ServiceOrder,
     targets: Vec<Target>,
     claims: Claims,
@@ -78,10 +78,10 @@ impl Reconciler {
         let targets = targets.map(|name| Target { name, state: State::Waiting }).collect();
         // Fails for an empty path only, which cannot be read.
         order.allowlist = std::path::absolute(&order.allowlist).unwrap_or(order.allowlist);
-        let home = Home::make(output::error::note)?;
+        let pin_root = PinRoot::make(output::error::note)?;
         let (claims, reloads) = (Claims::new(), Reloads::new());
         Ok(Self {
-            home,
+            pin_root,
             order,
             targets,
             claims,
@@ -95,8 +95,8 @@ impl Reconciler {
     }
 
     /// Where the guards are pinned.
-    pub(super) fn home(&self) -> &Home {
-        &self.home
+    pub(super) fn pin_root(&self) -> &PinRoot {
+        &self.pin_root
     }
 
     /// What the service is ordered to do.
@@ -139,7 +139,7 @@ impl Reconciler {
         let source = self.list_source(messages);
         // As long as it takes: a service that gives up leaves its interfaces open.
         let _lock = self.lock_within(Duration::MAX, tell_holder, messages)?;
-        guard::sweep(&self.home, &mut |event| messages.take_of_leftovers(event))?;
+        guard::sweep(&self.pin_root, &mut |event| messages.take_of_leftovers(event))?;
         let interfaces = interface::all()?;
         let mut first = None;
         let mut targets: Vec<&mut Target> = self.targets.iter_mut().collect();
@@ -150,8 +150,8 @@ impl Reconciler {
                 messages.note(format!("{}: no such interface yet; waiting for it", target.name));
                 continue;
             };
-            let (home, order, claims) = (&self.home, &self.order, &mut self.claims);
-            let mut keeping = Keeping { home, order, claims, source: &source, messages };
+            let (pin_root, order, claims) = (&self.pin_root, &self.order, &mut self.claims);
+            let mut keeping = Keeping { pin_root, order, claims, source: &source, messages };
             match keeping.keep(interface, &target.name) {
                 Ok(()) => {
                     let differs = keeping.still_differs(interface);
@@ -228,7 +228,7 @@ impl Reconciler {
             if !is_among(only, &interfaces, ifindex) || !done.insert(ifindex) {
                 continue;
             }
-            let replaced = Guard::by_name(Some(&self.home), &target.name).and_then(|guard| {
+            let replaced = Guard::by_name(Some(&self.pin_root), &target.name).and_then(|guard| {
                 let same = guard.list().is_some_and(|it| {
                     it.sha256 == list.sha256() && it.origin == Origin::File && it.path == list.path()
                 });
@@ -269,7 +269,7 @@ impl Reconciler {
             guard.list().is_some_and(|it| it.sha256 == list.sha256()) && is_waiting(guard).is_ok_and(|it| !it)
         };
         let mut kept = self.targets.iter().filter(|target| matches!(target.state, State::Kept { .. }));
-        if kept.any(|target| Guard::by_name(Some(&self.home), &target.name).is_ok_and(|it| has_it(&it))) {
+        if kept.any(|target| Guard::by_name(Some(&self.pin_root), &target.name).is_ok_and(|it| has_it(&it))) {
             keep_last_good(list, messages);
         }
     }
@@ -301,7 +301,7 @@ impl Reconciler {
             let State::Kept { ifindex, .. } = target.state else { return false };
             let interface = interfaces.iter().find(|interface| interface.index == ifindex);
             // One that is gone is another event's matter.
-            interface.is_some_and(|interface| matches!(guard::is_on(&self.home, interface), Ok(false)))
+            interface.is_some_and(|interface| matches!(guard::is_on(&self.pin_root, interface), Ok(false)))
         };
         if self.targets.iter().any(is_off) {
             self.look();
@@ -328,7 +328,7 @@ impl Reconciler {
                         gone = true;
                     }
                 }
-                Some(interface) if target.is_in_order(&self.home, &self.order, interface) => {}
+                Some(interface) if target.is_in_order(&self.pin_root, &self.order, interface) => {}
                 Some(interface) => work.push((number, interface)),
             }
         }
@@ -351,7 +351,7 @@ impl Reconciler {
         }
         let source = self.list_source(messages);
         let locked = self.lock(messages).and_then(|lock| {
-            guard::sweep(&self.home, &mut |event| messages.take_of_leftovers(event)).map(|()| lock)
+            guard::sweep(&self.pin_root, &mut |event| messages.take_of_leftovers(event)).map(|()| lock)
         });
         let _lock = match locked {
             Ok(lock) => lock,
@@ -362,8 +362,8 @@ impl Reconciler {
         };
         for (number, interface) in &released {
             if let Some(target) = self.targets.get_mut(*number) {
-                let (home, order, claims) = (&self.home, &self.order, &mut self.claims);
-                let mut keeping = Keeping { home, order, claims, source: &source, messages };
+                let (pin_root, order, claims) = (&self.pin_root, &self.order, &mut self.claims);
+                let mut keeping = Keeping { pin_root, order, claims, source: &source, messages };
                 target.restore(&mut keeping, interface);
             }
         }
@@ -379,7 +379,7 @@ impl Reconciler {
         let mut interface = interface.clone();
         let Some(target) = self.targets.get_mut(number) else { return interface };
         let was_kept = matches!(target.state, State::Kept { ifindex, .. } if ifindex == interface.index);
-        if !was_kept || !matches!(Guard::find(&self.home, &interface), Ok(None)) {
+        if !was_kept || !matches!(Guard::find(&self.pin_root, &interface), Ok(None)) {
             return interface;
         }
         messages.warning(format!("{}: the guard was taken off", target.name));
@@ -426,11 +426,11 @@ impl Reconciler {
         waiting: impl FnOnce(Option<u32>),
         messages: &mut Messages,
     ) -> Result<Lock> {
-        self.home = Home::make(output::error::note)?;
+        self.pin_root = PinRoot::make(output::error::note)?;
         let stopped = || self.is_stopping();
-        let lock = self.home.lock(Access::Change, &Patience { limit, stopped: &stopped }, waiting)?;
+        let lock = self.pin_root.lock(Access::Change, &Patience { limit, stopped: &stopped }, waiting)?;
         let mut restored = Messages::new();
-        trial::restore(&self.home, Due::Overdue, &mut restored);
+        trial::restore(&self.pin_root, Due::Overdue, &mut restored);
         let not_restored = restored.failures();
         // Each attempt that fails like the one before tells the same.
         if not_restored.is_empty() || not_restored != self.not_restored {

@@ -2,7 +2,7 @@
 //! taken off between two looks needs no care.
 
 use crate::error::{Kind, Result};
-use crate::guard::{Guard, Home, guarded_names};
+use crate::guard::{Guard, PinRoot, guarded_names};
 use crate::ops::unique;
 use crate::top::model::{Look, Reading};
 
@@ -11,11 +11,11 @@ use crate::top::model::{Look, Reading};
 /// # Errors
 /// Guards cannot be looked for at all. What is wrong with one of them is in its look.
 pub fn look(names: &[String]) -> Result<Vec<Look>> {
-    let home = Home::find()?;
-    let found = if names.is_empty() { guarded_names(home.as_ref())? } else { names.to_vec() };
+    let pin_root = PinRoot::find()?;
+    let found = if names.is_empty() { guarded_names(pin_root.as_ref())? } else { names.to_vec() };
     let mut looks: Vec<Look> = Vec::new();
     for name in unique(&found) {
-        let guard = Guard::by_name(home.as_ref(), name);
+        let guard = Guard::by_name(pin_root.as_ref(), name);
         // One that is gone a moment later was never there, if nobody has asked for it.
         if names.is_empty() && guard.as_ref().is_err_and(|error| error.kind() == Kind::NotThere) {
             continue;

@@ -179,5 +179,5 @@ fn a_full_disk_keeps_no_copy_and_takes_no_guard_off() {
     service.signal(Signal::SIGTERM);
     assert!(service.ended().success());
     let left = || Ok(fs::read_dir(&state)?.map(|file| file.expect("a file").file_name()).collect::<Vec<_>>());
-    assert_eq!(bench.machine.mounts().run(left).expect("the disk"), ["filling"], "no rubbish");
+    assert_eq!(bench.machine.mounts().run(left).expect("the disk"), ["filling"], "no leftovers");
 }

@@ -9,7 +9,7 @@ use aya::maps::lpm_trie::Key;
 use aya::maps::{LpmTrie, Map, MapData};
 use aya::programs::{ProgramError, TestRun as _, TestRunOptions, Xdp};
 use aya_obj::programs::XdpAttachType;
-use portguard::guard::{Guard, Home, Snapshot};
+use portguard::guard::{Guard, PinRoot, Snapshot};
 use portguard_common::names;
 use xtask::lab::{Namespace, run};
 
@@ -175,8 +175,8 @@ impl Kernel {
     }
 
     fn guard(&self) -> Guard {
-        let home = Home::find().unwrap();
-        Guard::by_name(home.as_ref(), "guarded").unwrap()
+        let pin_root = PinRoot::find().unwrap();
+        Guard::by_name(pin_root.as_ref(), "guarded").unwrap()
     }
 }
 

@@ -19,7 +19,7 @@ const FEW: u64 = 50_000;
 /// Frames of which the counters are compared at once.
 const BATCH: u64 = 250_000;
 /// Of a hundred frames, how many etherparse must be able to take apart on its own, or the generator makes too much
-/// rubbish.
+/// nonsense.
 const BY_THE_BOOK: u64 = 20;
 
 /// What there was to judge.

@@ -78,14 +78,14 @@ pub(crate) fn debian(root: &Path, packages: &str) -> Result<()> {
     Ok(fs::rename(&partial, root)?)
 }
 
-/// A copy of a root, without the rubbish that nobody reads.
-pub(crate) fn copy(debian: &Path, root: &Path, rubbish: &[&str]) -> Result<()> {
+/// A copy of a root, without the folders that nobody reads.
+pub(crate) fn copy(debian: &Path, root: &Path, unread: &[&str]) -> Result<()> {
     if root.exists() {
         fs::remove_dir_all(root)?;
     }
     output(Command::new("cp").arg("--archive").arg(debian).arg(root))?;
-    for rubbish in rubbish {
-        let _ = fs::remove_dir_all(root.join(rubbish));
+    for folder in unread {
+        let _ = fs::remove_dir_all(root.join(folder));
     }
     Ok(())
 }

@@ -82,7 +82,7 @@ ExecStart=/test/race
 WantedBy=multi-user.target
 ";
 /// What nobody reads would be in memory.
-const RUBBISH: [&str; 5] =
+const UNREAD: [&str; 5] =
     ["usr/share/doc", "usr/share/locale", "usr/share/man", "var/cache/apt", "var/lib/apt"];
 
 /// Boots the machine, reads what it tells, and writes it down.
@@ -141,7 +141,7 @@ impl Boot {
     /// A Debian with portguard, its units, the lab and the tests.
     fn furnish(&self, debian: &Path, kernel: &Kernel, folder: &Path) -> Result<PathBuf> {
         let root = folder.join("root");
-        machine::copy(debian, &root, &RUBBISH)?;
+        machine::copy(debian, &root, &UNREAD)?;
         machine::furnish(&root, kernel, &format!("IFACE={}\n{}", self.interface, self.script))?;
         for module in self.modules {
             // What is missing is built in, or a test fails.

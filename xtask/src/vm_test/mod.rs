@@ -173,7 +173,7 @@ fn boot(kernel: &Kernel, initramfs: &Path, log: &Path) -> Result<Console> {
     let mut command = Command::new("qemu-system-x86_64");
     // Threads of its own for each CPU have crashed a kernel that runs well on a real machine.
     command.args(["-accel", "tcg,thread=single", "-m", "1536", "-no-reboot", "-nodefaults"]);
-    // QEMU 7.2 leaves rubbish in the flags behind `cmpxchg16b`: an interrupt there kills the kernel (a double fault in
+    // QEMU 7.2 leaves undefined bits in the flags behind `cmpxchg16b`: an interrupt there kills the kernel (a double fault in
     // the allocator of Linux 6.12).
     command.args(["-cpu", "max,cx16=off"]);
     command.args(["-display", "none", "-serial"]).arg(format!("file:{}", log.display()));

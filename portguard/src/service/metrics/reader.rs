@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::allowlist::{FileStamp, OnDisk, Sha256Sum};
 use crate::error::{Error, Result};
-use crate::guard::{self, Guard, Home, ListInfo, unix_now};
+use crate::guard::{self, Guard, ListInfo, PinRoot, unix_now};
 use crate::interface::{self, Interface};
 use crate::output::metrics::{self, Metrics, State};
 use crate::service::ServiceOrder;
@@ -19,7 +19,7 @@ const SETTLED: i128 = 2_000_000_000;
 /// Reads the guards of some interfaces.
 #[derive(Debug)]
 pub(in crate::service) struct Reader {
-    home: Home,
+    pin_root: PinRoot,
     interfaces: Vec<String>,
     order: ServiceOrder,
     reloads: Reloads,
@@ -48,12 +48,12 @@ impl Look {
 
 impl Reader {
     pub(in crate::service) fn new(
-        home: Home,
+        pin_root: PinRoot,
         interfaces: Vec<String>,
         order: ServiceOrder,
         reloads: Reloads,
     ) -> Self {
-        Self { home, interfaces, order, reloads, files: HashMap::new() }
+        Self { pin_root, interfaces, order, reloads, files: HashMap::new() }
     }
 
     /// All there is to tell.
@@ -61,7 +61,7 @@ impl Reader {
         let there = interface::all()?;
         let mut interfaces = Vec::with_capacity(self.interfaces.len());
         for name in &self.interfaces {
-            let state = match Seen::of(&self.home, &there, name, &self.order) {
+            let state = match Seen::of(&self.pin_root, &there, name, &self.order) {
                 Seen::Away => State::Away,
                 Seen::Open => State::Open,
                 // The reconciler tells what is the matter.
@@ -88,7 +88,7 @@ impl Reader {
     /// How it is with each interface.
     pub(super) fn health(&self) -> Result<Vec<(String, Health)>> {
         let there = interface::all()?;
-        let health = |name: &String| match Seen::of(&self.home, &there, name, &self.order) {
+        let health = |name: &String| match Seen::of(&self.pin_root, &there, name, &self.order) {
             Seen::Away => Health::Waiting,
             Seen::Open => Health::Open,
             Seen::Unreadable(error) => Health::NotAsOrdered(error.to_string()),
@@ -115,15 +115,15 @@ enum Seen {
 }
 
 impl Seen {
-    fn of(home: &Home, there: &[Interface], name: &str, order: &ServiceOrder) -> Self {
+    fn of(pin_root: &PinRoot, there: &[Interface], name: &str, order: &ServiceOrder) -> Self {
         let Some(interface) = there.iter().find(|interface| interface.is_called(name)) else {
             return Self::Away;
         };
-        let guard = match Guard::find(home, interface) {
+        let guard = match Guard::find(pin_root, interface) {
             Ok(Some(guard)) => guard,
             Ok(None) => return Self::Open,
             Err(error) => {
-                return match guard::is_on(home, interface) {
+                return match guard::is_on(pin_root, interface) {
                     Ok(true) => Self::Unreadable(error),
                     _ => Self::Open,
                 };

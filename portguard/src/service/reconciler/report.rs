@@ -4,7 +4,7 @@ use super::Reconciler;
 use super::target::{State, Target};
 use crate::control::{Description, Kept, OrderDescription};
 use crate::error::Result;
-use crate::guard::{self, Guard, Home, LogLimit};
+use crate::guard::{self, Guard, LogLimit, PinRoot};
 use crate::interface;
 use crate::ops::trial;
 use crate::service::ServiceOrder;
@@ -49,7 +49,7 @@ impl Reconciler {
                 State::Open(why) => format!("{name}: NOT GUARDED: {why}"),
                 State::NotOurs(why) => why.clone(),
                 State::Kept { differs: Some(differs), .. } => format!("{name}: NOT AS ORDERED: {differs}"),
-                State::Kept { .. } => match describe(&self.home, name) {
+                State::Kept { .. } => match describe(&self.pin_root, name) {
                     Ok(text) => format!("{name}: {text}"),
                     Err(error) => error.to_string(),
                 },
@@ -74,7 +74,7 @@ impl Reconciler {
             else {
                 continue;
             };
-            match guard::is_on(&self.home, interface) {
+            match guard::is_on(&self.pin_root, interface) {
                 Ok(true) => guarded += 1,
                 Ok(false) => open.push(target.name.clone()),
                 Err(error) => open.push(format!("{} ({error})", target.name)),
@@ -93,8 +93,8 @@ impl Reconciler {
 }
 
 /// How it is with the guard of an interface.
-fn describe(home: &Home, name: &str) -> Result<String> {
-    let guard = Guard::by_name(Some(home), name)?;
+fn describe(pin_root: &PinRoot, name: &str) -> Result<String> {
+    let guard = Guard::by_name(Some(pin_root), name)?;
     let generation = guard.list().map_or(0, |list| list.generation);
     let counters = guard.counters()?;
     let refused = if guard.is_enforcing() {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::trials::is_waiting;
 use crate::allowlist::Allowlist;
 use crate::error::{Error, Kind, Result};
-use crate::guard::{self, Claim, Confirmation, Guard, Home};
+use crate::guard::{self, Claim, Confirmation, Guard, PinRoot};
 use crate::interface::{self, Interface};
 use crate::ops::change::{Wanted, put_on};
 use crate::ops::{Messages, trial};
@@ -19,7 +19,7 @@ pub(super) type Claims = BTreeMap<u32, Claim>;
 
 /// What it takes to guard an interface. Whoever has one holds the lock.
 pub(super) struct Keeping<'a> {
-    pub(super) home: &'a Home,
+    pub(super) pin_root: &'a PinRoot,
     pub(super) order: &'a ServiceOrder,
     pub(super) claims: &'a mut Claims,
     pub(super) source: &'a ListSource,
@@ -59,12 +59,17 @@ pub(super) enum ListSource {
 impl Target {
     /// Whether there is nothing to do: the guard is on, kept by this service, and does what is ordered; or what differs is
     /// what could not be restored before.
-    pub(super) fn is_in_order(&mut self, home: &Home, order: &ServiceOrder, interface: &Interface) -> bool {
+    pub(super) fn is_in_order(
+        &mut self,
+        pin_root: &PinRoot,
+        order: &ServiceOrder,
+        interface: &Interface,
+    ) -> bool {
         let State::Kept { ifindex, differs } = &mut self.state else { return false };
         if *ifindex != interface.index {
             return false;
         }
-        let guard = match Guard::find(home, interface) {
+        let guard = match Guard::find(pin_root, interface) {
             // What waits for its confirmation is left alone.
             Ok(Some(guard)) if is_waiting(&guard).unwrap_or(true) => return true,
             guard => guard,
@@ -116,7 +121,7 @@ impl Target {
         if is_new {
             keeping.messages.error(error);
         }
-        if let Ok(true) = guard::is_on(keeping.home, interface) {
+        if let Ok(true) = guard::is_on(keeping.pin_root, interface) {
             if keeping.claim(interface).is_err() {
                 if is_new {
                     let text = format!("{}: the guard that is there stays as it is", self.name);
@@ -143,7 +148,7 @@ impl Target {
 impl Keeping<'_> {
     /// Guards an interface as ordered, and keeps the guard. `name` is what the service was told to call it.
     pub(super) fn keep(&mut self, interface: &Interface, name: &str) -> Result<()> {
-        if guard::is_on(self.home, interface)? {
+        if guard::is_on(self.pin_root, interface)? {
             // Before anything is changed: another service may keep it.
             self.claim(interface)?;
             return self.guard(interface, name);
@@ -157,17 +162,17 @@ impl Keeping<'_> {
     /// Claims the guard that is on an interface, unless this service has done so.
     fn claim(&mut self, interface: &Interface) -> Result<()> {
         if let Some(claim) = self.claims.get(&interface.index)
-            && guard::holds(self.home, interface, claim)?
+            && guard::holds(self.pin_root, interface, claim)?
         {
             return Ok(());
         }
-        self.claims.insert(interface.index, guard::claim(self.home, interface)?);
+        self.claims.insert(interface.index, guard::claim(self.pin_root, interface)?);
         Ok(())
     }
 
     /// Puts a guard on an interface, or renews the one that is there, as ordered.
     fn guard(&mut self, interface: &Interface, name: &str) -> Result<()> {
-        if let Some(guard) = Guard::find(self.home, interface)?
+        if let Some(guard) = Guard::find(self.pin_root, interface)?
             && let Some(confirmation) = guard.confirmation()?.filter(Confirmation::is_in_force)
         {
             if !confirmation.is_first {
@@ -181,9 +186,10 @@ impl Keeping<'_> {
         }
         match self.source {
             ListSource::File(list) => {
-                let refused = Guard::find(self.home, interface)?.and_then(|guard| refusal_of(&guard, list));
+                let refused =
+                    Guard::find(self.pin_root, interface)?.and_then(|guard| refusal_of(&guard, list));
                 let wanted = refused.is_none().then_some(list);
-                let wanted = trial::unless_rejected(self.home, interface, name, wanted, self.messages)?;
+                let wanted = trial::unless_rejected(self.pin_root, interface, name, wanted, self.messages)?;
                 self.put_on(interface, name, wanted)?;
                 if let Some(error) = refused {
                     self.messages.error(error);
@@ -209,22 +215,22 @@ impl Keeping<'_> {
     fn put_on(&mut self, interface: &Interface, name: &str, list: Option<&Allowlist>) -> Result<bool> {
         // What may not be empty was refused before.
         let wanted = Wanted { list, named: self.order.named(), allow_empty: true, trial: None };
-        put_on(self.home, interface, name, wanted, self.messages)
+        put_on(self.pin_root, interface, name, wanted, self.messages)
     }
 
     /// Restores all of the order but the mode, if that is what keeps it from being restored: a guard keeps its mode for as long
     /// as it is on, and may be in audit mode meanwhile. Whether there was something to restore, and it is restored.
     fn guard_in_its_mode(&mut self, interface: &Interface, name: &str) -> bool {
         let order = ServiceOrder { mode: None, ..self.order.clone() };
-        let differs = |home: &Home| {
-            let guard = Guard::find(home, interface).ok().flatten();
+        let differs = |pin_root: &PinRoot| {
+            let guard = Guard::find(pin_root, interface).ok().flatten();
             guard.is_some_and(|guard| order.differences(&guard).is_ok_and(|it| !it.is_empty()))
         };
-        if self.order.mode.is_none() || !differs(self.home) {
+        if self.order.mode.is_none() || !differs(self.pin_root) {
             return false;
         }
         let mut rest = Keeping {
-            home: self.home,
+            pin_root: self.pin_root,
             claims: &mut *self.claims,
             order: &order,
             source: self.source,
@@ -235,7 +241,7 @@ impl Keeping<'_> {
 
     /// What of the order is not in force, and cannot be: what waits for its confirmation is left alone until then.
     pub(super) fn still_differs(&self, interface: &Interface) -> Option<String> {
-        let guard = Guard::find(self.home, interface).ok().flatten()?;
+        let guard = Guard::find(self.pin_root, interface).ok().flatten()?;
         let guard = Some(guard).filter(|guard| is_waiting(guard).is_ok_and(|waits| !waits))?;
         let differences = self.order.differences(&guard).ok().filter(|it| !it.is_empty())?;
         Some(differences.join(", "))

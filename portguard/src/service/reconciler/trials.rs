@@ -27,7 +27,7 @@ impl Reconciler {
             let State::Kept { ifindex, .. } = target.state else { continue };
             // Targets may be names of one and the same.
             if is_among(only, &interfaces, ifindex) && done.insert(ifindex) {
-                let guard = Guard::by_name(Some(&self.home), &target.name);
+                let guard = Guard::by_name(Some(&self.pin_root), &target.name);
                 if let Err(error) = guard.and_then(|guard| trial::confirm(&guard, messages)) {
                     messages.error(error);
                 }
@@ -39,7 +39,7 @@ impl Reconciler {
     /// Takes back the changes that wait on interfaces that this service keeps: it ends, and nobody would when they are due.
     pub(in crate::service) fn take_back(&mut self) {
         let waits = |target: &Target| {
-            let guard = Guard::by_name(Some(&self.home), &target.name).ok()?;
+            let guard = Guard::by_name(Some(&self.pin_root), &target.name).ok()?;
             let confirmation = guard.confirmation().ok().flatten().filter(Confirmation::is_in_force)?;
             matches!(target.state, State::Kept { .. }).then_some(confirmation.token)
         };
@@ -51,7 +51,7 @@ impl Reconciler {
         match self.lock(&mut messages) {
             Ok(_lock) => {
                 for token in tokens {
-                    trial::restore(&self.home, Due::Token(token), &mut messages);
+                    trial::restore(&self.pin_root, Due::Token(token), &mut messages);
                 }
             }
             Err(error) => messages.error(error),
@@ -62,13 +62,13 @@ impl Reconciler {
     /// How long it is until a change of this network namespace that waits for its confirmation is due.
     pub(in crate::service) fn next_deadline(&self) -> Option<Duration> {
         // Who only looks takes no lock: guards may be changed just now. The next look asks again.
-        guard::next_deadline(&self.home, None).ok().flatten()
+        guard::next_deadline(&self.pin_root, None).ok().flatten()
     }
 
     /// Whether a change waits on an interface that this service keeps.
     pub(super) fn is_any_waiting(&self) -> bool {
         self.targets.iter().any(|target| {
-            Guard::by_name(Some(&self.home), &target.name).is_ok_and(|it| is_waiting(&it).unwrap_or(true))
+            Guard::by_name(Some(&self.pin_root), &target.name).is_ok_and(|it| is_waiting(&it).unwrap_or(true))
         })
     }
 }
