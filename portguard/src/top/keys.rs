@@ -3,7 +3,7 @@
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
 use crate::top::model::Order;
-use crate::top::wishes::Page;
+use crate::top::view_state::Page;
 
 /// What the user wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,5 +1,5 @@
-//! `portguard top`: the counters, live. What moves is read by [`look`], kept by [`model`], and drawn by [`view`]; what the
-//! user wants is read by [`keys`] and kept by [`wishes`].
+//! `portguard top`: the counters, live. What moves is read by [`poll`], kept by [`model`], and drawn by [`view`]; what the
+//! user wants is read by [`keys`] and kept by [`view_state`].
 //!
 //! Invariants:
 //! - The terminal is given back as it was, however this ends but by SIGKILL.
@@ -7,12 +7,12 @@
 
 pub mod filter;
 pub mod keys;
-pub mod look;
 pub mod model;
+pub mod poll;
 pub mod rate;
 pub mod terminal;
 pub mod view;
-pub mod wishes;
+pub mod view_state;
 
 use std::io;
 use std::thread;
@@ -25,14 +25,14 @@ use tokio::sync::mpsc::{Receiver, channel};
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval};
 
-use self::model::{Look, Model};
+use self::model::{Model, Poll};
 use self::terminal::Terminal;
 use self::view::Palette;
-use self::wishes::{Next, Wishes};
+use self::view_state::{Flow, ViewState};
 use crate::error::{Error, Result};
 use crate::guard::unix_now;
 
-/// Shows the guards on these interfaces, or all if none is named, until the user or a signal ends it. A new look is taken
+/// Shows the guards on these interfaces, or all if none is named, until the user or a signal ends it. A new poll is taken
 /// each `every`.
 ///
 /// # Errors
@@ -51,17 +51,17 @@ async fn show(names: Vec<String>, every: Duration) -> Result<()> {
     let mut tick = interval(every);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (palette, started) = (Palette::of_environment(), Instant::now());
-    let (mut model, mut wishes) = (Model::new(names.clone()), Wishes::default());
+    let (mut model, mut state) = (Model::new(names.clone()), ViewState::default());
     loop {
         tokio::select! {
             event = events.recv() => match event {
                 Some(Ok(Event::Key(key))) => {
-                    let next = keys::action(&key, &wishes.page).map(|action| wishes.apply(action, &mut model));
+                    let next = keys::action(&key, &state.page).map(|action| state.apply(action, &mut model));
                     match next {
                         None => continue,
-                        Some(Next::Show) => {}
-                        Some(Next::Redraw) => terminal.clear()?,
-                        Some(Next::Quit) => return Ok(()),
+                        Some(Flow::Show) => {}
+                        Some(Flow::Redraw) => terminal.clear()?,
+                        Some(Flow::Quit) => return Ok(()),
                     }
                 }
                 Some(Ok(Event::Resize(..))) => {}
@@ -71,16 +71,16 @@ async fn show(names: Vec<String>, every: Duration) -> Result<()> {
             },
             _ = tick.tick() => {
                 terminal.require_alive()?;
-                let (looks, at) = apart(names.clone()).await;
-                let looks = looks.map_err(|error| error.to_string());
-                model.update(at.saturating_duration_since(started), unix_now(), looks);
+                let (polls, at) = poll_apart(names.clone()).await;
+                let polls = polls.map_err(|error| error.to_string());
+                model.update(at.saturating_duration_since(started), unix_now(), polls);
             }
             _ = terminate.recv() => return Ok(()),
             _ = hang_up.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
             _ = quit.recv() => return Ok(()),
         }
-        terminal.draw(|frame| view::draw(frame, &model, &wishes, every, palette))?;
+        terminal.draw(|frame| view::draw(frame, &model, &state, every, palette))?;
     }
 }
 
@@ -100,10 +100,10 @@ fn events() -> io::Result<Receiver<io::Result<Event>>> {
     Ok(receiver)
 }
 
-/// Looks in a thread apart: netlink is asked by a runtime of its own.
-async fn apart(names: Vec<String>) -> (Result<Vec<Look>>, Instant) {
-    let looks = spawn_blocking(move || (look::look(&names), Instant::now())).await;
-    looks.unwrap_or_else(|error: JoinError| std::panic::resume_unwind(error.into_panic()))
+/// Polls in a thread of its own: netlink is asked by a runtime of its own.
+async fn poll_apart(names: Vec<String>) -> (Result<Vec<Poll>>, Instant) {
+    let polls = spawn_blocking(move || (poll::poll(&names), Instant::now())).await;
+    polls.unwrap_or_else(|error: JoinError| std::panic::resume_unwind(error.into_panic()))
 }
 
 fn listen(kind: SignalKind) -> Result<Signal> {

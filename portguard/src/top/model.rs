@@ -1,4 +1,4 @@
-//! What `top` knows: the last look at each guard, and how fast its counters move. Pure: it is told looks and times.
+//! What `top` knows: the last poll at each guard, and how fast its counters move. Pure: it is told polls and times.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -14,9 +14,9 @@ use crate::top::rate::{History, Rate, growth, span_since_reset};
 /// For how long a guard that is gone is shown, unless its interface was asked for by name.
 const REMEMBERED: Duration = Duration::from_secs(60);
 
-/// What a look at one interface has found: its guard, or why there is none to be read.
+/// What a poll of one interface has found: its guard, or why there is none to be read.
 #[derive(Debug, Clone)]
-pub struct Look {
+pub struct Poll {
     /// The name of the interface.
     pub interface: String,
     /// The guard.
@@ -43,7 +43,7 @@ pub struct Key {
     pub address: IpAddr,
 }
 
-/// A denied source, and its rate; none before the second look.
+/// A denied source, and its rate; none before the second poll.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
     /// What is counted.
@@ -52,7 +52,7 @@ pub struct Row {
     pub rate: Option<Rate>,
 }
 
-/// A guard that was there at the last look.
+/// A guard that was there at the last poll.
 #[derive(Debug, Clone)]
 pub struct Guarded {
     /// What was read, but for the sources.
@@ -100,7 +100,7 @@ pub struct Followed {
     pub key: Key,
     /// What was known of it last.
     pub last: Option<Row>,
-    /// Whether it was there at the last look.
+    /// Whether it was there at the last poll.
     pub is_there: bool,
     /// Its packets a second, since it is followed.
     pub history: History,
@@ -135,14 +135,14 @@ impl Model {
         Self { named, ..Self::default() }
     }
 
-    /// Takes in a look at everything, at a time of a clock that never goes back; `taken_at` is the same in nanoseconds of
-    /// Unix time. If nothing could be looked at, the last look stays, and why is told.
-    pub fn update(&mut self, at: Duration, taken_at: u64, looks: Result<Vec<Look>, String>) {
+    /// Takes in a poll of everything, at a time of a clock that never goes back; `taken_at` is the same in nanoseconds of
+    /// Unix time. If nothing could be looked at, the last poll stays, and why is told.
+    pub fn update(&mut self, at: Duration, taken_at: u64, polls: Result<Vec<Poll>, String>) {
         self.taken_at = taken_at;
-        let looks = match looks {
-            Ok(looks) => {
+        let polls = match polls {
+            Ok(polls) => {
                 self.trouble = None;
-                looks
+                polls
             }
             Err(trouble) => {
                 self.trouble = Some(trouble);
@@ -150,7 +150,7 @@ impl Model {
             }
         };
         let mut gone: Vec<String> = self.interfaces.iter().map(|watched| watched.name.clone()).collect();
-        for Look { interface, found } in looks {
+        for Poll { interface, found } in polls {
             gone.retain(|name| *name != interface);
             self.watched(interface).take(at, found);
         }
@@ -177,12 +177,12 @@ impl Model {
         &mut self.interfaces[at]
     }
 
-    /// When the last look was taken, in nanoseconds of Unix time.
+    /// When the last poll was taken, in nanoseconds of Unix time.
     pub fn taken_at(&self) -> u64 {
         self.taken_at
     }
 
-    /// Why the last look has failed.
+    /// Why the last poll has failed.
     pub fn trouble(&self) -> Option<&str> {
         self.trouble.as_deref()
     }
@@ -275,7 +275,7 @@ impl Watched {
         };
         self.seen = at;
         let guarded = Guarded::new(at, reading, self.baseline.as_ref());
-        // The first look is no sample: there is nothing to compare it with.
+        // The first poll is no sample: there is nothing to compare it with.
         if self.baseline.is_some() {
             self.refused.push(guarded.refused.map(|rate| rate.packets));
             self.allowed.push(guarded.allowed.map(|rate| rate.packets));

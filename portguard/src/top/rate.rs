@@ -46,7 +46,7 @@ pub fn growth(earlier: Count, now: Count) -> Count {
     }
 }
 
-/// The time in which counters that have begun anew, `age` ago, have come to what they hold. The last look was `elapsed`
+/// The time in which counters that have begun anew, `age` ago, have come to what they hold. The last poll was `elapsed`
 /// ago.
 pub fn span_since_reset(elapsed: Duration, age: Duration) -> Duration {
     elapsed.min(age.max(SHORTEST))

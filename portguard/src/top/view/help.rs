@@ -21,7 +21,7 @@ const KEYS: [(&str, &str); 9] = [
 
 const NOTES: [&str; 8] = [
     "Packets are for port 111. Totals are exact: those of `portguard stats`.",
-    "Rates are those between the last two looks. A graph has a column for each look,",
+    "Rates are those between the last two readings. A graph has a column for each,",
     "the last one at the right; it is blank where there was no guard to be read.",
     "share: of all drops of the interface. mostly: what is mostly asked for.",
     "first, last: how long ago the source was first and last seen.",

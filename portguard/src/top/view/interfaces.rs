@@ -12,7 +12,7 @@ use crate::top::model::{Guarded, Model, Watched};
 use crate::top::rate::{History, Rate};
 use crate::top::view::numbers::{byte_rate, packet_rate, per_second, share};
 use crate::top::view::{Palette, graph, rule};
-use crate::top::wishes::Wishes;
+use crate::top::view_state::ViewState;
 use portguard_common::rpc::Procedure;
 use portguard_common::totals::Count;
 
@@ -30,10 +30,10 @@ pub(super) fn draw(
     frame: &mut Frame<'_>,
     area: Rect,
     model: &Model,
-    wishes: &Wishes,
+    state: &ViewState,
     palette: Palette,
 ) -> Rect {
-    let interfaces: Vec<&Watched> = model.interfaces(wishes.interface.as_deref()).collect();
+    let interfaces: Vec<&Watched> = model.interfaces(state.interface.as_deref()).collect();
     if interfaces.is_empty() {
         let none = "no interface of this network namespace is guarded (portguard attach IFACE)";
         let [line, rest] = Layout::vertical([Constraint::Length(1), Constraint::Fill(1)]).areas(area);

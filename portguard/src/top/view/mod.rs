@@ -19,19 +19,19 @@ pub use palette::Palette;
 use crate::output::time;
 use crate::top::model::Model;
 use crate::top::rate::History;
-use crate::top::wishes::{Page, Wishes};
+use crate::top::view_state::{Page, ViewState};
 
 /// The smallest screen on which there is anything to see.
 const SMALLEST: (u16, u16) = (40, 10);
 
-/// Draws the page that the user wishes to see. The live model may be older than the wishes.
-pub fn draw(frame: &mut Frame<'_>, live: &Model, wishes: &Wishes, every: Duration, palette: Palette) {
+/// Draws the page that the user wants to see. The live model may be older than the state.
+pub fn draw(frame: &mut Frame<'_>, live: &Model, state: &ViewState, every: Duration, palette: Palette) {
     let area = frame.area();
     if area.width < SMALLEST.0 || area.height < SMALLEST.1 {
         frame.render_widget(Line::styled("too small", palette.trouble()), area);
         return;
     }
-    let model = wishes.shown(live);
+    let model = state.shown(live);
     let trouble = u16::from(model.trouble().is_some());
     let [head, warning, page, foot] = Layout::vertical([
         Constraint::Length(1),
@@ -40,32 +40,31 @@ pub fn draw(frame: &mut Frame<'_>, live: &Model, wishes: &Wishes, every: Duratio
         Constraint::Length(1),
     ])
     .areas(area);
-    self::head(frame, head, model, wishes, every, palette);
+    self::head(frame, head, model, state, every, palette);
     if let Some(trouble) = model.trouble() {
         frame.render_widget(Line::styled(trouble, palette.trouble()), warning);
     }
-    match wishes.page {
+    match state.page {
         Page::Help => help::draw(frame, page, palette),
         Page::Followed => followed::draw(frame, page, model, palette),
         Page::Sources | Page::Filter => {
-            let rest = interfaces::draw(frame, page, model, wishes, palette);
-            sources::draw(frame, rest, model, wishes, palette);
+            let rest = interfaces::draw(frame, page, model, state, palette);
+            sources::draw(frame, rest, model, state, palette);
         }
     }
-    frame
-        .render_widget(Line::styled(keys(wishes.page, area.width), palette.bar()).style(palette.bar()), foot);
+    frame.render_widget(Line::styled(keys(state.page, area.width), palette.bar()).style(palette.bar()), foot);
 }
 
 fn head(
     frame: &mut Frame<'_>,
     area: Rect,
     model: &Model,
-    wishes: &Wishes,
+    state: &ViewState,
     every: Duration,
     palette: Palette,
 ) {
     let mut left = vec![Span::styled("portguard top", palette.bold())];
-    if wishes.is_paused() {
+    if state.is_paused() {
         left.push(Span::raw("  "));
         left.push(Span::styled("PAUSED: space goes on", palette.trouble()));
     }

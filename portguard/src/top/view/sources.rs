@@ -11,7 +11,7 @@ use crate::top::model::{Model, Order, Row, Watched};
 use crate::top::rate::Rate;
 use crate::top::view::numbers::{age, byte_rate, bytes, packet_rate, share, whole};
 use crate::top::view::{Palette, rule};
-use crate::top::wishes::{Page, Wishes};
+use crate::top::view_state::{Page, ViewState};
 
 /// A column of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,25 +148,25 @@ fn columns(width: u16, shown: &[(&Watched, &Row)], several: bool) -> Vec<Column>
 }
 
 /// Draws the sources around the chosen one, and below them what belongs to none.
-pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, model: &Model, wishes: &Wishes, palette: Palette) {
-    let rows = wishes.rows(model);
-    let forgotten = unattributed(model, wishes);
+pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, model: &Model, state: &ViewState, palette: Palette) {
+    let rows = state.rows(model);
+    let forgotten = unattributed(model, state);
     let [title, table, below] = Layout::vertical([
         Constraint::Length(1),
         Constraint::Fill(1),
         Constraint::Length(u16::from(forgotten.is_some())),
     ])
     .areas(area);
-    frame.render_widget(rule(heading(&rows, model, wishes, palette), palette), title);
+    frame.render_widget(rule(heading(&rows, model, state, palette), palette), title);
     if let Some(text) = forgotten {
         frame.render_widget(Line::styled(text, palette.bold()), below);
     }
     let height = usize::from(table.height.saturating_sub(1));
-    let cursor = wishes.cursor(&rows);
+    let cursor = state.cursor(&rows);
     // The chosen one is the last that is shown, once it is further down than the screen.
     let first = cursor.map_or(0, |cursor| (cursor + 1).saturating_sub(height));
     let shown = &rows[first..rows.len().min(first + height)];
-    let several = model.interfaces(wishes.interface.as_deref()).count() > 1;
+    let several = model.interfaces(state.interface.as_deref()).count() > 1;
     let columns = columns(table.width, shown, several);
     let lines = shown.iter().enumerate().map(|(index, (watched, row))| {
         let cells = columns.iter().map(|column| {
@@ -178,7 +178,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, model: &Model, wishes: &Wi
     });
     let titles = columns.iter().map(|column| {
         let (mark, style) =
-            if column.order() == Some(wishes.order) { ("▾", palette.name()) } else { ("", palette.bold()) };
+            if column.order() == Some(state.order) { ("▾", palette.name()) } else { ("", palette.bold()) };
         let text = Line::styled(format!("{}{mark}", column.title()), style);
         Cell::from(if column.is_text() { text } else { text.right_aligned() })
     });
@@ -186,28 +186,28 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, model: &Model, wishes: &Wi
     frame.render_widget(Table::new(lines, widths).header(TableRow::new(titles)).column_spacing(1), table);
 }
 
-fn heading(rows: &[(&Watched, &Row)], model: &Model, wishes: &Wishes, palette: Palette) -> Line<'static> {
+fn heading(rows: &[(&Watched, &Row)], model: &Model, state: &ViewState, palette: Palette) -> Line<'static> {
     let all: usize = model
-        .interfaces(wishes.interface.as_deref())
+        .interfaces(state.interface.as_deref())
         .filter_map(|watched| watched.state.as_ref().ok())
         .map(|guarded| guarded.rows.len())
         .sum();
-    if wishes.filter.is_empty() && wishes.page != Page::Filter {
+    if state.filter.is_empty() && state.page != Page::Filter {
         let sources = if all == 1 { "source" } else { "sources" };
         return Line::styled(format!(" {all} {sources} "), palette.dim());
     }
-    let typing = if wishes.page == Page::Filter { "_" } else { "" };
+    let typing = if state.page == Page::Filter { "_" } else { "" };
     Line::from(vec![
         Span::styled(format!(" {} of {all} sources, filter: ", rows.len()), palette.dim()),
-        Span::styled(format!("{}{typing} ", wishes.filter.text()), palette.name()),
+        Span::styled(format!("{}{typing} ", state.filter.text()), palette.name()),
     ])
 }
 
 /// The packets whose sources are not remembered, if there are any.
-fn unattributed(model: &Model, wishes: &Wishes) -> Option<String> {
+fn unattributed(model: &Model, state: &ViewState) -> Option<String> {
     let mut sum = Count::default();
     let mut rate: Option<Rate> = None;
-    for guarded in model.interfaces(wishes.interface.as_deref()).filter_map(|it| it.state.as_ref().ok()) {
+    for guarded in model.interfaces(state.interface.as_deref()).filter_map(|it| it.state.as_ref().ok()) {
         sum.add(guarded.reading.snapshot.unattributed);
         if let Some(more) = guarded.unattributed {
             rate = Some(rate.unwrap_or_default().plus(more));

@@ -1,19 +1,19 @@
-//! Looks at the guards. Each look finds and opens them afresh, so a guard that was renewed, reset, attached again or
-//! taken off between two looks needs no care.
+//! Polls the guards. Each poll finds and opens them afresh, so a guard that was renewed, reset, attached again or
+//! taken off between two polls needs no care.
 
 use crate::error::{Kind, Result};
 use crate::guard::{Guard, PinRoot, guarded_names};
 use crate::ops::unique;
-use crate::top::model::{Look, Reading};
+use crate::top::model::{Poll, Reading};
 
-/// Looks at the guards on these interfaces, or at all if none is named.
+/// Polls the guards on these interfaces, or at all if none is named.
 ///
 /// # Errors
-/// Guards cannot be looked for at all. What is wrong with one of them is in its look.
-pub fn look(names: &[String]) -> Result<Vec<Look>> {
+/// Guards cannot be looked for at all. What is wrong with one of them is in its poll.
+pub fn poll(names: &[String]) -> Result<Vec<Poll>> {
     let pin_root = PinRoot::find()?;
     let found = if names.is_empty() { guarded_names(pin_root.as_ref())? } else { names.to_vec() };
-    let mut looks: Vec<Look> = Vec::new();
+    let mut polls: Vec<Poll> = Vec::new();
     for name in unique(&found) {
         let guard = Guard::by_name(pin_root.as_ref(), name);
         // One that is gone a moment later was never there, if nobody has asked for it.
@@ -22,13 +22,13 @@ pub fn look(names: &[String]) -> Result<Vec<Look>> {
         }
         // An interface has one guard, and other names.
         let interface = guard.as_ref().map_or(name.clone(), |guard| guard.interface().name.clone());
-        if looks.iter().any(|look| look.interface == interface) {
+        if polls.iter().any(|poll| poll.interface == interface) {
             continue;
         }
         let found = guard.and_then(|guard| read(&guard)).map_err(|error| error.to_string());
-        looks.push(Look { interface, found });
+        polls.push(Poll { interface, found });
     }
-    Ok(looks)
+    Ok(polls)
 }
 
 fn read(guard: &Guard) -> Result<Reading> {

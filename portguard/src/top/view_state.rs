@@ -26,7 +26,7 @@ struct Chosen {
 
 /// What is to be shown, of two models: the one that moves and, while the picture stands still, what it was then.
 #[derive(Debug, Clone)]
-pub struct Wishes {
+pub struct ViewState {
     /// The page.
     pub page: Page,
     /// The order of the sources.
@@ -43,7 +43,7 @@ pub struct Wishes {
     before: Filter,
 }
 
-impl Default for Wishes {
+impl Default for ViewState {
     fn default() -> Self {
         Self {
             page: Page::Sources,
@@ -60,7 +60,7 @@ impl Default for Wishes {
 
 /// Whether to go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Next {
+pub enum Flow {
     /// With the next picture.
     Show,
     /// With a screen that is cleared first.
@@ -69,7 +69,7 @@ pub enum Next {
     Quit,
 }
 
-impl Wishes {
+impl ViewState {
     /// What is shown of a model that goes on.
     pub fn shown<'a>(&'a self, live: &'a Model) -> &'a Model {
         self.frozen.as_ref().unwrap_or(live)
@@ -96,10 +96,10 @@ impl Wishes {
     }
 
     /// Does what the user wants.
-    pub fn apply(&mut self, action: Action, live: &mut Model) -> Next {
+    pub fn apply(&mut self, action: Action, live: &mut Model) -> Flow {
         match action {
-            Action::Quit => return Next::Quit,
-            Action::Redraw => return Next::Redraw,
+            Action::Quit => return Flow::Quit,
+            Action::Redraw => return Flow::Redraw,
             Action::Sort(order) => self.order = order,
             Action::Pause => {
                 self.frozen = match self.frozen {
@@ -129,7 +129,7 @@ impl Wishes {
             Action::Clear => self.filter = Filter::default(),
             Action::Accept => self.page = Page::Sources,
         }
-        Next::Show
+        Flow::Show
     }
 
     fn back(&mut self, live: &mut Model) {
