@@ -16,7 +16,7 @@ use super::frames::{Question, frame};
 use super::lists::List;
 use super::peers::{Guard, place};
 use super::programs::{Object, Program, Programs};
-use super::results::{Contender, Family, Scaling};
+use super::results::{Family, Scaling, TestProgram};
 use super::spread::Spread;
 use super::test_run::LIST;
 
@@ -31,14 +31,14 @@ pub(super) fn run(effort: &Effort, portguard: &Path, object: &Object) -> Result<
     let sources = lists[0].strangers(effort.flood);
     let frame = frame(*sources.first().context("no sources")?, Question::Dump, false);
     programs.forge(&sources, effort.flood, &frame)?;
-    let contenders = [
-        (Contender::Bare, programs.program("bare_drop")?),
-        (Contender::Portguard, guard.program()?),
-        (Contender::LpmLru, programs.program("lpm_lru")?),
+    let tested = [
+        (TestProgram::Bare, programs.program("bare_drop")?),
+        (TestProgram::Portguard, guard.program()?),
+        (TestProgram::LpmLru, programs.program("lpm_lru")?),
     ];
     let mut rounds = [(); 3].map(|()| Vec::new());
     for round in 0..=effort.rounds {
-        for ((_, program), rounds) in contenders.iter().zip(&mut rounds) {
+        for ((_, program), rounds) in tested.iter().zip(&mut rounds) {
             interrupt::check()?;
             let forger = programs.forger(Family::V4, program)?;
             let repeats = effort.warm_up;
@@ -50,14 +50,14 @@ pub(super) fn run(effort: &Effort, portguard: &Path, object: &Object) -> Result<
             }
         }
     }
-    let rows = contenders.iter().zip(&rounds).map(|((contender, _), rounds)| {
+    let rows = tested.iter().zip(&rounds).map(|((tested, _), rounds)| {
         let row = Scaling {
-            contender: *contender,
+            tested: *tested,
             alone: Spread::of(rounds.iter().map(|(alone, _)| *alone)),
             both: Spread::of(rounds.iter().map(|(_, both)| *both)),
             ratio: Spread::of(rounds.iter().map(|(alone, both)| both / alone)),
         };
-        eprintln!("  {contender}: {:.1} ns alone, {:.2}x by two", row.alone.median, row.ratio.median);
+        eprintln!("  {tested}: {:.1} ns alone, {:.2}x by two", row.alone.median, row.ratio.median);
         row
     });
     Ok(rows.collect())

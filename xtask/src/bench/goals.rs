@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::results::{Case, Contender, Deed, Defence, Family, Results, Sources};
+use super::results::{Case, Family, Firewall, Operation, Results, Sources, TestProgram};
 use super::test_run::LIST;
 
 const MILLION: usize = 1_000_000;
@@ -83,7 +83,7 @@ pub(super) fn goals(results: &Results) -> Vec<Goal> {
     let accounted = results.accounts.map(|accounts| {
         100.0 * (accounts.attributed + accounts.unattributed) as f64 / accounts.denied as f64
     });
-    let scaling = results.scaling.iter().find(|row| row.contender == Contender::Portguard);
+    let scaling = results.scaling.iter().find(|row| row.tested == TestProgram::Portguard);
     goals.extend([
         at_most("two CPUs, over one", 1.1, "x", scaling.map(|row| row.ratio.median)),
         Goal { what: "drops accounted for", bound: Bound::AtLeast(100.0, " %"), value: accounted },
@@ -98,11 +98,11 @@ fn on_one_frame(results: &Results) -> Vec<Goal> {
     let flood = here(Sources::Denied, results.machine.flood);
     // Behind the forger as well, unlike `DeniedSame`.
     let same = here(Sources::Denied, 1);
-    let cost = |contender, case| Some(results.case(contender, case)?.nanoseconds.median);
-    let ratio = |case| Some(results.case(Contender::Portguard, case)?.ratio.median);
-    let portguard = |case| cost(Contender::Portguard, case);
+    let cost = |tested, case| Some(results.case(tested, case)?.nanoseconds.median);
+    let ratio = |case| Some(results.case(TestProgram::Portguard, case)?.ratio.median);
+    let portguard = |case| cost(TestProgram::Portguard, case);
     let allowed = results.cases.iter().filter(|row| {
-        row.contender == Contender::Portguard
+        row.tested == TestProgram::Portguard
             && Case { list: LIST, ..row.case } == here(Sources::AllowedSame, 1)
             && row.case.list <= LIST
     });
@@ -112,7 +112,7 @@ fn on_one_frame(results: &Results) -> Vec<Goal> {
             "other port, over xdp-filter's default",
             0.3,
             "x",
-            over(portguard(other), cost(Contender::XdpFilter, other)),
+            over(portguard(other), cost(TestProgram::XdpFilter, other)),
         ),
         at_most(
             "111 allowed, up to 1 k prefixes, over bare PASS",
@@ -126,7 +126,7 @@ fn on_one_frame(results: &Results) -> Vec<Goal> {
             "denied, random sources, in audit mode, over bare DROP",
             1.5,
             "x",
-            results.case(Contender::PortguardAudit, flood).map(|row| row.ratio.median),
+            results.case(TestProgram::PortguardAudit, flood).map(|row| row.ratio.median),
         ),
         at_most(
             "denied, random sources, over the same source",
@@ -138,7 +138,7 @@ fn on_one_frame(results: &Results) -> Vec<Goal> {
             "denied, random sources, faster than LPM + LRU",
             7.0,
             "x",
-            over(cost(Contender::LpmLru, flood), portguard(flood)),
+            over(cost(TestProgram::LpmLru, flood), portguard(flood)),
         ),
     ]
 }
@@ -146,11 +146,12 @@ fn on_one_frame(results: &Results) -> Vec<Goal> {
 fn with_a_million(results: &Results) -> Vec<Goal> {
     let ratio = |family, sources| {
         let is_it = |case: Case| case.family == family && case.sources == sources && case.list == MILLION;
-        let row = results.cases.iter().find(|row| row.contender == Contender::Portguard && is_it(row.case));
+        let row = results.cases.iter().find(|row| row.tested == TestProgram::Portguard && is_it(row.case));
         row.map(|row| row.ratio.median)
     };
     let loading = results.loading.iter().find(|row| row.family == Family::V4 && row.list == MILLION);
-    let load = loading.and_then(|row| Some((row.wall(Deed::Attach)? - row.wall(Deed::Check)?) / 1e3));
+    let load =
+        loading.and_then(|row| Some((row.wall(Operation::Attach)? - row.wall(Operation::Check)?) / 1e3));
     vec![
         at_most("1 M prefixes, IPv4, denied, over bare DROP", 3.0, "x", ratio(Family::V4, Sources::Denied)),
         at_most("1 M prefixes, IPv6, denied, over bare DROP", 3.0, "x", ratio(Family::V6, Sources::Denied)),
@@ -168,25 +169,25 @@ fn with_a_million(results: &Results) -> Vec<Goal> {
 }
 
 fn on_the_wire(results: &Results) -> Vec<Goal> {
-    let rate = |defence| Some(results.on_wire(defence)?.packets_per_second.median);
-    let cost = |defence| Some(results.on_wire(defence)?.nanoseconds.median);
-    let faster = |than| over(rate(Defence::Portguard), rate(than));
+    let rate = |firewall| Some(results.on_wire(firewall)?.packets_per_second.median);
+    let cost = |firewall| Some(results.on_wire(firewall)?.nanoseconds.median);
+    let faster = |than| over(rate(Firewall::Portguard), rate(than));
     vec![
         at_most(
             "veth, CPU over bare native",
             1.25,
             "x",
-            results.on_wire(Defence::Portguard).map(|row| row.ratio.median),
+            results.on_wire(Firewall::Portguard).map(|row| row.ratio.median),
         ),
-        at_least("veth, packets/s over xdp-filter", 1.3, "x", faster(Defence::XdpFilter)),
-        at_least("veth, packets/s over nftables", 4.0, "x", faster(Defence::Nft)),
-        at_least("veth, packets/s over nftables, per source", 4.0, "x", faster(Defence::NftPerSource)),
-        at_least("veth, packets/s over iptables", 4.0, "x", faster(Defence::Iptables)),
+        at_least("veth, packets/s over xdp-filter", 1.3, "x", faster(Firewall::XdpFilter)),
+        at_least("veth, packets/s over nftables", 4.0, "x", faster(Firewall::Nft)),
+        at_least("veth, packets/s over nftables, per source", 4.0, "x", faster(Firewall::NftPerSource)),
+        at_least("veth, packets/s over iptables", 4.0, "x", faster(Firewall::Iptables)),
         at_most(
             "veth, generic, CPU over bare generic",
             1.1,
             "x",
-            over(cost(Defence::PortguardGeneric), cost(Defence::BareGeneric)),
+            over(cost(Firewall::PortguardGeneric), cost(Firewall::BareGeneric)),
         ),
     ]
 }

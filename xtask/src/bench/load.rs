@@ -15,7 +15,7 @@ use super::frames::{Question, frame};
 use super::lists::{List, yaml};
 use super::peers::{Guard, INTERFACE, must, place};
 use super::programs::{Object, Programs};
-use super::results::{Deed, Family, Loading, Reading, Timing};
+use super::results::{Family, Loading, Operation, Reading, Timing};
 use super::spread::Spread;
 use super::test_run::LIST;
 use super::timed::{self, Took};
@@ -23,18 +23,18 @@ use crate::cargo;
 
 use std::os::fd::AsFd as _;
 
-/// Times each deed at each size, for each family.
+/// Times each operation at each size, for each family.
 pub(super) fn run(effort: &Effort, portguard: &Path) -> Result<Vec<Loading>> {
     let mut rows = Vec::new();
     for family in Family::ALL {
         for &size in &effort.lists {
             interrupt::check()?;
             let list = List::generate(family, size);
-            let row = Loading { family, list: size, timings: deeds(effort, portguard, &list)? };
+            let row = Loading { family, list: size, timings: operations(effort, portguard, &list)? };
             let seconds: Vec<_> = row
                 .timings
                 .iter()
-                .map(|timing| format!("{} {:.0} ms", timing.deed, timing.wall.median))
+                .map(|timing| format!("{} {:.0} ms", timing.operation, timing.wall.median))
                 .collect();
             eprintln!("  {family}, {size} prefixes: {}", seconds.join(", "));
             rows.push(row);
@@ -43,8 +43,8 @@ pub(super) fn run(effort: &Effort, portguard: &Path) -> Result<Vec<Loading>> {
     Ok(rows)
 }
 
-/// All deeds with one list, each several times.
-fn deeds(effort: &Effort, portguard: &Path, list: &List) -> Result<Vec<Timing>> {
+/// All operations with one list, each several times.
+fn operations(effort: &Effort, portguard: &Path, list: &List) -> Result<Vec<Timing>> {
     let directory = tempfile::tempdir().context("cannot make a directory for the allowlist")?;
     let [whole, changed] = ["whole.yaml", "changed.yaml"].map(|name| directory.path().join(name));
     fs::write(&whole, yaml(&[list])).context("cannot write an allowlist")?;
@@ -53,18 +53,18 @@ fn deeds(effort: &Effort, portguard: &Path, list: &List) -> Result<Vec<Timing>> 
     for _ in 0..effort.repetitions {
         let namespace = place("load")?;
         let on = OnInterface { namespace: &namespace, portguard };
-        let deeds = [
+        let operations = [
             on.command(&["check"]).arg(&whole).into_timed()?,
             on.command(&["attach", INTERFACE, "--allowlist"]).arg(&whole).into_timed()?,
             on.command(&["reload", INTERFACE, "--allowlist"]).arg(&changed).into_timed()?,
             on.command(&["stats", "--json", "--top", "0"]).into_timed()?,
         ];
-        for (all, one) in took.iter_mut().zip(deeds) {
+        for (all, one) in took.iter_mut().zip(operations) {
             all.push(one);
         }
     }
-    let deeds = [Deed::Check, Deed::Attach, Deed::Reload, Deed::Stats];
-    Ok(deeds.into_iter().zip(&took).map(|(deed, took)| timing(deed, took)).collect())
+    let operations = [Operation::Check, Operation::Attach, Operation::Reload, Operation::Stats];
+    Ok(operations.into_iter().zip(&took).map(|(operation, took)| timing(operation, took)).collect())
 }
 
 /// Times how long it takes to build the index of the longest list, which cannot be told from outside, by a program of
@@ -178,10 +178,10 @@ impl Timed {
     }
 }
 
-fn timing(deed: Deed, took: &[Took]) -> Timing {
+fn timing(operation: Operation, took: &[Took]) -> Timing {
     let of = |figure: fn(&Took) -> f64| Spread::of(took.iter().map(figure));
     Timing {
-        deed,
+        operation,
         wall: of(|took| milliseconds(took.wall)),
         user: of(|took| milliseconds(took.user)),
         system: of(|took| milliseconds(took.system)),

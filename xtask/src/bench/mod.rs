@@ -6,9 +6,9 @@
 mod bpf;
 mod cpu;
 mod cpus;
-mod defences;
 mod document;
 mod ethtool;
+mod firewalls;
 mod frames;
 mod goals;
 mod lists;

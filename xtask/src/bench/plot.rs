@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, anyhow};
 use plotters::prelude::*;
 
-use super::results::{Case, Contender, Family, Results, Sources};
+use super::results::{Case, Family, Results, Sources, TestProgram};
 use super::table::points;
 use super::test_run::LIST;
 use crate::workspace;
@@ -41,25 +41,25 @@ pub(super) fn draw(results: &Results) -> Result<()> {
 }
 
 /// The lines of both families.
-fn both(points: impl Fn(Family) -> Vec<(Contender, Vec<(f64, f64)>)>) -> Lines {
+fn both(points: impl Fn(Family) -> Vec<(TestProgram, Vec<(f64, f64)>)>) -> Lines {
     let mut lines = Lines::new();
     for family in Family::ALL {
-        for (contender, points) in points(family) {
+        for (tested, points) in points(family) {
             // A point is no line; and who knows no list has only one.
             if points.len() > 1 {
-                lines.push((format!("{contender}, {family}"), colour(contender, family), points));
+                lines.push((format!("{tested}, {family}"), colour(tested, family), points));
             }
         }
     }
     lines
 }
 
-fn colour(contender: Contender, family: Family) -> RGBColor {
-    match (contender, family) {
-        (Contender::Portguard, Family::V4) => RGBColor(0x1b, 0x7f, 0x4d),
-        (Contender::Portguard, Family::V6) => RGBColor(0x7c, 0xc4, 0x9a),
-        (Contender::LpmLru, Family::V4) => RGBColor(0xb0, 0x3a, 0x2e),
-        (Contender::LpmLru, Family::V6) => RGBColor(0xe0, 0x94, 0x8c),
+fn colour(tested: TestProgram, family: Family) -> RGBColor {
+    match (tested, family) {
+        (TestProgram::Portguard, Family::V4) => RGBColor(0x1b, 0x7f, 0x4d),
+        (TestProgram::Portguard, Family::V6) => RGBColor(0x7c, 0xc4, 0x9a),
+        (TestProgram::LpmLru, Family::V4) => RGBColor(0xb0, 0x3a, 0x2e),
+        (TestProgram::LpmLru, Family::V6) => RGBColor(0xe0, 0x94, 0x8c),
         (_, Family::V4) => RGBColor(0x33, 0x55, 0x99),
         (_, Family::V6) => RGBColor(0x90, 0xa8, 0xd8),
     }

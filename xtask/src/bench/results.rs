@@ -149,7 +149,7 @@ pub(super) struct Case {
 
 /// Who is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(super) enum Contender {
+pub(super) enum TestProgram {
     /// A program that only passes, or only drops.
     Bare,
     /// portguard, as its `attach` has put it there.
@@ -166,7 +166,7 @@ pub(super) enum Contender {
     XdpFilterUdp,
 }
 
-impl Contender {
+impl TestProgram {
     /// All, the one that the others are compared with first.
     pub(super) const ALL: [Self; 7] = [
         Self::Bare,
@@ -179,7 +179,7 @@ impl Contender {
     ];
 }
 
-impl fmt::Display for Contender {
+impl fmt::Display for TestProgram {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Bare => "bare",
@@ -193,13 +193,13 @@ impl fmt::Display for Contender {
     }
 }
 
-/// One contender in one case.
+/// One program in one case.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Measured {
     /// The case.
     pub(super) case: Case,
-    /// The contender.
-    pub(super) contender: Contender,
+    /// The program.
+    pub(super) tested: TestProgram,
     /// CPU time for a packet, in nanoseconds.
     pub(super) nanoseconds: Spread,
     /// The same over the bare program's of the same round.
@@ -223,7 +223,7 @@ pub(super) struct Accounts {
 
 /// Who stands at the end of a cable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Defence {
+pub(super) enum Firewall {
     /// A program that only drops, in native mode.
     Bare,
     /// portguard.
@@ -250,7 +250,7 @@ pub(super) enum Defence {
     NftPerSource,
 }
 
-impl Defence {
+impl Firewall {
     /// All, the one that the others are compared with first.
     pub(super) const ALL: [Self; 12] = [
         Self::Bare,
@@ -276,7 +276,7 @@ impl Defence {
     }
 }
 
-impl fmt::Display for Defence {
+impl fmt::Display for Firewall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Bare => "bare XDP_DROP, native",
@@ -295,11 +295,11 @@ impl fmt::Display for Defence {
     }
 }
 
-/// A defence under a flood.
+/// A firewall under a flood.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct OnWire {
-    /// The defence.
-    pub(super) defence: Defence,
+    /// The firewall.
+    pub(super) firewall: Firewall,
     /// What it has taken in, in a second.
     pub(super) packets_per_second: Spread,
     /// CPU time for a packet, that of making it included, in nanoseconds.
@@ -310,13 +310,13 @@ pub(super) struct OnWire {
     pub(super) arrived: Spread,
     /// Packets that have arrived in all rounds.
     pub(super) received: u64,
-    /// Those that the defence itself says it has dropped, if it counts.
+    /// Those that the firewall itself says it has dropped, if it counts.
     pub(super) counted: Option<u64>,
 }
 
 /// Something that an administrator does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Deed {
+pub(super) enum Operation {
     /// `portguard check`: reads and validates.
     Check,
     /// `portguard attach`: that, loads the program, fills the list and attaches.
@@ -327,7 +327,7 @@ pub(super) enum Deed {
     Stats,
 }
 
-impl fmt::Display for Deed {
+impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Check => "check",
@@ -338,11 +338,11 @@ impl fmt::Display for Deed {
     }
 }
 
-/// What a deed took, in milliseconds.
+/// What a operation took, in milliseconds.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Timing {
-    /// The deed.
-    pub(super) deed: Deed,
+    /// The operation.
+    pub(super) operation: Operation,
     /// By the clock on the wall.
     pub(super) wall: Spread,
     /// CPU time of the program's own.
@@ -353,21 +353,21 @@ pub(super) struct Timing {
     pub(super) memory: u64,
 }
 
-/// All deeds with one list.
+/// All operations with one list.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Loading {
     /// Of the prefixes.
     pub(super) family: Family,
     /// How many there are.
     pub(super) list: usize,
-    /// The deeds.
+    /// The operations.
     pub(super) timings: Vec<Timing>,
 }
 
 impl Loading {
-    /// How long a deed took, in milliseconds.
-    pub(super) fn wall(&self, deed: Deed) -> Option<f64> {
-        self.timings.iter().find(|timing| timing.deed == deed).map(|timing| timing.wall.median)
+    /// How long a operation took, in milliseconds.
+    pub(super) fn wall(&self, operation: Operation) -> Option<f64> {
+        self.timings.iter().find(|timing| timing.operation == operation).map(|timing| timing.wall.median)
     }
 }
 
@@ -389,8 +389,8 @@ pub(super) struct Reading {
 /// What another CPU at the same work does to the cost.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Scaling {
-    /// The contender.
-    pub(super) contender: Contender,
+    /// The program.
+    pub(super) tested: TestProgram,
     /// CPU time for a packet by one CPU, in nanoseconds.
     pub(super) alone: Spread,
     /// The same by two at once, on average.
@@ -418,14 +418,14 @@ impl Results {
         Ok(())
     }
 
-    /// A defence under a flood.
-    pub(super) fn on_wire(&self, defence: Defence) -> Option<&OnWire> {
-        self.wire.iter().find(|row| row.defence == defence)
+    /// A firewall under a flood.
+    pub(super) fn on_wire(&self, firewall: Firewall) -> Option<&OnWire> {
+        self.wire.iter().find(|row| row.firewall == firewall)
     }
 
-    /// A contender in a case.
-    pub(super) fn case(&self, contender: Contender, case: Case) -> Option<&Measured> {
-        self.cases.iter().find(|measured| measured.contender == contender && measured.case == case)
+    /// A program in a case.
+    pub(super) fn case(&self, tested: TestProgram, case: Case) -> Option<&Measured> {
+        self.cases.iter().find(|measured| measured.tested == tested && measured.case == case)
     }
 }
 

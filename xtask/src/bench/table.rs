@@ -4,7 +4,7 @@ use comfy_table::Table as Drawn;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 
 use super::goals::goals;
-use super::results::{Case, Contender, Deed, Family, Measured, Results, Sources};
+use super::results::{Case, Family, Measured, Operation, Results, Sources, TestProgram};
 use super::test_run::LIST;
 
 /// Rows under a head.
@@ -84,7 +84,7 @@ pub(super) fn of_sources(results: &Results) -> Table {
     })
 }
 
-/// A column for each contender, a row for each case.
+/// A column for each program, a row for each case.
 fn by_contender(
     results: &Results,
     head: &[&str],
@@ -95,16 +95,16 @@ fn by_contender(
         results.cases.iter().map(|row| row.case).filter(|case| belongs(case)).collect();
     cases.sort_unstable();
     cases.dedup();
-    let contenders: Vec<Contender> = Contender::ALL
+    let tested: Vec<TestProgram> = TestProgram::ALL
         .into_iter()
-        .filter(|contender| cases.iter().any(|case| results.case(*contender, *case).is_some()))
+        .filter(|tested| cases.iter().any(|case| results.case(*tested, *case).is_some()))
         .collect();
     let mut table = Table::new(head);
-    table.head.extend(contenders.iter().map(ToString::to_string));
+    table.head.extend(tested.iter().map(ToString::to_string));
     for case in cases {
         let mut row = name(&case);
-        for contender in &contenders {
-            row.push(results.case(*contender, case).map_or_else(|| "-".to_owned(), cell));
+        for tested in &tested {
+            row.push(results.case(*tested, case).map_or_else(|| "-".to_owned(), cell));
         }
         table.rows.push(row);
     }
@@ -113,8 +113,8 @@ fn by_contender(
 
 /// The bare program in nanoseconds, the others over it.
 fn cell(row: &Measured) -> String {
-    match row.contender {
-        Contender::Bare => format!("{:.1} ns", row.nanoseconds.median),
+    match row.tested {
+        TestProgram::Bare => format!("{:.1} ns", row.nanoseconds.median),
         _ => format!("{:.2}", row.ratio),
     }
 }
@@ -131,7 +131,7 @@ pub(super) fn of_wire(results: &Results) -> Table {
     ]);
     for row in &results.wire {
         table.row([
-            row.defence.to_string(),
+            row.firewall.to_string(),
             format!("{:.2}", row.packets_per_second.scaled(1e-6)),
             format!("{:.0}", row.nanoseconds),
             format!("{:.2}", row.ratio),
@@ -144,14 +144,14 @@ pub(super) fn of_wire(results: &Results) -> Table {
 
 /// Lists of all sizes.
 pub(super) fn of_loading(results: &Results) -> Table {
-    let deeds = [Deed::Check, Deed::Attach, Deed::Reload, Deed::Stats];
+    let operations = [Operation::Check, Operation::Attach, Operation::Reload, Operation::Stats];
     let mut table = Table::new(&["IP", "prefixes"]);
-    table.head.extend(deeds.map(|deed| format!("{deed}, ms (user + system)")));
+    table.head.extend(operations.map(|operation| format!("{operation}, ms (user + system)")));
     table.head.push("most memory, MiB".to_owned());
     for row in &results.loading {
         let mut cells = vec![row.family.to_string(), count(row.list)];
-        for deed in deeds {
-            let timing = row.timings.iter().find(|timing| timing.deed == deed);
+        for operation in operations {
+            let timing = row.timings.iter().find(|timing| timing.operation == operation);
             cells.push(timing.map_or_else(String::new, |timing| {
                 format!("{:.0} ({:.0} + {:.0})", timing.wall.median, timing.user.median, timing.system.median)
             }));
@@ -183,7 +183,7 @@ pub(super) fn of_scaling(results: &Results) -> Table {
     let mut table = Table::new(&["", "one CPU, ns", "two at once, ns", "two over one"]);
     for row in &results.scaling {
         table.row([
-            row.contender.to_string(),
+            row.tested.to_string(),
             format!("{:.1}", row.alone),
             format!("{:.1}", row.both),
             format!("{:.2}", row.ratio),
@@ -192,28 +192,28 @@ pub(super) fn of_scaling(results: &Results) -> Table {
     table
 }
 
-/// What was measured by the number of prefixes or sources, for a plot: for each contender, points of both.
+/// What was measured by the number of prefixes or sources, for a plot: for each program, points of both.
 pub(super) fn points(
     results: &Results,
     family: Family,
     sources: Sources,
     by: fn(&Case) -> usize,
     belongs: impl Fn(&Case) -> bool,
-) -> Vec<(Contender, Vec<(f64, f64)>)> {
-    let of = |contender| {
+) -> Vec<(TestProgram, Vec<(f64, f64)>)> {
+    let of = |tested| {
         let mut points: Vec<(f64, f64)> = results
             .cases
             .iter()
-            .filter(|row| row.contender == contender && row.case.family == family && !row.case.tagged)
+            .filter(|row| row.tested == tested && row.case.family == family && !row.case.tagged)
             .filter(|row| row.case.sources == sources && belongs(&row.case))
             .map(|row| (by(&row.case) as f64, row.ratio.median))
             .collect();
         points.sort_unstable_by(|one, other| one.0.total_cmp(&other.0));
-        (contender, points)
+        (tested, points)
     };
-    Contender::ALL
+    TestProgram::ALL
         .into_iter()
-        .filter(|contender| *contender != Contender::Bare)
+        .filter(|tested| *tested != TestProgram::Bare)
         .map(of)
         .filter(|(_, points)| !points.is_empty())
         .collect()

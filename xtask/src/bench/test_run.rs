@@ -16,7 +16,7 @@ use super::frames::{Question, frame};
 use super::lists::List;
 use super::peers::{Guard, XdpFilter, place};
 use super::programs::{Object, Program, Programs};
-use super::results::{Accounts, Case, Contender, Family, Measured, Sources};
+use super::results::{Accounts, Case, Family, Measured, Sources, TestProgram};
 use super::spread::Spread;
 
 const XDP_DROP: u32 = 1;
@@ -42,9 +42,9 @@ pub(super) fn run(effort: &Effort, portguard: &Path, object: &Object) -> Result<
     let [guarded, audited, logged] = [place("guard")?, place("audit")?, place("log")?];
     let [filtered, filtered_udp] = [place("filter")?, place("filter-udp")?];
     let filters = [
-        (Contender::XdpFilter, XdpFilter::load(&filtered, &["--mode", "native"])?),
+        (TestProgram::XdpFilter, XdpFilter::load(&filtered, &["--mode", "native"])?),
         (
-            Contender::XdpFilterUdp,
+            TestProgram::XdpFilterUdp,
             XdpFilter::load(&filtered_udp, &["--mode", "native", "--features", "udp"])?,
         ),
     ];
@@ -62,21 +62,23 @@ pub(super) fn run(effort: &Effort, portguard: &Path, object: &Object) -> Result<
             None => guard.insert(Guard::attach(portguard, &guarded, &lists, &[])?),
         };
         let mut programs = Programs::load(object, &lists)?;
-        let mut contenders =
-            vec![(Contender::Portguard, guard.program()?), (Contender::LpmLru, programs.program("lpm_lru")?)];
+        let mut tested = vec![
+            (TestProgram::Portguard, guard.program()?),
+            (TestProgram::LpmLru, programs.program("lpm_lru")?),
+        ];
         let cases = cases(effort, size);
         // They stay for as long as this list is measured.
         let (audit, log);
         if size == LIST {
             audit = Guard::attach(portguard, &audited, &lists, &["--audit"])?;
-            contenders.push((Contender::PortguardAudit, audit.program()?));
+            tested.push((TestProgram::PortguardAudit, audit.program()?));
             log = Guard::serve(portguard, &logged, &lists, &["--log-drops"])?;
-            contenders.push((Contender::PortguardLog, log.program()?));
-            for (contender, filter) in &filters {
-                contenders.push((*contender, filter.program()?));
+            tested.push((TestProgram::PortguardLog, log.program()?));
+            for (which, filter) in &filters {
+                tested.push((*which, filter.program()?));
             }
         }
-        let mut bench = Bench { effort, programs: &mut programs, contenders: &contenders, denied: 0 };
+        let mut bench = Bench { effort, programs: &mut programs, tested: &tested, denied: 0 };
         for case in cases {
             interrupt::check()?;
             let rows = bench.case(case, &lists)?;
@@ -125,13 +127,13 @@ fn cases(effort: &Effort, list: usize) -> Vec<Case> {
 struct Bench<'a> {
     effort: &'a Effort,
     programs: &'a mut Programs,
-    contenders: &'a [(Contender, Program)],
+    tested: &'a [(TestProgram, Program)],
     /// How many packets portguard was given to deny.
     denied: u64,
 }
 
 impl Bench<'_> {
-    /// All contenders in a case, the bare program first.
+    /// All programs in a case, the bare program first.
     fn case(&mut self, case: Case, lists: &[List; 2]) -> Result<Vec<Measured>> {
         let list = &lists[usize::from(case.family == Family::V6)];
         let sources = match case.sources {
@@ -148,32 +150,32 @@ impl Bench<'_> {
         let denied = case.sources.are_denied();
         let bare = self.programs.program(if denied { "bare_drop" } else { "bare_pass" })?;
 
-        let takes_part = |contender: Contender| match contender {
-            Contender::Bare | Contender::Portguard | Contender::LpmLru => true,
+        let takes_part = |tested: TestProgram| match tested {
+            TestProgram::Bare | TestProgram::Portguard | TestProgram::LpmLru => true,
             // A flood, and one source, tell all.
-            Contender::PortguardAudit | Contender::PortguardLog => match case.sources {
+            TestProgram::PortguardAudit | TestProgram::PortguardLog => match case.sources {
                 Sources::DeniedSame => true,
                 Sources::Denied => case.source_count == self.effort.flood,
                 Sources::OtherPort | Sources::AllowedSame | Sources::Allowed | Sources::Neighbours => false,
             },
             // They know no lists, and do not remember sources: the first of such cases tells all.
-            Contender::XdpFilter | Contender::XdpFilterUdp => match case.sources {
+            TestProgram::XdpFilter | TestProgram::XdpFilterUdp => match case.sources {
                 Sources::OtherPort | Sources::DeniedSame => true,
                 Sources::Denied => case.source_count == self.effort.flood,
                 Sources::AllowedSame | Sources::Allowed | Sources::Neighbours => false,
             },
         };
-        let field: Vec<(Contender, &Program)> = [(Contender::Bare, &bare)]
+        let field: Vec<(TestProgram, &Program)> = [(TestProgram::Bare, &bare)]
             .into_iter()
-            .chain(self.contenders.iter().map(|(contender, program)| (*contender, program)))
-            .filter(|(contender, _)| takes_part(*contender))
+            .chain(self.tested.iter().map(|(tested, program)| (*tested, program)))
+            .filter(|(tested, _)| takes_part(*tested))
             .collect();
 
         let mut repeats = Vec::new();
-        for (contender, program) in &field {
+        for (tested, program) in &field {
             // Warm, and with as many sources as there will be.
             let warm_up = self.effort.warm_up;
-            let sample = self.turn(case, *contender, program, &frame, warm_up)?;
+            let sample = self.turn(case, *tested, program, &frame, warm_up)?;
             let fitting = self.effort.round.as_nanos() as f64 / sample.nanoseconds.max(1.0);
             repeats.push((fitting as u32).max(self.effort.fewest));
         }
@@ -181,13 +183,13 @@ impl Bench<'_> {
         for round in 0..self.effort.rounds {
             // Another one begins each round.
             for index in (0..field.len()).map(|index| (index + round) % field.len()) {
-                let (contender, program) = field[index];
-                samples[index].push(self.turn(case, contender, program, &frame, repeats[index])?);
+                let (tested, program) = field[index];
+                samples[index].push(self.turn(case, tested, program, &frame, repeats[index])?);
             }
         }
-        let row = |(index, (contender, _)): (usize, &(Contender, &Program))| Measured {
+        let row = |(index, (tested, _)): (usize, &(TestProgram, &Program))| Measured {
             case,
-            contender: *contender,
+            tested: *tested,
             nanoseconds: Spread::of(samples[index].iter().map(|sample| sample.nanoseconds)),
             ratio: Spread::of(
                 samples[index]
@@ -201,23 +203,23 @@ impl Bench<'_> {
         Ok(field.iter().enumerate().map(row).collect())
     }
 
-    /// One contender's turn in a round.
+    /// One program's turn in a round.
     fn turn(
         &mut self,
         case: Case,
-        contender: Contender,
+        tested: TestProgram,
         program: &Program,
         frame: &[u8],
         repeats: u32,
     ) -> Result<Sample> {
-        let drops = case.sources.are_denied() && contender != Contender::PortguardAudit;
+        let drops = case.sources.are_denied() && tested != TestProgram::PortguardAudit;
         let expected = if drops { XDP_DROP } else { XDP_PASS };
         let forger =
             if case.sources.are_one() { None } else { Some(self.programs.forger(case.family, program)?) };
         let program = forger.as_ref().unwrap_or(program);
         let (sample, runs) = cpu::on(self.effort.cpu, || measure(program, frame, repeats, expected))
-            .with_context(|| format!("{contender}, {}, {}", case.family, case.sources))?;
-        if contender == Contender::Portguard && case.sources.are_denied() {
+            .with_context(|| format!("{tested}, {}, {}", case.family, case.sources))?;
+        if tested == TestProgram::Portguard && case.sources.are_denied() {
             self.denied += u64::from(repeats) * u64::from(runs);
         }
         Ok(sample)
@@ -250,7 +252,7 @@ fn report(case: Case, rows: &[Measured]) {
     let tagged = if tagged { ", VLAN" } else { "" };
     let rows: Vec<_> = rows
         .iter()
-        .map(|row| format!("{} {:.1} ns {:.2}x", row.contender, row.nanoseconds.median, row.ratio.median))
+        .map(|row| format!("{} {:.1} ns {:.2}x", row.tested, row.nanoseconds.median, row.ratio.median))
         .collect();
     eprintln!("  {family}{tagged}, {sources}, {source_count}: {}", rows.join(" | "));
 }

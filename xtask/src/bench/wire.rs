@@ -1,4 +1,4 @@
-//! Part 2: a flood of real frames over veth cables, each to a namespace with another defence.
+//! Part 2: a flood of real frames over veth cables, each to a namespace with another firewall.
 //!
 //! The frames are made and sent by the kernel (`BPF_F_TEST_XDP_LIVE_FRAMES`), and taken in on the same CPU, in the same
 //! thread: all that the CPU does is one packet after the other, from its making to its end. IP checksums are right, and
@@ -16,20 +16,20 @@ use xtask::lab::{End, Namespace, PacketSocket, Veth};
 use super::Effort;
 use super::bpf;
 use super::cpu;
-use super::defences::{Setting, Standing};
 use super::ethtool::switch_gro_on;
+use super::firewalls::{Setting, Standing};
 use super::frames::{Question, frame_to};
 use super::lists::List;
 use super::peers::INTERFACE;
 use super::programs::{Object, Program, Programs};
-use super::results::{Defence, Family, OnWire};
+use super::results::{Family, Firewall, OnWire};
 use super::spread::Spread;
 use super::test_run::LIST;
 
 /// The frames of the control, few enough for any queue.
 const CONTROL: u32 = 64;
 
-/// A defence at the end of its own cable.
+/// A firewall at the end of its own cable.
 struct Station<'a> {
     namespace: &'a Namespace,
     standing: Standing<'a>,
@@ -64,7 +64,7 @@ struct Sample {
     arrived: f64,
 }
 
-/// Measures all defences.
+/// Measures all firewalls.
 pub(super) fn run(effort: &Effort, portguard: &Path, object: &Object) -> Result<Vec<OnWire>> {
     let lists = Family::ALL.map(|family| List::generate(family, LIST));
     let setting = Setting { portguard, object, lists: &lists };
@@ -72,15 +72,15 @@ pub(super) fn run(effort: &Effort, portguard: &Path, object: &Object) -> Result<
     let sender = Namespace::new("sender")?;
     be_silent(&sender)?;
     let namespaces =
-        (0..=Defence::ALL.len()).map(|number| cable(&sender, number)).collect::<Result<Vec<_>>>()?;
+        (0..=Firewall::ALL.len()).map(|number| cable(&sender, number)).collect::<Result<Vec<_>>>()?;
     let sources = lists[0].strangers(effort.flood);
     let source = *sources.first().context("no sources")?;
     let mut stations = Vec::new();
     for (number, namespace) in namespaces.iter().enumerate() {
         // The last one is for the control.
-        let standing = match Defence::ALL.get(number) {
-            Some(defence) => Standing::set_up(*defence, &setting, namespace)
-                .with_context(|| format!("cannot set up {defence}"))?,
+        let standing = match Firewall::ALL.get(number) {
+            Some(firewall) => Standing::set_up(*firewall, &setting, namespace)
+                .with_context(|| format!("cannot set up {firewall}"))?,
             None => Standing::nobody(namespace),
         };
         let target = PacketSocket::open(namespace, INTERFACE)?.mac();
@@ -110,12 +110,12 @@ pub(super) fn run(effort: &Effort, portguard: &Path, object: &Object) -> Result<
         }
     }
     let mut rows = Vec::new();
-    for (index, (defence, station)) in Defence::ALL.into_iter().zip(&stations).enumerate() {
-        let (received, counted) = station.since(before[index], defence)?;
+    for (index, (firewall, station)) in Firewall::ALL.into_iter().zip(&stations).enumerate() {
+        let (received, counted) = station.since(before[index], firewall)?;
         let of = |figure: fn(&Sample) -> f64| Spread::of(samples[index].iter().map(figure));
         let pairs = samples[index].iter().zip(&samples[0]);
         let row = OnWire {
-            defence,
+            firewall,
             packets_per_second: of(|sample| sample.rate),
             nanoseconds: of(|sample| sample.nanoseconds),
             ratio: Spread::of(pairs.map(|(sample, bare)| sample.nanoseconds / bare.nanoseconds)),
@@ -124,7 +124,7 @@ pub(super) fn run(effort: &Effort, portguard: &Path, object: &Object) -> Result<
             counted,
         };
         eprintln!(
-            "  {defence}: {:.2} M packets/s, {:.0} ns of CPU a packet, {:.2}x",
+            "  {firewall}: {:.2} M packets/s, {:.0} ns of CPU a packet, {:.2}x",
             row.packets_per_second.median / 1e6,
             row.nanoseconds.median,
             row.ratio.median
@@ -235,15 +235,15 @@ impl Station<'_> {
     }
 
     /// How many packets it has taken in since, and has dropped by its own count. Fails unless these are all of them.
-    fn since(&self, before: Seen, defence: Defence) -> Result<(u64, Option<u64>)> {
+    fn since(&self, before: Seen, firewall: Firewall) -> Result<(u64, Option<u64>)> {
         let after = self.seen()?;
         let received = after.received - before.received;
         let counted = after.dropped.zip(before.dropped).map(|(after, before)| after - before);
-        ensure!(after.delivered == before.delivered, "{defence} has let packets through");
+        ensure!(after.delivered == before.delivered, "{firewall} has let packets through");
         if let Some(counted) = counted {
             ensure!(
                 counted == received,
-                "{received} packets have reached {defence}, and its rule has dropped {counted}"
+                "{received} packets have reached {firewall}, and its rule has dropped {counted}"
             );
         }
         Ok((received, counted))

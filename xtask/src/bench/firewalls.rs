@@ -1,4 +1,4 @@
-//! Who stands at the end of the wire: each defence set up as its manual says, and asked for its own count of what it
+//! Who stands at the end of the wire: each firewall set up as its manual says, and asked for its own count of what it
 //! has dropped.
 
 use std::fs;
@@ -12,9 +12,9 @@ use xtask::lab::{Namespace, run};
 use super::lists::List;
 use super::peers::{Guard, INTERFACE, XdpFilter};
 use super::programs::{Object, Programs};
-use super::results::Defence;
+use super::results::Firewall;
 
-/// A defence that is up, for as long as the value lives.
+/// A firewall that is up, for as long as the value lives.
 #[derive(Debug)]
 pub(super) struct Standing<'a> {
     namespace: &'a Namespace,
@@ -52,30 +52,34 @@ impl<'a> Standing<'a> {
         Self { namespace, kind: Kind::Nobody }
     }
 
-    /// Sets a defence up on the interface of a namespace.
-    pub(super) fn set_up(defence: Defence, setting: &Setting<'a>, namespace: &'a Namespace) -> Result<Self> {
-        let mode = if defence.is_generic() { "generic" } else { "native" };
-        let kind = match defence {
-            Defence::Bare | Defence::BareGeneric => own("bare_drop", defence, setting, namespace)?,
-            Defence::LpmLru | Defence::LpmLruGeneric => own("lpm_lru", defence, setting, namespace)?,
-            Defence::Portguard | Defence::PortguardGeneric => {
+    /// Sets a firewall up on the interface of a namespace.
+    pub(super) fn set_up(
+        firewall: Firewall,
+        setting: &Setting<'a>,
+        namespace: &'a Namespace,
+    ) -> Result<Self> {
+        let mode = if firewall.is_generic() { "generic" } else { "native" };
+        let kind = match firewall {
+            Firewall::Bare | Firewall::BareGeneric => own("bare_drop", firewall, setting, namespace)?,
+            Firewall::LpmLru | Firewall::LpmLruGeneric => own("lpm_lru", firewall, setting, namespace)?,
+            Firewall::Portguard | Firewall::PortguardGeneric => {
                 let arguments = ["--mode", mode];
                 Kind::Portguard(Guard::attach(setting.portguard, namespace, setting.lists, &arguments)?)
             }
-            Defence::XdpFilter => Kind::XdpFilter(XdpFilter::load(namespace, &["--mode", "native"])?),
-            Defence::XdpFilterUdp => {
+            Firewall::XdpFilter => Kind::XdpFilter(XdpFilter::load(namespace, &["--mode", "native"])?),
+            Firewall::XdpFilterUdp => {
                 Kind::XdpFilter(XdpFilter::load(namespace, &["--mode", "native", "--features", "udp"])?)
             }
-            Defence::XdpFilterGeneric => Kind::XdpFilter(XdpFilter::load(namespace, &["--mode", "skb"])?),
-            Defence::Iptables => {
+            Firewall::XdpFilterGeneric => Kind::XdpFilter(XdpFilter::load(namespace, &["--mode", "skb"])?),
+            Firewall::Iptables => {
                 iptables(namespace, &setting.lists[0])?;
                 Kind::Iptables
             }
-            Defence::Nft => {
+            Firewall::Nft => {
                 nft(namespace, &setting.lists[0], false)?;
                 Kind::Nft
             }
-            Defence::NftPerSource => {
+            Firewall::NftPerSource => {
                 nft(namespace, &setting.lists[0], true)?;
                 Kind::Nft
             }
@@ -110,9 +114,9 @@ impl<'a> Standing<'a> {
 }
 
 /// Attaches a program of the bench.
-fn own<'a>(name: &str, defence: Defence, setting: &Setting<'a>, namespace: &Namespace) -> Result<Kind<'a>> {
+fn own<'a>(name: &str, firewall: Firewall, setting: &Setting<'a>, namespace: &Namespace) -> Result<Kind<'a>> {
     let mut programs = Programs::load(setting.object, setting.lists)?;
-    let mode = if defence.is_generic() { XdpMode::Skb } else { XdpMode::Driver };
+    let mode = if firewall.is_generic() { XdpMode::Skb } else { XdpMode::Driver };
     let ifindex = namespace.ifindex(INTERFACE)?;
     let link = namespace.run(|| -> Result<XdpLink> {
         let program: &mut Xdp = programs.xdp(name)?;
