@@ -59,11 +59,11 @@ pub enum Command {
 /// How the kernel runs the guard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ModeChoice {
-    /// Native, or generic where the driver refuses (and says so)
+    /// Native; generic where the driver refuses, or native would bind what comes later (bonds); it says so
     Auto,
     /// In the driver, before the kernel allocates anything
     Native,
-    /// In the network stack: on any device, slower
+    /// In the network stack: without help of the driver, slower
     Generic,
     /// On the card: refused, as the program would have to be loaded for that card alone
     Offload,

@@ -1,13 +1,10 @@
 //! Where guards are kept: whether what is pinned there lasts.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt as _;
-
 use nix::sys::statvfs::{FsFlags, statvfs};
 
 use super::Finding;
 use crate::error::{Error, Kind};
-use crate::guard::{self, BPFFS, PinRoot};
+use crate::guard::{self, BPFFS, PinRoot, Whose};
 
 const MOUNT: &str = "bpffs.mount";
 const LASTS: &str = "bpffs.lasts";
@@ -30,30 +27,9 @@ pub(super) fn examine() -> Vec<Finding> {
     };
     let mut findings = vec![judge(&place)];
     if matches!(place, Place::Mounted { .. }) {
-        findings.extend(whose().map(judge_mount));
+        findings.extend(guard::whose().map(judge_mount));
     }
     findings
-}
-
-/// Whose file system it is.
-#[derive(Debug, Clone, Copy)]
-enum Whose {
-    /// That of the first process.
-    Host,
-    /// Another one.
-    Own,
-    /// This is a container, whose first process is not that of the host.
-    Container,
-}
-
-/// `None`: that cannot be told.
-fn whose() -> Option<Whose> {
-    if guard::is_in_container() {
-        return Some(Whose::Container);
-    }
-    let device = |path: &str| Some(fs::metadata(path).ok()?.dev());
-    let same = device(&format!("/proc/1/root{BPFFS}"))? == device(BPFFS)?;
-    Some(if same { Whose::Host } else { Whose::Own })
 }
 
 fn judge(place: &Place) -> Finding {

@@ -69,7 +69,7 @@ fn judge_one(interface: &Interface, all: &[Interface], known: &Known<'_>) -> Fin
         Guarded::Enforcing if (known.on)(interface) == Guarded::Enforcing => {
             return Finding::ok(ID, "guarded");
         }
-        Guarded::Enforcing => return guarded_below(interface),
+        Guarded::Enforcing => return guarded_below(interface, all, known.on),
         Guarded::Unknown => {
             let found =
                 "an XDP program is on it, or on what it sits on; whether that is a guard could not be seen";
@@ -105,16 +105,36 @@ fn judge_one(interface: &Interface, all: &[Interface], known: &Known<'_>) -> Fin
     }
 }
 
-fn guarded_below(interface: &Interface) -> Finding {
-    match of_siblings(interface) {
-        None => Finding::ok(ID, "guarded by what it sits on"),
-        Some(remedy) => Finding::warning(
-            ID,
-            "guarded by what it sits on, but not from others that sit on that, in whatever namespace: packets between these \
-             are switched above the guard",
-            remedy,
+fn guarded_below(interface: &Interface, all: &[Interface], on: &dyn Fn(&Interface) -> Guarded) -> Finding {
+    let Some((sibling, remedy)) = open_to_siblings(interface, all, on, DEEPEST) else {
+        return Finding::ok(ID, "guarded by what it sits on");
+    };
+    let it = if sibling.index == interface.index { "it" } else { &sibling.name };
+    Finding::warning(
+        ID,
+        format!(
+            "guarded by what it sits on, but not from others that sit where {it} does, in whatever namespace: packets between \
+             these are switched above the guard"
         ),
+        remedy,
+    )
+}
+
+/// The device without a guard of its own, this one or one below it, that gets packets from its siblings past the guard below
+/// both; and what helps.
+fn open_to_siblings<'a>(
+    interface: &'a Interface,
+    all: &'a [Interface],
+    on: &dyn Fn(&Interface) -> Guarded,
+    depth: u32,
+) -> Option<(&'a Interface, String)> {
+    if depth == 0 || on(interface) == Guarded::Enforcing {
+        return None;
     }
+    if let Some(remedy) = of_siblings(interface) {
+        return Some((interface, remedy));
+    }
+    below(interface, all).into_iter().find_map(|it| open_to_siblings(it, all, on, depth - 1))
 }
 
 /// What guards an interface from its siblings, if packets between them do not pass the interface under them
@@ -142,7 +162,14 @@ fn covered(
     if own == Guarded::Enforcing || depth == 0 {
         return own;
     }
-    let below: Vec<&Interface> = match interface.kind.as_deref() {
+    let below = below(interface, all);
+    let below = below.into_iter().map(|it| covered(it, all, on, depth - 1)).min();
+    below.map_or(own, |below| own.max(below))
+}
+
+/// What all that comes in on an interface comes in on before: what it sits on, or its ports.
+fn below<'a>(interface: &Interface, all: &'a [Interface]) -> Vec<&'a Interface> {
+    match interface.kind.as_deref() {
         // One in another network namespace has an index of that namespace, and is not to be seen from here.
         Some("vlan" | "macvlan" | "macvtap" | "ipvlan" | "ipvtap") if interface.link_namespace.is_none() => {
             all.iter().filter(|it| Some(it.index) == interface.lower).collect()
@@ -151,9 +178,7 @@ fn covered(
             all.iter().filter(|it| it.controller == Some(interface.index)).collect()
         }
         _ => Vec::new(),
-    };
-    let below = below.into_iter().map(|it| covered(it, all, on, depth - 1)).min();
-    below.map_or(own, |below| own.max(below))
+    }
 }
 
 #[cfg(test)]
@@ -213,8 +238,14 @@ mod tests {
         let macvlan = Interface { details, ..interface(3, Some("macvlan"), None, Some(2)) };
         let (status, found) = said(&[card(2, None), macvlan.clone()], &[2], true);
         assert_eq!(status, Status::Warning);
-        assert!(found.contains("others that sit on that"), "{found}");
-        assert_eq!(said(&[card(2, None), macvlan], &[2, 3], true), (Status::Ok, "guarded".into()));
+        assert!(found.contains("others that sit where it does"), "{found}");
+        assert_eq!(said(&[card(2, None), macvlan.clone()], &[2, 3], true), (Status::Ok, "guarded".into()));
+        // Also one that is a port.
+        let port = Interface { controller: Some(4), ..macvlan };
+        let bridge = interface(4, Some("bridge"), None, None);
+        let (status, found) = said(&[card(2, None), port, bridge], &[2], true);
+        assert_eq!(status, Status::Warning);
+        assert!(found.contains("others that sit where if3 does"), "{found}");
         // Each sits on the other.
         let loop_ = [interface(2, Some("vlan"), None, Some(3)), interface(3, Some("vlan"), None, Some(2))];
         assert_eq!(said(&loop_, &[], true).0, Status::Failure);

@@ -11,6 +11,7 @@ use nix::sys::socket::SockProtocol;
 
 use super::guards::{Guarded, Guards};
 use super::{Finding, facts};
+use crate::guard;
 use crate::interface::{self, Interface, XdpMode};
 use crate::netlink::{self, Attributes, Failure, malformed, u16_at, u32_at};
 
@@ -18,11 +19,16 @@ const REDIRECT: &str = "redirect";
 const MPLS: &str = "mpls";
 const SEG6LOCAL: &str = "seg6local";
 
-/// `struct tcmsg` and `struct rtmsg`.
-const QDISC_HEADER_LEN: usize = 20;
+/// `struct tcmsg` (family, index, handle, parent, info), `struct rtmsg` and `struct rtnexthop`.
+const TC_HEADER_LEN: usize = 20;
 const ROUTE_HEADER_LEN: usize = 12;
+const NEXT_HOP_HEADER_LEN: usize = 8;
+/// `TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS)`: the parent of filters of what comes in.
+const INGRESS: u32 = 0xffff_fff2;
 /// `TCA_KIND`.
 const TCA_KIND: u16 = 1;
+/// `RTA_MULTIPATH`.
+const RTA_MULTIPATH: u16 = 9;
 /// `RTA_ENCAP_TYPE`, and `LWTUNNEL_ENCAP_SEG6_LOCAL` (`include/uapi/linux/lwtunnel.h`).
 const RTA_ENCAP_TYPE: u16 = 21;
 const ENCAP_SEG6_LOCAL: u16 = 7;
@@ -30,9 +36,9 @@ const ENCAP_SEG6_LOCAL: u16 = 7;
 pub(super) fn examine(all: &[Interface], guards: &Guards) -> Vec<Finding> {
     let on = |interface: &Interface| guards.on(interface);
     let mut findings = Vec::new();
-    match filtered() {
+    match filtered(all) {
         Ok(filtered) => findings.extend(redirects(all, &on, &filtered)),
-        Err(failure) => findings.push(unknown(REDIRECT, "tc filters", &failure)),
+        Err(failure) => findings.push(unknown(REDIRECT, "filters of what comes in", &failure)),
     }
     findings.extend(mpls(all));
     match has_seg6local() {
@@ -56,31 +62,39 @@ fn redirects(
     on: &dyn Fn(&Interface) -> Guarded,
     filtered: &BTreeSet<u32>,
 ) -> Vec<Finding> {
-    let is_guarded = |it: &&Interface| matches!(on(it), Guarded::Enforcing);
+    let is_enforcing = |it: &&Interface| on(it) == Guarded::Enforcing;
     let mut findings = Vec::new();
-    for it in all.iter().filter(is_guarded).filter(|it| it.kind.as_deref() == Some("veth")) {
+    for it in all.iter().filter(is_enforcing) {
         let native = it.xdp.iter().any(|xdp| xdp.mode == XdpMode::Native);
-        let redirected = if native { "bpf_redirect_peer" } else { "bpf_redirect, mirred" };
+        let redirected = match (it.kind.as_deref(), native) {
+            (Some("veth"), true) => "bpf_redirect_peer",
+            (Some("veth"), false) => "bpf_redirect, mirred",
+            (Some("netkit"), _) => "bpf_redirect",
+            _ => continue,
+        };
         let finding = Finding::warning(
             REDIRECT,
             format!(
-                "what a tc or BPF program of its other end's host redirects into it ({redirected}) passes the guard unseen"
+                "what a program on the host of its other end redirects into it ({redirected}) passes the guard unseen"
             ),
             "Guard the interfaces of that host that such packets come in on, as well.",
         );
         findings.push(finding.about(&it.name));
     }
-    if !all.iter().any(|it| is_guarded(&it)) {
+    if !all.iter().any(|it| is_enforcing(&it)) {
         return findings;
     }
-    let outside = all.iter().filter(|it| it.up && !it.loopback && !is_guarded(it));
-    for it in outside.filter(|it| filtered.contains(&it.index)) {
+    // What audit mode lets through is told by another check.
+    let open = all.iter().filter(|it| it.up && !it.loopback && on(it) == Guarded::No);
+    for it in open.filter(|it| filtered.contains(&it.index)) {
         let name = &it.name;
         let finding = Finding::warning(
             REDIRECT,
-            "it has tc filters and no guard: what they redirect to a guarded interface passes that guard unseen",
+            "filters look at what comes in on it, and it has no guard: what they redirect to a guarded interface passes that \
+             guard unseen",
             format!(
-                "See what they do with: tc filter show dev {name} ingress. If they redirect: portguard attach {name}"
+                "See what they do with: tc filter show dev {name} ingress; bpftool net show dev {name}. If they redirect: \
+                 portguard attach {name}"
             ),
         );
         findings.push(finding.about(name));
@@ -88,20 +102,36 @@ fn redirects(
     findings
 }
 
-/// The interfaces that have a place for tc filters of what comes in, by index.
-fn filtered() -> Result<BTreeSet<u32>, Failure> {
-    let request = vec![0; QDISC_HEADER_LEN];
+/// The interfaces with programs or rules that look at what comes in behind XDP, by index: filters of tc, or programs on tcx.
+fn filtered(all: &[Interface]) -> Result<BTreeSet<u32>, Failure> {
+    let request = vec![0; TC_HEADER_LEN];
     let qdiscs = netlink::dump(SockProtocol::NetlinkRoute, libc::RTM_GETQDISC, &request, libc::RTM_NEWQDISC)?;
     let mut interfaces = BTreeSet::new();
     for qdisc in &qdiscs {
-        interfaces.extend(ingress_of(qdisc)?);
+        if let Some(interface) = ingress_of(qdisc)?
+            && has_filters(interface)?
+        {
+            interfaces.insert(interface);
+        }
     }
+    let on_tcx = all.iter().filter(|it| guard::count_on_tcx(it).is_ok_and(|count| count > 0));
+    interfaces.extend(on_tcx.map(|it| it.index));
     Ok(interfaces)
+}
+
+/// Whether an interface that has a place for filters of what comes in has any there.
+fn has_filters(interface: u32) -> Result<bool, Failure> {
+    let mut request = vec![0; TC_HEADER_LEN];
+    request.splice(4..8, interface.to_ne_bytes());
+    request.splice(12..16, INGRESS.to_ne_bytes());
+    let filters =
+        netlink::dump(SockProtocol::NetlinkRoute, libc::RTM_GETTFILTER, &request, libc::RTM_NEWTFILTER)?;
+    Ok(!filters.is_empty())
 }
 
 /// The interface of a qdisc, by index, if it is for what comes in.
 fn ingress_of(qdisc: &[u8]) -> Result<Option<u32>, Failure> {
-    let header = || Some((u32_at(qdisc, 4)?, qdisc.get(QDISC_HEADER_LEN..)?));
+    let header = || Some((u32_at(qdisc, 4)?, qdisc.get(TC_HEADER_LEN..)?));
     let (interface, attributes) = header().ok_or_else(|| malformed("the message of a qdisc is cut off"))?;
     for attribute in Attributes::new(attributes) {
         if let (TCA_KIND, kind) = attribute? {
@@ -124,7 +154,7 @@ fn mpls(all: &[Interface]) -> Vec<Finding> {
             MPLS,
             "it takes MPLS: packets for port 111 can come behind labels, where no guard sees them",
             format!(
-                "sysctl -w net.mpls.conf.{}.input=0, unless this host is a label switch. See which labels end here: ip -f mpls route",
+                "sysctl -w net/mpls/conf/{}/input=0, unless this host is a label switch. See which labels end here: ip -f mpls route",
                 it.name
             ),
         )
@@ -156,10 +186,32 @@ fn has_seg6local() -> Result<bool, Failure> {
 fn is_seg6local(route: &[u8]) -> Result<bool, Failure> {
     let attributes =
         route.get(ROUTE_HEADER_LEN..).ok_or_else(|| malformed("the message of a route is cut off"))?;
+    leads_to_seg6local(attributes)
+}
+
+fn leads_to_seg6local(attributes: &[u8]) -> Result<bool, Failure> {
     for attribute in Attributes::new(attributes) {
-        if let (RTA_ENCAP_TYPE, value) = attribute? {
-            return Ok(u16_at(value, 0) == Some(ENCAP_SEG6_LOCAL));
+        let found = match attribute? {
+            (RTA_ENCAP_TYPE, value) => u16_at(value, 0) == Some(ENCAP_SEG6_LOCAL),
+            (RTA_MULTIPATH, hops) => has_hop_to_seg6local(hops)?,
+            _ => false,
+        };
+        if found {
+            return Ok(true);
         }
+    }
+    Ok(false)
+}
+
+/// The hops of a route of several: each begins with its length.
+fn has_hop_to_seg6local(mut hops: &[u8]) -> Result<bool, Failure> {
+    let cut_off = || malformed("the next hop of a route is cut off");
+    while let Some(length) = u16_at(hops, 0) {
+        let attributes = hops.get(NEXT_HOP_HEADER_LEN..length.into()).ok_or_else(cut_off)?;
+        if leads_to_seg6local(attributes)? {
+            return Ok(true);
+        }
+        hops = hops.get(usize::from(length).next_multiple_of(4)..).unwrap_or_default();
     }
     Ok(false)
 }
@@ -192,8 +244,15 @@ mod tests {
             let findings = redirects(&all, &on, &filtered.iter().copied().collect());
             findings.into_iter().map(|it| format!("{} {}", it.subject.unwrap(), it.found)).collect()
         };
+        let on_all_others = |it: &Interface| if it.index == 6 { Guarded::No } else { Guarded::Enforcing };
         assert_eq!(told(&[], &[3, 5]), [""; 0], "nothing is guarded");
         let [native, generic, filters] = &told(&[3, 4], &[3, 5, 6])[..] else { panic!() };
+        let audited = |it: &Interface| if it.index == 5 { Guarded::Audit } else { on_all_others(it) };
+        assert!(
+            redirects(&all, &audited, &BTreeSet::from([5]))
+                .iter()
+                .all(|it| it.subject.as_deref() != Some("open0"))
+        );
         assert!(native.starts_with("v3 ") && native.contains("(bpf_redirect_peer)"), "{native}");
         assert!(generic.starts_with("v4 ") && generic.contains("mirred"), "{generic}");
         assert!(filters.starts_with("open0 "), "{filters}");
@@ -202,7 +261,7 @@ mod tests {
     #[test]
     fn messages_are_decoded_or_a_failure() {
         let qdisc = |kind: &[u8]| {
-            let mut message = vec![0; QDISC_HEADER_LEN];
+            let mut message = vec![0; TC_HEADER_LEN];
             message[4] = 7;
             [message, attribute(TCA_KIND, kind)].concat()
         };
@@ -214,6 +273,16 @@ mod tests {
         assert!(is_seg6local(&route(ENCAP_SEG6_LOCAL)).unwrap());
         assert!(!is_seg6local(&route(1)).unwrap());
         assert!(!is_seg6local(&[0; ROUTE_HEADER_LEN]).unwrap());
+        let hop = |kind: u16| {
+            let attributes = attribute(RTA_ENCAP_TYPE, &kind.to_ne_bytes());
+            let length = (NEXT_HOP_HEADER_LEN + attributes.len()) as u16;
+            [&length.to_ne_bytes()[..], &[0; 6], &attributes].concat()
+        };
+        let several =
+            |hops: &[Vec<u8>]| [vec![0; ROUTE_HEADER_LEN], attribute(RTA_MULTIPATH, &hops.concat())].concat();
+        assert!(is_seg6local(&several(&[hop(1), hop(ENCAP_SEG6_LOCAL)])).unwrap());
+        assert!(!is_seg6local(&several(&[hop(1), hop(2)])).unwrap());
+        assert!(is_seg6local(&several(&[hop(1), vec![9, 0, 0]])).is_err());
         assert!(is_seg6local(&[0; 3]).is_err());
     }
 }

@@ -6,7 +6,6 @@
 mod bpffs;
 mod coverage;
 mod detours;
-mod ethtool;
 mod facts;
 mod finding;
 mod guards;

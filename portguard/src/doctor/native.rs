@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::ethtool::Driver;
 use super::guards::{Guarded, Guards};
 use super::xdp::{self, Features};
 use super::{Finding, kernel};
 use crate::guard::{self, Lacking, Obstacle};
-use crate::interface::{Interface, XdpMode};
+use crate::interface::{Driver, HV_NETVSC, Interface, XdpMode};
 
 const ID: &str = "native";
 /// Kinds of devices whose drivers have native XDP, on kernels that do not tell; cards have no kind.
@@ -84,6 +83,11 @@ fn judge(
             }
             false => "a bond has no native mode before Linux 5.15: generic mode is used",
         };
+        return Finding::ok(ID, found);
+    }
+    if driver.name.as_deref() == Some(HV_NETVSC) {
+        let found = "possible with --mode native; `attach` takes generic mode, which also sees what comes in over a virtual \
+                     function whose driver does not take the program";
         return Finding::ok(ID, found);
     }
     if kind == Some("veth") {

@@ -56,7 +56,7 @@ fn judge(settings: &[(&Interface, Settings)], addresses: &[Address], has_ipv6: b
                         "{setting} is on: packets for port 111 can come inside others, where no guard sees them"
                     ),
                     format!(
-                        "sysctl -w net.ipv6.conf.{name}.{setting}=0, unless this host is a segment router."
+                        "sysctl -w net/ipv6/conf/{name}/{setting}=0, unless this host is a segment router."
                     ),
                 ));
             }
@@ -90,7 +90,7 @@ fn judge_rp_filter(name: &str, rp_filter: u32, several: bool) -> Finding {
                 "{value}: who forges a source of the allowlist that is behind another interface gets past the guard"
             ),
             format!(
-                "sysctl -w net.ipv4.conf.all.rp_filter=1 net.ipv4.conf.{name}.rp_filter=1 (2 does not help); for IPv6: \
+                "sysctl -w net/ipv4/conf/all/rp_filter=1 net/ipv4/conf/{name}/rp_filter=1 (2 does not help); for IPv6: \
                  nft, fib saddr . iif"
             ),
         ),

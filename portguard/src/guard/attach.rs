@@ -1,6 +1,7 @@
 //! Puts a guard on an interface that has none.
 
 use std::os::fd::AsFd as _;
+use std::path::Path;
 
 use portguard_common::drop_log::Rate;
 use portguard_common::policy::Policy;
@@ -18,9 +19,10 @@ use crate::guard::instance::{self, Instance, Origin, Task};
 use crate::guard::link::{LINK_PIN, PinnedLink, remove_directory};
 use crate::guard::lists::{self, Content};
 use crate::guard::mapped::Mapped;
-use crate::guard::mode;
+use crate::guard::mode::{self, Attachment};
 use crate::guard::order::Named;
 use crate::guard::sizes::Sizes;
+use crate::guard::uppers::{Lifted, PutBack};
 use crate::interface::{AttachedXdp, Interface, XdpMode};
 
 /// What [`attach`] did.
@@ -30,6 +32,8 @@ pub struct Attached {
     pub mode: XdpMode,
     /// Why in no better mode, if nobody asked for another.
     pub fallback: Option<Error>,
+    /// The guards above it, which were off for a moment.
+    pub uppers: PutBack,
 }
 
 /// Puts a guard on an interface that has none, on trial if that is wanted. The caller holds the lock.
@@ -67,16 +71,32 @@ pub fn attach(
         if let Some(trial) = trial {
             confirm::write(&directory, &confirm::first(trial, &instance))?;
         }
-        let attachment = mode::attach(interface, instance.program(), instance.identity(), choice)?;
-        let pin = directory.join(LINK_PIN);
-        bpf::pin(attachment.link.as_fd(), &pin)
-            .map_err(|error| Error::from_io(format!("cannot pin {}", pin.display()), &error))?;
-        Ok(Attached { mode: attachment.mode, fallback: attachment.fallback })
+        let lifted = Lifted::above(pin_root, interface)?;
+        let attached = attach_and_pin(interface, &instance, choice, &directory);
+        let uppers = lifted.put_back();
+        match attached {
+            Ok(Attachment { mode, fallback, .. }) => Ok(Attached { mode, fallback, uppers }),
+            // That a guard is off for nothing is worse than what has led to it.
+            Err(error) => Err(uppers.failed.into_iter().next().unwrap_or(error)),
+        }
     };
     attach().inspect_err(|_| {
         // The first error is the one to tell.
         let _ = remove_directory(&directory);
     })
+}
+
+fn attach_and_pin(
+    interface: &Interface,
+    instance: &Instance,
+    choice: ModeChoice,
+    directory: &Path,
+) -> Result<Attachment> {
+    let attachment = mode::attach(interface, instance.program(), instance.identity(), choice)?;
+    let pin = directory.join(LINK_PIN);
+    bpf::pin(attachment.link.as_fd(), &pin)
+        .map_err(|error| Error::from_io(format!("cannot pin {}", pin.display()), &error))?;
+    Ok(attachment)
 }
 
 /// Why an interface without a guard cannot get one: somebody else's program is on it.

@@ -154,6 +154,20 @@ pub(super) fn get(path: &Path) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// How many programs the kernel runs on what comes in on an interface behind XDP (tcx, Linux 6.6 and later).
+pub(super) fn count_on_tcx(ifindex: u32) -> io::Result<u32> {
+    let mut attr = empty_attr();
+    attr.query.__bindgen_anon_1.target_ifindex = ifindex;
+    attr.query.attach_type = bpf_attach_type::BPF_TCX_INGRESS as u32;
+    match call(bpf_cmd::BPF_PROG_QUERY, &mut attr) {
+        // SAFETY: the kernel has filled in the number, and any integer is valid there.
+        Ok(_) => Ok(unsafe { attr.query.__bindgen_anon_2.prog_cnt }),
+        // It does not know of that.
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(0),
+        Err(error) => Err(error),
+    }
+}
+
 fn empty_attr() -> bpf_attr {
     // SAFETY: all zeroes is a valid value of this plain C union.
     unsafe { mem::zeroed() }

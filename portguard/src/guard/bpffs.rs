@@ -20,9 +20,10 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{FsType, statfs};
 use nix::sys::statvfs::{FsFlags, statvfs};
-use nix::unistd::{geteuid, getppid};
+use nix::unistd::geteuid;
 
 use crate::error::{Error, Kind, Result};
+use crate::guard::mounts;
 
 /// Where guards are kept.
 pub const BPFFS: &str = "/sys/fs/bpf";
@@ -81,7 +82,7 @@ impl PinRoot {
     /// The directory if it exists: if it does not, there are no guards.
     pub fn find() -> Result<Option<Self>> {
         if !is_bpffs(Path::new(BPFFS))? {
-            require_mounts_of_the_host()?;
+            mounts::require_host()?;
             return Ok(None);
         }
         let root = Path::new(BPFFS).join("portguard");
@@ -99,7 +100,7 @@ impl PinRoot {
     pub fn make(say: impl FnOnce(&str)) -> Result<Self> {
         let mount_point = Path::new(BPFFS);
         if !is_bpffs(mount_point)? {
-            require_mounts_of_the_host()?;
+            mounts::require_host()?;
             mount(Some("bpf"), mount_point, Some("bpf"), MsFlags::empty(), Some("mode=0700")).map_err(
                 |errno| {
                     let what = format!("cannot mount the BPF file system at {BPFFS}, where guards are kept");
@@ -113,6 +114,8 @@ impl PinRoot {
                 },
             )?;
             say(&format!("mounted the BPF file system at {BPFFS}"));
+        } else {
+            mounts::require_lasting()?;
         }
         make_directory(&mount_point.join("portguard"))?;
         Self::find()?.ok_or_else(|| Error::failed(format!("{BPFFS} is not what it was a moment ago")))
@@ -287,52 +290,6 @@ pub(super) fn subdirectories(path: &Path) -> Result<Vec<String>> {
     }
     names.sort_unstable();
     Ok(names)
-}
-
-/// `PROC_PID_INIT_INO` of `include/linux/proc_ns.h`: the inode number of the first PID namespace.
-const FIRST_PID_NAMESPACE: u64 = 0xefff_fffc;
-
-/// Whether this process is in a PID namespace of its own: it cannot see then whether its mounts are those of the host.
-pub fn is_in_container() -> bool {
-    fs::metadata("/proc/self/ns/pid").is_ok_and(|own| own.ino() != FIRST_PID_NAMESPACE)
-}
-
-/// Fails if this process has mounts of its own, or may have: what is mounted there goes with them, and guards with it.
-/// `ip netns exec` makes such mounts, and containers have them, without the BPF file system of the host. They are seen by the
-/// mounts of who started it, or who started that; but in a PID namespace of its own the first process was started by nobody.
-fn require_mounts_of_the_host() -> Result<()> {
-    let mounts =
-        |process: &str| fs::metadata(format!("/proc/{process}/ns/mnt")).map(|metadata| metadata.ino());
-    let fails = Err(Error::failed(format!("the BPF file system of the host is not at {BPFFS} here"))
-        .because(
-            "this process has mounts of its own, as in a container or by `ip netns exec`; guards that are kept there end with them",
-        )
-        .remedy(format!(
-            "For a container, mount it on the host (mount -t bpf bpf {BPFFS}) and hand it in (docker run --volume \
-             {BPFFS}:{BPFFS}). Enter a network namespace with: nsenter --net=/run/netns/NAME portguard ..."
-        )));
-    if is_in_container() {
-        return fails;
-    }
-    let Ok(own) = mounts("thread-self") else { return Ok(()) };
-    let mut process = getppid().to_string();
-    // Those of other users cannot be looked at.
-    while let Ok(theirs) = mounts(&process) {
-        if theirs != own {
-            return fails;
-        }
-        let Some(parent) = parent_of(&process) else { break };
-        process = parent;
-    }
-    Ok(())
-}
-
-/// The number of the process that started another one: in `/proc/PID/stat`, the second word behind the name, which
-/// stands in parentheses and may hold any character (proc_pid_stat(5)).
-fn parent_of(process: &str) -> Option<String> {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    let (_, behind_the_name) = stat.rsplit_once(')')?;
-    behind_the_name.split_whitespace().nth(1).map(str::to_owned)
 }
 
 /// Fails unless a directory is root's alone: whoever else could write there could hide guards, or forge them.

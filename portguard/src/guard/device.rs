@@ -77,32 +77,27 @@ pub(super) fn link_type(interface: &Interface) -> Result<LinkType> {
             .remedy("Attach to the interfaces that face the network."));
     }
     let packets = match kind.as_deref() {
-        // A card. Some are named by what is known of them alone.
-        None if interface.carries_switch_tags() => Packets::Unseen {
+        _ if interface.carries_switch_tags() => Packets::Unseen {
             why: "its frames have tags of the switch that is behind it (DSA), which portguard cannot read",
             instead: "Guard the ports of the switch.",
         },
+        // A card.
         None => Packets::Ethernet,
         Some(kind) => match KINDS.iter().find(|(known, _)| *known == kind) {
             Some((_, packets)) => *packets,
             None => Packets::Unseen {
                 why: "whether packets of this kind of device pass XDP is not known to portguard",
-                instead: "Guard the interfaces that its packets come in on, or port 111 by other means (nft).",
+                instead: "Guard port 111 on it by other means (nft).",
             },
         },
     };
     match (packets, *hardware_type, interface.details) {
-        (Packets::Ethernet | Packets::EthernetOrIp, ARPHRD_ETHER, _)
-        | (Packets::OfTun, ARPHRD_ETHER, Details::Tun { ethernet: Some(true), .. }) => Ok(LinkType::Ethernet),
-        (Packets::Ip | Packets::EthernetOrIp, ARPHRD_NONE, _)
-        | (Packets::OfTun, ARPHRD_NONE, Details::Tun { ethernet: Some(false), .. }) => Ok(LinkType::RawIp),
+        // Whatever its link type says: that can be set to anything (`TUNSETLINK`), also under a guard.
+        (Packets::OfTun, _, Details::Tun { ethernet: Some(true), .. })
+        | (Packets::Ethernet | Packets::EthernetOrIp, ARPHRD_ETHER, _) => Ok(LinkType::Ethernet),
+        (Packets::OfTun, _, Details::Tun { ethernet: Some(false), .. })
+        | (Packets::Ip | Packets::EthernetOrIp, ARPHRD_NONE, _) => Ok(LinkType::RawIp),
         (Packets::Unseen { why, instead }, ARPHRD_ETHER, _) => Err(cannot(interface, why).remedy(instead)),
-        (Packets::OfTun, ARPHRD_ETHER | ARPHRD_NONE, Details::Tun { ethernet: Some(frames), .. }) => {
-            let (is, says) =
-                if frames { ("frames", "none") } else { ("packets without a header", "Ethernet's") };
-            let why = format!("it carries {is}, but its link type was set to {says} (TUNSETLINK)");
-            Err(cannot(interface, &why).remedy("Let the program that made it leave the link type as it was."))
-        }
         (_, other, _) => {
             let kind = kind.as_ref().map(|kind| format!(" ({kind})")).unwrap_or_default();
             Err(Error::failed(format!("{name}: link type {other}{kind} is not known to portguard"))
@@ -146,10 +141,11 @@ mod tests {
             (Some("tun"), ARPHRD_ETHER, frames, Some(Ethernet)),
             (Some("tun"), ARPHRD_NONE, packets, Some(RawIp)),
             // What it says of itself was changed.
-            (Some("tun"), ARPHRD_ETHER, packets, None),
-            (Some("tun"), ARPHRD_NONE, frames, None),
+            (Some("tun"), ARPHRD_ETHER, packets, Some(RawIp)),
+            (Some("tun"), ARPHRD_NONE, frames, Some(Ethernet)),
+            (Some("tun"), IPGRE, packets, Some(RawIp)),
             (Some("tun"), ARPHRD_ETHER, untold, None),
-            (Some("tun"), IPGRE, packets, None),
+            (Some("tun"), ARPHRD_NONE, untold, None),
             (Some("wireguard"), ARPHRD_NONE, Details::None, Some(RawIp)),
             (Some("wireguard"), ARPHRD_ETHER, Details::None, None),
             (Some("netkit"), ARPHRD_ETHER, Details::None, Some(Ethernet)),

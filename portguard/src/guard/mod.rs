@@ -17,6 +17,7 @@ mod link;
 mod lists;
 mod mapped;
 mod mode;
+mod mounts;
 mod order;
 mod privileges;
 mod renew;
@@ -27,6 +28,7 @@ mod source;
 mod test_frame;
 mod trial;
 mod tries;
+mod uppers;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -41,8 +43,8 @@ use crate::interface::{self, Interface, XdpMode};
 
 pub use attach::{Attached, attach, foreign};
 pub use bpffs::{
-    Access, BPFFS, Claim, Lock, Patience, PinRoot, is_cut_off, is_in_container,
-    is_mounted as is_bpffs_mounted, network_namespace,
+    Access, BPFFS, Claim, Lock, Patience, PinRoot, is_cut_off, is_mounted as is_bpffs_mounted,
+    network_namespace,
 };
 pub use clock::{Uptime, unix_now};
 pub use confirm::{Confirmation, Trial, Waits};
@@ -53,6 +55,7 @@ pub use event::{EndReason, Ended, Event};
 pub use instance::{Identity, Instance};
 pub use lists::{Covering, ListInfo};
 pub use mode::{Lacking, Obstacle};
+pub use mounts::{Whose, whose};
 pub use order::{LastOrder, LogLimit, Named, Order};
 pub use privileges::require as require_privileges;
 pub use reset::Reset;
@@ -60,6 +63,7 @@ pub use shadow::{Decision, Shadow};
 pub use source::{Asked, Source};
 pub use test_frame::Protocol;
 pub use trial::{Due, Restored, next_deadline, restore};
+pub use uppers::PutBack;
 
 pub(crate) use link::LINK_PIN;
 
@@ -296,6 +300,11 @@ fn take_off(pinned: &PinnedLink, tell: &mut dyn FnMut(Event)) -> Result<()> {
 pub fn is_kept(pin_root: &PinRoot, interface: &Interface) -> Result<bool> {
     let pinned = PinnedLink::find(pin_root, interface)?;
     pinned.map_or(Ok(false), |pinned| bpffs::is_claimed(&pinned.directory))
+}
+
+/// How many programs the kernel runs on what comes in on an interface behind XDP (tcx).
+pub fn count_on_tcx(interface: &Interface) -> std::io::Result<u32> {
+    bpf::count_on_tcx(interface.index)
 }
 
 /// Whether a guard is on an interface.

@@ -10,8 +10,8 @@ use portguard_common::names;
 use crate::cli::ModeChoice;
 use crate::error::{Error, Kind, Result};
 use crate::guard::bpf;
-use crate::guard::instance::{self, Identity};
-use crate::interface::{self, BondMode, Details, Interface, XdpMode};
+use crate::guard::instance::Identity;
+use crate::interface::{self, BondMode, Details, Driver, HV_NETVSC, Interface, XdpMode};
 
 /// The largest MTU that every driver with native XDP takes for packets in one buffer: a page of 4096 bytes, less 256
 /// of headroom, 320 of `skb_shared_info`, and 22 of Ethernet header, VLAN tag and checksum.
@@ -122,11 +122,7 @@ pub(super) fn attach(
         ModeChoice::Native => try_mode(XdpMode::Native).map(attached(XdpMode::Native)),
         ModeChoice::Generic => try_mode(XdpMode::Generic).map(attached(XdpMode::Generic)),
         ModeChoice::Offload => Err(no_offload(interface)),
-        ModeChoice::Auto if matches!(interface.details, Details::Bond { .. }) => {
-            let link = try_mode(XdpMode::Generic)?;
-            Ok(Attachment { link, mode: XdpMode::Generic, fallback: Some(not_chosen(interface)) })
-        }
-        ModeChoice::Auto => match try_mode(XdpMode::Native) {
+        ModeChoice::Auto => match why_not_native(interface).map_or_else(|| try_mode(XdpMode::Native), Err) {
             Ok(link) => Ok(Attachment { link, mode: XdpMode::Native, fallback: None }),
             Err(refusal) if refusal.kind() == Kind::NotPermitted => Err(refusal),
             Err(refusal) => {
@@ -137,15 +133,25 @@ pub(super) fn attach(
     }
 }
 
-/// With a program in native mode, the kernel refuses ports whose drivers have no native mode (`bond_enslave`), and modes that
-/// have none.
-fn not_chosen(interface: &Interface) -> Error {
-    Error::failed(format!("{}: native XDP not chosen", interface.name))
-        .because("no port without native XDP could join the bond then")
-        .remedy("Use --mode native if all its ports will have it.")
+/// Why native mode is not taken unless it is named: it would bind, or miss, what comes later.
+fn why_not_native(interface: &Interface) -> Option<Error> {
+    let not_chosen = Error::failed(format!("{}: native XDP not chosen", interface.name));
+    // `bond_enslave` refuses ports whose drivers have no native mode, and the modes that have none are refused.
+    if matches!(interface.details, Details::Bond { .. }) {
+        let why = "no port without native XDP could join the bond then";
+        return Some(not_chosen.because(why).remedy("Use --mode native if all its ports will have it."));
+    }
+    // `netvsc_vf_setxdp` ignores that the driver of the virtual function does not take the program.
+    let is_netvsc =
+        interface.kind.is_none() && Driver::of(&interface.name).name.as_deref() == Some(HV_NETVSC);
+    is_netvsc.then(|| {
+        not_chosen
+            .because("packets that come in over a virtual function whose driver has none would pass unseen")
+            .remedy("Use --mode native if there is no virtual function, or if its driver has native XDP.")
+    })
 }
 
-fn flags(mode: XdpMode) -> u32 {
+pub(super) fn flags(mode: XdpMode) -> u32 {
     match mode {
         XdpMode::Native => XDP_FLAGS_DRV_MODE,
         XdpMode::Generic => XDP_FLAGS_SKB_MODE,
@@ -174,7 +180,7 @@ fn refusal(interface: &Interface, mode: XdpMode, identity: &Identity, error: &io
         }
         (XdpMode::Native, Some(libc::EOPNOTSUPP)) if kind.is_some() => {
             let why = match interface.details {
-                Details::Bond { mode } => why_no_native_bond(interface, mode),
+                Details::Bond { mode, vlan_srcmac } => why_no_native_bond(interface, mode, vlan_srcmac),
                 _ => "devices of this kind have none".to_owned(),
             };
             refused.because(why).remedy(format!("{}.", sentence(generic)))
@@ -212,27 +218,24 @@ fn refuse_below(interface: &Interface, refused: Error) -> Error {
                 "Look for macvlans and VLANs of {name} in other network namespaces: attach to {name} first, and then there."
             ));
     };
-    let programs = above.xdp.iter().filter_map(|xdp| instance::program_name(xdp.program_id));
-    let is_guard = programs.into_iter().any(|name| instance::is_name_of_guard(&name));
     let above = &above.name;
-    let refused = refused.because(format!(
-        "{above}, which is on top of it, has an XDP program already, and the kernel attaches none below that"
-    ));
-    if is_guard {
-        return refused.remedy(format!(
-            "To guard both: portguard detach {above} (which opens it), then portguard attach {name} {above}."
-        ));
-    }
-    refused.remedy(format!("Attach to {name} first, and that program to {above} afterwards."))
+    refused
+        .because(format!(
+            "{above}, which is on top of it, has an XDP program already, and the kernel attaches none below that"
+        ))
+        .remedy(format!("Attach to {name} first, and that program to {above} afterwards."))
 }
 
 /// Why a bond has no native mode (`bond_xdp_set` of `drivers/net/bonding/bond_main.c`).
-fn why_no_native_bond(bond: &Interface, mode: BondMode) -> String {
+fn why_no_native_bond(bond: &Interface, mode: BondMode, vlan_srcmac: bool) -> String {
     if KernelVersion::current().is_ok_and(|kernel| kernel < KernelVersion::new(5, 15, 0)) {
         return format!("a bond has none before Linux 5.15, and this is {}", kernel_version());
     }
     if !mode.has_native() {
         return format!("a bond in mode {} has none", mode.word());
+    }
+    if vlan_srcmac && !mode.ignores_policy() {
+        return format!("a bond in mode {} that chooses ports by vlan+srcmac has none", mode.word());
     }
     let all = interface::all().unwrap_or_default();
     let ports: Vec<&Interface> = all.iter().filter(|it| it.controller == Some(bond.index)).collect();

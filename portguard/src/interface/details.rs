@@ -10,14 +10,22 @@ const IFLA_TUN_PI: u16 = 4;
 const IFLA_MACVLAN_MODE: u16 = 1;
 /// The flags of an ipvlan, `IPVLAN_F_*`, 2 bytes.
 const IFLA_IPVLAN_FLAGS: u16 = 2;
-/// The mode of a bond, `BOND_MODE_*`, a byte.
+/// The mode of a bond, `BOND_MODE_*`, and what it chooses ports by, `BOND_XMIT_POLICY_*`; a byte each.
 const IFLA_BOND_MODE: u16 = 1;
+const IFLA_BOND_XMIT_HASH_POLICY: u16 = 14;
+/// The index of the interface that a vxlan sends over, 4 bytes.
+const IFLA_VXLAN_LINK: u16 = 3;
+/// The indexes of the ports of a ring, 4 bytes each.
+const IFLA_HSR_SLAVE1: u16 = 1;
+const IFLA_HSR_SLAVE2: u16 = 2;
 
 /// `IFF_TAP` of `include/uapi/linux/if_tun.h`.
 const IFF_TAP: u8 = 2;
 /// `MACVLAN_MODE_BRIDGE`.
 const MACVLAN_MODE_BRIDGE: u32 = 4;
 
+/// `BOND_XMIT_POLICY_VLAN_SRCMAC`.
+const VLAN_SRCMAC: u8 = 5;
 /// `IPVLAN_F_PRIVATE` and `IPVLAN_F_VEPA`.
 const IPVLAN_NOT_SWITCHED: u16 = 1 | 2;
 
@@ -49,6 +57,13 @@ pub enum Details {
     Bond {
         /// How it uses its ports.
         mode: BondMode,
+        /// Whether it chooses them by VLAN and address of the sender (`vlan+srcmac`).
+        vlan_srcmac: bool,
+    },
+    /// A device that is above others without being told by another attribute: a vxlan, or a ring.
+    Above {
+        /// The indexes of the interfaces under it.
+        lower: [Option<u32>; 2],
     },
 }
 
@@ -71,9 +86,15 @@ impl BondMode {
         WORDS.get(usize::from(self.0)).copied().unwrap_or("unknown")
     }
 
-    /// Whether a bond in this mode may have native XDP (`bond_xdp_check` in `drivers/net/bonding/bond_main.c`).
+    /// Whether a bond in this mode may have native XDP, if it does not choose its ports by `vlan+srcmac`
+    /// (`bond_xdp_check` in `drivers/net/bonding/bond_main.c`).
     pub fn has_native(self) -> bool {
-        matches!(self.0, 0 | 1 | 2 | 4)
+        self.ignores_policy() || matches!(self.0, 2 | 4)
+    }
+
+    /// Whether it does not choose ports by what a packet holds.
+    pub fn ignores_policy(self) -> bool {
+        matches!(self.0, 0 | 1)
     }
 }
 
@@ -98,9 +119,14 @@ impl Details {
                 Self::Ipvlan { switched: flags.unwrap_or_default() & IPVLAN_NOT_SWITCHED == 0 }
             }
             "bond" => match first_byte(data, IFLA_BOND_MODE)? {
-                Some(mode) => Self::Bond { mode: BondMode(mode) },
+                Some(mode) => {
+                    let policy = first_byte(data, IFLA_BOND_XMIT_HASH_POLICY)?;
+                    Self::Bond { mode: BondMode(mode), vlan_srcmac: policy == Some(VLAN_SRCMAC) }
+                }
                 None => Self::None,
             },
+            "vxlan" => Self::Above { lower: [index(data, IFLA_VXLAN_LINK)?, None] },
+            "hsr" => Self::Above { lower: [index(data, IFLA_HSR_SLAVE1)?, index(data, IFLA_HSR_SLAVE2)?] },
             _ => Self::None,
         })
     }
@@ -116,6 +142,10 @@ fn find(data: &[u8], wanted: u16) -> Result<Option<&[u8]>, Failure> {
     Ok(None)
 }
 
+fn index(data: &[u8], wanted: u16) -> Result<Option<u32>, Failure> {
+    find(data, wanted)?.map(|value| whole_number(value, "the index of a lower interface")).transpose()
+}
+
 fn first_byte(data: &[u8], wanted: u16) -> Result<Option<u8>, Failure> {
     Ok(find(data, wanted)?.and_then(|value| value.first().copied()))
 }
@@ -129,15 +159,21 @@ mod tests {
     fn attributes_mean_what_they_mean_for_the_kind() {
         let one = attribute(1, &4_u32.to_ne_bytes());
         let tun = [attribute(3, &[2]), attribute(4, &[1])].concat();
+        let bond = [attribute(1, &[2]), attribute(14, &[5])].concat();
+        let ring = [one.clone(), attribute(2, &5_u32.to_ne_bytes())].concat();
         for (kind, data, expected) in [
             ("macvlan", &one[..], Details::Macvlan { switched: true }),
             ("macvtap", &attribute(1, &1_u32.to_ne_bytes())[..], Details::Macvlan { switched: false }),
-            ("bond", &one, Details::Bond { mode: BondMode(4) }),
+            ("bond", &one, Details::Bond { mode: BondMode(4), vlan_srcmac: false }),
+            ("bond", &bond, Details::Bond { mode: BondMode(2), vlan_srcmac: true }),
+            ("vxlan", &attribute(3, &7_u32.to_ne_bytes()), Details::Above { lower: [Some(7), None] }),
+            ("hsr", &ring, Details::Above { lower: [Some(4), Some(5)] }),
+            ("hsr", &one, Details::Above { lower: [Some(4), None] }),
             ("ipvlan", &attribute(2, &[1, 0])[..], Details::Ipvlan { switched: false }),
             ("ipvtap", &attribute(1, &[2, 0])[..], Details::Ipvlan { switched: true }),
             ("tun", &tun, Details::Tun { ethernet: Some(true), packet_information: true }),
             ("tun", &[], Details::Tun { ethernet: None, packet_information: false }),
-            ("vxlan", &one, Details::None),
+            ("geneve", &one, Details::None),
             ("bond", &[], Details::None),
         ] {
             assert_eq!(Details::decode(kind, data).unwrap(), expected, "{kind}");

@@ -3,6 +3,7 @@
 
 mod decode;
 mod details;
+mod ethtool;
 mod name;
 mod sysfs;
 
@@ -17,6 +18,7 @@ use crate::error::{Error, Kind, Result};
 use crate::netlink;
 
 pub use self::details::{BondMode, Details};
+pub(crate) use self::ethtool::Driver;
 pub(crate) use self::name::unescape as name_bytes;
 
 use self::decode::AddressMessage;
@@ -74,15 +76,28 @@ impl Interface {
         sysfs::has(Path::new(sysfs::ROOT), self, "dsa")
     }
 
-    /// Whether it gets packets from another one: it sits on that, or that is a port of it.
+    /// Whether it gets packets from another one, so that the kernel attaches no program to that after one to this
+    /// (`netdev_upper_dev_link`): it sits on that, or that is a port of it.
     pub fn is_above(&self, other: &Self) -> bool {
-        const SIT_ON_ONE: [&str; 6] = ["vlan", "macvlan", "macvtap", "ipvlan", "ipvtap", "macsec"];
-        let sits_on_one = self.kind.as_ref().is_some_and(|kind| SIT_ON_ONE.contains(&kind.as_str()));
+        const SIT_ON_ONE: [&str; 7] = ["dsa", "ipvlan", "ipvtap", "macsec", "macvlan", "macvtap", "vlan"];
+        if other.controller == Some(self.index) {
+            return true;
+        }
         // One in another network namespace has an index of that namespace, and is not to be seen from here.
-        let sits = sits_on_one && self.link_namespace.is_none() && self.lower == Some(other.index);
-        sits || other.controller == Some(self.index)
+        if self.link_namespace.is_some() {
+            return false;
+        }
+        let sits_on_one = self.kind.as_ref().is_some_and(|kind| SIT_ON_ONE.contains(&kind.as_str()));
+        let Details::Above { lower } = self.details else {
+            return sits_on_one && self.lower == Some(other.index);
+        };
+        lower.contains(&Some(other.index))
     }
 }
+
+/// The driver of virtual cards of Hyper-V. Another driver may bring their packets in, that of a virtual function, which comes
+/// and goes, and need not take a program.
+pub const HV_NETVSC: &str = "hv_netvsc";
 
 /// Devices sit on one another, but not endlessly.
 const DEEPEST: usize = 8;

@@ -53,12 +53,17 @@ pub(crate) fn put_on(
         return Ok(true);
     }
     let Some(list) = list else { return Ok(false) };
-    let Attached { mode, fallback } =
+    let Attached { mode, fallback, uppers } =
         guard::attach(pin_root, interface, list, named, trial, &mut |event| messages.take(name, event))?;
     if let Some(refusal) = fallback {
         messages.note(refusal.to_string());
         messages.note(format!("{name}: generic mode instead; it costs more per packet"));
     }
+    for upper in uppers.on {
+        messages
+            .note(format!("{upper}: its guard was off for a moment, in which {name}, below it, got its own"));
+    }
+    uppers.failed.into_iter().for_each(|error| messages.error(error));
     let state = state(!named.audit.unwrap_or(false));
     let entries = entries(list.entries().len());
     messages.data(format!("{name}: attached in {} mode, {state}, {entries}\n", mode.word()));

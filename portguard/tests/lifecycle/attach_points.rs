@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use xtask::lab::{End, Namespace, Veth, run};
 
-use crate::support::{Bench, SILENCE, Service};
+use crate::support::{Bench, SILENCE, Service, detach_link};
 
 const OUTSIDE: &str = "198.51.100.1";
 
@@ -148,10 +148,10 @@ fn between_macvlans_only_a_guard_on_the_macvlan_itself_judges() {
     assert!(asks(), "past the guard under both");
     let doctor = || site.bench.portguard().run(&["doctor", "--json"]).stdout;
     let told = doctor();
-    assert!(told.contains("others that sit on that"), "{told}");
+    assert!(told.contains("others that sit where it does"), "{told}");
     site.guard("mv0");
     assert!(!asks());
-    assert!(!doctor().contains("others that sit on that"));
+    assert!(!doctor().contains("others that sit where it does"));
 }
 
 /// The kernel attaches no program below another one.
@@ -172,17 +172,34 @@ fn several_interfaces_are_attached_lowest_first_and_what_is_in_the_way_is_named(
     drop(service);
     portguard.ok(&["detach", "eth0", "mv0"]);
 
-    portguard.ok(&["attach", "mv0", "--allowlist", &list]);
+    // One below a guard gets its own all the same: the upper guard is off for a moment, and stays what it is.
+    let own = site.bench.lists.write("own.yaml", ["203.0.113.0/24"]);
+    portguard.ok(&["attach", "mv0", "--audit", "--allowlist", &own]);
+    let upper = portguard.status_of("mv0");
+    assert!(site.reaches(host, GUEST), "audit mode");
+    let counted = portguard.stats().packets();
+    let output = portguard.run(&["attach", "eth0", "--allowlist", &list]);
+    assert_eq!(output.code, 0, "{output:?}");
+    assert!(output.stderr.contains("mv0: its guard was off for a moment"), "{output:?}");
+    let status = portguard.status_of("mv0");
+    assert_eq!((status.enforcing, &status.allowlist), (false, &upper.allowlist));
+    assert_eq!(status.program, upper.program);
+    let stats = portguard.all_stats(&["mv0"]);
+    assert_eq!(stats[0].packets(), counted, "its counters go on");
+    assert!(!site.reaches(host, HOST) && !site.reaches(host, GUEST));
+    portguard.ok(&["detach", "eth0"]);
+    assert!(site.reaches(host, GUEST), "in audit mode still");
+    site.bench.machine.assert_tidy(1);
+    portguard.ok(&["detach", "mv0"]);
+
+    // Somebody else's program is left alone.
+    run(site.bench.machine.command(host, "xdp-filter").args(["load", "--mode", "skb", "mv0"]))
+        .expect("xdp-filter");
     for mode in ["auto", "native", "generic"] {
         let refused = portguard.fails(1, &["attach", "eth0", "--mode", mode, "--allowlist", &list]);
         assert!(refused.contains("mv0, which is on top of it, has an XDP program already"), "{refused}");
-        assert!(refused.contains("portguard detach mv0"), "{refused}");
-        assert!(refused.contains("portguard attach eth0 mv0"), "{refused}");
     }
-    // What it tells to type helps.
-    portguard.ok(&["detach", "mv0"]);
-    portguard.ok(&["attach", "eth0", "mv0", "--allowlist", &list]);
-    portguard.ok(&["detach", "eth0", "mv0"]);
+    run(site.bench.machine.command(host, "xdp-filter").args(["unload", "mv0"])).expect("xdp-filter");
 
     // In another network namespace it cannot be named.
     let container = Namespace::new("container").expect("a namespace");
@@ -237,8 +254,51 @@ fn doctor_names_interfaces_whose_filters_may_redirect_past_a_guard() {
     bench.plug("eth1", "peer1");
     bench.portguard().ok(&["attach", "eth0", "--allowlist", &bench.list()]);
     let doctor = || bench.portguard().run(&["doctor"]).stdout;
-    assert!(!doctor().contains("tc filters"));
-    run(bench.namespace.command("tc").args("qdisc add dev eth1 clsact".split(' '))).expect("tc");
+    let tc = |line: &str| drop(run(bench.namespace.command("tc").args(line.split(' '))).expect("tc"));
+    for line in [
+        "qdisc add dev eth1 clsact",
+        "filter add dev eth1 egress protocol all u32 match u32 0 0 action mirred egress redirect dev peer0",
+    ] {
+        tc(line);
+        assert!(!doctor().contains("filters look at"), "of nothing that comes in: {line}");
+    }
+    tc("filter add dev eth1 ingress protocol all u32 match u32 0 0 action mirred egress redirect dev peer0");
     let told = doctor();
-    assert!(told.contains("tc filters") && told.contains("tc filter show dev eth1 ingress"), "{told}");
+    assert!(told.contains("filters look at") && told.contains("tc filter show dev eth1 ingress"), "{told}");
+}
+
+/// A service keeps what it was told to, whatever is taken off and comes in which order.
+#[test]
+fn a_service_puts_a_guard_back_below_another_one() {
+    let site = macvlan();
+    let host = &site.bench.namespace;
+    let portguard = site.bench.portguard();
+    let list = site.bench.list();
+    let service = Service::start(portguard, &["mv0", "eth0", "late0", "--allowlist", &list]);
+    detach_link(&site.bench.machine, portguard, "eth0");
+    service.until_said("mv0: its guard was off for a moment");
+    assert!(!site.reaches(host, HOST) && !site.reaches(host, GUEST));
+
+    // A port that comes when its bridge has a guard.
+    drop(service);
+    host.ip("link add br0 type bridge\nlink set br0 up").expect("a bridge");
+    let service = Service::start(portguard, &["br0", "late0", "--allowlist", &list]);
+    host.ip("link add late0 type veth peer name late1\nlink set late0 master br0\nlink set late0 up")
+        .expect("a port");
+    service.until_said("late0: attached in");
+    let names: Vec<String> = portguard.all_status().into_iter().map(|it| it.interface).collect();
+    assert!(["br0", "late0"].iter().all(|name| names.contains(&(*name).to_owned())), "{names:?}");
+    drop(service);
+}
+
+/// A vxlan is above the interface that it sends over, without naming it as others do.
+#[test]
+fn a_vxlan_is_attached_behind_what_it_sends_over() {
+    let site = Site::new();
+    let host = &site.bench.namespace;
+    host.ip("link add vx0 type vxlan id 7 remote 198.51.100.1 dstport 4789 dev eth0\nlink set vx0 up")
+        .expect("a vxlan");
+    let told = site.bench.portguard().ok(&["attach", "vx0", "eth0", "--allowlist", &site.bench.list()]);
+    let guarded: Vec<&str> = told.lines().filter_map(|line| line.split(':').next()).collect();
+    assert_eq!(guarded, ["eth0", "vx0"]);
 }

@@ -61,6 +61,33 @@ fn mounts_that_end_with_the_process_are_refused() {
     assert_eq!(program_on(&bench.namespace, IFACE), None);
 }
 
+/// One that was mounted there goes with the process as well; who keeps it says so.
+#[test]
+fn a_file_system_of_its_own_is_refused_unless_somebody_keeps_it() {
+    let bench = Bench::new();
+    let run = |arguments: &[&str], own: Option<&str>| {
+        let mut command = bench.machine.command(&bench.namespace, "unshare");
+        let script = format!("mount -t bpf bpf /sys/fs/bpf && exec {} \"$@\"", Portguard::BINARY);
+        command
+            .args(["--mount", "sh", "-c", &script, "sh"])
+            .args(arguments)
+            .env_remove("PORTGUARD_OWN_MOUNTS");
+        command.envs(own.map(|value| ("PORTGUARD_OWN_MOUNTS", value)));
+        Output::of(&mut command)
+    };
+    let attach = ["attach", IFACE, "--allowlist", &bench.list()];
+    for arguments in [&attach[..], &["run", IFACE, "--allowlist", &bench.list()]] {
+        for own in [None, Some(""), Some("0")] {
+            let output = run(arguments, own);
+            assert_eq!(output.code, 1, "{arguments:?}: {output:?}");
+            assert!(output.stderr.contains("is not that of the host"), "{output:?}");
+            assert!(output.stderr.contains("PORTGUARD_OWN_MOUNTS=1"), "{output:?}");
+        }
+    }
+    assert_eq!(program_on(&bench.namespace, IFACE), None);
+    assert_eq!(run(&attach, Some("1")).code, 0);
+}
+
 /// A machine whose own mounts lack the file system, until the value goes.
 struct Unmounted;
 

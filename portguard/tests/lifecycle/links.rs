@@ -10,16 +10,25 @@ use crate::support::{
     ALLOWED, Bench, DENIED, IFACE, Lists, Machine, PATIENCE, SERVER, Tun, flow, port_111, sum,
 };
 
+/// `ARPHRD_ETHER`, `ARPHRD_IPGRE`.
+const ETHERNET: u16 = 1;
+const GRE: u16 = 778;
+
 const SIZES: [usize; 4] = [0, 40, 1400, 8900];
 
 #[test]
 fn a_tun_device_is_guarded_although_its_packets_have_no_link_header() {
-    // The driver has native XDP for tap devices only.
-    for mode in ["auto", "generic"] {
+    // The driver has native XDP for tap devices only. What its owner says its link type is (TUNSETLINK) changes nothing.
+    for (mode, link_type) in
+        [("auto", None), ("generic", None), ("auto", Some(ETHERNET)), ("auto", Some(GRE))]
+    {
         let bench = Bench::bare();
         let portguard = bench.portguard();
         let list = bench.lists.write("allowlist.yaml", ["192.0.2.0/24", "2001:db8::/48"]);
         let tun = Tun::new(&bench.namespace);
+        if let Some(link_type) = link_type {
+            tun.set_link_type(link_type);
+        }
         bench.namespace.ip("link set tun0 mtu 9000\nlink set tun0 up").expect("a device");
         bench.namespace.add_address(Tun::INTERFACE, "192.0.2.1/24").expect("an address");
         bench.namespace.add_address(Tun::INTERFACE, "2001:db8::1/64").expect("an address");
@@ -65,20 +74,24 @@ fn a_tun_device_is_guarded_although_its_packets_have_no_link_header() {
     }
 }
 
-/// ppp, ipip, ip6tnl, sit, gre, ip6gre, ip over InfiniBand, CAN: what comes first in their frames is not known.
+/// The link type can also be changed later; what the device carries cannot.
 #[test]
-fn unknown_link_types_are_refused_by_name() {
-    for link_type in [512, 768, 769, 776, 778, 823, 32, 280] {
-        let bench = Bench::bare();
-        let tun = Tun::new(&bench.namespace);
-        tun.set_link_type(link_type);
-        for mode in ["auto", "native", "generic"] {
-            let arguments = ["attach", "tun0", "--mode", mode, "--allowlist", &bench.list()];
-            let told = bench.portguard().fails(1, &arguments);
-            assert!(told.contains(&format!("tun0: link type {link_type} (tun) is not known")), "{told}");
-        }
-        bench.machine.assert_tidy(0);
-    }
+fn a_guarded_tun_device_whose_link_type_is_changed_stays_guarded() {
+    let bench = Bench::bare();
+    let portguard = bench.portguard();
+    let tun = Tun::new(&bench.namespace);
+    let list = bench.list();
+    portguard.ok(&["attach", Tun::INTERFACE, "--allowlist", &list]);
+    let before = portguard.status();
+    tun.set_link_type(ETHERNET);
+    let told = portguard.ok(&["attach", Tun::INTERFACE]);
+    assert!(told.contains("renewed in place"), "{told}");
+    let after = portguard.status();
+    assert_eq!((after.mode.as_str(), after.enforcing), (before.mode.as_str(), true));
+    bench.namespace.ip("link set tun0 up").expect("a device");
+    bench.namespace.add_address(Tun::INTERFACE, "192.0.2.1/24").expect("an address");
+    let told = portguard.run(&["doctor"]).stdout;
+    assert!(!told.contains("does not see all"), "{told}");
 }
 
 #[test]

@@ -43,8 +43,9 @@ impl MountNamespace {
         })
     }
 
-    /// Lets `command` run inside.
+    /// Lets `command` run inside. A portguard may keep guards there.
     pub fn enter<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        command.env("PORTGUARD_OWN_MOUNTS", "1");
         let fd = Arc::clone(&self.fd);
         // SAFETY: the hook runs between fork and exec and makes one system call: it neither allocates nor locks.
         unsafe { command.pre_exec(move || setns(&fd, CloneFlags::CLONE_NEWNS).map_err(io::Error::from)) }

@@ -3,7 +3,6 @@
 use xtask::lab::Namespace;
 
 use super::{DEVICE, Pair};
-use crate::support::{Bench, Tun, program_on};
 
 /// Makes a device on a host whose `eth0` has an address, and asserts that a guard on it is refused by name.
 fn refused(kind: &str, line: &str, reason: &str) {
@@ -95,20 +94,4 @@ fn devices_of_no_internet_protocol() {
     for kind in ["vcan", "vxcan", "nlmon", "vsockmon"] {
         refused(kind, &format!("link add dev0 type {kind}"), "is not known to portguard");
     }
-}
-
-/// The link type of a tun device can be set to anything, and its packets remain what they are.
-#[test]
-fn a_tun_device_is_judged_by_what_it_carries() {
-    const ETHERNET: u16 = 1;
-    let bench = Bench::bare();
-    let tun = Tun::new(&bench.namespace);
-    tun.set_link_type(ETHERNET);
-    for mode in ["auto", "native", "generic"] {
-        let arguments = ["attach", Tun::INTERFACE, "--mode", mode, "--allowlist", &bench.list()];
-        let told = bench.portguard().fails(1, &arguments);
-        assert!(told.contains("tun0: ") && told.contains("TUNSETLINK"), "{told}");
-    }
-    assert_eq!(program_on(&bench.namespace, Tun::INTERFACE), None);
-    bench.machine.assert_tidy(0);
 }

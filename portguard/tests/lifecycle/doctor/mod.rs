@@ -10,7 +10,7 @@ use nix::mount::{MsFlags, mount};
 use xtask::lab::{End, Namespace, RpcServices, Veth, run};
 
 use self::document::{Document, Finding};
-use crate::support::{Bench, IFACE, Machine, Output, Portguard, Tun};
+use crate::support::{Bench, IFACE, Machine, Output, Portguard};
 
 /// A host whose two interfaces lead outside, and are guarded.
 struct Patient {
@@ -127,12 +127,9 @@ const HARMS: &[(&str, Harm, &[Problem])] = &[
     (
         "an interface comes that cannot be guarded",
         |patient| {
-            // What it is, is decided by the link type: 778 is GRE's. It stays without its owner.
-            patient.ip("tuntap add dev tun0 mode tun");
-            Tun::new(&patient.bench.namespace).set_link_type(778);
-            patient.ip("link set tun0 up\naddr add 203.0.113.1/24 dev tun0");
+            patient.ip("link add ifb7 type ifb\nlink set ifb7 up\naddr add 203.0.113.1/24 dev ifb7");
         },
-        &[("coverage", "tun0", "warning", &["link type 778 (tun)", "nft"])],
+        &[("coverage", "ifb7", "warning", &["a device of kind ifb cannot be guarded", "come in on"])],
     ),
     (
         "a guard only looks on",
@@ -162,8 +159,8 @@ const HARMS: &[(&str, Harm, &[Problem])] = &[
         "sources are filtered loosely",
         |patient| patient.set("ipv4", "all", "rp_filter", 2),
         &[
-            ("rp_filter", IFACE, "warning", &["2: who forges a source", "eth0.rp_filter=1"]),
-            ("rp_filter", "eth1", "warning", &["2: who forges a source", "eth1.rp_filter=1"]),
+            ("rp_filter", IFACE, "warning", &["2: who forges a source", "eth0/rp_filter=1"]),
+            ("rp_filter", "eth1", "warning", &["2: who forges a source", "eth1/rp_filter=1"]),
         ],
     ),
     (
@@ -177,7 +174,7 @@ const HARMS: &[(&str, Harm, &[Problem])] = &[
             "segment_routing",
             IFACE,
             "failure",
-            &["seg6_enabled", "sysctl -w net.ipv6.conf.eth0.seg6_enabled=0"],
+            &["seg6_enabled", "sysctl -w net/ipv6/conf/eth0/seg6_enabled=0"],
         )],
     ),
     (

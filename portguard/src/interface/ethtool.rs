@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd as _;
 use nix::libc;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
-use crate::interface;
+use super::name_bytes;
 
 const GET_DRIVER: u32 = 0x03;
 const GET_FLAGS: u32 = 0x25;
@@ -16,13 +16,13 @@ const LARGE_RECEIVE_OFFLOAD: u32 = 1 << 15;
 
 /// What a driver tells. What it does not know of is left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Driver {
+pub(crate) struct Driver {
     /// Its name.
-    pub name: Option<String>,
+    pub(crate) name: Option<String>,
     /// Whether it puts received packets together.
-    pub large_receive_offload: bool,
+    pub(crate) large_receive_offload: bool,
     /// Queues in use, and the most that there can be.
-    pub channels: Option<(u32, u32)>,
+    pub(crate) channels: Option<(u32, u32)>,
 }
 
 /// `struct ethtool_drvinfo`.
@@ -51,7 +51,7 @@ struct Channels {
 
 impl Driver {
     /// Asks the driver of an interface of this network namespace.
-    pub(super) fn of(interface: &str) -> Self {
+    pub(crate) fn of(interface: &str) -> Self {
         let mut info = DriverInfo { command: GET_DRIVER, driver: [0; 32], rest: [0; 160] };
         let mut flags = Value { command: GET_FLAGS, value: 0 };
         let mut channels = Channels { command: GET_CHANNELS, most: [0; 4], in_use: [0; 4] };
@@ -77,7 +77,7 @@ fn ask<T>(interface: &str, request: &mut T) -> Option<()> {
     let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).ok()?;
     // SAFETY: all zeroes is a valid value of this plain C struct.
     let mut message: libc::ifreq = unsafe { std::mem::zeroed() };
-    let name = interface::name_bytes(interface);
+    let name = name_bytes(interface);
     // One byte stays zero, to end the name.
     if name.len() >= message.ifr_name.len() {
         return None;
