@@ -64,7 +64,7 @@ fn an_interrupted_demo_leaves_nothing_behind() {
     let portguard = pretender(directory.path());
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         let mut demo = demo(&portguard);
-        wait_until("the stage is set", PATIENCE, || Ok(demo.output().contains("2. No guard"))).unwrap();
+        wait_until("the testbed is set", PATIENCE, || Ok(demo.output().contains("2. No guard"))).unwrap();
         demo.signal(signal).unwrap();
         let status = demo.wait(PATIENCE).unwrap().expect("the demo ends");
         assert_eq!(status.code(), Some(1), "{}", demo.output());

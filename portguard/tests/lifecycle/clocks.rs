@@ -12,7 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use xtask::lab::run;
 
-use crate::support::{DENIED, IFACE, Output, Portguard, Role, Stage, Traffic, burst};
+use crate::support::{DENIED, IFACE, Output, Portguard, Role, Testbed, Traffic, burst};
 
 /// How far the clock is off, in seconds.
 const SHIFT: i64 = 2 * 3600;
@@ -82,9 +82,9 @@ fn json(portguard: Portguard<'_>, arguments: &[&str]) -> Value {
 /// A guard is attached, and counts, while the clock is off by so many seconds; then the clock is right.
 fn a_clock_is_set_right(off: i64) {
     let clock = ShiftedClock::new();
-    let stage = Stage::new();
-    let portguard = stage.portguard();
-    let attach = ["attach", IFACE, "--allowlist", &stage.list()];
+    let testbed = Testbed::new();
+    let portguard = testbed.portguard();
+    let attach = ["attach", IFACE, "--allowlist", &testbed.list()];
     let output = Output::of(&mut clock.command(portguard, &attach, off));
     assert_eq!(output.code, 0, "{output:?}");
     let output = Output::of(&mut clock.command(portguard, &["stats", "--json"], off));
@@ -96,13 +96,13 @@ fn a_clock_is_set_right(off: i64) {
         "portguard's clock is off by {shifted}, not {off}"
     );
 
-    let ledger = thread::scope(|scope| {
-        let traffic = Traffic::start(scope, &stage);
+    let exchanged = thread::scope(|scope| {
+        let traffic = Traffic::start(scope, &testbed);
         // A stamp is 64 jiffies wide.
         thread::sleep(Duration::from_millis(700));
         traffic.end()
     });
-    portguard.assert_counted(&ledger);
+    portguard.assert_counted(&exchanged);
     let stats = json(portguard, &["stats", "--json"]);
     assert_in_order(&stats, now);
     assert_in_order(&json(portguard, &["report", "--json"]), now);
@@ -111,7 +111,7 @@ fn a_clock_is_set_right(off: i64) {
     assert_report_has_a_period(portguard);
 
     // A reset begins to count by the clock that is right; and what was counted before ends then.
-    burst(&stage, Role::Denied, 4);
+    burst(&testbed, Role::Denied, 4);
     let printed = json(portguard, &["stats", "--json", "--reset"]);
     assert_in_order(&printed, now);
     let rest = json(portguard, &["stats", "--json"]);

@@ -3,16 +3,16 @@
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{ALLOWED, Bench, DENIED, IFACE, Stage, Traffic, program_on};
+use crate::support::{ALLOWED, Bench, DENIED, IFACE, Testbed, Traffic, program_on};
 
 #[test]
 fn detach_opens_the_port_again_and_leaves_nothing_behind() {
-    let stage = Stage::new();
-    stage.attach();
-    let portguard = stage.portguard();
+    let testbed = Testbed::new();
+    testbed.attach();
+    let portguard = testbed.portguard();
     let run = || {
         thread::scope(|scope| {
-            let traffic = Traffic::start(scope, &stage);
+            let traffic = Traffic::start(scope, &testbed);
             thread::sleep(Duration::from_millis(50));
             traffic.end()
         })
@@ -25,14 +25,14 @@ fn detach_opens_the_port_again_and_leaves_nothing_behind() {
         assert!(open.heard(source) > 0, "{source}");
     }
     assert_eq!(portguard.all_status(), []);
-    assert_eq!(stage.machine.pins(), [""; 0], "not even a directory");
-    assert_eq!(program_on(stage.server.namespace(), IFACE), None);
+    assert_eq!(testbed.machine.pins(), [""; 0], "not even a directory");
+    assert_eq!(program_on(testbed.server.namespace(), IFACE), None);
 
     let told = portguard.fails(4, &["detach", IFACE]);
     assert!(told.contains("eth0: no guard is attached"), "{told}");
     assert_eq!(portguard.ok(&["detach", "--all"]), "", "nothing to do is no failure");
 
-    stage.attach();
+    testbed.attach();
     assert_eq!(portguard.stats().packets(), 0, "a new guard counts from zero");
     assert_eq!(portguard.status().generation, 1);
     run().assert_sealed();

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use xtask::lab::frame::Packet;
 use xtask::lab::{Count, Host, PacketSocket};
 
-use crate::support::{DENIED, IFACE, OTHER, Role, SERVER, Stage, flow, lost_by, sum};
+use crate::support::{DENIED, IFACE, OTHER, Role, SERVER, Testbed, flow, lost_by, sum};
 
 /// Where an IP header is in a frame.
 const IP: usize = 14;
@@ -34,25 +34,25 @@ fn forge(packet: &mut [u8], number: u32) {
     packet[10..12].copy_from_slice(&checksum.to_be_bytes());
 }
 
-fn lost_on_the_wire(stage: &Stage) -> u64 {
-    lost_by(stage.host(Role::Denied).namespace(), Host::INTERFACE)
-        + lost_by(stage.switch.namespace(), "server")
+fn lost_on_the_wire(testbed: &Testbed) -> u64 {
+    lost_by(testbed.host(Role::Denied).namespace(), Host::INTERFACE)
+        + lost_by(testbed.switch.namespace(), "server")
 }
 
 /// Sends a packet from each of `forged` sources, and some from one and the same.
 /// Returns all that came through to the server, and what that one source has sent.
-pub(crate) fn flood(stage: &Stage, family: usize, forged: u32) -> (Count, Count) {
+pub(crate) fn flood(testbed: &Testbed, family: usize, forged: u32) -> (Count, Count) {
     let attacker =
-        PacketSocket::open(stage.host(Role::Denied).namespace(), Host::INTERFACE).expect("a packet socket");
+        PacketSocket::open(testbed.host(Role::Denied).namespace(), Host::INTERFACE).expect("a packet socket");
     let server =
-        PacketSocket::open(stage.server.namespace(), Host::INTERFACE).expect("a packet socket").mac();
+        PacketSocket::open(testbed.server.namespace(), Host::INTERFACE).expect("a packet socket").mac();
     let frame = |source: IpAddr| {
         let packet = Packet::udp(flow(source, SERVER[family], 111), &[0; 40]);
         (packet.frame(attacker.mac(), server, &[]), packet.bytes().len() as u64)
     };
     let (mut forgery, length) = frame(DENIED[family]);
     let (heavy, _) = frame(OTHER[family]);
-    let lost_before = lost_on_the_wire(stage);
+    let lost_before = lost_on_the_wire(testbed);
     let (mut all, mut of_heavy) = (0, 0);
     for number in 0..forged {
         forge(&mut forgery[IP..], number);
@@ -65,17 +65,17 @@ pub(crate) fn flood(stage: &Stage, family: usize, forged: u32) -> (Count, Count)
         }
     }
     // A veth has room for some hundred frames; on a busy machine it may lose some, and says so.
-    all -= lost_on_the_wire(stage) - lost_before;
+    all -= lost_on_the_wire(testbed) - lost_before;
     (Count { packets: all, bytes: all * length }, Count { packets: of_heavy, bytes: of_heavy * length })
 }
 
 #[test]
 fn sums_are_exact_and_sources_bounded_however_many_there_are() {
-    let stage = Stage::new();
-    stage.attach();
-    let portguard = stage.portguard();
-    let (v4, heavy_v4) = flood(&stage, 0, 200_000);
-    let (v6, heavy_v6) = flood(&stage, 1, 50_000);
+    let testbed = Testbed::new();
+    testbed.attach();
+    let portguard = testbed.portguard();
+    let (v4, heavy_v4) = flood(&testbed, 0, 200_000);
+    let (v6, heavy_v6) = flood(&testbed, 1, 50_000);
     let sent = sum([v4, v6]);
     let stats = portguard.stats_of(sent.packets);
     assert_eq!(stats.totals.dropped, sent, "to the last packet and byte");
@@ -101,7 +101,7 @@ fn sums_are_exact_and_sources_bounded_however_many_there_are() {
     }
 
     // And once more, with the counters of an upgraded guard.
-    portguard.ok(&["attach", IFACE, "--allowlist", &stage.list()]);
+    portguard.ok(&["attach", IFACE, "--allowlist", &testbed.list()]);
     assert_eq!(portguard.stats().totals.dropped, sent);
     let [last] = portguard.all_stats(&["--reset", "--top", "1"]).try_into().expect("one guard");
     assert_eq!(last.totals.dropped, sent);
@@ -110,9 +110,9 @@ fn sums_are_exact_and_sources_bounded_however_many_there_are() {
 
 #[test]
 fn as_many_sources_are_remembered_as_were_asked_for() {
-    let stage = Stage::new();
-    let portguard = stage.portguard();
-    let list = stage.list();
+    let testbed = Testbed::new();
+    let portguard = testbed.portguard();
+    let list = testbed.list();
     portguard.ok(&["attach", IFACE, "--allowlist", &list, "--sources", "300"]);
     let cpus = aya::util::nr_cpus().expect("the number of CPUs");
     let check = |sent: Count| {
@@ -120,7 +120,7 @@ fn as_many_sources_are_remembered_as_were_asked_for() {
         assert_eq!(stats.totals.dropped, sent, "to the last packet and byte");
         assert!((512..=2 * 512 * cpus).contains(&stats.sources.len()), "{} sources", stats.sources.len());
     };
-    let sent = sum([flood(&stage, 0, 20_000).0, flood(&stage, 1, 20_000).0]);
+    let sent = sum([flood(&testbed, 0, 20_000).0, flood(&testbed, 1, 20_000).0]);
     check(sent);
 
     // Counters that are there keep their size, and so do those that begin anew, unless another one is asked for.
@@ -129,7 +129,7 @@ fn as_many_sources_are_remembered_as_were_asked_for() {
     }
     check(sent);
     portguard.all_stats(&["--reset"]);
-    check(sum([flood(&stage, 0, 20_000).0, flood(&stage, 1, 20_000).0]));
+    check(sum([flood(&testbed, 0, 20_000).0, flood(&testbed, 1, 20_000).0]));
     portguard.ok(&["attach", IFACE, "--sources", "4096"]);
-    assert_eq!(stage.machine.sources_of(&portguard.status()), 4096);
+    assert_eq!(testbed.machine.sources_of(&portguard.status()), 4096);
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use xtask::lab::{End, Namespace, Veth};
 
-use crate::support::{Bench, IFACE, Stage, Status, Traffic, program_on};
+use crate::support::{Bench, IFACE, Status, Testbed, Traffic, program_on};
 
 #[test]
 fn interfaces_of_the_same_name_in_two_namespaces_are_two_guards() {
@@ -102,11 +102,11 @@ fn an_interface_that_comes_back_is_not_taken_for_a_guarded_one() {
 
 #[test]
 fn a_new_name_is_shown_and_the_guard_stays_on() {
-    let stage = Stage::new();
-    stage.attach();
-    let portguard = stage.portguard();
+    let testbed = Testbed::new();
+    testbed.attach();
+    let portguard = testbed.portguard();
     let before = portguard.status();
-    stage.server.namespace().ip("link set eth0 name wan.100").expect("renaming an interface that is up");
+    testbed.server.namespace().ip("link set eth0 name wan.100").expect("renaming an interface that is up");
 
     let mut after = portguard.status();
     assert_eq!(std::mem::replace(&mut after.interface, IFACE.to_owned()), "wan.100");
@@ -114,13 +114,13 @@ fn a_new_name_is_shown_and_the_guard_stays_on() {
     let told = portguard.fails(4, &["stats", IFACE]);
     assert!(told.contains("eth0: no such interface") && told.contains("wan.100"), "{told}");
 
-    let ledger = thread::scope(|scope| {
-        let traffic = Traffic::start(scope, &stage);
+    let exchanged = thread::scope(|scope| {
+        let traffic = Traffic::start(scope, &testbed);
         thread::sleep(Duration::from_millis(50));
         traffic.end()
     });
-    ledger.assert_sealed();
-    portguard.assert_counted(&ledger);
+    exchanged.assert_sealed();
+    portguard.assert_counted(&exchanged);
     let told = portguard.ok(&["reload"]);
     assert!(told.starts_with("wan.100: +0 -0, 2 unchanged, generation 1 -> 2"), "{told}");
     assert_eq!(portguard.ok(&["detach", "wan.100"]), "wan.100: detached, port 111 is open\n");

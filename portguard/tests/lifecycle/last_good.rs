@@ -9,7 +9,7 @@ use std::time::Duration;
 use nix::mount::{MsFlags, mount};
 use nix::sys::signal::Signal;
 
-use crate::support::{Bench, IFACE, Service, Stage, Traffic};
+use crate::support::{Bench, IFACE, Service, Testbed, Traffic};
 
 /// The files in the state directory, sorted.
 fn copies(bench: &Bench) -> Vec<PathBuf> {
@@ -68,16 +68,16 @@ fn a_service_keeps_no_list_before_it_has_put_it_in_force() {
 
 #[test]
 fn a_service_that_finds_its_file_broken_guards_with_the_last_good_list() {
-    let stage = Stage::new();
-    let portguard = stage.portguard();
-    let list = stage.list();
+    let testbed = Testbed::new();
+    let portguard = testbed.portguard();
+    let list = testbed.list();
     let good = fs::read_to_string(&list).expect("the list");
     portguard.ok(&["attach", IFACE, "--allowlist", &list]);
     let sha256 = portguard.status().allowlist.sha256;
     // As after a reboot: the guard is gone, the copy is there.
     portguard.ok(&["detach", IFACE]);
     for broken in ["allow:\n  - 192.0.2.0/33\n", "", "\u{0}"] {
-        stage.lists.write_text("allowlist.yaml", broken);
+        testbed.lists.write_text("allowlist.yaml", broken);
         let mut service = Service::start(portguard, &[IFACE, "--allowlist", &list]);
         service.until_said("guarded with the last list that was in force");
         assert!(service.until("STATUS=").contains("is BROKEN"));
@@ -87,12 +87,12 @@ fn a_service_that_finds_its_file_broken_guards_with_the_last_good_list() {
         assert_eq!(status.allowlist.file.state, "broken");
         let text = portguard.ok(&["status"]);
         assert!(text.contains("BROKEN on disk") && text.contains("last good list"), "{text}");
-        let ledger = thread::scope(|scope| {
-            let traffic = Traffic::start(scope, &stage);
+        let exchanged = thread::scope(|scope| {
+            let traffic = Traffic::start(scope, &testbed);
             thread::sleep(Duration::from_millis(30));
             traffic.end()
         });
-        ledger.assert_sealed();
+        exchanged.assert_sealed();
         service.signal(Signal::SIGTERM);
         assert!(service.ended().success());
         portguard.ok(&["detach", IFACE]);
@@ -101,7 +101,7 @@ fn a_service_that_finds_its_file_broken_guards_with_the_last_good_list() {
     fs::remove_file(&list).expect("removing");
     let service = Service::start(portguard, &[IFACE, "--allowlist", &list]);
     assert_eq!(portguard.status().allowlist.origin, "last_good");
-    stage.lists.write_text("allowlist.yaml", &good);
+    testbed.lists.write_text("allowlist.yaml", &good);
     service.wait_until("the file is in force", || portguard.status().allowlist.origin == "file");
     assert_eq!(portguard.status().allowlist.file.state, "unchanged");
 }

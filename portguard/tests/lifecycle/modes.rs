@@ -9,24 +9,24 @@ use xtask::lab::frame::Packet;
 use xtask::lab::{Cards, PacketSocket};
 
 use crate::support::{
-    ALLOWED, DENIED, IFACE, Lists, Machine, PATIENCE, SERVER, Stage, Traffic, flow, program_on,
+    ALLOWED, DENIED, IFACE, Lists, Machine, PATIENCE, SERVER, Testbed, Traffic, flow, program_on,
 };
 
 fn on_veth(mode: &str) {
-    let stage = Stage::new();
-    let portguard = stage.portguard();
-    portguard.ok(&["attach", IFACE, "--allowlist", &stage.list(), "--mode", mode]);
+    let testbed = Testbed::new();
+    let portguard = testbed.portguard();
+    portguard.ok(&["attach", IFACE, "--allowlist", &testbed.list(), "--mode", mode]);
     let status = portguard.status();
     assert_eq!((status.mode.as_str(), status.enforcing), (mode, true));
     // For the matrix of `cargo xtask vm-test`.
     println!("fact: program = `{}`", status.program.name);
-    let ledger = thread::scope(|scope| {
-        let traffic = Traffic::start(scope, &stage);
+    let exchanged = thread::scope(|scope| {
+        let traffic = Traffic::start(scope, &testbed);
         thread::sleep(Duration::from_millis(300));
         traffic.end()
     });
-    ledger.assert_sealed();
-    portguard.assert_counted(&ledger);
+    exchanged.assert_sealed();
+    portguard.assert_counted(&exchanged);
 }
 
 #[test]

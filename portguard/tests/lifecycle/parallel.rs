@@ -9,7 +9,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::Signal;
 use xtask::lab::{Process, wait_until};
 
-use crate::support::{BPFFS, Bench, IFACE, Output, PATIENCE, Stage, Traffic, program_on};
+use crate::support::{BPFFS, Bench, IFACE, Output, PATIENCE, Testbed, Traffic, program_on};
 
 /// Runs commands on one guard, all at the same time.
 fn at_once(bench: &Bench, commands: &[&[&str]]) -> Vec<Output> {
@@ -130,12 +130,12 @@ fn a_loader_that_is_killed_leaves_a_guard_or_none_but_nothing_in_between() {
 #[test]
 fn a_killed_upgrade_or_reload_leaks_nothing_and_loses_nothing() {
     const KILLS: u64 = 36;
-    let stage = Stage::new();
-    stage.attach();
-    let portguard = stage.portguard();
-    let list = stage.list();
-    let ledger = thread::scope(|scope| {
-        let traffic = Traffic::start(scope, &stage);
+    let testbed = Testbed::new();
+    testbed.attach();
+    let portguard = testbed.portguard();
+    let list = testbed.list();
+    let exchanged = thread::scope(|scope| {
+        let traffic = Traffic::start(scope, &testbed);
         for kill in 0..KILLS {
             let (arguments, duration) = match kill % 3 {
                 0 => (&["reload"][..], 70),
@@ -151,9 +151,9 @@ fn a_killed_upgrade_or_reload_leaks_nothing_and_loses_nothing() {
         portguard.ok(&["attach", IFACE, "--allowlist", &list]);
         traffic.end()
     });
-    ledger.assert_sealed();
-    portguard.assert_counted(&ledger);
-    stage.machine.assert_tidy(1);
+    exchanged.assert_sealed();
+    portguard.assert_counted(&exchanged);
+    testbed.machine.assert_tidy(1);
     let status = portguard.status();
     assert_eq!((status.allowlist.prefixes_v4, status.allowlist.prefixes_v6), (1, 1));
 }

@@ -12,7 +12,7 @@ use xtask::lab::{Namespace, Process, run, wait_until};
 
 use crate::flood::flood;
 use crate::support::{
-    IFACE, Lists, Machine, PATIENCE, Portguard, SERVER, Service, Stage, ask, behind_its_back,
+    IFACE, Lists, Machine, PATIENCE, Portguard, SERVER, Service, Testbed, ask, behind_its_back,
 };
 
 /// The address of the second host.
@@ -125,20 +125,20 @@ fn plug_spare(namespace: &Namespace) {
 
 #[test]
 fn every_alert_fires_when_it_is_caused_and_clears_when_that_is_over() {
-    let stage = Stage::new();
-    let first = stage.portguard();
-    let host = stage.switch.host("second", &[SECOND]).expect("a host");
+    let testbed = Testbed::new();
+    let first = testbed.portguard();
+    let host = testbed.switch.host("second", &[SECOND]).expect("a host");
     let second_namespace = host.namespace();
     let machine = Machine::new();
     let lists = Lists::new();
     let second = machine.portguard(second_namespace);
-    for namespace in [stage.server.namespace(), second_namespace] {
+    for namespace in [testbed.server.namespace(), second_namespace] {
         plug_spare(namespace);
     }
     let list_of_second = lists.write("allowlist.yaml", ["192.0.2.0/24"]);
-    let first_service = start(first, &stage.list());
+    let first_service = start(first, &testbed.list());
     let second_service = start(second, &list_of_second);
-    let watcher = stage.switch.host("prometheus", &[WATCHER]).expect("a host");
+    let watcher = testbed.switch.host("prometheus", &[WATCHER]).expect("a host");
     let prometheus = Prometheus::start(watcher.namespace());
     prometheus.until("both hosts are seen", || prometheus.query("portguard_guard_attached == 1").len() == 4);
     prometheus.expect(&[]);
@@ -150,14 +150,14 @@ fn every_alert_fires_when_it_is_caused_and_clears_when_that_is_over() {
         [full, many].map(|alert| (alert.to_owned(), FIRST_INSTANCE.to_owned(), IFACE.to_owned())),
     );
     prometheus.until("the flood is seen", || {
-        flood(&stage, 0, 20_000);
+        flood(&testbed, 0, 20_000);
         prometheus.firing() == flooded
     });
     every_panel_shows_something(&prometheus);
     prometheus.expect(&[]);
 
     // A broken list, here; there, one that has lost its address family, which takes `reload --allow-empty`.
-    stage.lists.write_text("allowlist.yaml", "allow:\n  - 192.0.2.0/33\n");
+    testbed.lists.write_text("allowlist.yaml", "allow:\n  - 192.0.2.0/33\n");
     lists.write("allowlist.yaml", ["2001:db8::/48"]);
     prometheus.expect(&[
         ("PortguardAllowlistBroken", FIRST_INSTANCE, IFACE),
@@ -167,14 +167,14 @@ fn every_alert_fires_when_it_is_caused_and_clears_when_that_is_over() {
         ("PortguardAllowlistStale", SECOND_INSTANCE, IFACE),
         ("PortguardAllowlistStale", SECOND_INSTANCE, SPARE),
     ]);
-    stage.list();
+    testbed.list();
     lists.write("allowlist.yaml", ["192.0.2.0/24"]);
     prometheus.expect(&[]);
 
     // Behind the service's back, a guard gets another list and audit mode; then the service may restore it.
-    let all = stage.lists.write("all.yaml", ["0.0.0.0/0", "::/0"]);
+    let all = testbed.lists.write("all.yaml", ["0.0.0.0/0", "::/0"]);
     let behind = ["--audit", "--allowlist", &all];
-    let held = behind_its_back(&stage.machine, first, &first_service, &behind);
+    let held = behind_its_back(&testbed.machine, first, &first_service, &behind);
     prometheus.expect(&[
         ("PortguardAudit", FIRST_INSTANCE, IFACE),
         ("PortguardNotAsOrdered", FIRST_INSTANCE, IFACE),

@@ -4,7 +4,7 @@ use std::fs;
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{ALLOWED, Bench, DENIED, IFACE, Service, Stage, Traffic};
+use crate::support::{ALLOWED, Bench, DENIED, IFACE, Service, Testbed, Traffic};
 
 /// A thousand entries, of which one covers [`ALLOWED`] in each family; the networks around it are other ones in each
 /// `variant`.
@@ -26,14 +26,14 @@ fn thousand_entries(variant: u32) -> Vec<String> {
 #[test]
 fn no_packet_leaks_and_none_is_lost_while_a_thousand_entries_are_replaced() {
     const RELOADS: u64 = 30;
-    let stage = Stage::new();
-    let portguard = stage.portguard();
+    let testbed = Testbed::new();
+    let portguard = testbed.portguard();
     let lists =
-        [0, 1].map(|variant| stage.lists.write(&format!("{variant}.yaml"), thousand_entries(variant)));
+        [0, 1].map(|variant| testbed.lists.write(&format!("{variant}.yaml"), thousand_entries(variant)));
     portguard.ok(&["attach", IFACE, "--allowlist", &lists[0]]);
 
-    let ledger = thread::scope(|scope| {
-        let traffic = Traffic::start(scope, &stage);
+    let exchanged = thread::scope(|scope| {
+        let traffic = Traffic::start(scope, &testbed);
         for reload in 1..=RELOADS {
             let list = &lists[reload as usize % 2];
             let told = portguard.ok(&["reload", IFACE, "--allowlist", list]);
@@ -42,8 +42,8 @@ fn no_packet_leaks_and_none_is_lost_while_a_thousand_entries_are_replaced() {
         }
         traffic.end()
     });
-    ledger.assert_sealed();
-    portguard.assert_counted(&ledger);
+    exchanged.assert_sealed();
+    portguard.assert_counted(&exchanged);
     let status = portguard.status();
     assert_eq!(status.generation, RELOADS + 1);
     assert_eq!((status.allowlist.prefixes_v4, status.allowlist.prefixes_v6), (500, 500));
@@ -51,14 +51,14 @@ fn no_packet_leaks_and_none_is_lost_while_a_thousand_entries_are_replaced() {
 
 #[test]
 fn a_list_that_lets_a_denied_source_in_does_so_at_once_and_only_then() {
-    let stage = Stage::new();
-    stage.attach();
-    let portguard = stage.portguard();
-    let everyone = stage
+    let testbed = Testbed::new();
+    testbed.attach();
+    let portguard = testbed.portguard();
+    let everyone = testbed
         .lists
         .write("both.yaml", ["192.0.2.0/24", "198.51.100.0/24", "2001:db8::/48", "2001:db8:51::/48"]);
     let before = thread::scope(|scope| {
-        let traffic = Traffic::start(scope, &stage);
+        let traffic = Traffic::start(scope, &testbed);
         thread::sleep(Duration::from_millis(50));
         traffic.end()
     });
@@ -69,7 +69,7 @@ fn a_list_that_lets_a_denied_source_in_does_so_at_once_and_only_then() {
         "eth0: +2 -0, 2 unchanged, generation 1 -> 2\n  + 198.51.100.0/24\n  + 2001:db8:51::/48\n"
     );
     let after = thread::scope(|scope| {
-        let traffic = Traffic::start(scope, &stage);
+        let traffic = Traffic::start(scope, &testbed);
         thread::sleep(Duration::from_millis(50));
         traffic.end()
     });
@@ -82,20 +82,20 @@ fn a_list_that_lets_a_denied_source_in_does_so_at_once_and_only_then() {
 }
 
 /// What a reload that fails, for whatever reason, must leave as it is.
-fn assert_unharmed(stage: &Stage, reload: impl Fn() -> String) -> String {
-    let portguard = stage.portguard();
+fn assert_unharmed(testbed: &Testbed, reload: impl Fn() -> String) -> String {
+    let portguard = testbed.portguard();
     let before = portguard.status();
     let earlier = portguard.stats();
-    let (told, ledger) = thread::scope(|scope| {
-        let traffic = Traffic::start(scope, stage);
+    let (told, exchanged) = thread::scope(|scope| {
+        let traffic = Traffic::start(scope, testbed);
         let told = reload();
         thread::sleep(Duration::from_millis(20));
         (told, traffic.end())
     });
-    ledger.assert_sealed();
-    let stats = portguard.stats_of(earlier.packets() + ledger.sent().packets);
-    assert_eq!(stats.totals.allowed.since(earlier.totals.allowed), ledger.sent_allowed());
-    assert_eq!(stats.totals.dropped.since(earlier.totals.dropped), ledger.sent_denied());
+    exchanged.assert_sealed();
+    let stats = portguard.stats_of(earlier.packets() + exchanged.sent().packets);
+    assert_eq!(stats.totals.allowed.since(earlier.totals.allowed), exchanged.sent_allowed());
+    assert_eq!(stats.totals.dropped.since(earlier.totals.dropped), exchanged.sent_denied());
     let mut after = portguard.status();
     // The file is another one now, and status says so.
     after.allowlist.changed_on_disk = before.allowlist.changed_on_disk;
@@ -106,21 +106,21 @@ fn assert_unharmed(stage: &Stage, reload: impl Fn() -> String) -> String {
 
 #[test]
 fn a_broken_list_leaves_the_old_one_in_force() {
-    let stage = Stage::new();
-    stage.attach();
-    let portguard = stage.portguard();
-    let list = stage.list();
+    let testbed = Testbed::new();
+    testbed.attach();
+    let portguard = testbed.portguard();
+    let list = testbed.list();
     assert!(!portguard.status().allowlist.changed_on_disk);
 
-    let told = assert_unharmed(&stage, || {
-        stage.lists.write_text("allowlist.yaml", "allow:\n  - 192.0.2.0/24\n  - 10.1.2.3/16\n");
+    let told = assert_unharmed(&testbed, || {
+        testbed.lists.write_text("allowlist.yaml", "allow:\n  - 192.0.2.0/24\n  - 10.1.2.3/16\n");
         portguard.fails(3, &["reload"])
     });
     assert!(told.contains(&format!("{list}:3:5")), "{told}");
     assert!(told.contains("10.1.2.3/16") && told.contains("10.1.0.0/16"), "{told}");
     assert!(portguard.status().allowlist.changed_on_disk);
 
-    let told = assert_unharmed(&stage, || {
+    let told = assert_unharmed(&testbed, || {
         fs::remove_file(&list).expect("removing the list");
         portguard.fails(3, &["reload", IFACE])
     });
@@ -128,9 +128,9 @@ fn a_broken_list_leaves_the_old_one_in_force() {
     assert!(portguard.status().allowlist.changed_on_disk);
 
     // One that is given by name, and broken, while the guard's own is fine.
-    stage.list();
-    let told = assert_unharmed(&stage, || {
-        let other = stage.lists.write_text("other.yaml", "allow:\n  - nonsense\n");
+    testbed.list();
+    let told = assert_unharmed(&testbed, || {
+        let other = testbed.lists.write_text("other.yaml", "allow:\n  - nonsense\n");
         portguard.fails(3, &["reload", "--allowlist", &other])
     });
     assert!(told.contains("other.yaml:2:5"), "{told}");
@@ -189,37 +189,37 @@ fn a_reload_that_one_list_stops_asks_no_service_either() {
 
 #[test]
 fn a_dry_run_tells_the_difference_and_makes_none() {
-    let stage = Stage::new();
-    stage.attach();
-    let portguard = stage.portguard();
-    let list = stage.lists.write("next.yaml", ["192.0.2.0/24", "198.51.100.0/24", "203.0.113.7"]);
-    let told = assert_unharmed(&stage, || portguard.ok(&["reload", "--dry-run", "--allowlist", &list]));
+    let testbed = Testbed::new();
+    testbed.attach();
+    let portguard = testbed.portguard();
+    let list = testbed.lists.write("next.yaml", ["192.0.2.0/24", "198.51.100.0/24", "203.0.113.7"]);
+    let told = assert_unharmed(&testbed, || portguard.ok(&["reload", "--dry-run", "--allowlist", &list]));
     assert_eq!(
         told,
         "eth0: +2 -1, 1 unchanged, generation 1 -> 2 (dry run)\n  \
          + 198.51.100.0/24\n  + 203.0.113.7/32\n  - 2001:db8::/48\n"
     );
-    let broken = stage.lists.write_text("broken.yaml", "allow:\n  - x\n");
+    let broken = testbed.lists.write_text("broken.yaml", "allow:\n  - x\n");
     portguard.fails(3, &["reload", "--dry-run", "--allowlist", &broken]);
 
     // A list of nobody is a list, too.
-    let nobody = stage.lists.write("nobody.yaml", [""; 0]);
+    let nobody = testbed.lists.write("nobody.yaml", [""; 0]);
     portguard.ok(&["reload", "--allow-empty", "--allowlist", &nobody]);
-    let ledger = thread::scope(|scope| {
-        let traffic = Traffic::start(scope, &stage);
+    let exchanged = thread::scope(|scope| {
+        let traffic = Traffic::start(scope, &testbed);
         thread::sleep(Duration::from_millis(20));
         traffic.end()
     });
     for source in ALLOWED.into_iter().chain(DENIED) {
-        assert_eq!(ledger.heard(source), 0, "{source}");
+        assert_eq!(exchanged.heard(source), 0, "{source}");
     }
 }
 
 #[test]
 fn without_a_guard_there_is_nothing_to_reload() {
-    let stage = Stage::new();
-    let portguard = stage.portguard();
-    let list = stage.list();
+    let testbed = Testbed::new();
+    let portguard = testbed.portguard();
+    let list = testbed.list();
     for dry_run in [&[][..], &["--dry-run"]] {
         let told = portguard.fails(4, &[&["reload", "--allowlist", &list], dry_run].concat());
         assert!(told.contains("no interface of this network namespace is guarded"), "{told}");

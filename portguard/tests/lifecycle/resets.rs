@@ -10,7 +10,8 @@ use xtask::lab::frame::Packet;
 use xtask::lab::{PacketSocket, wait_until};
 
 use crate::support::{
-    Bench, DENIED, IFACE, Ledger, PATIENCE, Portguard, SERVER, Stage, Stats, Traffic, Until, flow, sum,
+    Bench, DENIED, IFACE, PATIENCE, Portguard, SERVER, Stats, Testbed, Traffic, TrafficTotals, Until, flow,
+    sum,
 };
 
 /// Where the figures cannot be written.
@@ -44,61 +45,61 @@ impl Sink {
 }
 
 /// Traffic for a moment.
-fn moment(stage: &Stage) -> Ledger {
-    let ledger = thread::scope(|scope| {
-        let traffic = Traffic::start(scope, stage);
+fn moment(testbed: &Testbed) -> TrafficTotals {
+    let exchanged = thread::scope(|scope| {
+        let traffic = Traffic::start(scope, testbed);
         thread::sleep(Duration::from_millis(30));
         traffic.end()
     });
-    ledger.assert_sealed();
-    ledger
+    exchanged.assert_sealed();
+    exchanged
 }
 
 /// Traffic for a moment, which a guard has counted.
-fn counted(stage: &Stage) -> Ledger {
-    let ledger = moment(stage);
-    stage.portguard().assert_counted(&ledger);
-    ledger
+fn counted(testbed: &Testbed) -> TrafficTotals {
+    let exchanged = moment(testbed);
+    testbed.portguard().assert_counted(&exchanged);
+    exchanged
 }
 
 fn assert_nothing_is_lost_into(sink: Sink) {
-    let stage = Stage::new();
-    stage.attach();
-    let portguard = stage.portguard();
-    let ledger = counted(&stage);
+    let testbed = Testbed::new();
+    testbed.attach();
+    let portguard = testbed.portguard();
+    let exchanged = counted(&testbed);
     let before = portguard.status();
     for form in [&[][..], &["--json"], &["--csv"], &["--json", "--top", "0"], &[IFACE]] {
         sink.reset(portguard, form);
         let stats = portguard.stats();
-        assert_eq!(stats.totals.allowed, ledger.sent_allowed(), "{sink:?} {form:?}");
-        assert_eq!(stats.totals.dropped, ledger.sent_denied(), "{sink:?} {form:?}");
-        assert_eq!(stats.by_source(), ledger.denied().collect(), "{sink:?} {form:?}");
+        assert_eq!(stats.totals.allowed, exchanged.sent_allowed(), "{sink:?} {form:?}");
+        assert_eq!(stats.totals.dropped, exchanged.sent_denied(), "{sink:?} {form:?}");
+        assert_eq!(stats.by_source(), exchanged.denied().collect(), "{sink:?} {form:?}");
         assert_eq!(portguard.status().generation, before.generation, "{sink:?} {form:?}");
     }
     // The next reset that is read prints all of it, and leaves nothing.
     let [printed] = portguard.all_stats(&["--reset"]).try_into().expect("one guard");
     assert_eq!(
         (printed.totals.allowed, printed.totals.dropped),
-        (ledger.sent_allowed(), ledger.sent_denied())
+        (exchanged.sent_allowed(), exchanged.sent_denied())
     );
     assert_eq!(portguard.stats().packets(), 0);
-    stage.machine.assert_tidy(1);
-    assert_eq!(stage.machine.earlier_sets(), 0);
+    testbed.machine.assert_tidy(1);
+    assert_eq!(testbed.machine.earlier_sets(), 0);
 }
 
 /// Each reset that cannot be written keeps a set of counters; there is room for so many.
 #[test]
 fn resets_that_cannot_be_written_are_bounded_and_the_next_ones_make_room() {
-    let stage = Stage::new();
-    stage.attach();
-    let portguard = stage.portguard();
+    let testbed = Testbed::new();
+    testbed.attach();
+    let portguard = testbed.portguard();
     let mut sent = Vec::new();
     for _ in 0..10 {
-        let ledger = moment(&stage);
-        sent.push(ledger.sent().packets);
+        let exchanged = moment(&testbed);
+        sent.push(exchanged.sent().packets);
         Sink::Full.reset(portguard, &[]);
     }
-    assert_eq!(stage.machine.earlier_sets(), 8);
+    assert_eq!(testbed.machine.earlier_sets(), 8);
     let all: u64 = sent.iter().sum();
     assert_eq!(portguard.stats_of(all).packets(), all);
     let told = portguard.run(&["stats", "--reset", "--json"]);
@@ -107,7 +108,7 @@ fn resets_that_cannot_be_written_are_bounded_and_the_next_ones_make_room() {
     assert!(left > 0 && left < all, "{left} of {all}");
     let [rest] = portguard.all_stats(&["--reset"]).try_into().expect("one guard");
     assert_eq!((rest.packets(), portguard.stats().packets()), (left, 0));
-    assert_eq!(stage.machine.earlier_sets(), 0);
+    assert_eq!(testbed.machine.earlier_sets(), 0);
 }
 
 #[test]
@@ -156,11 +157,11 @@ fn a_reset_of_several_guards_that_cannot_be_written_loses_the_figures_of_none() 
 #[test]
 fn resets_at_the_same_time_print_each_packet_once() {
     const RESETS: usize = 10;
-    let stage = Stage::new();
-    stage.attach();
-    let portguard = stage.portguard();
-    let (ledger, printed) = thread::scope(|scope| {
-        let traffic = Traffic::start(scope, &stage);
+    let testbed = Testbed::new();
+    testbed.attach();
+    let portguard = testbed.portguard();
+    let (exchanged, printed) = thread::scope(|scope| {
+        let traffic = Traffic::start(scope, &testbed);
         let looking = Until::default();
         let over = looking.over();
         // Somebody who only reads is in nobody's way.
@@ -179,18 +180,18 @@ fn resets_at_the_same_time_print_each_packet_once() {
         reader.join().expect("reading");
         (traffic.end(), printed)
     });
-    ledger.assert_sealed();
+    exchanged.assert_sealed();
     assert_eq!(printed.len(), 2 * RESETS);
     assert!(printed.iter().filter(|stats| stats.packets() > 0).count() > RESETS, "most held something");
     let earlier: u64 = printed.iter().map(Stats::packets).sum();
-    assert!(earlier <= ledger.sent().packets, "counted twice: {earlier} of {}", ledger.sent().packets);
-    let rest = portguard.stats_of(ledger.sent().packets - earlier);
+    assert!(earlier <= exchanged.sent().packets, "counted twice: {earlier} of {}", exchanged.sent().packets);
+    let rest = portguard.stats_of(exchanged.sent().packets - earlier);
     let all: Vec<&Stats> = printed.iter().chain([&rest]).collect();
-    assert_eq!(sum(all.iter().map(|stats| stats.totals.allowed)), ledger.sent_allowed());
-    assert_eq!(sum(all.iter().map(|stats| stats.totals.dropped)), ledger.sent_denied());
-    for (source, sent) in ledger.denied() {
+    assert_eq!(sum(all.iter().map(|stats| stats.totals.allowed)), exchanged.sent_allowed());
+    assert_eq!(sum(all.iter().map(|stats| stats.totals.dropped)), exchanged.sent_denied());
+    for (source, sent) in exchanged.denied() {
         let counts = all.iter().filter_map(|stats| stats.by_source().get(&source).copied());
         assert_eq!(sum(counts), sent, "{source}");
     }
-    stage.machine.assert_tidy(1);
+    testbed.machine.assert_tidy(1);
 }

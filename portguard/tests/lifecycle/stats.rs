@@ -6,11 +6,11 @@ use std::time::Duration;
 use xtask::lab::frame::Packet;
 use xtask::lab::{Count, Forger};
 
-use crate::support::{ALLOWED, DENIED, IFACE, OTHER, Role, SERVER, Stage, Stats, Traffic, flow, sum};
+use crate::support::{ALLOWED, DENIED, IFACE, OTHER, Role, SERVER, Stats, Testbed, Traffic, flow, sum};
 
 /// Sends from three sources: many small packets, a few large ones, and, last, one SYN.
-fn three_sources(stage: &Stage) -> [Count; 3] {
-    let forger = Forger::new(stage.host(Role::Denied), &stage.server).expect("a packet socket");
+fn three_sources(testbed: &Testbed) -> [Count; 3] {
+    let forger = Forger::new(testbed.host(Role::Denied), &testbed.server).expect("a packet socket");
     let send = |packet: &Packet, times: u64| {
         for _ in 0..times {
             forger.send(packet).expect("sending");
@@ -23,16 +23,16 @@ fn three_sources(stage: &Stage) -> [Count; 3] {
     thread::sleep(Duration::from_millis(1300));
     let last = send(&Packet::tcp_syn(flow(OTHER[0], SERVER[0], 111)), 1);
     let allowed = send(&Packet::udp(flow(ALLOWED[0], SERVER[0], 111), &[0; 8]), 3);
-    assert_eq!(stage.portguard().stats_of(34).totals.allowed, allowed);
+    assert_eq!(testbed.portguard().stats_of(34).totals.allowed, allowed);
     [many, large, last]
 }
 
 #[test]
 fn sources_are_sorted_and_cut_off_as_asked() {
-    let stage = Stage::new();
-    stage.attach();
-    let portguard = stage.portguard();
-    let [many, large, last] = three_sources(&stage);
+    let testbed = Testbed::new();
+    testbed.attach();
+    let portguard = testbed.portguard();
+    let [many, large, last] = three_sources(&testbed);
     let rows = [(DENIED[0], many), (OTHER[1], large), (OTHER[0], last)];
 
     let shown = |arguments: &[&str]| -> Stats {
@@ -71,10 +71,10 @@ fn sources_are_sorted_and_cut_off_as_asked() {
 
 #[test]
 fn text_and_csv_say_what_json_says() {
-    let stage = Stage::new();
-    stage.attach();
-    let portguard = stage.portguard();
-    let [many, large, last] = three_sources(&stage);
+    let testbed = Testbed::new();
+    testbed.attach();
+    let portguard = testbed.portguard();
+    let [many, large, last] = three_sources(&testbed);
     let stats = portguard.stats();
 
     let csv = portguard.ok(&["stats", "--csv"]);
@@ -124,10 +124,10 @@ fn text_and_csv_say_what_json_says() {
 
 #[test]
 fn an_interface_that_is_named_twice_is_reset_and_shown_once() {
-    let stage = Stage::new();
-    stage.attach();
-    stage.server.namespace().ip(&format!("link property add dev {IFACE} altname other0")).expect("a name");
-    let portguard = stage.portguard();
+    let testbed = Testbed::new();
+    testbed.attach();
+    testbed.server.namespace().ip(&format!("link property add dev {IFACE} altname other0")).expect("a name");
+    let portguard = testbed.portguard();
     for names in [[IFACE, IFACE], [IFACE, "other0"]] {
         let [counted] =
             portguard.all_stats(&[&names[..], &["--reset"]].concat()).try_into().expect("one guard");
@@ -140,27 +140,27 @@ fn an_interface_that_is_named_twice_is_reset_and_shown_once() {
 #[test]
 fn what_successive_resets_print_adds_up_to_what_was_sent() {
     const RESETS: usize = 12;
-    let stage = Stage::new();
-    stage.attach();
-    let portguard = stage.portguard();
-    let (ledger, printed) = thread::scope(|scope| {
-        let traffic = Traffic::start(scope, &stage);
+    let testbed = Testbed::new();
+    testbed.attach();
+    let portguard = testbed.portguard();
+    let (exchanged, printed) = thread::scope(|scope| {
+        let traffic = Traffic::start(scope, &testbed);
         let printed: Vec<Stats> = (0..RESETS).flat_map(|_| portguard.all_stats(&["--reset"])).collect();
         (traffic.end(), printed)
     });
-    ledger.assert_sealed();
+    exchanged.assert_sealed();
 
     let earlier: u64 = printed.iter().map(Stats::packets).sum();
     assert!(printed.iter().filter(|stats| stats.packets() > 0).count() > 1, "several held something");
-    let rest = portguard.stats_of(ledger.sent().packets - earlier);
+    let rest = portguard.stats_of(exchanged.sent().packets - earlier);
     let all: Vec<&Stats> = printed.iter().chain([&rest]).collect();
-    assert_eq!(sum(all.iter().map(|stats| stats.totals.allowed)), ledger.sent_allowed());
-    assert_eq!(sum(all.iter().map(|stats| stats.totals.dropped)), ledger.sent_denied());
-    for (source, sent) in ledger.denied() {
+    assert_eq!(sum(all.iter().map(|stats| stats.totals.allowed)), exchanged.sent_allowed());
+    assert_eq!(sum(all.iter().map(|stats| stats.totals.dropped)), exchanged.sent_denied());
+    for (source, sent) in exchanged.denied() {
         let counts = all.iter().filter_map(|stats| stats.by_source().get(&source).copied());
         assert_eq!(sum(counts), sent, "{source}");
     }
     assert!(all.windows(2).all(|pair| pair[0].since <= pair[1].since), "each counts from a later time on");
     assert_eq!(portguard.status().generation, 1, "the list is the same one");
-    stage.machine.assert_tidy(1);
+    testbed.machine.assert_tidy(1);
 }

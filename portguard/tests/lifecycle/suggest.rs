@@ -12,7 +12,7 @@ use xtask::lab::frame::Packet;
 use xtask::lab::{Forger, Outcome, RpcServices, run_within};
 
 use crate::support::{
-    ALLOWED, Bench, DENIED, IFACE, OTHER, Output, PATIENCE, Portguard, Role, SERVER, SILENCE, Stage, flow,
+    ALLOWED, Bench, DENIED, IFACE, OTHER, Output, PATIENCE, Portguard, Role, SERVER, SILENCE, Testbed, flow,
 };
 
 #[derive(Debug, Deserialize)]
@@ -197,11 +197,11 @@ fn the_networks_of_the_interfaces_are_proposed() {
 
 #[test]
 fn who_asks_over_tcp_in_audit_mode_is_proposed_and_then_let_in() {
-    let stage = Stage::new();
-    let portguard = stage.portguard();
-    let empty = stage.lists.write("empty.yaml", [""; 0]);
+    let testbed = Testbed::new();
+    let portguard = testbed.portguard();
+    let empty = testbed.lists.write("empty.yaml", [""; 0]);
     portguard.ok(&["attach", IFACE, "--audit", "--allowlist", &empty]);
-    let forger = Forger::new(stage.host(Role::Denied), &stage.server).unwrap();
+    let forger = Forger::new(testbed.host(Role::Denied), &testbed.server).unwrap();
     let stranger: IpAddr = "203.0.113.200".parse().unwrap();
     for packet in [
         Packet::tcp_syn(flow(OTHER[0], SERVER[0], 111)),
@@ -228,7 +228,7 @@ fn who_asks_over_tcp_in_audit_mode_is_proposed_and_then_let_in() {
             (format!("{}/128", OTHER[1]), Some("1 packet".into())),
         ]
     );
-    let (path, _) = checked(&stage.lists, portguard, &arguments);
+    let (path, _) = checked(&testbed.lists, portguard, &arguments);
     portguard.ok(&["attach", IFACE, "--enforce", "--allowlist", &path]);
     for peer in OTHER {
         let told = portguard.ok(&["explain", &peer.to_string()]);
@@ -270,11 +270,11 @@ fn what_may_not_be_read_is_named_and_the_rest_is_proposed() {
 }
 
 /// What the clients do, over IPv4 and IPv6; returns what of it failed.
-fn exchange(stage: &Stage) -> Vec<String> {
+fn exchange(testbed: &Testbed) -> Vec<String> {
     let [v4, v6] = SERVER.map(|server| server.to_string());
     let ask = |role, command: &[&str]| match run_within(
         PATIENCE,
-        stage.host(role).command(command[0]).args(&command[1..]),
+        testbed.host(role).command(command[0]).args(&command[1..]),
     ) {
         Ok(Outcome::Completed(done)) if done.status.success() => None,
         other => Some(format!("{role:?}: {command:?}: {other:?}")),
@@ -286,13 +286,13 @@ fn exchange(stage: &Stage) -> Vec<String> {
         ask(Role::Denied, &["showmount", "-e", &v4]),
         // This one uses UDP only, and statd watches it.
         ask(Role::Allowed, &["rpcinfo", "-T", "udp", &v4, "100024", "1"]),
-        notify(stage, &v4, PATIENCE),
+        notify(testbed, &v4, PATIENCE),
     ];
     failed.into_iter().flatten().collect()
 }
 
 /// What a client does after a reboot: `sm-notify` asks for statd over UDP, tells it, and forgets whom it has told.
-fn notify(stage: &Stage, server: &str, patience: Duration) -> Option<String> {
+fn notify(testbed: &Testbed, server: &str, patience: Duration) -> Option<String> {
     let state = tempfile::tempdir().unwrap();
     for directory in ["sm", "sm.bak"] {
         fs::create_dir(state.path().join(directory)).unwrap();
@@ -300,7 +300,7 @@ fn notify(stage: &Stage, server: &str, patience: Duration) -> Option<String> {
     let monitored = state.path().join("sm.bak").join(server);
     fs::write(&monitored, "7f000001 000186b5 00000003 00000010 00000000000000000000000000000000 a b\n")
         .unwrap();
-    let mut command = stage.machine.command(stage.host(Role::Allowed).namespace(), "sm-notify");
+    let mut command = testbed.machine.command(testbed.host(Role::Allowed).namespace(), "sm-notify");
     command.args(["-d", "-f", "-n", "-m", "1", "-P"]).arg(state.path());
     let outcome = run_within(patience, &mut command);
     monitored.exists().then(|| format!("sm-notify: {outcome:?}"))
@@ -308,29 +308,29 @@ fn notify(stage: &Stage, server: &str, patience: Duration) -> Option<String> {
 
 #[test]
 fn an_audit_a_suggestion_and_enforcement_lose_no_client() {
-    let stage = Stage::new();
-    let portguard = stage.portguard();
-    stage
+    let testbed = Testbed::new();
+    let portguard = testbed.portguard();
+    testbed
         .machine
         .mounts()
         .run(|| Ok(mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), None::<&str>)?))
         .unwrap();
-    let mut services = RpcServices::start(stage.server.namespace()).unwrap();
+    let mut services = RpcServices::start(testbed.server.namespace()).unwrap();
     services.start_statd().unwrap();
     services.start_mountd("192.0.2.0/24").unwrap();
-    let empty = stage.lists.write("empty.yaml", [""; 0]);
+    let empty = testbed.lists.write("empty.yaml", [""; 0]);
     portguard.ok(&["attach", IFACE, "--allowlist", &empty]);
-    let lost = notify(&stage, &SERVER[0].to_string(), SILENCE);
+    let lost = notify(&testbed, &SERVER[0].to_string(), SILENCE);
     assert!(lost.is_some(), "a client that is dropped is not heard");
     portguard.ok(&["attach", IFACE, "--audit", "--allowlist", &empty]);
-    assert_eq!(exchange(&stage), [""; 0], "in audit mode");
+    assert_eq!(exchange(&testbed), [""; 0], "in audit mode");
 
     let root = tempfile::tempdir().unwrap();
     write(root.path(), &[(&format!("var/lib/nfs/sm/{}", ALLOWED[0]), "")]);
-    let (path, _) = checked(&stage.lists, portguard, &["--root", root.path().to_str().unwrap()]);
+    let (path, _) = checked(&testbed.lists, portguard, &["--root", root.path().to_str().unwrap()]);
     portguard.ok(&["attach", IFACE, "--enforce", "--allowlist", &path]);
     let before = portguard.stats();
-    assert_eq!(exchange(&stage), [""; 0], "enforced: {}", fs::read_to_string(&path).unwrap());
+    assert_eq!(exchange(&testbed), [""; 0], "enforced: {}", fs::read_to_string(&path).unwrap());
     let after = portguard.stats();
     assert_eq!(after.totals.dropped, before.totals.dropped, "none of theirs is dropped");
     let stranger = portguard.run(&["explain", &OTHER[0].to_string(), &OTHER[1].to_string()]);

@@ -10,7 +10,7 @@ use xtask::lab::{Forger, Size, Terminal, rpc, wait_until};
 
 use crate::flood::flood;
 use crate::support::{
-    ALLOWED, Bench, DENIED, IFACE, OTHER, PATIENCE, Portguard, Role, SERVER, Stage, Stats, Traffic, flow,
+    ALLOWED, Bench, DENIED, IFACE, OTHER, PATIENCE, Portguard, Role, SERVER, Stats, Testbed, Traffic, flow,
 };
 
 const SMALL: Size = Size { columns: 80, rows: 24 };
@@ -82,8 +82,8 @@ fn has_colours(terminal: &Terminal) -> bool {
 }
 
 /// Many small packets, a few large ones, and one SYN; and three that are allowed.
-fn send(stage: &Stage) -> Stats {
-    let forger = Forger::new(stage.host(Role::Denied), &stage.server).expect("a packet socket");
+fn send(testbed: &Testbed) -> Stats {
+    let forger = Forger::new(testbed.host(Role::Denied), &testbed.server).expect("a packet socket");
     for (packet, times) in [
         (Packet::udp(flow(DENIED[0], SERVER[0], 111), &rpc::dump_call()), 20),
         (Packet::udp(flow(OTHER[1], SERVER[1], 111), &[0; 1400]), 10),
@@ -94,18 +94,18 @@ fn send(stage: &Stage) -> Stats {
             forger.send(&packet).expect("sending");
         }
     }
-    stage.portguard().stats_of(34)
+    testbed.portguard().stats_of(34)
 }
 
 #[test]
 fn it_shows_what_stats_says_and_keys_and_sizes_work() {
-    let stage = Stage::new();
-    stage.attach();
-    let mut stats = send(&stage);
-    let forger = Forger::new(stage.host(Role::Denied), &stage.server).expect("a packet socket");
+    let testbed = Testbed::new();
+    testbed.attach();
+    let mut stats = send(&testbed);
+    let forger = Forger::new(testbed.host(Role::Denied), &testbed.server).expect("a packet socket");
     let more = Packet::udp(flow(DENIED[0], SERVER[0], 111), &rpc::dump_call());
     for (size, other, plain) in [(SMALL, LARGE, false), (LARGE, SMALL, true)] {
-        let mut command = stage.portguard().command(["top", IFACE]);
+        let mut command = testbed.portguard().command(["top", IFACE]);
         command.env(if plain { "NO_COLOR" } else { "COLORTERM" }, "1");
         let terminal = start(&mut command, size);
         until(&terminal, &format!("{IFACE}: enforcing, native mode, since {}", stats.since));
@@ -141,7 +141,7 @@ fn it_shows_what_stats_says_and_keys_and_sizes_work() {
         let before = format!("in total {} packets", stats.totals.dropped.packets);
         forger.send(&more).expect("sending");
         let packets = stats.packets();
-        stats = stage.portguard().stats_of(packets + 1);
+        stats = testbed.portguard().stats_of(packets + 1);
         assert!(terminal.text().contains(&before), "{}", terminal.text());
         press(&terminal, " ", &format!("in total {} packets", stats.totals.dropped.packets));
 
@@ -160,9 +160,9 @@ fn it_shows_what_stats_says_and_keys_and_sizes_work() {
 
 #[test]
 fn however_it_ends_the_terminal_is_as_before() {
-    let stage = Stage::new();
-    stage.attach();
-    let portguard = stage.portguard();
+    let testbed = Testbed::new();
+    testbed.attach();
+    let portguard = testbed.portguard();
     for keys in ["q", "\u{1b}", "\u{3}", "?\u{3}", "/1\u{3}"] {
         let terminal = top(portguard, &[], SMALL);
         terminal.type_in(keys).expect("a terminal");
@@ -265,15 +265,15 @@ fn drop_rate(text: &str) -> Option<f64> {
 fn rates_are_those_of_the_traffic_also_when_counters_begin_anew() {
     /// The flows send no faster, but a machine that was busy may count in one look what came during two.
     const LIMIT: f64 = 10_000.0;
-    let stage = Stage::new();
-    stage.attach();
-    let portguard = stage.portguard();
+    let testbed = Testbed::new();
+    testbed.attach();
+    let portguard = testbed.portguard();
     let terminal = top(portguard, &[], SMALL);
     thread::scope(|scope| {
-        let traffic = Traffic::start(scope, &stage);
+        let traffic = Traffic::start(scope, &testbed);
         let moves = |text: &str| drop_rate(text).is_some_and(|rate| rate > 50.0);
         terminal.until("a rate", PATIENCE, moves).unwrap_or_else(|error| panic!("{error:#}"));
-        for anew in [&["stats", "--reset"][..], &["attach", IFACE, "--allowlist", &stage.list()]] {
+        for anew in [&["stats", "--reset"][..], &["attach", IFACE, "--allowlist", &testbed.list()]] {
             portguard.ok(anew);
             let since = portguard.stats().since;
             until(&terminal, &format!("since {since}"));
@@ -289,12 +289,12 @@ fn rates_are_those_of_the_traffic_also_when_counters_begin_anew() {
 
 #[test]
 fn a_flood_in_audit_mode_is_shown_with_those_that_are_not_remembered() {
-    let stage = Stage::new();
-    let list = stage.list();
-    stage.portguard().ok(&["attach", IFACE, "--allowlist", &list, "--audit", "--sources", "256"]);
-    let terminal = top(stage.portguard(), &[], SMALL);
-    let (all, _) = flood(&stage, 0, 3000);
-    let stats = stage.portguard().stats_of(all.packets);
+    let testbed = Testbed::new();
+    let list = testbed.list();
+    testbed.portguard().ok(&["attach", IFACE, "--allowlist", &list, "--audit", "--sources", "256"]);
+    let terminal = top(testbed.portguard(), &[], SMALL);
+    let (all, _) = flood(&testbed, 0, 3000);
+    let stats = testbed.portguard().stats_of(all.packets);
     assert!(stats.unattributed.packets > 0, "{stats:?}");
     until(&terminal, "would drop");
     until(&terminal, &format!("in total {} packets", stats.totals.would_drop.packets));

@@ -6,20 +6,20 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{Bench, IFACE, Stage, Traffic, Until};
+use crate::support::{Bench, IFACE, Testbed, Traffic, Until};
 
 #[test]
 fn upgrades_in_place_neither_leak_nor_lose_and_keep_the_counters() {
     const UPGRADES: u64 = 20;
-    let stage = Stage::new();
-    stage.attach();
-    let portguard = stage.portguard();
+    let testbed = Testbed::new();
+    testbed.attach();
+    let portguard = testbed.portguard();
     let first = portguard.status();
-    let list = stage.list();
+    let list = testbed.list();
 
     let mut programs = BTreeSet::from([first.program.id]);
-    let ledger = thread::scope(|scope| {
-        let traffic = Traffic::start(scope, &stage);
+    let exchanged = thread::scope(|scope| {
+        let traffic = Traffic::start(scope, &testbed);
         for upgrade in 1..=UPGRADES {
             let told = portguard.ok(&["attach", IFACE, "--allowlist", &list]);
             assert_eq!(told, "eth0: renewed in place, enforcing, 2 entries, counters kept\n");
@@ -29,8 +29,8 @@ fn upgrades_in_place_neither_leak_nor_lose_and_keep_the_counters() {
         }
         traffic.end()
     });
-    ledger.assert_sealed();
-    let stats = portguard.assert_counted(&ledger);
+    exchanged.assert_sealed();
+    let stats = portguard.assert_counted(&exchanged);
     assert!(stats.sources.iter().all(|source| source.first_seen <= source.last_seen));
 
     let last = portguard.status();
@@ -38,7 +38,7 @@ fn upgrades_in_place_neither_leak_nor_lose_and_keep_the_counters() {
         (&last.pinned, &last.attached_at, &last.mode),
         (&first.pinned, &first.attached_at, &first.mode)
     );
-    stage.machine.assert_tidy(1);
+    testbed.machine.assert_tidy(1);
 }
 
 #[test]
@@ -57,9 +57,9 @@ fn the_link_is_the_same_one() {
 
 #[test]
 fn audit_lets_through_and_counts_and_then_no_more() {
-    let stage = Stage::new();
-    let portguard = stage.portguard();
-    let list = stage.list();
+    let testbed = Testbed::new();
+    let portguard = testbed.portguard();
+    let list = testbed.list();
     let told = portguard.ok(&["attach", IFACE, "--allowlist", &list, "--audit"]);
     assert_eq!(told, "eth0: attached in native mode, audit only, nothing is dropped, 2 entries\n");
     assert!(!portguard.status().enforcing);
@@ -67,7 +67,7 @@ fn audit_lets_through_and_counts_and_then_no_more() {
     let pause = Duration::from_millis(50);
     let run = || {
         thread::scope(|scope| {
-            let traffic = Traffic::start(scope, &stage);
+            let traffic = Traffic::start(scope, &testbed);
             thread::sleep(pause);
             traffic.end()
         })
@@ -149,15 +149,15 @@ fn status_and_stats_are_whole_while_the_guard_is_renewed() {
 /// An older or a newer portguard, as far as this one can tell: by the name of the directory, before it looks at a map.
 #[test]
 fn a_guard_with_an_unknown_layout_is_refused_by_name_and_goes_on() {
-    let stage = Stage::new();
-    stage.attach();
-    let portguard = stage.portguard();
+    let testbed = Testbed::new();
+    testbed.attach();
+    let portguard = testbed.portguard();
     let before = portguard.status();
-    let list = stage.list();
+    let list = testbed.list();
     let rename = |from: &str, to: &str| {
         let directory =
             Path::new(&before.pinned).parent().expect("the directory of the interface").to_owned();
-        stage
+        testbed
             .machine
             .mounts()
             .run(|| Ok(fs::rename(directory.join(from), directory.join(to))?))
@@ -165,8 +165,8 @@ fn a_guard_with_an_unknown_layout_is_refused_by_name_and_goes_on() {
     };
     let (known, unknown) = (format!("abi{}-1", before.program.abi_version), "abi4242-1");
     rename(&known, unknown);
-    let ledger = thread::scope(|scope| {
-        let traffic = Traffic::start(scope, &stage);
+    let exchanged = thread::scope(|scope| {
+        let traffic = Traffic::start(scope, &testbed);
         for arguments in [
             &["status"][..],
             &["stats"],
@@ -182,12 +182,12 @@ fn a_guard_with_an_unknown_layout_is_refused_by_name_and_goes_on() {
         }
         traffic.end()
     });
-    ledger.assert_sealed();
+    exchanged.assert_sealed();
     rename(unknown, &known);
     assert_eq!(portguard.status(), before, "untouched");
-    portguard.assert_counted(&ledger);
+    portguard.assert_counted(&exchanged);
     // To take it off does not take knowing what is in it.
     rename(&known, unknown);
     assert_eq!(portguard.ok(&["detach", IFACE]), "eth0: detached, port 111 is open\n");
-    stage.machine.assert_tidy(0);
+    testbed.machine.assert_tidy(0);
 }

@@ -10,7 +10,7 @@ use std::thread;
 use xtask::lab::{Capture, Count, Outcome, RpcServices, rpc, run_within};
 
 use crate::support::{
-    ALLOWED, DENIED, IFACE, PATIENCE, Portguard, Role, SERVER, SILENCE, Stage, port_111, sum,
+    ALLOWED, DENIED, IFACE, PATIENCE, Portguard, Role, SERVER, SILENCE, Testbed, port_111, sum,
 };
 
 /// rpcinfo's question whether rpcbind is there, over each of its transports.
@@ -21,7 +21,7 @@ fn questions() -> [[String; 5]; 4] {
 }
 
 /// Asks all questions at once; returns what each came to.
-fn ask(stage: &Stage, role: Role) -> [Outcome; 4] {
+fn ask(testbed: &Testbed, role: Role) -> [Outcome; 4] {
     let patience = match role {
         Role::Allowed => PATIENCE,
         Role::Denied => SILENCE,
@@ -30,15 +30,16 @@ fn ask(stage: &Stage, role: Role) -> [Outcome; 4] {
         questions()
             .map(|question| {
                 scope.spawn(move || {
-                    run_within(patience, stage.host(role).command("rpcinfo").args(question)).expect("rpcinfo")
+                    run_within(patience, testbed.host(role).command("rpcinfo").args(question))
+                        .expect("rpcinfo")
                 })
             })
             .map(|thread| thread.join().expect("asking"))
     })
 }
 
-fn assert_answered(stage: &Stage, role: Role) {
-    for (outcome, question) in ask(stage, role).into_iter().zip(questions()) {
+fn assert_answered(testbed: &Testbed, role: Role) {
+    for (outcome, question) in ask(testbed, role).into_iter().zip(questions()) {
         match outcome {
             Outcome::Completed(done) if done.status.success() => {
                 assert!(done.stdout.contains("ready and waiting"), "{role:?}: {done:?}");
@@ -48,16 +49,16 @@ fn assert_answered(stage: &Stage, role: Role) {
     }
 }
 
-fn assert_not_answered(stage: &Stage, role: Role) {
-    for (outcome, question) in ask(stage, role).into_iter().zip(questions()) {
+fn assert_not_answered(testbed: &Testbed, role: Role) {
+    for (outcome, question) in ask(testbed, role).into_iter().zip(questions()) {
         assert!(matches!(outcome, Outcome::TimedOut), "{role:?}: rpcinfo {question:?}: {outcome:?}");
     }
 }
 
 /// The processes on the server that run the binary under test.
-fn portguards(stage: &Stage) -> Vec<String> {
+fn portguards(testbed: &Testbed) -> Vec<String> {
     let net = |process: &Path| fs::read_link(process.join("ns/net")).ok();
-    let server = stage.server.run(|| net(Path::new("/proc/thread-self")));
+    let server = testbed.server.run(|| net(Path::new("/proc/thread-self")));
     fs::read_dir("/proc")
         .expect("/proc")
         .filter_map(|entry| Some(entry.ok()?.path()))
@@ -70,7 +71,7 @@ fn portguards(stage: &Stage) -> Vec<String> {
 }
 
 /// Compares the counters with what the switch has handed to the server.
-fn assert_counted_as_on_the_wire(stage: &Stage, wire: &mut Capture) {
+fn assert_counted_as_on_the_wire(testbed: &Testbed, wire: &mut Capture) {
     let requests = wire.requests().expect("a witness without gaps");
     let (allowed, denied): (BTreeMap<IpAddr, Count>, BTreeMap<IpAddr, Count>) =
         requests.into_iter().partition(|(source, _)| ALLOWED.contains(source));
@@ -79,7 +80,7 @@ fn assert_counted_as_on_the_wire(stage: &Stage, wire: &mut Capture) {
         DENIED,
         "both families of the denied host have asked"
     );
-    let stats = stage.portguard().stats();
+    let stats = testbed.portguard().stats();
     assert_eq!(stats.totals.allowed, sum(allowed.into_values()));
     assert_eq!(stats.totals.dropped, sum(denied.values().copied()));
     assert_eq!(stats.by_source(), denied);
@@ -95,28 +96,28 @@ fn assert_counted_as_on_the_wire(stage: &Stage, wire: &mut Capture) {
 
 #[test]
 fn allowed_sources_are_answered_and_denied_ones_are_not_and_all_are_counted() {
-    let stage = Stage::new();
-    let _rpcbind = RpcServices::start(stage.server.namespace()).expect("rpcbind");
-    let portguard = stage.portguard();
+    let testbed = Testbed::new();
+    let _rpcbind = RpcServices::start(testbed.server.namespace()).expect("rpcbind");
+    let portguard = testbed.portguard();
     for role in Role::BOTH {
-        assert_answered(&stage, role);
+        assert_answered(&testbed, role);
     }
 
-    let attached = portguard.ok(&["attach", IFACE, "--allowlist", &stage.list()]);
+    let attached = portguard.ok(&["attach", IFACE, "--allowlist", &testbed.list()]);
     assert_eq!(attached, "eth0: attached in native mode, enforcing, 2 entries\n");
-    assert_eq!(portguards(&stage), [""; 0], "the process is gone");
+    assert_eq!(portguards(&testbed), [""; 0], "the process is gone");
     let status = portguard.status();
     assert_eq!((status.interface.as_str(), status.mode.as_str()), (IFACE, "native"));
     assert!(status.enforcing);
     assert_eq!((status.allowlist.prefixes_v4, status.allowlist.prefixes_v6), (1, 1));
-    assert_eq!(status.ifindex, stage.server.namespace().ifindex(IFACE).expect("its index"));
+    assert_eq!(status.ifindex, testbed.server.namespace().ifindex(IFACE).expect("its index"));
 
-    let mut wire = Capture::start(stage.switch.namespace(), "server").expect("a witness");
+    let mut wire = Capture::start(testbed.switch.namespace(), "server").expect("a witness");
     thread::scope(|scope| {
-        scope.spawn(|| assert_not_answered(&stage, Role::Denied));
-        scope.spawn(|| assert_answered(&stage, Role::Allowed));
+        scope.spawn(|| assert_not_answered(&testbed, Role::Denied));
+        scope.spawn(|| assert_answered(&testbed, Role::Allowed));
         for server in SERVER {
-            let client = stage.host(Role::Denied);
+            let client = testbed.host(Role::Denied);
             scope.spawn(move || {
                 let error =
                     client.run(|| TcpStream::connect_timeout(&port_111(server), SILENCE)).unwrap_err();
@@ -124,35 +125,35 @@ fn allowed_sources_are_answered_and_denied_ones_are_not_and_all_are_counted() {
             });
         }
     });
-    assert_counted_as_on_the_wire(&stage, &mut wire);
+    assert_counted_as_on_the_wire(&testbed, &mut wire);
 }
 
 #[test]
 fn generic_mode_does_the_same() {
-    let stage = Stage::new();
-    let _rpcbind = RpcServices::start(stage.server.namespace()).expect("rpcbind");
-    let portguard = stage.portguard();
-    let attached = portguard.ok(&["attach", IFACE, "--allowlist", &stage.list(), "--mode", "generic"]);
+    let testbed = Testbed::new();
+    let _rpcbind = RpcServices::start(testbed.server.namespace()).expect("rpcbind");
+    let portguard = testbed.portguard();
+    let attached = portguard.ok(&["attach", IFACE, "--allowlist", &testbed.list(), "--mode", "generic"]);
     assert_eq!(attached, "eth0: attached in generic mode, enforcing, 2 entries\n");
     assert_eq!(portguard.status().mode, "generic");
 
-    let mut wire = Capture::start(stage.switch.namespace(), "server").expect("a witness");
+    let mut wire = Capture::start(testbed.switch.namespace(), "server").expect("a witness");
     thread::scope(|scope| {
-        scope.spawn(|| assert_not_answered(&stage, Role::Denied));
-        scope.spawn(|| assert_answered(&stage, Role::Allowed));
+        scope.spawn(|| assert_not_answered(&testbed, Role::Denied));
+        scope.spawn(|| assert_answered(&testbed, Role::Allowed));
     });
-    assert_counted_as_on_the_wire(&stage, &mut wire);
+    assert_counted_as_on_the_wire(&testbed, &mut wire);
 
-    let error = portguard.fails(1, &["attach", IFACE, "--allowlist", &stage.list(), "--mode", "native"]);
+    let error = portguard.fails(1, &["attach", IFACE, "--allowlist", &testbed.list(), "--mode", "native"]);
     assert!(error.contains("cannot change the mode from generic to native"), "{error}");
     assert_eq!(portguard.status().mode, "generic");
 }
 
 #[test]
 fn other_ports_are_nobodys_business() {
-    let stage = Stage::new();
-    stage.attach();
-    let denied = stage.host(Role::Denied);
+    let testbed = Testbed::new();
+    testbed.attach();
+    let denied = testbed.host(Role::Denied);
     for (server, client) in SERVER.into_iter().zip(DENIED) {
         // The source port is no business either. One socket for all: a process that another test has just forked may
         // hold on to a closed one for a moment.
@@ -160,7 +161,7 @@ fn other_ports_are_nobodys_business() {
         // Neighbours of the port, one whose bytes are its own turned round, and one that ends in its byte.
         for port in [110, 112, 111_u16.swap_bytes(), 0x016f, 2049] {
             let to = SocketAddr::new(server, port);
-            let echo = stage.server.run(|| UdpSocket::bind(to)).expect("a UDP socket");
+            let echo = testbed.server.run(|| UdpSocket::bind(to)).expect("a UDP socket");
             echo.set_read_timeout(Some(PATIENCE)).expect("SO_RCVTIMEO");
             socket.send_to(b"hello", to).expect("sending");
             let mut heard = [0; 8];
@@ -168,13 +169,13 @@ fn other_ports_are_nobodys_business() {
                 echo.recv_from(&mut heard).unwrap_or_else(|error| panic!("UDP {to}: {error}"));
             assert_eq!((&heard[..length], from), (&b"hello"[..], port_111(client)));
 
-            let listener = stage.server.run(|| TcpListener::bind(to)).expect("a TCP socket");
+            let listener = testbed.server.run(|| TcpListener::bind(to)).expect("a TCP socket");
             let client = denied.run(|| TcpStream::connect_timeout(&to, PATIENCE));
             client.unwrap_or_else(|error| panic!("TCP {to}: {error}"));
             drop(listener);
         }
     }
-    assert_eq!(stage.portguard().stats().packets(), 0);
+    assert_eq!(testbed.portguard().stats().packets(), 0);
 
     // Answers to what the server itself asks of somebody's port 111 come from that port, and are let in.
     let rpcbind = denied.run(|| UdpSocket::bind(port_111(DENIED[0]))).expect("a UDP socket");
@@ -186,7 +187,7 @@ fn other_ports_are_nobodys_business() {
             // The call turned into its own, useless, answer.
             rpcbind.send_to(&question[..length], from).expect("sending");
         });
-        stage.server.run(|| rpc::dump(port_111(DENIED[0]), PATIENCE))
+        testbed.server.run(|| rpc::dump(port_111(DENIED[0]), PATIENCE))
     });
     let error = list.expect_err("what came back is no answer, but it came").to_string();
     assert!(error.contains("refused"), "{error}");

@@ -16,7 +16,7 @@ use super::results::Firewall;
 
 /// A firewall that is up, for as long as the value lives.
 #[derive(Debug)]
-pub(super) struct Standing<'a> {
+pub(super) struct InstalledFirewall<'a> {
     namespace: &'a Namespace,
     kind: Kind<'a>,
 }
@@ -46,7 +46,7 @@ pub(super) struct Setting<'a> {
     pub(super) lists: &'a [List; 2],
 }
 
-impl<'a> Standing<'a> {
+impl<'a> InstalledFirewall<'a> {
     /// Nobody stands there.
     pub(super) fn nobody(namespace: &'a Namespace) -> Self {
         Self { namespace, kind: Kind::Nobody }

@@ -17,7 +17,7 @@ use super::Effort;
 use super::bpf;
 use super::cpu;
 use super::ethtool::switch_gro_on;
-use super::firewalls::{Setting, Standing};
+use super::firewalls::{InstalledFirewall, Setting};
 use super::frames::{Question, frame_to};
 use super::lists::List;
 use super::peers::INTERFACE;
@@ -32,7 +32,7 @@ const CONTROL: u32 = 64;
 /// A firewall at the end of its own cable.
 struct Station<'a> {
     namespace: &'a Namespace,
-    standing: Standing<'a>,
+    installed: InstalledFirewall<'a>,
     /// The other end of the cable, where the frames are made.
     ifindex: u32,
     frame: Vec<u8>,
@@ -78,15 +78,15 @@ pub(super) fn run(effort: &Effort, portguard: &Path, object: &Object) -> Result<
     let mut stations = Vec::new();
     for (number, namespace) in namespaces.iter().enumerate() {
         // The last one is for the control.
-        let standing = match Firewall::ALL.get(number) {
-            Some(firewall) => Standing::set_up(*firewall, &setting, namespace)
+        let installed = match Firewall::ALL.get(number) {
+            Some(firewall) => InstalledFirewall::set_up(*firewall, &setting, namespace)
                 .with_context(|| format!("cannot set up {firewall}"))?,
-            None => Standing::nobody(namespace),
+            None => InstalledFirewall::nobody(namespace),
         };
         let target = PacketSocket::open(namespace, INTERFACE)?.mac();
         let frame = without_udp_checksum(frame_to(source, Question::Dump, false, target));
         let ifindex = sender.ifindex(&peer(number))?;
-        stations.push(Station { namespace, standing, ifindex, frame });
+        stations.push(Station { namespace, installed, ifindex, frame });
     }
     let control = stations.pop().context("no stations")?;
     programs.forge(&sources, effort.flood, &control.frame)?;
@@ -229,7 +229,7 @@ impl Station<'_> {
     fn seen(&self) -> Result<Seen> {
         Ok(Seen {
             received: self.received()?,
-            dropped: self.standing.dropped()?,
+            dropped: self.installed.dropped()?,
             delivered: self.delivered()?,
         })
     }

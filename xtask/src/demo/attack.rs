@@ -4,7 +4,7 @@ use std::net::{SocketAddrV4, SocketAddrV6};
 
 use anyhow::{Context as _, Result};
 
-use super::stage::{Family, Role, Stage};
+use super::testbed::{Family, Role, Testbed};
 use crate::lab::frame::{Flow, Packet};
 use crate::lab::{Capture, Forger, Host, Replies, rpc};
 
@@ -28,7 +28,7 @@ impl Attack {
 }
 
 /// Sends [`REQUESTS`] forged DUMPs, and measures at the victim's network card.
-pub(super) fn attack(stage: &Stage, family: Family) -> Result<Attack> {
+pub(super) fn attack(testbed: &Testbed, family: Family) -> Result<Attack> {
     const SOURCE_PORT: u16 = 40_000;
     let flow = match family {
         Family::V4 => Flow::V4(
@@ -42,13 +42,13 @@ pub(super) fn attack(stage: &Stage, family: Family) -> Result<Attack> {
     };
     let request = rpc::dump_call();
     let packet = Packet::udp(flow, &request);
-    let mut at_victim = Capture::start(stage.host(Role::Victim).namespace(), Host::INTERFACE)?;
-    let forger = Forger::new(stage.host(Role::Attacker), stage.host(Role::Server))?;
+    let mut at_victim = Capture::start(testbed.host(Role::Victim).namespace(), Host::INTERFACE)?;
+    let forger = Forger::new(testbed.host(Role::Attacker), testbed.host(Role::Server))?;
     for _ in 0..REQUESTS {
         forger.send(&packet)?;
     }
     // rpcbind serves a socket in the order of arrival: with this answer, it has dealt with all of the above.
-    stage
+    testbed
         .ask(Role::Allowed, family)?
         .with_context(|| format!("the allowed client gets no {} answer after the attack", family.name()))?;
     let hit = at_victim.replies(Role::Server.address(family))?;

@@ -116,12 +116,12 @@ struct Source {
 
 /// What went over the wire to port 111, by what has to become of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Ledger {
+pub(super) struct Counted {
     pub(super) allowed: Count,
     pub(super) dropped: BTreeMap<IpAddr, Count>,
 }
 
-impl Ledger {
+impl Counted {
     /// Adds what the wire saw since the last time.
     pub(super) fn book(
         &mut self,
@@ -145,7 +145,7 @@ impl Ledger {
     /// Where the guard's view differs from this one of the wire, line by line.
     pub(super) fn differences(&self, counted: &Self) -> Vec<String> {
         let sources: BTreeSet<_> = self.dropped.keys().chain(counted.dropped.keys()).collect();
-        let of = |ledger: &Self, source| ledger.dropped.get(source).copied().unwrap_or_default();
+        let of = |counted: &Self, source| counted.dropped.get(source).copied().unwrap_or_default();
         let dropped = sources
             .into_iter()
             .map(|source| (format!("dropped from {source}"), of(self, source), of(counted, source)));
@@ -168,21 +168,21 @@ impl Ledger {
 
 impl Stats {
     /// The guard's own view, in the terms of the wire. Fails when its sums do not add up.
-    pub(super) fn ledger(self) -> Result<Ledger> {
+    pub(super) fn counted(self) -> Result<Counted> {
         ensure!(
             self.unattributed == Count::default(),
             "a handful of sources, and yet {} are unattributed",
             self.unattributed
         );
         let dropped = self.sources.into_iter().map(|source| (source.source, source.count)).collect();
-        let ledger = Ledger { allowed: self.totals.allowed, dropped };
+        let counted = Counted { allowed: self.totals.allowed, dropped };
         ensure!(
-            ledger.total_dropped() == self.totals.dropped,
+            counted.total_dropped() == self.totals.dropped,
             "the sources add up to {}, the total is {}",
-            ledger.total_dropped(),
+            counted.total_dropped(),
             self.totals.dropped
         );
-        Ok(ledger)
+        Ok(counted)
     }
 }
 
@@ -209,37 +209,37 @@ mod tests {
 
     #[test]
     fn the_documented_json_is_understood() {
-        let ledger = stats().ledger().unwrap();
-        assert_eq!(ledger.allowed, Count { packets: 12, bytes: 1032 });
-        assert_eq!(ledger.dropped, BTreeMap::from([("203.0.113.9".parse().unwrap(), count(60))]));
+        let counted = stats().counted().unwrap();
+        assert_eq!(counted.allowed, Count { packets: 12, bytes: 1032 });
+        assert_eq!(counted.dropped, BTreeMap::from([("203.0.113.9".parse().unwrap(), count(60))]));
     }
 
     #[test]
     fn sums_that_do_not_add_up_are_refused() {
         let mut wrong = stats();
         wrong.totals.dropped = count(61);
-        assert!(wrong.ledger().is_err());
+        assert!(wrong.counted().is_err());
         let mut hidden = stats();
         hidden.unattributed = count(1);
-        assert!(hidden.ledger().is_err());
+        assert!(hidden.counted().is_err());
     }
 
     #[test]
     fn a_source_is_booked_by_what_holds_at_its_time() {
         let source: IpAddr = "198.51.100.20".parse().unwrap();
         let (first, second) = (BTreeMap::from([(source, count(3))]), BTreeMap::from([(source, count(5))]));
-        let mut ledger = Ledger::default();
-        ledger.book(&first, &BTreeMap::new(), |_| false);
-        ledger.book(&second, &first, |_| true);
-        ledger.book(&second, &second, |_| false);
-        assert_eq!(ledger, Ledger { allowed: count(2), dropped: first });
+        let mut counted = Counted::default();
+        counted.book(&first, &BTreeMap::new(), |_| false);
+        counted.book(&second, &first, |_| true);
+        counted.book(&second, &second, |_| false);
+        assert_eq!(counted, Counted { allowed: count(2), dropped: first });
     }
 
     #[test]
     fn differences_name_the_source_and_both_counts() {
         let [a, b]: [IpAddr; 2] = ["192.0.2.7", "198.51.100.20"].map(|source| source.parse().unwrap());
-        let wire = Ledger { allowed: count(1), dropped: BTreeMap::from([(a, count(3)), (b, count(1))]) };
-        let counted = Ledger { allowed: count(1), dropped: BTreeMap::from([(b, count(2))]) };
+        let wire = Counted { allowed: count(1), dropped: BTreeMap::from([(a, count(3)), (b, count(1))]) };
+        let counted = Counted { allowed: count(1), dropped: BTreeMap::from([(b, count(2))]) };
         assert_eq!(wire.differences(&wire), [""; 0]);
         assert_eq!(
             wire.differences(&counted),

@@ -6,7 +6,7 @@ mod attack;
 mod guard;
 mod probe;
 mod report;
-mod stage;
+mod testbed;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,10 +17,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 
 use self::attack::{Attack, REQUESTS, attack};
-use self::guard::{DetachOnDrop, Ledger, Portguard, detach_all};
+use self::guard::{Counted, DetachOnDrop, Portguard, detach_all};
 use self::probe::{Answer, Probe, ask_all};
 use self::report::{Narrator, Phase};
-use self::stage::{Family, Role, Stage, write_allowlist};
+use self::testbed::{Family, Role, Testbed, write_allowlist};
 use crate::built;
 use crate::interrupt::{self, Interrupted};
 use crate::lab::{self, Capture, Count, Host};
@@ -72,20 +72,20 @@ fn play(binary: &Path, directory: &Path, narrator: &mut Narrator) -> Result<Vec<
     narrator.step(
         "Five hosts on one switch, in network namespaces of their own; the server runs the real daemons",
     );
-    let stage = Stage::new()?;
-    let _services = stage.start_services()?;
+    let testbed = Testbed::new()?;
+    let _services = testbed.start_services()?;
     narrator.verbatim(&report::cast());
 
     narrator.step("No guard: clients and attacker do what they do on the internet");
     announce_questions(narrator);
-    let unguarded = perform(&stage, "without portguard", &[Role::Allowed])?;
+    let unguarded = perform(&testbed, "without portguard", &[Role::Allowed])?;
     check_phase(&unguarded, &CLIENTS, true, &mut unmet);
 
     narrator.step("The guard goes on the server's network card; the command returns, the guard stays");
     let allowlist = directory.join(ALLOWLIST);
     write_allowlist(&allowlist, &[Role::Allowed])?;
-    let mut wire = Wire::tap(&stage)?;
-    let server = stage.host(Role::Server);
+    let mut wire = Wire::tap(&testbed)?;
+    let server = testbed.host(Role::Server);
     let portguard = Portguard { binary, directory, host: server };
     let show = |narrator: &Narrator, arguments: &[&str]| -> Result<()> {
         narrator.command(Role::Server.name(), &format!("portguard {}", arguments.join(" ")));
@@ -99,13 +99,13 @@ fn play(binary: &Path, directory: &Path, narrator: &mut Narrator) -> Result<Vec<
 
     narrator.step("The same questions and the same attack again");
     narrator.note(SAME);
-    let guarded = perform(&stage, "with portguard", &[Role::Allowed])?;
+    let guarded = perform(&testbed, "with portguard", &[Role::Allowed])?;
     check_phase(&guarded, &[Role::Allowed], false, &mut unmet);
     println!("\n{}\n{}", report::comparison(&[&unguarded, &guarded]), report::LEGEND);
 
     narrator.step("What the guard counted, and what the wire in front of it saw");
     wire.book(&[Role::Allowed])?;
-    check_counters(narrator, &portguard, &wire.ledger, &mut unmet)?;
+    check_counters(narrator, &portguard, &wire.counted, &mut unmet)?;
     show(narrator, &["stats", Host::INTERFACE])?;
     show(narrator, &["status", Host::INTERFACE])?;
 
@@ -115,17 +115,17 @@ fn play(binary: &Path, directory: &Path, narrator: &mut Narrator) -> Result<Vec<
     narrator.verbatim(&fs::read_to_string(&allowlist)?);
     show(narrator, &["reload"])?;
     narrator.note(SAME);
-    let reloaded = perform(&stage, "after reload", &CLIENTS)?;
+    let reloaded = perform(&testbed, "after reload", &CLIENTS)?;
     check_phase(&reloaded, &CLIENTS, false, &mut unmet);
     println!("\n{}", report::comparison(&[&guarded, &reloaded]));
     wire.book(&CLIENTS)?;
-    check_counters(narrator, &portguard, &wire.ledger, &mut unmet)?;
+    check_counters(narrator, &portguard, &wire.counted, &mut unmet)?;
 
     narrator.step("The guard comes off, and the attack is back: it was the guard that stopped it");
     show(narrator, &["detach", Host::INTERFACE])?;
     on_card.done();
     for family in Family::BOTH {
-        let attack = attack(&stage, family)?;
+        let attack = attack(&testbed, family)?;
         check_attack(&attack, true, "after detach", &mut unmet);
         narrator.note(&format!(
             "{REQUESTS} forged DUMPs over {}: the victim gets {} replies, {} bytes",
@@ -153,9 +153,9 @@ fn announce_questions(narrator: &Narrator) {
     }
 }
 
-fn perform(stage: &Stage, title: &'static str, welcome: &'static [Role]) -> Result<Phase> {
-    let probes = ask_all(stage, &CLIENTS)?;
-    let attacks = Family::BOTH.into_iter().map(|family| attack(stage, family)).collect::<Result<_>>()?;
+fn perform(testbed: &Testbed, title: &'static str, welcome: &'static [Role]) -> Result<Phase> {
+    let probes = ask_all(testbed, &CLIENTS)?;
+    let attacks = Family::BOTH.into_iter().map(|family| attack(testbed, family)).collect::<Result<_>>()?;
     Ok(Phase { title, welcome, probes, attacks })
 }
 
@@ -199,19 +199,19 @@ fn check_attack(attack: &Attack, victim_is_hit: bool, when: &str, unmet: &mut Ve
 struct Wire {
     port: Capture,
     earlier: BTreeMap<IpAddr, Count>,
-    ledger: Ledger,
+    counted: Counted,
 }
 
 impl Wire {
-    fn tap(stage: &Stage) -> Result<Self> {
-        let port = Capture::start(stage.switch.namespace(), Role::Server.name())?;
-        Ok(Self { port, earlier: BTreeMap::new(), ledger: Ledger::default() })
+    fn tap(testbed: &Testbed) -> Result<Self> {
+        let port = Capture::start(testbed.switch.namespace(), Role::Server.name())?;
+        Ok(Self { port, earlier: BTreeMap::new(), counted: Counted::default() })
     }
 
     /// Adds all that came since the last time, under the list that held meanwhile.
     fn book(&mut self, allowed: &[Role]) -> Result<()> {
         let requests = self.port.requests()?;
-        self.ledger.book(&requests, &self.earlier, |source| {
+        self.counted.book(&requests, &self.earlier, |source| {
             allowed.iter().any(|role| Family::BOTH.iter().any(|&family| role.address(family) == source))
         });
         self.earlier = requests;
@@ -222,14 +222,14 @@ impl Wire {
 fn check_counters(
     narrator: &Narrator,
     portguard: &Portguard<'_>,
-    wire: &Ledger,
+    wire: &Counted,
     unmet: &mut Vec<String>,
 ) -> Result<()> {
     let deadline = Instant::now() + COUNTERS_LIMIT;
-    let mut differences = wire.differences(&portguard.stats()?.ledger()?);
+    let mut differences = wire.differences(&portguard.stats()?.counted()?);
     while !differences.is_empty() && Instant::now() < deadline {
         interrupt::check()?;
-        differences = wire.differences(&portguard.stats()?.ledger()?);
+        differences = wire.differences(&portguard.stats()?.counted()?);
     }
     if differences.is_empty() {
         narrator.verbatim(&format!(

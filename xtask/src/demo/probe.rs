@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::stage::{Family, Role, Stage};
+use super::testbed::{Family, Role, Testbed};
 use crate::lab::{Outcome, RpcServices, run_within};
 
 /// How long a client waits. rpcinfo itself would try for 15 seconds over UDP, and longer over TCP.
@@ -76,22 +76,22 @@ pub(super) struct Probe {
 }
 
 /// Asks everything from all `clients` at the same time.
-pub(super) fn ask_all(stage: &Stage, clients: &[Role]) -> Result<Vec<Probe>> {
+pub(super) fn ask_all(testbed: &Testbed, clients: &[Role]) -> Result<Vec<Probe>> {
     thread::scope(|scope| {
         let asked: Vec<_> = Tool::ALL
             .into_iter()
             .flat_map(|tool| clients.iter().map(move |&client| (tool, client)))
-            .map(|(tool, client)| scope.spawn(move || ask(stage, tool, client)))
+            .map(|(tool, client)| scope.spawn(move || ask(testbed, tool, client)))
             .collect();
         asked.into_iter().map(|thread| thread.join().expect("asking does not panic")).collect()
     })
 }
 
-fn ask(stage: &Stage, tool: Tool, client: Role) -> Result<Probe> {
+fn ask(testbed: &Testbed, tool: Tool, client: Role) -> Result<Probe> {
     let line = tool.command_line();
     let mut words = line.split(' ');
     let program = words.next().unwrap_or_default();
-    let mut command: Command = stage.host(client).command(program);
+    let mut command: Command = testbed.host(client).command(program);
     let answer = match run_within(PATIENCE, command.args(words))? {
         Outcome::TimedOut => Answer::None,
         Outcome::Completed(done) if done.status.success() && done.stdout.contains(tool.sign()) => {

@@ -7,7 +7,7 @@ use comfy_table::{Cell, Color, ContentArrangement, Table};
 
 use super::attack::{Attack, REQUESTS};
 use super::probe::{Answer, Probe};
-use super::stage::{Family, Role};
+use super::testbed::{Family, Role};
 
 const WIDTH: u16 = 100;
 

@@ -215,7 +215,7 @@ impl Interface {
             (Reverse((source.count.packets, source.count.bytes)), source.address)
         });
         let calls = Calls::from(snapshot.requests);
-        let ledger = Ledger::new(&snapshot.sources, &calls, answers);
+        let replies = ReplyTotals::new(&snapshot.sources, &calls, answers);
         let (shown, rest) = snapshot.sources.split_at(top.unwrap_or(usize::MAX).min(snapshot.sources.len()));
         let none = answers.are_known().then(Range::default);
         let mut not_shown = NotShown {
@@ -239,14 +239,14 @@ impl Interface {
                 would_drop: would_drop.into(),
                 not_allowed: snapshot.not_allowed.into(),
                 calls,
-                answer_bytes: sum(ledger.procedures.iter().map(|row| row.answer_bytes)),
+                answer_bytes: sum(replies.procedures.iter().map(|row| row.answer_bytes)),
             },
-            procedures: ledger.procedures,
+            procedures: replies.procedures,
             sources: shown.iter().map(row).collect(),
             not_shown,
             unattributed: Unattributed {
                 count: snapshot.unattributed.into(),
-                answer_bytes: ledger.unattributed,
+                answer_bytes: replies.unattributed,
             },
         }
     }
@@ -262,13 +262,13 @@ fn answers_to(source: &Source, answers: &Answers) -> Option<Range> {
     sum(Procedure::ALL.map(|procedure| answers.bytes(Some(family), procedure, calls.udp.of(procedure))))
 }
 
-/// The answers by procedure.
-struct Ledger {
+/// The replies by procedure, in bytes.
+struct ReplyTotals {
     procedures: Vec<ProcedureRow>,
     unattributed: Option<Range>,
 }
 
-impl Ledger {
+impl ReplyTotals {
     fn new(sources: &[Source], total: &Calls, answers: &Answers) -> Self {
         // By procedure and family: a source table may hold a million sources.
         let mut attributed = [[0_u64; Procedure::ALL.len()]; Family::ALL.len()];

@@ -3,59 +3,61 @@
 use std::time::Duration;
 
 use super::{LONG, SHORT, assert_restored, state, until_state, until_unwatched, write_longer};
-use crate::support::{Bench, IFACE, Ledger, Stage, Status, as_abi4, attach_abi4, sum, under_traffic};
+use crate::support::{
+    Bench, IFACE, Status, Testbed, TrafficTotals, as_abi4, attach_abi4, sum, under_traffic,
+};
 
 /// A change on trial is taken back under traffic. Returns what was sent.
 #[track_caller]
-fn taken_back(stage: &Stage, change: &[&str]) -> Ledger {
-    let portguard = stage.portguard();
+fn taken_back(testbed: &Testbed, change: &[&str]) -> TrafficTotals {
+    let portguard = testbed.portguard();
     let before = portguard.status();
-    let ((), ledger) = under_traffic(stage, || {
+    let ((), exchanged) = under_traffic(testbed, || {
         portguard.ok(&[change, &["--confirm=2"]].concat());
         assert_eq!(state(&portguard.status()), Some("pending"), "{change:?}");
         std::thread::sleep(Duration::from_millis(50));
         until_state(portguard, Some("rejected"));
     });
-    until_unwatched(stage);
+    until_unwatched(testbed);
     let after = portguard.status();
     let same = Status { confirmation: before.confirmation.clone(), ..after.clone() };
     assert_eq!(same, super::on_disk_of(&before, &after), "{change:?}");
-    ledger
+    exchanged
 }
 
 #[test]
 fn from_enforcing_to_audit_and_back_counts_each_packet_once() {
-    let stage = Stage::new();
-    stage.attach();
-    let ledger = taken_back(&stage, &["attach", IFACE, "--audit"]);
-    ledger.assert_allowed_delivered();
-    let stats = stage.portguard().stats_of(ledger.sent().packets);
-    assert_eq!(stats.totals.allowed, ledger.sent_allowed());
-    assert_eq!(stats.by_source(), ledger.denied().collect());
+    let testbed = Testbed::new();
+    testbed.attach();
+    let exchanged = taken_back(&testbed, &["attach", IFACE, "--audit"]);
+    exchanged.assert_allowed_delivered();
+    let stats = testbed.portguard().stats_of(exchanged.sent().packets);
+    assert_eq!(stats.totals.allowed, exchanged.sent_allowed());
+    assert_eq!(stats.by_source(), exchanged.denied().collect());
     assert!(stats.totals.would_drop.packets > 0 && stats.totals.dropped.packets > 0, "{:?}", stats.totals);
-    let delivered: u64 = ledger.denied().map(|(source, _)| ledger.heard(source)).sum();
+    let delivered: u64 = exchanged.denied().map(|(source, _)| exchanged.heard(source)).sum();
     assert_eq!(
         stats.totals.would_drop.packets, delivered,
         "what was delivered is what audit mode let through"
     );
-    stage.machine.assert_tidy_with(1, &["confirm"]);
+    testbed.machine.assert_tidy_with(1, &["confirm"]);
 }
 
 #[test]
 fn from_audit_to_enforcing_with_another_list_and_back_drops_nothing_that_either_allows() {
-    let stage = Stage::new();
-    let portguard = stage.portguard();
-    let narrow = stage.lists.write("narrow.yaml", ["198.51.100.0/24", "2001:db8:51::/48"]);
+    let testbed = Testbed::new();
+    let portguard = testbed.portguard();
+    let narrow = testbed.lists.write("narrow.yaml", ["198.51.100.0/24", "2001:db8:51::/48"]);
     portguard.ok(&["attach", IFACE, "--audit", "--allowlist", &narrow]);
     // The list on trial allows what the other one does not.
-    let wide = stage.list();
-    let ledger = taken_back(&stage, &["attach", IFACE, "--enforce", "--allowlist", &wide]);
-    ledger.assert_allowed_delivered();
+    let wide = testbed.list();
+    let exchanged = taken_back(&testbed, &["attach", IFACE, "--enforce", "--allowlist", &wide]);
+    exchanged.assert_allowed_delivered();
     let status = portguard.status();
     assert_eq!((status.enforcing, status.allowlist.path), (false, narrow));
-    let stats = portguard.stats_of(ledger.sent().packets);
+    let stats = portguard.stats_of(exchanged.sent().packets);
     let totals = &stats.totals;
-    assert_eq!(sum([totals.allowed, totals.would_drop, totals.dropped]), ledger.sent(), "{totals:?}");
+    assert_eq!(sum([totals.allowed, totals.would_drop, totals.dropped]), exchanged.sent(), "{totals:?}");
     assert!(totals.dropped.packets > 0, "the change was in force: {totals:?}");
 }
 
@@ -82,14 +84,14 @@ fn another_list_is_confirmed_or_comes_back() {
 
 #[test]
 fn other_sizes_come_back_with_what_both_have_counted() {
-    let stage = Stage::new();
-    stage.attach();
-    let portguard = stage.portguard();
-    let first = taken_back(&stage, &["attach", IFACE, "--sources", "512"]);
+    let testbed = Testbed::new();
+    testbed.attach();
+    let portguard = testbed.portguard();
+    let first = taken_back(&testbed, &["attach", IFACE, "--sources", "512"]);
     first.assert_sealed();
     portguard.assert_counted(&first);
     // Again, and now it is confirmed: nothing is lost of any of the sets.
-    let ((), more) = under_traffic(&stage, || {
+    let ((), more) = under_traffic(&testbed, || {
         portguard.ok(&["attach", IFACE, "--sources", "1024", LONG]);
         std::thread::sleep(Duration::from_millis(50));
         portguard.ok(&["confirm"]);
@@ -103,19 +105,19 @@ fn other_sizes_come_back_with_what_both_have_counted() {
     let [printed] = portguard.all_stats(&["--reset"]).try_into().expect("one guard");
     assert_eq!(printed.totals.dropped, sent);
     assert_eq!(portguard.stats().packets(), 0);
-    stage.machine.assert_tidy(1);
+    testbed.machine.assert_tidy(1);
 }
 
 #[test]
 fn an_upgrade_from_abi_4_comes_back_or_is_confirmed() {
-    let stage = Stage::new();
-    let portguard = stage.portguard();
-    attach_abi4(&stage, &["--allowlist", &stage.list()]);
-    let first = taken_back(&stage, &["attach", IFACE]);
+    let testbed = Testbed::new();
+    let portguard = testbed.portguard();
+    attach_abi4(&testbed, &["--allowlist", &testbed.list()]);
+    let first = taken_back(&testbed, &["attach", IFACE]);
     first.assert_sealed();
     portguard.assert_counted(&first);
     assert_eq!(portguard.status().program.abi_version, 4);
-    let ((), more) = under_traffic(&stage, || {
+    let ((), more) = under_traffic(&testbed, || {
         portguard.ok(&["attach", IFACE, LONG]);
         portguard.ok(&["confirm"]);
     });
@@ -124,34 +126,34 @@ fn an_upgrade_from_abi_4_comes_back_or_is_confirmed() {
     assert_eq!(stats.totals.dropped, sum([first.sent_denied(), more.sent_denied()]));
     assert_eq!(portguard.status().program.abi_version, 5);
     portguard.ok(&["stats", "--reset"]);
-    stage.machine.assert_tidy(1);
+    testbed.machine.assert_tidy(1);
 }
 
 /// What is counted is read of a guard of ABI 4, too, while one of this ABI is on trial.
 #[test]
 fn a_guard_of_abi_4_with_a_change_on_trial_is_read_and_taken_off() {
-    let stage = Stage::new();
-    let portguard = stage.portguard();
-    stage.attach();
-    as_abi4(&stage.machine, &portguard.status());
-    let ((), ledger) = under_traffic(&stage, || {
+    let testbed = Testbed::new();
+    let portguard = testbed.portguard();
+    testbed.attach();
+    as_abi4(&testbed.machine, &portguard.status());
+    let ((), exchanged) = under_traffic(&testbed, || {
         portguard.ok(&["attach", IFACE, LONG]);
     });
-    portguard.assert_counted(&ledger);
+    portguard.assert_counted(&exchanged);
     assert_eq!(portguard.ok(&["detach", IFACE]), "eth0: detached, port 111 is open\n");
-    until_unwatched(&stage);
-    stage.machine.assert_tidy(0);
+    until_unwatched(&testbed);
+    testbed.machine.assert_tidy(0);
 }
 
 #[test]
 fn other_changes_are_refused_by_name_and_reading_works() {
-    let stage = Stage::new();
-    stage.attach();
-    let portguard = stage.portguard();
-    let list = write_longer(&stage);
+    let testbed = Testbed::new();
+    testbed.attach();
+    let portguard = testbed.portguard();
+    let list = write_longer(&testbed);
     portguard.ok(&["reload", LONG]);
     let before = portguard.status();
-    let ((), ledger) = under_traffic(&stage, || {
+    let ((), exchanged) = under_traffic(&testbed, || {
         for refused in [
             &["reload"][..],
             &["reload", IFACE, SHORT],
@@ -169,41 +171,41 @@ fn other_changes_are_refused_by_name_and_reading_works() {
             assert_eq!(portguard.status(), before, "{refused:?}");
         }
     });
-    ledger.assert_sealed();
-    portguard.assert_counted(&ledger);
+    exchanged.assert_sealed();
+    portguard.assert_counted(&exchanged);
     assert!(portguard.ok(&["explain", "10.9.0.1"]).contains("10.9.0.0/16"), "the list on trial judges");
     portguard.ok(&["report", "--json"]);
     portguard.ok(&["reload", "--dry-run"]);
     portguard.ok(&["confirm"]);
     portguard.ok(&["stats", "--reset"]);
-    stage.machine.assert_tidy(1);
+    testbed.machine.assert_tidy(1);
 }
 
 #[test]
 fn detach_ends_a_change_that_waits() {
-    let stage = Stage::new();
-    stage.attach();
-    write_longer(&stage);
-    let portguard = stage.portguard();
+    let testbed = Testbed::new();
+    testbed.attach();
+    write_longer(&testbed);
+    let portguard = testbed.portguard();
     for change in [&["reload", LONG][..], &["attach", IFACE, "--sources", "512", LONG]] {
         portguard.ok(change);
         assert_eq!(portguard.ok(&["detach", IFACE]), "eth0: detached, port 111 is open\n");
-        until_unwatched(&stage);
-        stage.machine.assert_tidy(0);
-        stage.attach();
-        stage.machine.assert_tidy(1);
+        until_unwatched(&testbed);
+        testbed.machine.assert_tidy(0);
+        testbed.attach();
+        testbed.machine.assert_tidy(1);
     }
 }
 
 #[test]
 fn what_was_rejected_is_put_in_force_by_those_who_ask_for_it_only() {
-    let stage = Stage::new();
-    stage.attach();
-    let portguard = stage.portguard();
+    let testbed = Testbed::new();
+    testbed.attach();
+    let portguard = testbed.portguard();
     let before = portguard.status();
-    write_longer(&stage);
+    write_longer(&testbed);
     portguard.ok(&["reload", SHORT]);
-    assert_restored(&stage, &before);
+    assert_restored(&testbed, &before);
     // It names something else.
     let told = portguard.run(&["attach", IFACE, "--audit"]);
     assert_eq!(told.code, 0, "{told:?}");
@@ -216,7 +218,7 @@ fn what_was_rejected_is_put_in_force_by_those_who_ask_for_it_only() {
     portguard.ok(&["reload"]);
     let status = portguard.status();
     assert_eq!((status.allowlist.prefixes_v4, state(&status)), (2, None));
-    stage.machine.assert_tidy(1);
+    testbed.machine.assert_tidy(1);
 }
 
 #[test]

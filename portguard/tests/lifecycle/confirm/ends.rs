@@ -9,22 +9,22 @@ use xtask::lab::{Process, Size, Terminal, wait_until};
 use super::{
     LONG, SHORT, assert_restored, guardians, kill_guardian, state, until_state, until_unwatched, write_longer,
 };
-use crate::support::{IFACE, PATIENCE, Stage, program_on, under_traffic};
+use crate::support::{IFACE, PATIENCE, Testbed, program_on, under_traffic};
 
 const SIZE: Size = Size { columns: 200, rows: 24 };
 const QUESTION: &str = "Keep this? Type yes and Enter within ";
 
-/// A stage with a guard whose file has a longer list by now.
-fn stage() -> Stage {
-    let stage = Stage::new();
-    stage.attach();
-    write_longer(&stage);
-    stage
+/// A testbed with a guard whose file has a longer list by now.
+fn testbed() -> Testbed {
+    let testbed = Testbed::new();
+    testbed.attach();
+    write_longer(&testbed);
+    testbed
 }
 
 /// `reload --confirm` in a terminal, which has asked.
-fn ask(stage: &Stage, confirm: &str) -> Terminal {
-    let command = &mut stage.portguard().command(["reload", confirm]);
+fn ask(testbed: &Testbed, confirm: &str) -> Terminal {
+    let command = &mut testbed.portguard().command(["reload", confirm]);
     let terminal = Terminal::spawn(command, SIZE).expect("a terminal");
     terminal.until("the question", PATIENCE, |text| text.contains(QUESTION)).expect("a question");
     terminal
@@ -32,10 +32,10 @@ fn ask(stage: &Stage, confirm: &str) -> Terminal {
 
 #[test]
 fn the_guardian_takes_a_reload_back_at_the_deadline_and_nothing_is_lost() {
-    let stage = stage();
-    let portguard = stage.portguard();
+    let testbed = testbed();
+    let portguard = testbed.portguard();
     let before = portguard.status();
-    let ((), ledger) = under_traffic(&stage, || {
+    let ((), exchanged) = under_traffic(&testbed, || {
         let told = portguard.ok(&["reload", "--confirm=2"]);
         assert!(told.contains("+1 -0"), "{told}");
         assert!(told.contains("what was before comes back unless: portguard confirm eth0"), "{told}");
@@ -45,39 +45,39 @@ fn the_guardian_takes_a_reload_back_at_the_deadline_and_nothing_is_lost() {
         assert!(text.contains("waits for its confirmation until "), "{text}");
         until_state(portguard, Some("rejected"));
     });
-    ledger.assert_sealed();
-    portguard.assert_counted(&ledger);
-    until_unwatched(&stage);
-    assert_restored(&stage, &before);
+    exchanged.assert_sealed();
+    portguard.assert_counted(&exchanged);
+    until_unwatched(&testbed);
+    assert_restored(&testbed, &before);
     let text = portguard.ok(&["status"]);
     assert!(text.contains("rejected: not confirmed"), "{text}");
 }
 
 #[test]
 fn a_first_attachment_that_is_not_confirmed_is_taken_off() {
-    let stage = Stage::new();
-    let portguard = stage.portguard();
-    let list = stage.list();
+    let testbed = Testbed::new();
+    let portguard = testbed.portguard();
+    let list = testbed.list();
     let told = portguard.ok(&["attach", IFACE, "--allowlist", &list, SHORT]);
     assert!(told.contains("attached in native mode"), "{told}");
     wait_until("no guard", PATIENCE, || Ok(portguard.all_status().is_empty())).expect("it is taken off");
-    assert_eq!(program_on(stage.server.namespace(), IFACE), None);
-    until_unwatched(&stage);
-    stage.machine.assert_tidy(0);
+    assert_eq!(program_on(testbed.server.namespace(), IFACE), None);
+    until_unwatched(&testbed);
+    testbed.machine.assert_tidy(0);
 
     portguard.ok(&["attach", IFACE, "--allowlist", &list, LONG]);
     assert_eq!(state(&portguard.status()), Some("pending"));
     assert_eq!(portguard.ok(&["confirm", IFACE]), "eth0: confirmed\n");
-    until_unwatched(&stage);
+    until_unwatched(&testbed);
     assert_eq!(state(&portguard.status()), None);
-    stage.machine.assert_tidy(1);
+    testbed.machine.assert_tidy(1);
 }
 
 #[test]
 fn yes_on_the_terminal_keeps_the_change() {
-    let stage = stage();
-    let portguard = stage.portguard();
-    let mut terminal = ask(&stage, LONG);
+    let testbed = testbed();
+    let portguard = testbed.portguard();
+    let mut terminal = ask(&testbed, LONG);
     assert!(terminal.text().contains("+1 -0"), "what has changed is told first: {}", terminal.text());
     terminal.type_in("what?\r").expect("typing");
     let again = |text: &str| text.matches(QUESTION).count() == 2;
@@ -88,65 +88,65 @@ fn yes_on_the_terminal_keeps_the_change() {
     let status = portguard.status();
     assert_eq!((state(&status), status.allowlist.prefixes_v4), (None, 2));
     assert!(!status.allowlist.changed_on_disk);
-    until_unwatched(&stage);
-    stage.machine.assert_tidy(1);
+    until_unwatched(&testbed);
+    testbed.machine.assert_tidy(1);
 }
 
 #[test]
 fn no_on_the_terminal_restores_at_once() {
-    let stage = stage();
-    let before = stage.portguard().status();
-    let mut terminal = ask(&stage, LONG);
+    let testbed = testbed();
+    let before = testbed.portguard().status();
+    let mut terminal = ask(&testbed, LONG);
     terminal.type_in("no\r").expect("typing");
     assert_eq!(terminal.ended(PATIENCE).expect("its end").code(), Some(1));
-    assert_restored(&stage, &before);
-    until_unwatched(&stage);
+    assert_restored(&testbed, &before);
+    until_unwatched(&testbed);
 }
 
 #[test]
 fn silence_on_the_terminal_restores_at_the_deadline() {
-    let stage = stage();
-    let before = stage.portguard().status();
-    let mut terminal = ask(&stage, "--confirm=2");
+    let testbed = testbed();
+    let before = testbed.portguard().status();
+    let mut terminal = ask(&testbed, "--confirm=2");
     assert_eq!(terminal.ended(PATIENCE).expect("its end").code(), Some(1));
     let told = "eth0: the change was not confirmed, and what was before it is in force";
     terminal.until(told, PATIENCE, |text| text.contains(told)).expect("an error");
-    assert_restored(&stage, &before);
-    until_unwatched(&stage);
+    assert_restored(&testbed, &before);
+    until_unwatched(&testbed);
 }
 
 #[test]
 fn a_terminal_that_hangs_up_leaves_it_to_the_guardian() {
-    let stage = stage();
-    let portguard = stage.portguard();
+    let testbed = testbed();
+    let portguard = testbed.portguard();
     let before = portguard.status();
-    let (_, ledger) = under_traffic(&stage, || {
-        let terminal = ask(&stage, "--confirm=2");
+    let (_, exchanged) = under_traffic(&testbed, || {
+        let terminal = ask(&testbed, "--confirm=2");
         terminal.hang_up(PATIENCE).expect("its end");
         until_state(portguard, Some("rejected"))
     });
-    ledger.assert_sealed();
-    portguard.assert_counted(&ledger);
-    assert_restored(&stage, &before);
+    exchanged.assert_sealed();
+    portguard.assert_counted(&exchanged);
+    assert_restored(&testbed, &before);
 }
 
 #[test]
 fn a_terminal_that_hangs_up_leaves_time_to_confirm_from_elsewhere() {
-    let stage = stage();
-    let portguard = stage.portguard();
-    ask(&stage, LONG).hang_up(PATIENCE).expect("its end");
+    let testbed = testbed();
+    let portguard = testbed.portguard();
+    ask(&testbed, LONG).hang_up(PATIENCE).expect("its end");
     assert_eq!(portguard.ok(&["confirm"]), "eth0: confirmed\n");
     let status = portguard.status();
     assert_eq!((state(&status), status.allowlist.prefixes_v4), (None, 2));
-    until_unwatched(&stage);
-    stage.machine.assert_tidy(1);
+    until_unwatched(&testbed);
+    testbed.machine.assert_tidy(1);
 }
 
 #[test]
 fn the_question_ends_when_it_is_confirmed_from_elsewhere() {
-    let stage = stage();
-    let portguard = stage.portguard();
-    let mut terminal = ask(&stage, LONG);
+    let testbed = testbed();
+    let portguard = testbed.portguard();
+    let mut terminal = ask(&testbed, LONG);
     portguard.ok(&["confirm", IFACE]);
     assert_eq!(terminal.ended(PATIENCE).expect("its end").code(), Some(0));
     assert_eq!(state(&portguard.status()), None);
@@ -154,35 +154,35 @@ fn the_question_ends_when_it_is_confirmed_from_elsewhere() {
     assert!(told.contains("no change waits for its confirmation"), "{told}");
     let told = portguard.fails(1, &["confirm", IFACE]);
     assert!(told.contains("eth0: no change waits for its confirmation"), "{told}");
-    stage.machine.assert_tidy(1);
+    testbed.machine.assert_tidy(1);
 }
 
 #[test]
 fn a_command_that_is_killed_at_the_question_leaves_it_to_the_guardian() {
     for signal in [Signal::SIGKILL, Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM] {
-        let stage = stage();
-        let before = stage.portguard().status();
-        let mut terminal = ask(&stage, "--confirm=2");
+        let testbed = testbed();
+        let before = testbed.portguard().status();
+        let mut terminal = ask(&testbed, "--confirm=2");
         terminal.signal(signal).expect("a process");
         terminal.ended(PATIENCE).expect("its end");
-        assert_restored(&stage, &before);
+        assert_restored(&testbed, &before);
     }
 }
 
 #[test]
 fn with_the_guardian_killed_status_says_overdue_and_the_next_command_restores() {
     for next in [&["reload", "eth0"][..], &["attach", "eth0"], &["stats", "--reset"], &["confirm", "eth0"]] {
-        let stage = stage();
-        let portguard = stage.portguard();
+        let testbed = testbed();
+        let portguard = testbed.portguard();
         let before = portguard.status();
         portguard.ok(&["reload", SHORT]);
-        kill_guardian(&stage);
-        let (_, ledger) = under_traffic(&stage, || until_state(portguard, Some("overdue")));
-        ledger.assert_sealed();
+        kill_guardian(&testbed);
+        let (_, exchanged) = under_traffic(&testbed, || until_state(portguard, Some("overdue")));
+        exchanged.assert_sealed();
         let text = portguard.ok(&["status"]);
         assert!(text.contains("CONFIRMATION OVERDUE"), "{text}");
         portguard.ok(&["explain", "192.0.2.10"]);
-        portguard.assert_counted(&ledger);
+        portguard.assert_counted(&exchanged);
 
         let output = portguard.run(next);
         assert!(output.stderr.contains("eth0: the change was not confirmed"), "{next:?}: {output:?}");
@@ -190,7 +190,7 @@ fn with_the_guardian_killed_status_says_overdue_and_the_next_command_restores() 
         match next[0] {
             "confirm" => {
                 assert_eq!(output.code, 1, "{output:?}");
-                assert_restored(&stage, &before);
+                assert_restored(&testbed, &before);
             }
             // It is asked for.
             "reload" => assert_eq!((state(&after), after.allowlist.prefixes_v4), (None, 2), "{output:?}"),
@@ -204,23 +204,23 @@ fn with_the_guardian_killed_status_says_overdue_and_the_next_command_restores() 
 
 #[test]
 fn a_guardian_that_is_told_to_end_restores_at_once() {
-    let stage = stage();
-    let before = stage.portguard().status();
-    stage.portguard().ok(&["reload", LONG]);
-    let [guardian] = guardians(&stage)[..] else { panic!("one guardian") };
+    let testbed = testbed();
+    let before = testbed.portguard().status();
+    testbed.portguard().ok(&["reload", LONG]);
+    let [guardian] = guardians(&testbed)[..] else { panic!("one guardian") };
     kill(guardian, Signal::SIGTERM).expect("a guardian");
-    assert_restored(&stage, &before);
-    until_unwatched(&stage);
+    assert_restored(&testbed, &before);
+    until_unwatched(&testbed);
 }
 
 /// Its end of the pipes of a command that has ended would keep those who read them waiting.
 #[test]
 fn the_guardian_keeps_nothing_of_the_command_open() {
-    let stage = stage();
-    let command = &mut stage.portguard().command(["reload", LONG]);
+    let testbed = testbed();
+    let command = &mut testbed.portguard().command(["reload", LONG]);
     let mut process = Process::spawn(command).expect("starting");
     assert!(process.wait(PATIENCE).expect("waiting").is_some_and(|status| status.success()));
-    let [guardian] = guardians(&stage)[..] else { panic!("one guardian") };
+    let [guardian] = guardians(&testbed)[..] else { panic!("one guardian") };
     let descriptors = || {
         let entries = std::fs::read_dir(format!("/proc/{guardian}/fd"))?.flatten();
         Ok(entries.filter_map(|entry| std::fs::read_link(entry.path()).ok()).collect::<Vec<_>>())
@@ -236,6 +236,6 @@ fn the_guardian_keeps_nothing_of_the_command_open() {
     let session = nix::unistd::getsid(Some(guardian)).expect("a session");
     assert_ne!(session, nix::unistd::getsid(None).expect("a session"));
     assert_ne!(session, guardian, "it leads no session, so it never gets a terminal");
-    stage.portguard().ok(&["confirm"]);
-    until_unwatched(&stage);
+    testbed.portguard().ok(&["confirm"]);
+    until_unwatched(&testbed);
 }

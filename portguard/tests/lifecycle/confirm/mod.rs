@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use xtask::lab::{Namespace, wait_until};
 
-use crate::support::{IFACE, PATIENCE, Portguard, Stage, Status, program_on};
+use crate::support::{IFACE, PATIENCE, Portguard, Status, Testbed, program_on};
 
 /// A deadline that a test waits for.
 const SHORT: &str = "--confirm=1";
@@ -40,14 +40,14 @@ fn until_state(portguard: Portguard<'_>, expected: Option<&str>) -> Status {
 
 /// Asserts that all is as before a change, which was not confirmed, and nothing is left of it.
 #[track_caller]
-fn assert_restored(stage: &Stage, before: &Status) {
-    let after = until_state(stage.portguard(), Some("rejected"));
+fn assert_restored(testbed: &Testbed, before: &Status) {
+    let after = until_state(testbed.portguard(), Some("rejected"));
     assert_eq!(
         Status { confirmation: before.confirmation.clone(), ..after.clone() },
         on_disk_of(before, &after)
     );
-    assert_eq!(program_on(stage.server.namespace(), IFACE), Some(before.program.id));
-    stage.machine.assert_tidy_with(1, &["confirm"]);
+    assert_eq!(program_on(testbed.server.namespace(), IFACE), Some(before.program.id));
+    testbed.machine.assert_tidy_with(1, &["confirm"]);
 }
 
 /// A status with what another one tells of the file: that keeps its new text.
@@ -58,9 +58,9 @@ fn on_disk_of(status: &Status, other: &Status) -> Status {
     status
 }
 
-/// Writes a list that has one prefix more than the one of the stage, and allows the same.
-fn write_longer(stage: &Stage) -> String {
-    stage.lists.write("allowlist.yaml", ["192.0.2.0/24", "2001:db8::/48", "10.9.0.0/16"])
+/// Writes a list that has one prefix more than the one of the testbed, and allows the same.
+fn write_longer(testbed: &Testbed) -> String {
+    testbed.lists.write("allowlist.yaml", ["192.0.2.0/24", "2001:db8::/48", "10.9.0.0/16"])
 }
 
 /// The guardians that watch over changes in a network namespace.
@@ -77,21 +77,21 @@ fn guardians_in(namespace: &Namespace) -> Vec<Pid> {
     pids.filter(is_guardian).collect()
 }
 
-/// The same, of a stage.
-fn guardians(stage: &Stage) -> Vec<Pid> {
-    guardians_in(stage.server.namespace())
+/// The same, of a testbed.
+fn guardians(testbed: &Testbed) -> Vec<Pid> {
+    guardians_in(testbed.server.namespace())
 }
 
 /// Kills the guardian of the only change, so that nobody restores what was before it.
 #[track_caller]
-fn kill_guardian(stage: &Stage) {
-    let [guardian] = guardians(stage)[..] else { panic!("one guardian: {:?}", guardians(stage)) };
+fn kill_guardian(testbed: &Testbed) {
+    let [guardian] = guardians(testbed)[..] else { panic!("one guardian: {:?}", guardians(testbed)) };
     kill(guardian, Signal::SIGKILL).expect("a guardian");
-    wait_until("its end", PATIENCE, || Ok(guardians(stage).is_empty())).expect("its end");
+    wait_until("its end", PATIENCE, || Ok(guardians(testbed).is_empty())).expect("its end");
 }
 
 /// Waits until no guardian watches any more.
 #[track_caller]
-fn until_unwatched(stage: &Stage) {
-    wait_until("the end of the guardian", PATIENCE, || Ok(guardians(stage).is_empty())).expect("its end");
+fn until_unwatched(testbed: &Testbed) {
+    wait_until("the end of the guardian", PATIENCE, || Ok(guardians(testbed).is_empty())).expect("its end");
 }

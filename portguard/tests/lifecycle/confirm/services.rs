@@ -9,32 +9,32 @@ use anyhow::Result;
 use nix::sys::signal::Signal;
 
 use super::{LONG, SHORT, assert_restored, guardians, guardians_in, state, until_state, write_longer};
-use crate::support::{Bench, IFACE, Service, Stage};
+use crate::support::{Bench, IFACE, Service, Testbed};
 
 /// A list that has lost a family: a service does not load it on its own, so it is for those who ask to try it.
-fn write_without_v6(stage: &Stage) {
-    stage.lists.write("allowlist.yaml", ["192.0.2.0/24", "10.0.0.0/8"]);
+fn write_without_v6(testbed: &Testbed) {
+    testbed.lists.write("allowlist.yaml", ["192.0.2.0/24", "10.0.0.0/8"]);
 }
 
 #[test]
 fn a_service_restores_at_the_deadline() {
-    let stage = Stage::new();
-    let portguard = stage.portguard();
-    let list = stage.list();
+    let testbed = Testbed::new();
+    let portguard = testbed.portguard();
+    let list = testbed.list();
     let mut service = Service::start(portguard, &[IFACE, "--allowlist", &list]);
     let before = portguard.status();
-    write_without_v6(&stage);
+    write_without_v6(&testbed);
     service.until_said("has no IPv6 entry any more");
     let told = {
         let told = portguard.ok(&["reload", "--allow-empty", "--confirm=2"]);
         assert!(told.contains("unless: portguard confirm eth0"), "{told}");
         let status = portguard.status();
         assert_eq!((state(&status), status.allowlist.prefixes_v6), (Some("pending"), 0));
-        assert_eq!(guardians(&stage), [], "the service restores");
+        assert_eq!(guardians(&testbed), [], "the service restores");
         until_state(portguard, Some("rejected"))
     };
     assert_eq!(told.allowlist.prefixes_v6, 1);
-    assert_restored(&stage, &before);
+    assert_restored(&testbed, &before);
     service.until_said("the change was not confirmed");
     let refusals = |said: &str| said.matches("has no IPv6 entry any more").count();
     let refused = refusals(&service.said());
@@ -45,15 +45,15 @@ fn a_service_restores_at_the_deadline() {
     let service = Service::start(portguard, &[IFACE, "--allowlist", &list]);
     assert_eq!(portguard.status().allowlist.sha256, before.allowlist.sha256);
     drop(service);
-    stage.machine.assert_tidy_with(1, &["confirm"]);
+    testbed.machine.assert_tidy_with(1, &["confirm"]);
 }
 
 /// What was before cannot be restored, since somebody has removed its pins. The service tries again twice a second.
 #[test]
 fn a_service_that_cannot_restore_says_so_once() {
-    let stage = Stage::new();
-    let portguard = stage.portguard();
-    let list = stage.list();
+    let testbed = Testbed::new();
+    let portguard = testbed.portguard();
+    let list = testbed.list();
     let service = Service::start(portguard, &[IFACE, "--allowlist", &list]);
     let directory = PathBuf::from(portguard.status().pinned).parent().expect("of the interface").to_owned();
     let instances = || {
@@ -62,10 +62,10 @@ fn a_service_that_cannot_restore_says_so_once() {
         let paths = directory.read_dir()?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
         Ok(paths.into_iter().filter(is_instance).collect::<Vec<_>>())
     };
-    let before = stage.machine.mounts().run(instances).expect("an instance");
+    let before = testbed.machine.mounts().run(instances).expect("an instance");
     portguard.ok(&["reload", SHORT]);
     let remove = || Ok(before.iter().try_for_each(fs::remove_dir_all)?);
-    stage.machine.mounts().run(remove).expect("removing it");
+    testbed.machine.mounts().run(remove).expect("removing it");
     until_state(portguard, Some("overdue"));
     std::thread::sleep(Duration::from_secs(3));
     let said = service.said();
@@ -76,13 +76,13 @@ fn a_service_that_cannot_restore_says_so_once() {
 #[test]
 fn what_was_rejected_is_not_loaded_by_a_service_until_it_changes_or_is_asked_for() {
     for asked in [true, false] {
-        let stage = Stage::new();
-        stage.attach();
-        let portguard = stage.portguard();
+        let testbed = Testbed::new();
+        testbed.attach();
+        let portguard = testbed.portguard();
         let before = portguard.status();
-        let list = write_longer(&stage);
+        let list = write_longer(&testbed);
         portguard.ok(&["reload", SHORT]);
-        assert_restored(&stage, &before);
+        assert_restored(&testbed, &before);
 
         // Not when it starts, and not when the file is written again with the same content.
         let mut service = Service::start(portguard, &[IFACE, "--allowlist", &list]);
@@ -93,14 +93,14 @@ fn what_was_rejected_is_not_loaded_by_a_service_until_it_changes_or_is_asked_for
         rejected("at the start");
         assert!(service.said().contains("holds what was not confirmed"), "{}", service.said());
         assert!(service.until("STATUS=").contains("rejected: not confirmed"));
-        write_longer(&stage);
+        write_longer(&testbed);
         service.until("STATUS=");
         rejected("written again");
         if asked {
             portguard.ok(&["reload"]);
             assert_eq!(portguard.status().allowlist.prefixes_v4, 2);
         } else {
-            stage
+            testbed
                 .lists
                 .write("allowlist.yaml", ["192.0.2.0/24", "2001:db8::/48", "10.0.0.0/8", "172.16.0.0/12"]);
             service.wait_until("other content", || portguard.status().allowlist.prefixes_v4 == 3);
@@ -109,7 +109,7 @@ fn what_was_rejected_is_not_loaded_by_a_service_until_it_changes_or_is_asked_for
         // Whose work is done when it has ended.
         service.signal(Signal::SIGTERM);
         assert!(service.ended().success());
-        stage.machine.assert_tidy(1);
+        testbed.machine.assert_tidy(1);
     }
 }
 
@@ -157,9 +157,9 @@ fn a_service_confirms_and_reads_what_came_meanwhile() {
 
 #[test]
 fn a_service_that_was_killed_restores_when_it_starts_again() {
-    let stage = Stage::new();
-    let portguard = stage.portguard();
-    let list = stage.list();
+    let testbed = Testbed::new();
+    let portguard = testbed.portguard();
+    let list = testbed.list();
     let mut service = Service::start(portguard, &[IFACE, "--allowlist", &list]);
     let before = portguard.status();
     portguard.ok(&["reload", SHORT]);
@@ -176,10 +176,10 @@ fn a_service_that_was_killed_restores_when_it_starts_again() {
 /// Its own change, which its predecessor has made: it keeps the guard, and nothing is changed until the change is confirmed.
 #[test]
 fn a_service_that_starts_while_a_change_waits_leaves_it_alone() {
-    let stage = Stage::new();
-    stage.attach();
-    let portguard = stage.portguard();
-    let list = write_longer(&stage);
+    let testbed = Testbed::new();
+    testbed.attach();
+    let portguard = testbed.portguard();
+    let list = write_longer(&testbed);
     portguard.ok(&["reload", LONG]);
     let before = portguard.status();
     let mut service = Service::start(portguard, &[IFACE, "--allowlist", &list, "--audit"]);
@@ -195,5 +195,5 @@ fn a_service_that_starts_while_a_change_waits_leaves_it_alone() {
     assert_eq!(state(&portguard.status()), None);
     service.signal(Signal::SIGTERM);
     assert!(service.ended().success());
-    stage.machine.assert_tidy(1);
+    testbed.machine.assert_tidy(1);
 }

@@ -16,8 +16,8 @@ use xtask::lab::frame::Packet;
 use xtask::lab::{Forger, run};
 
 use crate::support::{
-    ALLOWED, Bench, DENIED, IFACE, Machine, OTHER, Portguard, Role, SERVER, ServiceStatus, Stage, Unguarded,
-    flow,
+    ALLOWED, Bench, DENIED, IFACE, Machine, OTHER, Portguard, Role, SERVER, ServiceStatus, Testbed,
+    Unguarded, flow,
 };
 
 #[derive(Debug, Deserialize)]
@@ -241,23 +241,23 @@ fn a_file_that_has_changed_is_not_taken_for_the_list_in_force() {
 }
 
 /// Sends from two sources, so that the counters hold something.
-fn send(stage: &Stage) {
-    let forger = Forger::new(stage.host(Role::Denied), &stage.server).unwrap();
+fn send(testbed: &Testbed) {
+    let forger = Forger::new(testbed.host(Role::Denied), &testbed.server).unwrap();
     for (source, to) in [(DENIED[0], SERVER[0]), (OTHER[1], SERVER[1]), (ALLOWED[0], SERVER[0])] {
         forger.send(&Packet::udp(flow(source, to, 111), &[0; 40])).unwrap();
     }
-    stage.portguard().stats_of(3);
+    testbed.portguard().stats_of(3);
 }
 
 /// All maps of the guard as bpftool shows them, and what it has pinned.
-fn maps(machine: &Machine, stage: &Stage) -> Vec<(String, String)> {
-    let status = stage.portguard().status();
+fn maps(machine: &Machine, testbed: &Testbed) -> Vec<(String, String)> {
+    let status = testbed.portguard().status();
     let directory = status.pinned.strip_suffix("link").unwrap();
     let instance = machine.pins().into_iter().find(|pin| pin.ends_with("/TOTALS")).unwrap();
     let instance = instance.rsplit('/').nth(1).unwrap().to_owned();
     ["POLICY", "TOTALS", "BUCKETS_V4", "RECORDS_V4", "BUCKETS_V6", "RECORDS_V6", "EPOCH", "FRONTS_V4"]
         .map(|map| {
-            let mut command = machine.command(stage.server.namespace(), "bpftool");
+            let mut command = machine.command(testbed.server.namespace(), "bpftool");
             let path = format!("{directory}{instance}/{map}");
             command.args(["--json", "map", "dump", "pinned", &path]);
             (map.to_owned(), run(&mut command).unwrap().stdout)
@@ -268,12 +268,14 @@ fn maps(machine: &Machine, stage: &Stage) -> Vec<(String, String)> {
 #[test]
 fn asking_moves_no_counter_and_leaves_nothing_behind() {
     for audit in [&[][..], &["--audit"]] {
-        let stage = Stage::new();
-        let portguard = stage.portguard();
-        portguard.ok(&[&["attach", IFACE, "--sources", "256", "--allowlist", &stage.list()], audit].concat());
-        send(&stage);
-        let state =
-            || (portguard.status(), portguard.stats(), maps(&stage.machine, &stage), stage.machine.pins());
+        let testbed = Testbed::new();
+        let portguard = testbed.portguard();
+        portguard
+            .ok(&[&["attach", IFACE, "--sources", "256", "--allowlist", &testbed.list()], audit].concat());
+        send(&testbed);
+        let state = || {
+            (portguard.status(), portguard.stats(), maps(&testbed.machine, &testbed), testbed.machine.pins())
+        };
         let before = state();
         // Sources that are known, that are new, and that are allowed.
         let sources = [ALLOWED, DENIED, OTHER].concat();
@@ -284,7 +286,7 @@ fn asking_moves_no_counter_and_leaves_nothing_behind() {
             assert_eq!(explained(portguard, &sources).len(), sources.len());
         }
         assert_eq!(state(), before);
-        stage.machine.assert_tidy(1);
+        testbed.machine.assert_tidy(1);
     }
 }
 

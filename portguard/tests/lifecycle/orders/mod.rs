@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use nix::mount::{MsFlags, mount};
 
-use crate::support::{Bench, IFACE, Machine, Output, Portguard, Stage, Status, Traffic};
+use crate::support::{Bench, IFACE, Machine, Output, Portguard, Status, Testbed, Traffic};
 
 /// The list of who names none.
 pub(crate) const DEFAULT_LIST: &str = "/etc/portguard/allowlist.yaml";
@@ -56,13 +56,13 @@ fn run_with_list(portguard: Portguard<'_>, arguments: &[&str], list: &str) -> Ou
 /// What README and doctor advise to do, on a guard with a list of its own.
 #[test]
 fn a_renewal_that_names_no_list_cuts_off_no_client() {
-    let stage = Stage::new();
-    write_default_list(&stage.machine, "allow: []\n");
-    stage.attach();
-    let portguard = stage.portguard();
-    let list = stage.list();
-    let ledger = thread::scope(|scope| {
-        let traffic = Traffic::start(scope, &stage);
+    let testbed = Testbed::new();
+    write_default_list(&testbed.machine, "allow: []\n");
+    testbed.attach();
+    let portguard = testbed.portguard();
+    let list = testbed.list();
+    let exchanged = thread::scope(|scope| {
+        let traffic = Traffic::start(scope, &testbed);
         for arguments in [&["attach", IFACE][..], &["attach", IFACE, "--mode", "native"], &["attach", IFACE]]
         {
             let told = portguard.ok(arguments);
@@ -72,8 +72,8 @@ fn a_renewal_that_names_no_list_cuts_off_no_client() {
         }
         traffic.end()
     });
-    ledger.assert_sealed();
-    portguard.assert_counted(&ledger);
+    exchanged.assert_sealed();
+    portguard.assert_counted(&exchanged);
 }
 
 #[test]

@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use xtask::lab::{MountNamespace, Process, wait_until};
 
 use super::manifest::{self, Pod, Propagation};
-use crate::support::{ConfigMap, PATIENCE, Portguard, SERVER, Stage};
+use crate::support::{ConfigMap, PATIENCE, Portguard, SERVER, Testbed};
 
 const NOTHING: Option<&Path> = None;
 
@@ -31,9 +31,9 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// Starts the pod on the stage's server.
-    pub(super) fn start(stage: &Stage, pod: &Pod, list: &ConfigMap) -> Self {
-        let process = spawn(stage, pod, list);
+    /// Starts the pod on the testbed's server.
+    pub(super) fn start(testbed: &Testbed, pod: &Pod, list: &ConfigMap) -> Self {
+        let process = spawn(testbed, pod, list);
         let first = only_child(process.id());
         Self { process, first }
     }
@@ -62,8 +62,8 @@ impl Running {
 }
 
 /// Runs a pod that ends by itself. Returns its exit code, and what it has said.
-pub(super) fn run(stage: &Stage, pod: &Pod, list: &ConfigMap) -> (i32, String) {
-    end_of(spawn(stage, pod, list))
+pub(super) fn run(testbed: &Testbed, pod: &Pod, list: &ConfigMap) -> (i32, String) {
+    end_of(spawn(testbed, pod, list))
 }
 
 fn end_of(mut process: Process) -> (i32, String) {
@@ -71,7 +71,7 @@ fn end_of(mut process: Process) -> (i32, String) {
     (status.code().expect("an exit code"), process.output())
 }
 
-fn spawn(stage: &Stage, pod: &Pod, list: &ConfigMap) -> Process {
+fn spawn(testbed: &Testbed, pod: &Pod, list: &ConfigMap) -> Process {
     let container = pod.container();
     let rights = &container.security_context;
     assert!(pod.host_network && rights.run_as_user == 0 && !rights.privileged);
@@ -79,8 +79,8 @@ fn spawn(stage: &Stage, pod: &Pod, list: &ConfigMap) -> Process {
     let mut command = Command::new(manifest::entry_point());
     let node = SERVER[0].to_string();
     command.args(container.arguments(&node)).env_clear().envs(container.environment(&node));
-    stage.server.namespace().enter(&mut command);
-    root(stage, pod, list).enter(&mut command);
+    testbed.server.namespace().enter(&mut command);
+    root(testbed, pod, list).enter(&mut command);
     let kept = rights.capabilities();
     // SAFETY: the hook runs between fork and exec, in a process with one thread; it makes system calls, and neither
     // allocates nor locks.
@@ -89,9 +89,9 @@ fn spawn(stage: &Stage, pod: &Pod, list: &ConfigMap) -> Process {
 }
 
 /// The file system of a container, in a mount namespace of its own.
-fn root(stage: &Stage, pod: &Pod, list: &ConfigMap) -> MountNamespace {
-    // It begins as a copy of the machine's, whose BPF file system is the stage's.
-    let mounts = stage.machine.mounts().run(MountNamespace::new).expect("a mount namespace");
+fn root(testbed: &Testbed, pod: &Pod, list: &ConfigMap) -> MountNamespace {
+    // It begins as a copy of the machine's, whose BPF file system is the testbed's.
+    let mounts = testbed.machine.mounts().run(MountNamespace::new).expect("a mount namespace");
     let folder = TempDir::new().expect("a temporary folder");
     let fill = || {
         let root = folder.path();
@@ -110,7 +110,7 @@ fn root(stage: &Stage, pod: &Pod, list: &ConfigMap) -> MountNamespace {
             let volume = pod.volume(&wanted.name);
             let target = inside(root, &wanted.mount_path);
             let source = match (&volume.host_path, &volume.config_map, &volume.empty_dir) {
-                (Some(host), None, None) => on_the_host(stage, &host.path),
+                (Some(host), None, None) => on_the_host(testbed, &host.path),
                 (None, Some(_), None) => list.folder().to_owned(),
                 (None, None, Some(empty)) => {
                     assert_eq!(empty.medium, "Memory", "{}", volume.name);
@@ -135,16 +135,16 @@ fn root(stage: &Stage, pod: &Pod, list: &ConfigMap) -> MountNamespace {
         Ok(mount(NOTHING, "/", NOTHING, read_only, NOTHING)?)
     };
     // In the server's network namespace, whose interfaces its /sys shows.
-    stage.server.run(|| mounts.run(fill)).expect("a root");
+    testbed.server.run(|| mounts.run(fill)).expect("a root");
     mounts
 }
 
-/// Where a path of the host is on this stage.
-fn on_the_host(stage: &Stage, path: &Path) -> PathBuf {
+/// Where a path of the host is on this testbed.
+fn on_the_host(testbed: &Testbed, path: &Path) -> PathBuf {
     match path.to_str() {
         Some("/sys/fs/bpf") => path.to_owned(),
-        Some("/var/lib/portguard") => stage.machine.state().to_owned(),
-        _ => panic!("the stage has no {}", path.display()),
+        Some("/var/lib/portguard") => testbed.machine.state().to_owned(),
+        _ => panic!("the testbed has no {}", path.display()),
     }
 }
 

@@ -11,9 +11,9 @@ use nix::sys::signal::Signal;
 
 use self::container::Running;
 use self::manifest::Pod;
-use crate::support::{Bench, ConfigMap, IFACE, Machine, Portguard, SERVER, Stage, Traffic, ask};
+use crate::support::{Bench, ConfigMap, IFACE, Machine, Portguard, SERVER, Testbed, Traffic, ask};
 
-/// A list that covers what is allowed on the stage, and so many networks beside.
+/// A list that covers what is allowed on the testbed, and so many networks beside.
 fn list(more: u8) -> String {
     let more = (0..more).map(|number| format!("  - 10.{number}.0.0/16\n"));
     format!("allow:\n  - 192.0.2.0/24\n  - 2001:db8::/48\n{}", more.collect::<String>())
@@ -63,19 +63,19 @@ fn the_manifests_parts_fit_together() {
 
 #[test]
 fn a_pod_guards_its_node_follows_its_list_and_is_replaced_without_a_gap() {
-    let stage = Stage::new();
-    let portguard = stage.portguard();
+    let testbed = Testbed::new();
+    let portguard = testbed.portguard();
     let pod = Pod::read();
     let mut map = config_map(&pod);
 
-    let first = Running::start(&stage, &pod, &map);
+    let first = Running::start(&testbed, &pod, &map);
     expect(portguard, &first, 0);
     assert!(!first.said().contains("commands cannot hand requests"), "{}", first.said());
     // As the kubelet asks, at the node's address.
     for probe in pod.container().probes() {
         let server = (SERVER[0], pod.container().port(&probe.http_get.port)).into();
         first.wait_until("the pod is well", || {
-            let answer = ask(stage.server.namespace(), server, &format!("GET {}", probe.http_get.path), "");
+            let answer = ask(testbed.server.namespace(), server, &format!("GET {}", probe.http_get.path), "");
             answer.is_ok_and(|answer| answer.status == 200)
         });
     }
@@ -88,8 +88,8 @@ fn a_pod_guards_its_node_follows_its_list_and_is_replaced_without_a_gap() {
     assert_eq!((&*status_of(&first, "NoNewPrivs"), &*status_of(&first, "Uid")), ("1", "0\t0\t0\t0"));
     assert_eq!(status_of(&first, "NSpid"), format!("{}\t1", first.id()));
 
-    let ledger = thread::scope(|scope| {
-        let traffic = Traffic::start(scope, &stage);
+    let exchanged = thread::scope(|scope| {
+        let traffic = Traffic::start(scope, &testbed);
         for more in 1..=3 {
             map.publish(&list(more));
             expect(portguard, &first, more);
@@ -100,36 +100,36 @@ fn a_pod_guards_its_node_follows_its_list_and_is_replaced_without_a_gap() {
         assert_eq!(portguard.status(), before);
         // While there is no pod, the list changes; its successor takes it up.
         map.publish(&list(4));
-        let second = Running::start(&stage, &pod, &map);
+        let second = Running::start(&testbed, &pod, &map);
         expect(portguard, &second, 4);
         // A roll-out: the old pod is told to go, then comes the new one.
         let (code, said) = second.end(Signal::SIGTERM);
         assert_eq!(code, 0, "{said}");
         assert_eq!(portguard.status().allowlist.prefixes_v4, 5);
-        let third = Running::start(&stage, &pod, &map);
+        let third = Running::start(&testbed, &pod, &map);
         map.publish(&list(5));
         expect(portguard, &third, 5);
         assert_eq!(third.end(Signal::SIGTERM).0, 0);
         traffic.end()
     });
-    ledger.assert_sealed();
-    portguard.assert_counted(&ledger);
+    exchanged.assert_sealed();
+    portguard.assert_counted(&exchanged);
 }
 
 /// After a reboot of the node there is no guard, and the copy of the last good list is in a directory of the host's.
 #[test]
 fn a_pod_that_finds_a_broken_list_takes_the_last_good_one_of_its_node() {
-    let stage = Stage::new();
-    let portguard = stage.portguard();
+    let testbed = Testbed::new();
+    let portguard = testbed.portguard();
     let pod = Pod::read();
     let mut map = config_map(&pod);
-    let first = Running::start(&stage, &pod, &map);
+    let first = Running::start(&testbed, &pod, &map);
     expect(portguard, &first, 0);
     assert_eq!(first.end(Signal::SIGTERM).0, 0);
     portguard.ok(&["detach", "--all"]);
 
     map.publish("allow:\n  - 192.0.2.0/33\n");
-    let second = Running::start(&stage, &pod, &map);
+    let second = Running::start(&testbed, &pod, &map);
     expect(portguard, &second, 0);
     assert_eq!(portguard.status().allowlist.origin, "last_good");
     assert_eq!(second.end(Signal::SIGTERM).0, 0);
@@ -138,10 +138,10 @@ fn a_pod_that_finds_a_broken_list_takes_the_last_good_one_of_its_node() {
 /// A node that has no BPF file system: guards would go with the pod that mounts one, so it must fail, and say why.
 #[test]
 fn a_pod_on_a_node_without_a_bpf_file_system_fails() {
-    let stage = Stage::on(Machine::without_bpffs());
+    let testbed = Testbed::on(Machine::without_bpffs());
     let pod = Pod::read();
     let map = config_map(&pod);
-    let (code, said) = container::run(&stage, &pod, &map);
+    let (code, said) = container::run(&testbed, &pod, &map);
     assert_eq!(code, 1, "{said}");
     assert!(said.contains("mount -t bpf bpf /sys/fs/bpf"), "{said}");
 }

@@ -15,29 +15,29 @@ use xtask::lab::{Capture, Forger, Host, Namespace, Outcome, RpcServices, rpc, ru
 
 use self::document::{Address, Short, one, parsed, probed};
 use crate::support::{
-    Bench, DENIED, IFACE, Machine, OTHER, PATIENCE, Portguard, Role, SERVER, SILENCE, Stage, flow, port_111,
+    Bench, DENIED, IFACE, Machine, OTHER, PATIENCE, Portguard, Role, SERVER, SILENCE, Testbed, flow, port_111,
 };
 
 /// The command line on another host than the server.
-fn on(stage: &Stage, role: Role) -> Portguard<'_> {
-    stage.machine.portguard(stage.host(role).namespace())
+fn on(testbed: &Testbed, role: Role) -> Portguard<'_> {
+    testbed.machine.portguard(testbed.host(role).namespace())
 }
 
 /// What `rpcinfo` prints below its heading, in words.
-fn rpcinfo(stage: &Stage, arguments: &[&str]) -> Vec<Vec<String>> {
-    let mut rpcinfo = stage.host(Role::Denied).command("rpcinfo");
+fn rpcinfo(testbed: &Testbed, arguments: &[&str]) -> Vec<Vec<String>> {
+    let mut rpcinfo = testbed.host(Role::Denied).command("rpcinfo");
     let told = run(rpcinfo.args(arguments)).expect("rpcinfo").stdout;
     let words = |line: &str| line.split_whitespace().map(str::to_owned).collect();
     told.lines().skip(1).map(words).collect()
 }
 
 /// What is at the server, as the denied host sees it, must be what `rpcinfo` shows there.
-fn assert_same_services(stage: &Stage) -> Address {
+fn assert_same_services(testbed: &Testbed) -> Address {
     let [v4, v6] = SERVER.map(|address| address.to_string());
-    let found = one(on(stage, Role::Denied), &[&v4]);
-    assert_eq!(found.lines(), rpcinfo(stage, &[&v4]), "rpcinfo");
-    assert_eq!(found.ports(), rpcinfo(stage, &["-p", &v4]).into_iter().collect(), "rpcinfo -p");
-    let short: Short = rpcinfo(stage, &["-s", &v4])
+    let found = one(on(testbed, Role::Denied), &[&v4]);
+    assert_eq!(found.lines(), rpcinfo(testbed, &[&v4]), "rpcinfo");
+    assert_eq!(found.ports(), rpcinfo(testbed, &["-p", &v4]).into_iter().collect(), "rpcinfo -p");
+    let short: Short = rpcinfo(testbed, &["-s", &v4])
         .into_iter()
         .map(|line| {
             let [program, versions, netids, service, owner] = line.try_into().expect("five columns");
@@ -47,8 +47,8 @@ fn assert_same_services(stage: &Stage) -> Address {
         })
         .collect();
     assert_eq!(found.short(), short, "rpcinfo -s");
-    let over_v6 = one(on(stage, Role::Denied), &[&v6]);
-    assert_eq!(over_v6.lines(), rpcinfo(stage, &[&v6]), "rpcinfo over IPv6");
+    let over_v6 = one(on(testbed, Role::Denied), &[&v6]);
+    assert_eq!(over_v6.lines(), rpcinfo(testbed, &[&v6]), "rpcinfo over IPv6");
     assert_eq!(over_v6.states(), ("reflector", "answers", "answers"), "{over_v6:?}");
     found
 }
@@ -61,9 +61,9 @@ fn replace(file: &str, by: &Path, machine: &Machine) {
 
 #[test]
 fn probe_and_rpcinfo_list_the_same_services() {
-    let stage = Stage::new();
-    let mut rpcbind = RpcServices::start(stage.server.namespace()).expect("rpcbind");
-    let bare = assert_same_services(&stage);
+    let testbed = Testbed::new();
+    let mut rpcbind = RpcServices::start(testbed.server.namespace()).expect("rpcbind");
+    let bare = assert_same_services(&testbed);
     assert_eq!(bare.states(), ("reflector", "answers", "answers"), "{bare:?}");
     assert!(!bare.own, "{bare:?}");
     assert!(bare.services.iter().all(|it| it.service.as_deref() == Some("portmapper")), "{bare:?}");
@@ -82,7 +82,7 @@ fn probe_and_rpcinfo_list_the_same_services() {
     }
     rpcbind.start_statd().expect("rpc.statd");
     rpcbind.start_mountd("*").expect("rpc.mountd");
-    let more = assert_same_services(&stage);
+    let more = assert_same_services(&testbed);
     for service in ["status", "mountd"] {
         let has =
             |address: &Address| address.services.iter().any(|it| it.service.as_deref() == Some(service));
@@ -95,16 +95,16 @@ fn probe_and_rpcinfo_list_the_same_services() {
     let worst = more.amplification.as_ref().expect("it answers over UDP");
     assert_eq!((&*worst.call, worst.version), ("DUMP", 3), "{worst:?}");
     assert!((worst.factor * 40.0 - grown.unwrap() as f64).abs() < 0.5, "{worst:?}");
-    let victim = stage.switch.host("victim", &OTHER).expect("a host");
+    let victim = testbed.switch.host("victim", &OTHER).expect("a host");
     let mut at_victim = Capture::start(victim.namespace(), Host::INTERFACE).expect("a witness");
-    let forger = Forger::new(stage.host(Role::Denied), &stage.server).expect("a packet socket");
+    let forger = Forger::new(testbed.host(Role::Denied), &testbed.server).expect("a packet socket");
     forger.send(&Packet::udp(flow(OTHER[0], SERVER[0], 111), &rpc::dump_call())).expect("sending");
     // rpcbind serves a socket in the order of arrival: with this answer, it has dealt with the above.
-    let last = stage.host(Role::Denied).run(|| rpc::dump(port_111(SERVER[0]), PATIENCE));
+    let last = testbed.host(Role::Denied).run(|| rpc::dump(port_111(SERVER[0]), PATIENCE));
     assert!(last.expect("an answer").is_some());
     assert_eq!(Some(at_victim.replies(SERVER[0]).expect("a witness without gaps").payload), grown);
 
-    let text = on(&stage, Role::Denied).ok(&["probe", &SERVER[0].to_string()]);
+    let text = on(&testbed, Role::Denied).ok(&["probe", &SERVER[0].to_string()]);
     for expected in
         ["192.0.2.1  answers   answers   exposed reflector: sends up to", "mountd", "/run/rpcbind.sock"]
     {
@@ -115,14 +115,14 @@ fn probe_and_rpcinfo_list_the_same_services() {
 
 #[test]
 fn an_rpcbind_that_calls_others_is_shown_like_any_other() {
-    let stage = Stage::new();
-    let _rpcbind = RpcServices::start_with(stage.server.namespace(), &["-r"]).expect("rpcbind");
-    assert_same_services(&stage);
+    let testbed = Testbed::new();
+    let _rpcbind = RpcServices::start_with(testbed.server.namespace(), &["-r"]).expect("rpcbind");
+    assert_same_services(&testbed);
 
     // An address that means nothing without an interface.
-    let own = probed(stage.portguard(), &[]).addresses;
+    let own = probed(testbed.portguard(), &[]).addresses;
     let link_local = own.iter().find(|own| own.address.ends_with("%eth0")).expect("one of the link");
-    let over_the_link = one(on(&stage, Role::Denied), &[&link_local.address]);
+    let over_the_link = one(on(&testbed, Role::Denied), &[&link_local.address]);
     assert_eq!(over_the_link.address, link_local.address);
     assert_eq!(over_the_link.states(), ("reflector", "answers", "answers"), "{over_the_link:?}");
     assert!(link_local.own && !over_the_link.own);
@@ -131,13 +131,13 @@ fn an_rpcbind_that_calls_others_is_shown_like_any_other() {
 /// `-h` is for UDP only: TCP stands open on every address.
 #[test]
 fn each_address_of_a_name_has_a_verdict_of_its_own() {
-    let stage = Stage::new();
+    let testbed = Testbed::new();
     let [v4, v6] = SERVER.map(|address| address.to_string());
-    let _rpcbind = RpcServices::start_with(stage.server.namespace(), &["-h", &v4]).expect("rpcbind");
-    let hosts = stage.lists.path("hosts");
+    let _rpcbind = RpcServices::start_with(testbed.server.namespace(), &["-h", &v4]).expect("rpcbind");
+    let hosts = testbed.lists.path("hosts");
     fs::write(&hosts, format!("{v4} nfs1\n{v6} nfs1\n")).unwrap();
-    replace("/etc/hosts", &hosts, &stage.machine);
-    let document = probed(on(&stage, Role::Denied), &["nfs1"]);
+    replace("/etc/hosts", &hosts, &testbed.machine);
+    let document = probed(on(&testbed, Role::Denied), &["nfs1"]);
     assert_eq!(document.verdict, "reflector");
     let mut states: Vec<_> = document.addresses.iter().map(|it| (&*it.address, it.states())).collect();
     states.sort_unstable();
@@ -162,18 +162,18 @@ fn filter(server: &Namespace, rules: &str) {
 
 #[test]
 fn what_rpcinfo_misses_is_shown() {
-    let stage = Stage::new();
-    let _rpcbind = RpcServices::start(stage.server.namespace()).expect("rpcbind");
-    let server = stage.server.namespace();
+    let testbed = Testbed::new();
+    let _rpcbind = RpcServices::start(testbed.server.namespace()).expect("rpcbind");
+    let server = testbed.server.namespace();
     let v4 = SERVER[0].to_string();
     let probe = |expected| {
-        let found = one(on(&stage, Role::Denied), &[&v4, "--timeout", "2"]);
+        let found = one(on(&testbed, Role::Denied), &[&v4, "--timeout", "2"]);
         assert_eq!(found.states(), expected, "{found:?}");
         found
     };
     // What CERTs recommend as the check of an exposed rpcbind finds nothing here.
     filter(server, "tcp dport 111 drop");
-    let mut rpcinfo = stage.host(Role::Denied).command("rpcinfo");
+    let mut rpcinfo = testbed.host(Role::Denied).command("rpcinfo");
     let outcome = run_within(SILENCE, rpcinfo.args(["-p", &v4])).expect("rpcinfo");
     assert!(matches!(outcome, Outcome::TimedOut), "{outcome:?}");
     let found = probe(("reflector", "answers", "silent"));
@@ -188,7 +188,7 @@ fn what_rpcinfo_misses_is_shown() {
 
     // A refusal in so many words is no answer of the host, but there is no way to it.
     filter(server, "reject with icmpx admin-prohibited");
-    let output = on(&stage, Role::Denied).run(&["probe", "--json", &v4]);
+    let output = on(&testbed, Role::Denied).run(&["probe", "--json", &v4]);
     assert_eq!(output.code, 1, "{output:?}");
     assert!(output.stderr.contains("error: cannot reach 192.0.2.1: No route to host"), "{output:?}");
     let document = parsed(&output.stdout);
@@ -197,20 +197,20 @@ fn what_rpcinfo_misses_is_shown() {
 
 #[test]
 fn through_a_guard_the_denied_see_silence_and_the_allowed_see_the_services() {
-    let stage = Stage::new();
-    let _rpcbind = RpcServices::start(stage.server.namespace()).expect("rpcbind");
-    stage.attach();
+    let testbed = Testbed::new();
+    let _rpcbind = RpcServices::start(testbed.server.namespace()).expect("rpcbind");
+    testbed.attach();
     for address in SERVER {
         let address = address.to_string();
-        let allowed = one(on(&stage, Role::Allowed), &[&address]);
+        let allowed = one(on(&testbed, Role::Allowed), &[&address]);
         assert_eq!(allowed.states(), ("reflector", "answers", "answers"), "{allowed:?}");
         assert!(!allowed.services.is_empty());
-        let denied = one(on(&stage, Role::Denied), &[&address, "--timeout", "1"]);
+        let denied = one(on(&testbed, Role::Denied), &[&address, "--timeout", "1"]);
         assert_eq!(denied.states(), ("silent", "silent", "silent"), "{denied:?}");
         assert!(denied.services.is_empty());
     }
     // Both hosts' questions were counted: no more, no less than their packets.
-    let stats = stage.portguard().stats();
+    let stats = testbed.portguard().stats();
     assert!(stats.totals.allowed.packets > 0);
     assert!(stats.sources.iter().all(|source| DENIED.contains(&source.source)), "{stats:?}");
     assert_eq!(stats.sources.len(), 2, "{stats:?}");
@@ -220,7 +220,7 @@ fn through_a_guard_the_denied_see_silence_and_the_allowed_see_the_services() {
     assert!(stats.sources.iter().all(|source| source.udp_packets == 2 * 16), "{stats:?}");
 
     // The server itself does not see its guard, and says so.
-    let own = probed(stage.portguard(), &[]);
+    let own = probed(testbed.portguard(), &[]);
     assert_eq!((own.host, &*own.verdict), (None, "reflector"));
     for address in SERVER {
         let own = own.addresses.iter().find(|own| own.address == address.to_string()).expect("both");
@@ -232,9 +232,9 @@ fn through_a_guard_the_denied_see_silence_and_the_allowed_see_the_services() {
     for own in link_local {
         assert!(own.address.ends_with("%eth0") && own.verdict == "reflector", "{own:?}");
     }
-    let text = stage.portguard().ok(&["probe"]);
+    let text = testbed.portguard().ok(&["probe"]);
     assert!(text.contains("These are this host's own addresses: the calls went over the loopback"), "{text}");
-    assert!(one(stage.portguard(), &[&SERVER[0].to_string()]).own);
+    assert!(one(testbed.portguard(), &[&SERVER[0].to_string()]).own);
 }
 
 #[test]

@@ -12,33 +12,34 @@ use xtask::lab::{Capture, Forger, Host, RpcServices, rpc};
 
 use self::calls::Call;
 use self::document::{Range, report, report_of};
-use crate::support::{Bench, IFACE, OTHER, PATIENCE, Role, SERVER, Stage, flow, port_111};
+use crate::support::{Bench, IFACE, OTHER, PATIENCE, Role, SERVER, Testbed, flow, port_111};
 
 /// Few enough for rpcbind's receive buffer, and for the ring of a veth.
 const REQUESTS: u64 = 50;
 
-/// A stage with a real rpcbind and a victim, at [`OTHER`].
+/// A testbed with a real rpcbind and a victim, at [`OTHER`].
 struct Play<'a> {
-    stage: &'a Stage,
+    testbed: &'a Testbed,
     victim: Host,
     _rpcbind: RpcServices<'a>,
 }
 
 impl<'a> Play<'a> {
-    fn new(stage: &'a Stage) -> Self {
-        let victim = stage.switch.host("victim", &OTHER).expect("a host");
-        Self { stage, victim, _rpcbind: RpcServices::start(stage.server.namespace()).expect("rpcbind") }
+    fn new(testbed: &'a Testbed) -> Self {
+        let victim = testbed.switch.host("victim", &OTHER).expect("a host");
+        Self { testbed, victim, _rpcbind: RpcServices::start(testbed.server.namespace()).expect("rpcbind") }
     }
 
     /// Sends requests in the victim's name, over a family. Returns the UDP payload that arrives at the victim.
     fn attack(&self, family: usize, messages: &[Vec<u8>]) -> u64 {
         let mut at_victim = Capture::start(self.victim.namespace(), Host::INTERFACE).expect("a witness");
-        let forger = Forger::new(self.stage.host(Role::Denied), &self.stage.server).expect("a packet socket");
+        let forger =
+            Forger::new(self.testbed.host(Role::Denied), &self.testbed.server).expect("a packet socket");
         for message in messages {
             forger.send(&Packet::udp(flow(OTHER[family], SERVER[family], 111), message)).expect("sending");
         }
         // rpcbind serves a socket in the order of arrival: with this answer, it has dealt with all of the above.
-        let last = self.stage.host(Role::Allowed).run(|| rpc::dump(port_111(SERVER[family]), PATIENCE));
+        let last = self.testbed.host(Role::Allowed).run(|| rpc::dump(port_111(SERVER[family]), PATIENCE));
         assert!(last.expect("an answer").is_some(), "the allowed host is answered");
         at_victim.replies(SERVER[family]).expect("a witness without gaps").payload
     }
@@ -46,10 +47,10 @@ impl<'a> Play<'a> {
 
 #[test]
 fn a_reflection_attack_brings_the_victim_what_the_report_says_was_prevented() {
-    let stage = Stage::new();
-    let play = Play::new(&stage);
-    let portguard = stage.portguard();
-    stage.attach();
+    let testbed = Testbed::new();
+    let play = Play::new(&testbed);
+    let portguard = testbed.portguard();
+    testbed.attach();
     let attack = vec![rpc::dump_call().to_vec(); REQUESTS as usize];
     for family in [0, 1] {
         assert_eq!(play.attack(family, &attack), 0, "nothing gets through");
@@ -80,10 +81,10 @@ fn a_reflection_attack_brings_the_victim_what_the_report_says_was_prevented() {
 
 #[test]
 fn the_answers_to_every_call_are_within_what_is_stated() {
-    let stage = Stage::new();
-    let play = Play::new(&stage);
-    let portguard = stage.portguard();
-    stage.attach();
+    let testbed = Testbed::new();
+    let play = Play::new(&testbed);
+    let portguard = testbed.portguard();
+    testbed.attach();
     let mut sent = 0;
     for (family, server) in SERVER.into_iter().enumerate() {
         for Call { message, .. } in calls::all(server.is_ipv6()) {
@@ -118,10 +119,10 @@ fn the_answers_to_every_call_are_within_what_is_stated() {
 
 #[test]
 fn what_was_let_through_in_audit_mode_was_sent() {
-    let stage = Stage::new();
-    let play = Play::new(&stage);
-    let portguard = stage.portguard();
-    portguard.ok(&["attach", IFACE, "--audit", "--allowlist", &stage.list()]);
+    let testbed = Testbed::new();
+    let play = Play::new(&testbed);
+    let portguard = testbed.portguard();
+    portguard.ok(&["attach", IFACE, "--audit", "--allowlist", &testbed.list()]);
     let hit = play.attack(0, &vec![rpc::dump_call().to_vec(); REQUESTS as usize]);
     portguard.stats_of(REQUESTS + 1);
     let interface = report_of(portguard);
@@ -143,10 +144,10 @@ fn what_was_let_through_in_audit_mode_was_sent() {
 
 #[test]
 fn without_an_rpcbind_no_sizes_are_stated() {
-    let stage = Stage::new();
-    stage.attach();
-    let portguard = stage.portguard();
-    let forger = Forger::new(stage.host(Role::Denied), &stage.server).expect("a packet socket");
+    let testbed = Testbed::new();
+    testbed.attach();
+    let portguard = testbed.portguard();
+    let forger = Forger::new(testbed.host(Role::Denied), &testbed.server).expect("a packet socket");
     let sources = |family: usize| -> IpAddr { OTHER[family] };
     for family in [0, 1] {
         let packet = Packet::udp(flow(sources(family), SERVER[family], 111), &rpc::dump_call());
@@ -175,10 +176,10 @@ fn without_an_rpcbind_no_sizes_are_stated() {
 
 #[test]
 fn text_csv_and_json_say_the_same_and_are_cut_off_as_asked() {
-    let stage = Stage::new();
-    let play = Play::new(&stage);
-    stage.attach();
-    let portguard = stage.portguard();
+    let testbed = Testbed::new();
+    let play = Play::new(&testbed);
+    testbed.attach();
+    let portguard = testbed.portguard();
     let attack = vec![rpc::dump_call().to_vec(); 3];
     play.attack(0, &attack);
     play.attack(1, &attack[..2]);

@@ -11,7 +11,7 @@ use xtask::proof::rpc::procedure;
 
 use super::calls::{self, counter};
 use super::document::report_of;
-use crate::support::{Calls, DENIED, OTHER, Role, SERVER, SILENCE, Stage, flow};
+use crate::support::{Calls, DENIED, OTHER, Role, SERVER, SILENCE, Testbed, flow};
 
 /// How long no frame may come until the wire counts as quiet.
 const QUIET: Duration = Duration::from_millis(50);
@@ -74,12 +74,12 @@ fn add(sum: &mut Calls, calls: &Calls) {
 
 #[test]
 fn procedures_are_counted_to_the_last_call() {
-    let stage = Stage::new();
-    stage.attach();
-    let mut wire = PacketSocket::open(stage.switch.namespace(), "server").expect("a witness");
+    let testbed = Testbed::new();
+    testbed.attach();
+    let mut wire = PacketSocket::open(testbed.switch.namespace(), "server").expect("a witness");
 
     // By hand: each call a number of times, and connections.
-    let forger = Forger::new(stage.host(Role::Denied), &stage.server).expect("a packet socket");
+    let forger = Forger::new(testbed.host(Role::Denied), &testbed.server).expect("a packet socket");
     let mut sent = BTreeMap::<IpAddr, Calls>::new();
     for (source, server) in OTHER.into_iter().zip(SERVER) {
         let counts = sent.entry(source).or_default();
@@ -110,7 +110,7 @@ fn procedures_are_counted_to_the_last_call() {
             &["-p", &v4],
             &["-m", &v4],
         ] {
-            let mut rpcinfo = stage.host(Role::Denied).command("rpcinfo");
+            let mut rpcinfo = testbed.host(Role::Denied).command("rpcinfo");
             rpcinfo.args(question);
             scope.spawn(move || {
                 let outcome = run_within(SILENCE, &mut rpcinfo).expect("rpcinfo");
@@ -134,12 +134,12 @@ fn procedures_are_counted_to_the_last_call() {
         .concat()
         .into_iter()
         .sum();
-    let stats = stage.portguard().stats_of(packets);
+    let stats = testbed.portguard().stats_of(packets);
     let counted: BTreeMap<IpAddr, Calls> = stats.sources.iter().map(|row| (row.source, row.calls)).collect();
     assert_eq!(counted, all, "stats");
     assert_eq!(stats.totals.calls, total, "stats");
 
-    let report = report_of(stage.portguard());
+    let report = report_of(testbed.portguard());
     let counted: BTreeMap<IpAddr, Calls> = report.sources.iter().map(|row| (row.source, row.calls)).collect();
     assert_eq!(counted, all, "report");
     assert_eq!(report.totals.calls, total, "report");

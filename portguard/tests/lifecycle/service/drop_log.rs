@@ -9,7 +9,7 @@ use xtask::lab::frame::Packet;
 use xtask::lab::{Host, PacketSocket, rpc};
 
 use crate::flood::flood;
-use crate::support::{DENIED, IFACE, Role, SERVER, SOURCE_PORT, Service, Stage, flow};
+use crate::support::{DENIED, IFACE, Role, SERVER, SOURCE_PORT, Service, Testbed, flow};
 
 /// An entry as JSON.
 #[derive(Debug, Deserialize)]
@@ -41,11 +41,11 @@ fn logged_and_left_out(service: &Service) -> (u64, u64) {
     })
 }
 
-fn ask(stage: &Stage, family: usize) -> u64 {
-    let denied = stage.host(Role::Denied).namespace();
+fn ask(testbed: &Testbed, family: usize) -> u64 {
+    let denied = testbed.host(Role::Denied).namespace();
     let from = PacketSocket::open(denied, Host::INTERFACE).expect("a packet socket");
     let server =
-        PacketSocket::open(stage.server.namespace(), Host::INTERFACE).expect("a packet socket").mac();
+        PacketSocket::open(testbed.server.namespace(), Host::INTERFACE).expect("a packet socket").mac();
     let packet = Packet::udp(flow(DENIED[family], SERVER[family], rpc::PORT), &rpc::dump_call());
     from.send(&packet.frame(from.mac(), server, &[])).expect("sending");
     packet.bytes().len() as u64
@@ -53,13 +53,13 @@ fn ask(stage: &Stage, family: usize) -> u64 {
 
 #[test]
 fn a_drop_is_logged_once_whatever_names_its_interface_was_given() {
-    let stage = Stage::new();
-    stage.server.namespace().ip(&format!("link property add dev {IFACE} altname other0")).expect("a name");
-    let list = stage.list();
+    let testbed = Testbed::new();
+    testbed.server.namespace().ip(&format!("link property add dev {IFACE} altname other0")).expect("a name");
+    let list = testbed.list();
     let arguments = [IFACE, "other0", "--allowlist", &list, "--log-drops", "--log-format", "json"];
-    let service = Service::start(stage.portguard(), &arguments);
+    let service = Service::start(testbed.portguard(), &arguments);
     for _ in 0..5 {
-        ask(&stage, 0);
+        ask(&testbed, 0);
     }
     service.wait_until("all entries", || entries(&service).len() >= 5);
     // A second reader looks once a second.
@@ -69,18 +69,18 @@ fn a_drop_is_logged_once_whatever_names_its_interface_was_given() {
 
 #[test]
 fn what_was_left_out_is_told_once_when_an_interface_is_renamed_and_named_back() {
-    let stage = Stage::new();
-    let list = stage.list();
+    let testbed = Testbed::new();
+    let list = testbed.list();
     let mut arguments = vec![IFACE, "--allowlist", &list, "--log-drops", "--log-format", "json"];
     arguments.extend(["--log-rate", "1"]);
-    let service = Service::start(stage.portguard(), &arguments);
-    let (sent, _) = flood(&stage, 0, 2_000);
+    let service = Service::start(testbed.portguard(), &arguments);
+    let (sent, _) = flood(&testbed, 0, 2_000);
     service.wait_until("it is told", || {
         let (logged, left_out) = logged_and_left_out(&service);
         logged + left_out == sent.packets
     });
     for (from, to) in [(IFACE, "away0"), ("away0", IFACE)] {
-        stage.server.namespace().ip(&format!("link set {from} name {to}")).expect("renaming");
+        testbed.server.namespace().ip(&format!("link set {from} name {to}")).expect("renaming");
         // It looks once a second.
         thread::sleep(Duration::from_millis(2500));
     }
@@ -90,13 +90,13 @@ fn what_was_left_out_is_told_once_when_an_interface_is_renamed_and_named_back() 
 
 #[test]
 fn a_drop_is_logged_with_who_and_what() {
-    let stage = Stage::new();
-    let portguard = stage.portguard();
-    let list = stage.list();
+    let testbed = Testbed::new();
+    let portguard = testbed.portguard();
+    let list = testbed.list();
     let arguments = [IFACE, "--allowlist", &list, "--log-drops", "--log-format", "json"];
     let service = Service::start(portguard, &arguments);
     for (number, family) in [0, 1].into_iter().enumerate() {
-        let bytes = ask(&stage, family);
+        let bytes = ask(&testbed, family);
         service.wait_until("an entry", || entries(&service).len() > number);
         let Entry { level, message, interface, source, port, protocol, procedure, bytes: told, at, packets } =
             entries(&service).pop().expect("an entry");
@@ -112,7 +112,7 @@ fn a_drop_is_logged_with_who_and_what() {
 
     // In audit mode it says what was not done, and as text it is one line for the eye.
     let service = Service::start(portguard, &[IFACE, "--allowlist", &list, "--log-drops", "--audit"]);
-    ask(&stage, 0);
+    ask(&testbed, 0);
     service.until_said("would drop interface=\"eth0\" source=");
     let said = service.said();
     let line = said.lines().find(|line| line.contains("would drop interface")).expect("it was there");
@@ -123,7 +123,7 @@ fn a_drop_is_logged_with_who_and_what() {
     // Without the switch, there is no log.
     let service = Service::start(portguard, &[IFACE, "--allowlist", &list]);
     let before = portguard.stats().totals;
-    ask(&stage, 0);
+    ask(&testbed, 0);
     let stats = portguard.stats_of(before.dropped.packets + before.would_drop.packets + 1);
     assert_eq!(stats.totals.not_logged, before.not_logged);
     assert!(!service.said().contains("dropped interface"), "{}", service.said());
@@ -132,14 +132,14 @@ fn a_drop_is_logged_with_who_and_what() {
 #[test]
 fn a_million_forged_packets_write_no_more_lines_than_they_may() {
     const RATE: u64 = 10;
-    let stage = Stage::new();
-    let portguard = stage.portguard();
-    let list = stage.list();
+    let testbed = Testbed::new();
+    let portguard = testbed.portguard();
+    let list = testbed.list();
     let rate = RATE.to_string();
     let arguments = [IFACE, "--allowlist", &list, "--log-drops", "--log-rate", &rate, "--log-format", "json"];
     let service = Service::start(portguard, &arguments);
     let start = Instant::now();
-    let (sent, _) = flood(&stage, 0, 1_000_000);
+    let (sent, _) = flood(&testbed, 0, 1_000_000);
     let stats = portguard.stats_of(sent.packets);
     let seconds = start.elapsed().as_secs() + 1;
     assert_eq!(stats.totals.dropped, sent);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Bench, ConfigMap, IFACE, Service, Stage, Traffic};
+use crate::support::{Bench, ConfigMap, IFACE, Service, Testbed, Traffic};
 
 /// A list of that many prefixes.
 fn list_of(prefixes: u8) -> String {
@@ -126,17 +126,17 @@ fn the_same_content_is_no_change_and_many_changes_in_a_row_are_few() {
 
 #[test]
 fn a_broken_file_leaves_the_list_in_force_and_is_told_of_once() {
-    let stage = Stage::new();
-    let portguard = stage.portguard();
-    let list = stage.list();
+    let testbed = Testbed::new();
+    let portguard = testbed.portguard();
+    let list = testbed.list();
     let mut service = Service::start(portguard, &[IFACE, "--allowlist", &list]);
     let before = portguard.status();
-    let ledger = thread::scope(|scope| {
-        let traffic = Traffic::start(scope, &stage);
-        stage.lists.write_text("allowlist.yaml", "allow:\n  - 192.0.2.0/33\n");
+    let exchanged = thread::scope(|scope| {
+        let traffic = Traffic::start(scope, &testbed);
+        testbed.lists.write_text("allowlist.yaml", "allow:\n  - 192.0.2.0/33\n");
         service.until_said("allowlist.yaml:2:5");
         // Touched, and still as broken.
-        stage.lists.write_text("allowlist.yaml", "allow:\n  - 192.0.2.0/33\n");
+        testbed.lists.write_text("allowlist.yaml", "allow:\n  - 192.0.2.0/33\n");
         thread::sleep(Duration::from_millis(400));
         let status = portguard.status();
         assert_eq!(status.generation, before.generation);
@@ -150,11 +150,11 @@ fn a_broken_file_leaves_the_list_in_force_and_is_told_of_once() {
         assert!(service.until("STATUS=").ends_with("is BROKEN, the lists in force stay"));
         assert_eq!(service.said().matches("allowlist.yaml:2:5").count(), 2, "{}", service.said());
 
-        stage.list();
+        testbed.list();
         service.until_said("is in order again");
         traffic.end()
     });
-    ledger.assert_sealed();
-    portguard.assert_counted(&ledger);
+    exchanged.assert_sealed();
+    portguard.assert_counted(&exchanged);
     assert_eq!(portguard.status(), before, "the same list as before: nothing to do");
 }

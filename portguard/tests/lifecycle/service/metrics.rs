@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use xtask::lab::{Count, Host, Namespace, PacketSocket, rpc};
 
 use crate::support::{
-    Bench, DENIED, IFACE, Portguard, Role, SERVER, Service, Stage, Traffic, ask, connect, flow, program_on,
+    Bench, DENIED, IFACE, Portguard, Role, SERVER, Service, Testbed, Traffic, ask, connect, flow, program_on,
     samples,
 };
 
@@ -102,16 +102,16 @@ fn utc(seconds: i64) -> String {
 
 #[test]
 fn they_are_what_stats_and_status_tell_and_only_ever_go_up() {
-    let stage = Stage::new();
-    let portguard = stage.portguard();
-    let list = stage.list();
-    let server = stage.server.namespace();
+    let testbed = Testbed::new();
+    let portguard = testbed.portguard();
+    let list = testbed.list();
+    let server = testbed.server.namespace();
     let arguments = [IFACE, "--allowlist", &list, "--metrics", ":9111"];
     let mut service = Service::start(portguard, &arguments);
     assert!(service.said().contains("metrics at http://127.0.0.1:9111/metrics"), "{}", service.said());
 
-    let ledger = thread::scope(|scope| {
-        let traffic = Traffic::start(scope, &stage);
+    let exchanged = thread::scope(|scope| {
+        let traffic = Traffic::start(scope, &testbed);
         let mut before = scrape(server);
         for _ in 0..20 {
             let now = scrape(server);
@@ -122,18 +122,18 @@ fn they_are_what_stats_and_status_tell_and_only_ever_go_up() {
         }
         traffic.end()
     });
-    portguard.assert_counted(&ledger);
+    portguard.assert_counted(&exchanged);
     assert_same(&scrape(server), portguard);
 
     // In audit mode, and with a call that has a name.
     service.signal(Signal::SIGTERM);
     assert!(service.ended().success());
     let _service = Service::start(portguard, &[&arguments[..], &["--audit"]].concat());
-    let from = PacketSocket::open(stage.host(Role::Denied).namespace(), Host::INTERFACE).expect("a socket");
+    let from = PacketSocket::open(testbed.host(Role::Denied).namespace(), Host::INTERFACE).expect("a socket");
     let to = PacketSocket::open(server, Host::INTERFACE).expect("a socket").mac();
     let packet = xtask::lab::frame::Packet::udp(flow(DENIED[0], SERVER[0], rpc::PORT), &rpc::dump_call());
     from.send(&packet.frame(from.mac(), to, &[])).expect("sending");
-    let stats = portguard.stats_of(ledger.sent().packets + 1);
+    let stats = portguard.stats_of(exchanged.sent().packets + 1);
     assert_eq!((stats.totals.would_drop.packets, stats.totals.calls.udp.dump), (1, 1));
     assert_same(&scrape(server), portguard);
 
@@ -144,7 +144,7 @@ fn they_are_what_stats_and_status_tell_and_only_ever_go_up() {
     assert_same(&samples, portguard);
 
     // To this host alone.
-    let refused = connect(stage.host(Role::Allowed).namespace(), SocketAddr::new(SERVER[0], 9111));
+    let refused = connect(testbed.host(Role::Allowed).namespace(), SocketAddr::new(SERVER[0], 9111));
     assert!(refused.is_err(), "{refused:?}");
 }
 

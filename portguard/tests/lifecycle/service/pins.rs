@@ -7,44 +7,44 @@ use std::thread;
 use nix::mount::{MntFlags, MsFlags, umount2};
 use nix::sys::signal::Signal;
 
-use crate::support::{BEFORE_THE_LOOK, BPFFS, Bench, IFACE, SILENCE, Service, Stage, Traffic, program_on};
+use crate::support::{BEFORE_THE_LOOK, BPFFS, Bench, IFACE, SILENCE, Service, Testbed, Traffic, program_on};
 
 /// Waits until another program than that is on the interface, and `status` knows it.
 #[track_caller]
-fn expect_another_guard(stage: &Stage, service: &Service, before: u32) {
+fn expect_another_guard(testbed: &Testbed, service: &Service, before: u32) {
     service.within("there is another guard", BEFORE_THE_LOOK, || {
-        let guards = stage.portguard().all_status();
+        let guards = testbed.portguard().all_status();
         guards.len() == 1 && guards.iter().all(|guard| guard.program.id != before)
     });
-    let guard = stage.portguard().status();
-    assert_eq!(program_on(stage.server.namespace(), IFACE), Some(guard.program.id));
-    thread::scope(|scope| Traffic::start(scope, stage).end()).assert_sealed();
+    let guard = testbed.portguard().status();
+    assert_eq!(program_on(testbed.server.namespace(), IFACE), Some(guard.program.id));
+    thread::scope(|scope| Traffic::start(scope, testbed).end()).assert_sealed();
     assert!(guard.enforcing);
-    stage.machine.assert_tidy(1);
+    testbed.machine.assert_tidy(1);
 }
 
 /// Does something to the BPF file system of a machine, with a guard on that a service keeps.
 #[track_caller]
-fn heals_after(harm: impl Fn(&Stage)) {
-    let stage = Stage::new();
-    let mut service = Service::start(stage.portguard(), &[IFACE, "--allowlist", &stage.list()]);
+fn heals_after(harm: impl Fn(&Testbed)) {
+    let testbed = Testbed::new();
+    let mut service = Service::start(testbed.portguard(), &[IFACE, "--allowlist", &testbed.list()]);
     for _ in 0..3 {
-        let before = stage.portguard().status().program.id;
-        harm(&stage);
-        expect_another_guard(&stage, &service, before);
+        let before = testbed.portguard().status().program.id;
+        harm(&testbed);
+        expect_another_guard(&testbed, &service, before);
     }
     // It goes on as before.
-    stage.lists.write("allowlist.yaml", ["192.0.2.0/24", "2001:db8::/48", "203.0.113.0/24"]);
+    testbed.lists.write("allowlist.yaml", ["192.0.2.0/24", "2001:db8::/48", "203.0.113.0/24"]);
     service.within("the list is in force", BEFORE_THE_LOOK, || {
-        stage.portguard().status().allowlist.prefixes_v4 == 2
+        testbed.portguard().status().allowlist.prefixes_v4 == 2
     });
     service.signal(Signal::SIGTERM);
     assert!(service.ended().success());
     assert!(service.said().contains("stopped; the guards stay on"), "{}", service.said());
 }
 
-fn in_mounts(stage: &Stage, harm: impl FnOnce() -> anyhow::Result<()> + Send) {
-    stage.machine.mounts().run(harm).expect("doing harm");
+fn in_mounts(testbed: &Testbed, harm: impl FnOnce() -> anyhow::Result<()> + Send) {
+    testbed.machine.mounts().run(harm).expect("doing harm");
 }
 
 fn root() -> std::path::PathBuf {
@@ -53,29 +53,29 @@ fn root() -> std::path::PathBuf {
 
 #[test]
 fn a_removed_pin_is_noticed_at_once() {
-    heals_after(|stage| {
-        let pinned = stage.portguard().status().pinned;
-        in_mounts(stage, || Ok(fs::remove_file(pinned)?));
+    heals_after(|testbed| {
+        let pinned = testbed.portguard().status().pinned;
+        in_mounts(testbed, || Ok(fs::remove_file(pinned)?));
     });
 }
 
 #[test]
 fn a_removed_directory_of_an_interface_is_noticed_at_once() {
-    heals_after(|stage| {
-        let pinned = stage.portguard().status().pinned;
-        in_mounts(stage, || Ok(fs::remove_dir_all(Path::new(&pinned).parent().expect("a directory"))?));
+    heals_after(|testbed| {
+        let pinned = testbed.portguard().status().pinned;
+        in_mounts(testbed, || Ok(fs::remove_dir_all(Path::new(&pinned).parent().expect("a directory"))?));
     });
 }
 
 #[test]
 fn the_directory_of_all_guards_is_made_again() {
-    heals_after(|stage| in_mounts(stage, || Ok(fs::remove_dir_all(root())?)));
+    heals_after(|testbed| in_mounts(testbed, || Ok(fs::remove_dir_all(root())?)));
 }
 
 #[test]
 fn a_directory_of_all_guards_that_was_moved_away_is_made_again() {
-    heals_after(|stage| {
-        in_mounts(stage, || {
+    heals_after(|testbed| {
+        in_mounts(testbed, || {
             fs::rename(root(), Path::new(BPFFS).join("elsewhere"))?;
             Ok(fs::remove_dir_all(Path::new(BPFFS).join("elsewhere"))?)
         });
@@ -84,25 +84,25 @@ fn a_directory_of_all_guards_that_was_moved_away_is_made_again() {
 
 #[test]
 fn a_bpf_file_system_that_is_mounted_anew_gets_the_guards() {
-    heals_after(|stage| {
-        in_mounts(stage, || Ok(umount2(BPFFS, MntFlags::MNT_DETACH)?));
-        stage.machine.mount_bpffs(MsFlags::empty());
+    heals_after(|testbed| {
+        in_mounts(testbed, || Ok(umount2(BPFFS, MntFlags::MNT_DETACH)?));
+        testbed.machine.mount_bpffs(MsFlags::empty());
     });
 }
 
 #[test]
 fn a_bpf_file_system_that_is_gone_is_reported_once_and_used_when_it_comes_back() {
-    let stage = Stage::new();
-    let service = Service::start(stage.portguard(), &[IFACE, "--allowlist", &stage.list()]);
-    let before = stage.portguard().status().program.id;
-    in_mounts(&stage, || Ok(umount2(BPFFS, MntFlags::MNT_DETACH)?));
+    let testbed = Testbed::new();
+    let service = Service::start(testbed.portguard(), &[IFACE, "--allowlist", &testbed.list()]);
+    let before = testbed.portguard().status().program.id;
+    in_mounts(&testbed, || Ok(umount2(BPFFS, MntFlags::MNT_DETACH)?));
     service.until_said("warning: eth0: NOT GUARDED, port 111 is open");
     // Each event is a look, which fails.
     for mtu in [1400, 1350, 1300] {
-        stage.server.namespace().ip(&format!("link set {IFACE} mtu {mtu}")).expect("an event");
+        testbed.server.namespace().ip(&format!("link set {IFACE} mtu {mtu}")).expect("an event");
     }
-    stage.machine.mount_bpffs(MsFlags::empty());
-    expect_another_guard(&stage, &service, before);
+    testbed.machine.mount_bpffs(MsFlags::empty());
+    expect_another_guard(&testbed, &service, before);
     let said = service.said();
     assert_eq!(
         said.matches("the BPF file system of the host is not at /sys/fs/bpf here").count(),

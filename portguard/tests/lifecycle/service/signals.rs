@@ -5,20 +5,20 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Bench, IFACE, Service, Stage, Traffic, program_on};
+use crate::support::{Bench, IFACE, Service, Testbed, Traffic, program_on};
 
 #[test]
 fn the_service_attaches_reloads_and_stops_and_the_guard_goes_on() {
-    let stage = Stage::new();
-    let portguard = stage.portguard();
-    let list = stage.list();
+    let testbed = Testbed::new();
+    let portguard = testbed.portguard();
+    let list = testbed.list();
     let mut service = Service::start(portguard, &[IFACE, "--allowlist", &list]);
     assert_eq!(service.until("STATUS="), "eth0: generation 1, 0 allowed, 0 dropped");
     let first = portguard.status();
     assert_eq!((first.generation, first.enforcing), (1, true));
 
-    let ledger = thread::scope(|scope| {
-        let traffic = Traffic::start(scope, &stage);
+    let exchanged = thread::scope(|scope| {
+        let traffic = Traffic::start(scope, &testbed);
         service.signal(Signal::SIGHUP);
         service.until("RELOADING=1");
         let stamp: u64 = service.until("MONOTONIC_USEC=").parse().expect("microseconds");
@@ -40,11 +40,11 @@ fn the_service_attaches_reloads_and_stops_and_the_guard_goes_on() {
         assert!(service.ended().success());
         traffic.end()
     });
-    ledger.assert_sealed();
-    portguard.assert_counted(&ledger);
+    exchanged.assert_sealed();
+    portguard.assert_counted(&exchanged);
     let last = portguard.status();
     assert_eq!((last.attached_at, last.generation), (first.attached_at, 4));
-    stage.machine.assert_tidy(1);
+    testbed.machine.assert_tidy(1);
 }
 
 #[test]
@@ -71,24 +71,24 @@ fn a_guard_that_a_service_keeps_is_not_taken_off() {
 
 #[test]
 fn the_watchdog_hears_of_it_and_the_status_line_tells_the_totals() {
-    let stage = Stage::new();
-    let portguard = stage.portguard();
-    let list = stage.list();
+    let testbed = Testbed::new();
+    let portguard = testbed.portguard();
+    let list = testbed.list();
     let mut service =
         Service::spawn_with(portguard, &[IFACE, "--allowlist", &list], &[("WATCHDOG_USEC", "200000")]);
     service.until("READY=1");
     for _ in 0..5 {
         service.until("WATCHDOG=1");
     }
-    let ledger = thread::scope(|scope| {
-        let traffic = Traffic::start(scope, &stage);
+    let exchanged = thread::scope(|scope| {
+        let traffic = Traffic::start(scope, &testbed);
         thread::sleep(Duration::from_millis(20));
         traffic.end()
     });
-    portguard.assert_counted(&ledger);
+    portguard.assert_counted(&exchanged);
     service.signal(Signal::SIGHUP);
     service.until("READY=1");
-    let (allowed, denied) = (ledger.sent_allowed().packets, ledger.sent_denied().packets);
+    let (allowed, denied) = (exchanged.sent_allowed().packets, exchanged.sent_denied().packets);
     let line = format!("eth0: generation 2, {allowed} allowed, {denied} dropped");
     assert_eq!(service.until("STATUS="), line);
 }

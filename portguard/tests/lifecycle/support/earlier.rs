@@ -10,7 +10,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use super::{IFACE, Machine, Stage, Status, is_long};
+use super::{IFACE, Machine, Status, Testbed, is_long};
 
 /// The ABI that upgrades are supported from.
 pub(crate) const ABI_4: u32 = 4;
@@ -52,13 +52,13 @@ pub(crate) fn as_abi4(machine: &Machine, guard: &Status) {
 
 /// Puts a guard of ABI 4 on the server, with more arguments of `attach`. In the long form it is a real one.
 #[track_caller]
-pub(crate) fn attach_abi4(stage: &Stage, arguments: &[&str]) {
+pub(crate) fn attach_abi4(testbed: &Testbed, arguments: &[&str]) {
     let attach = [&["attach", IFACE], arguments].concat();
     if is_long() || given().is_some() {
-        stage.machine.earlier(stage.server.namespace()).ok(&attach);
+        testbed.machine.earlier(testbed.server.namespace()).ok(&attach);
     } else {
-        stage.portguard().ok(&attach);
-        as_abi4(&stage.machine, &stage.portguard().status());
+        testbed.portguard().ok(&attach);
+        as_abi4(&testbed.machine, &testbed.portguard().status());
     }
-    assert_eq!(stage.portguard().status().program.abi_version, ABI_4);
+    assert_eq!(testbed.portguard().status().program.abi_version, ABI_4);
 }

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use xtask::lab::{Count, MountNamespace, Namespace, Outcome, run_within, wait_until};
 
 use super::documents::{Document, Stats, Status, Unguarded};
-use super::{Ledger, PATIENCE, earlier};
+use super::{PATIENCE, TrafficTotals, earlier};
 
 pub(crate) const BPFFS: &str = "/sys/fs/bpf";
 /// Only to end what hangs: in an emulated machine on a busy one, a command takes its time.
@@ -248,11 +248,11 @@ impl Portguard<'_> {
 
     /// Asserts that the guard has counted what the traffic was: no more, no less.
     #[track_caller]
-    pub(crate) fn assert_counted(&self, ledger: &Ledger) -> Stats {
-        let stats = self.stats_of(ledger.sent().packets);
-        assert_eq!(stats.totals.allowed, ledger.sent_allowed(), "allowed");
-        assert_eq!(stats.totals.by_reason.not_allowed, ledger.sent_denied(), "denied");
-        let by_source: BTreeMap<IpAddr, Count> = ledger.denied().collect();
+    pub(crate) fn assert_counted(&self, exchanged: &TrafficTotals) -> Stats {
+        let stats = self.stats_of(exchanged.sent().packets);
+        assert_eq!(stats.totals.allowed, exchanged.sent_allowed(), "allowed");
+        assert_eq!(stats.totals.by_reason.not_allowed, exchanged.sent_denied(), "denied");
+        let by_source: BTreeMap<IpAddr, Count> = exchanged.denied().collect();
         assert_eq!(stats.by_source(), by_source);
         stats
     }

@@ -11,7 +11,7 @@ use xtask::lab::{Count, rpc};
 
 use super::documents::sum;
 use super::until::{Over, Until};
-use super::{ALLOWED, DENIED, Role, SERVER, Stage};
+use super::{ALLOWED, DENIED, Role, SERVER, Testbed};
 
 /// Each of the four flows sends a thousand datagrams a second: few at a time, for the ring of a veth holds 256.
 const TICK: Duration = Duration::from_millis(2);
@@ -35,24 +35,24 @@ pub(crate) struct Traffic<'scope> {
 
 /// What was sent and what was heard, when all is over.
 #[derive(Debug)]
-pub(crate) struct Ledger {
+pub(crate) struct TrafficTotals {
     sent: BTreeMap<IpAddr, u64>,
     heard: BTreeMap<IpAddr, Vec<u32>>,
 }
 
 impl<'scope> Traffic<'scope> {
     /// Sends until [`Traffic::end`].
-    pub(crate) fn start(scope: &'scope Scope<'scope, '_>, stage: &'scope Stage) -> Self {
-        Self::of(&Role::BOTH, scope, stage)
+    pub(crate) fn start(scope: &'scope Scope<'scope, '_>, testbed: &'scope Testbed) -> Self {
+        Self::of(&Role::BOTH, scope, testbed)
     }
 
     /// The same, from these hosts only.
-    pub(crate) fn of(roles: &[Role], scope: &'scope Scope<'scope, '_>, stage: &'scope Stage) -> Self {
+    pub(crate) fn of(roles: &[Role], scope: &'scope Scope<'scope, '_>, testbed: &'scope Testbed) -> Self {
         let (sending, receiving) = (Until::default(), Until::default());
         let receivers = SERVER
             .into_iter()
             .map(|server| {
-                let socket = stage.server.run(|| UdpSocket::bind((server, rpc::PORT))).expect("port 111");
+                let socket = testbed.server.run(|| UdpSocket::bind((server, rpc::PORT))).expect("port 111");
                 setsockopt(&socket, sockopt::RcvBufForce, &(32 << 20)).expect("SO_RCVBUFFORCE");
                 socket.set_read_timeout(Some(QUIET)).expect("SO_RCVTIMEO");
                 let over = receiving.over();
@@ -61,7 +61,7 @@ impl<'scope> Traffic<'scope> {
             .collect();
         let senders = roles
             .iter()
-            .flat_map(|&role| sockets(stage, role))
+            .flat_map(|&role| sockets(testbed, role))
             .map(|(from, socket)| {
                 let over = sending.over();
                 scope.spawn(move || (from, send(&socket, &over)))
@@ -71,7 +71,7 @@ impl<'scope> Traffic<'scope> {
     }
 
     /// Lets the flows run out, and hears the last of it.
-    pub(crate) fn end(self) -> Ledger {
+    pub(crate) fn end(self) -> TrafficTotals {
         drop(self.sending);
         let sent = self.senders.into_iter().map(|sender| sender.join().expect("a sender")).collect();
         let mut heard: BTreeMap<IpAddr, Vec<u32>> = BTreeMap::new();
@@ -81,14 +81,14 @@ impl<'scope> Traffic<'scope> {
                 heard.entry(source).or_default().push(number);
             }
         }
-        Ledger { sent, heard }
+        TrafficTotals { sent, heard }
     }
 }
 
 /// Does something under traffic that begins before and ends after.
-pub(crate) fn under_traffic<T>(stage: &Stage, work: impl FnOnce() -> T) -> (T, Ledger) {
+pub(crate) fn under_traffic<T>(testbed: &Testbed, work: impl FnOnce() -> T) -> (T, TrafficTotals) {
     thread::scope(|scope| {
-        let traffic = Traffic::start(scope, stage);
+        let traffic = Traffic::start(scope, testbed);
         thread::sleep(MARGIN);
         let value = work();
         thread::sleep(MARGIN);
@@ -97,18 +97,18 @@ pub(crate) fn under_traffic<T>(stage: &Stage, work: impl FnOnce() -> T) -> (T, L
 }
 
 /// A socket for each family of a host, which sends to port 111 of the server; and its address.
-fn sockets(stage: &Stage, role: Role) -> [(IpAddr, UdpSocket); 2] {
+fn sockets(testbed: &Testbed, role: Role) -> [(IpAddr, UdpSocket); 2] {
     let [v4, v6] = role.addresses();
     [(v4, SERVER[0]), (v6, SERVER[1])].map(|(from, to)| {
-        let socket = stage.host(role).run(|| UdpSocket::bind((from, 0))).expect("a UDP socket");
+        let socket = testbed.host(role).run(|| UdpSocket::bind((from, 0))).expect("a UDP socket");
         socket.connect((to, rpc::PORT)).expect("a route");
         (from, socket)
     })
 }
 
 /// Sends this many datagrams from each address of a host, at once. They may not be judged yet when this returns.
-pub(crate) fn burst(stage: &Stage, role: Role, datagrams: u32) -> Count {
-    let sockets = sockets(stage, role);
+pub(crate) fn burst(testbed: &Testbed, role: Role, datagrams: u32) -> Count {
+    let sockets = sockets(testbed, role);
     for (_, socket) in &sockets {
         for number in 0..datagrams {
             socket.send(&number.to_be_bytes()).expect("a datagram that is sent");
@@ -155,7 +155,7 @@ fn receive(socket: &UdpSocket, over: &Over) -> Vec<(IpAddr, u32)> {
     }
 }
 
-impl Ledger {
+impl TrafficTotals {
     fn sent_by(&self, source: IpAddr) -> Count {
         count(source, self.sent.get(&source).copied().unwrap_or_default())
     }

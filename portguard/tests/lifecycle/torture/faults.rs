@@ -11,11 +11,11 @@ use nix::unistd::mkfifo;
 use xtask::proof::figures::Figures;
 
 use super::{account, assert_guarded};
-use crate::support::{IFACE, Output, Service, Stage, Traffic, is_long};
+use crate::support::{IFACE, Output, Service, Testbed, Traffic, is_long};
 
 /// What befalls the file of the list, each by its name.
-fn spoil(stage: &Stage, fault: &str) {
-    let path = stage.lists.path("allowlist.yaml");
+fn spoil(testbed: &Testbed, fault: &str) {
+    let path = testbed.lists.path("allowlist.yaml");
     let good = "allow:\n  - 192.0.2.0/24\n  - 2001:db8::/48\n";
     // Whatever it was before.
     let _ = fs::remove_dir(&path);
@@ -28,17 +28,17 @@ fn spoil(stage: &Stage, fault: &str) {
         "a link to itself" => symlink("allowlist.yaml", &path).expect("a link"),
         "a device" => symlink("/dev/zero", &path).expect("a link"),
         "anyone's" => {
-            stage.lists.write_text("allowlist.yaml", good);
+            testbed.lists.write_text("allowlist.yaml", good);
             fs::set_permissions(&path, Permissions::from_mode(0o666)).expect("chmod");
         }
         "unreadable" => {
-            stage.lists.write_text("allowlist.yaml", good);
+            testbed.lists.write_text("allowlist.yaml", good);
             fs::set_permissions(&path, Permissions::from_mode(0o000)).expect("chmod");
         }
         "binary" => fs::write(&path, [0xff, 0xfe, 0, 1, 2, 3]).expect("writing"),
-        "cut short" => drop(stage.lists.write_text("allowlist.yaml", &good[..good.len() - 3])),
-        "empty" => drop(stage.lists.write_text("allowlist.yaml", "")),
-        "of nonsense" => drop(stage.lists.write_text("allowlist.yaml", "allow:\n  - 10.1.2.3/16\n")),
+        "cut short" => drop(testbed.lists.write_text("allowlist.yaml", &good[..good.len() - 3])),
+        "empty" => drop(testbed.lists.write_text("allowlist.yaml", "")),
+        "of nonsense" => drop(testbed.lists.write_text("allowlist.yaml", "allow:\n  - 10.1.2.3/16\n")),
         other => panic!("{other}"),
     }
 }
@@ -70,18 +70,18 @@ fn as_in_the_unit(command: &Command) -> Command {
 #[test]
 fn whatever_befalls_the_file_the_list_in_force_stays() {
     let rounds = if is_long() { 10 } else { 1 };
-    let stage = Stage::new();
-    let portguard = stage.portguard();
-    let list = stage.list();
+    let testbed = Testbed::new();
+    let portguard = testbed.portguard();
+    let list = testbed.list();
     portguard.ok(&["attach", IFACE, "--allowlist", &list]);
     let before = portguard.status();
     let mut refusals = 0;
-    let ledger = thread::scope(|scope| {
-        let traffic = Traffic::start(scope, &stage);
+    let exchanged = thread::scope(|scope| {
+        let traffic = Traffic::start(scope, &testbed);
         let mut service = Service::start(portguard, &[IFACE, "--allowlist", &list]);
         for _ in 0..rounds {
             for fault in FAULTS {
-                spoil(&stage, fault);
+                spoil(&testbed, fault);
                 // The service reloads, and it may read what nobody may; by hand the guard is not changed.
                 let reloaded = if fault == "unreadable" { 0 } else { 3 };
                 let attach = &["attach", IFACE, "--allowlist", &list][..];
@@ -91,23 +91,23 @@ fn whatever_befalls_the_file_the_list_in_force_stays() {
                     for (name, value) in command.get_envs() {
                         bounded.env(name, value.unwrap_or_default());
                     }
-                    stage.server.namespace().enter(&mut bounded);
-                    let output = Output::of(stage.machine.mounts().enter(&mut bounded));
+                    testbed.server.namespace().enter(&mut bounded);
+                    let output = Output::of(testbed.machine.mounts().enter(&mut bounded));
                     assert_eq!(output.code, expected, "{fault}: {arguments:?}: {output:?}");
                     refusals += u64::from(expected != 0);
                 }
-                let status = assert_guarded(&stage, fault);
+                let status = assert_guarded(&testbed, fault);
                 assert_eq!(status.allowlist.sha256, before.allowlist.sha256, "{fault}");
                 // Root itself may read what nobody may.
                 if fault != "unreadable" {
                     assert_eq!(status.allowlist.file.state, "broken", "{fault}: {status:?}");
                 }
             }
-            stage.list();
+            testbed.list();
             service.signal(nix::sys::signal::Signal::SIGHUP);
             service.until("RELOADING=1");
             service.until("READY=1");
-            let status = assert_guarded(&stage, "mended");
+            let status = assert_guarded(&testbed, "mended");
             assert_eq!((&*status.allowlist.origin, &*status.allowlist.file.state), ("file", "unchanged"));
         }
         service.signal(nix::sys::signal::Signal::SIGTERM);
@@ -116,49 +116,49 @@ fn whatever_befalls_the_file_the_list_in_force_stays() {
     });
     let figures =
         Figures::of("files").with("broken files", rounds * FAULTS.len() as u64).with("refusals", refusals);
-    println!("{}", account(&stage, &ledger, figures));
+    println!("{}", account(&testbed, &exchanged, figures));
 }
 
 #[test]
 fn a_full_disk_does_not_stop_the_guard() {
     let rounds: u64 = if is_long() { 100 } else { 3 };
-    let stage = Stage::new();
-    stage.attach();
-    let portguard = stage.portguard();
-    let state = stage.machine.state().to_owned();
+    let testbed = Testbed::new();
+    testbed.attach();
+    let portguard = testbed.portguard();
+    let state = testbed.machine.state().to_owned();
     let small = || {
         mount(Some("tmpfs"), &state, Some("tmpfs"), MsFlags::empty(), Some("size=4k"))?;
         Ok(fs::write(state.join("filling"), [0; 4096])?)
     };
-    stage.machine.mounts().run(small).expect("a small disk, and full");
-    let ledger = thread::scope(|scope| {
-        let traffic = Traffic::start(scope, &stage);
+    testbed.machine.mounts().run(small).expect("a small disk, and full");
+    let exchanged = thread::scope(|scope| {
+        let traffic = Traffic::start(scope, &testbed);
         for round in 0..rounds {
-            let list = stage.lists.write("allowlist.yaml", ["192.0.2.0/24", "2001:db8::/48"]);
+            let list = testbed.lists.write("allowlist.yaml", ["192.0.2.0/24", "2001:db8::/48"]);
             for arguments in [&["reload"][..], &["attach", IFACE, "--allowlist", &list]] {
                 let output = portguard.run(arguments);
                 assert_eq!(output.code, 0, "{output:?}");
                 assert!(output.stderr.contains("No space left on device"), "{output:?}");
             }
-            assert_eq!(assert_guarded(&stage, "full").generation, 1 + 2 * (round + 1));
+            assert_eq!(assert_guarded(&testbed, "full").generation, 1 + 2 * (round + 1));
         }
         traffic.end()
     });
     let figures = Figures::of("full disk").with("changes with a full disk", 2 * rounds);
-    println!("{}", account(&stage, &ledger, figures));
+    println!("{}", account(&testbed, &exchanged, figures));
 }
 
 #[test]
 fn portguards_that_race_wait_for_one_another() {
     let rounds = if is_long() { 25 } else { 2 };
-    let stage = Stage::new();
-    stage.attach();
-    let portguard = stage.portguard();
-    let list = stage.list();
+    let testbed = Testbed::new();
+    testbed.attach();
+    let portguard = testbed.portguard();
+    let list = testbed.list();
     let attach = &["attach", IFACE, "--allowlist", &list][..];
     let mut changes = 1;
-    let ledger = thread::scope(|scope| {
-        let traffic = Traffic::start(scope, &stage);
+    let exchanged = thread::scope(|scope| {
+        let traffic = Traffic::start(scope, &testbed);
         for _ in 0..rounds {
             let mut service = Service::spawn(portguard, &[IFACE, "--allowlist", &list]);
             let outputs: Vec<Output> = thread::scope(|scope| {
@@ -177,13 +177,13 @@ fn portguards_that_race_wait_for_one_another() {
             }
             service.until("READY=1");
             changes += 1;
-            assert_eq!(assert_guarded(&stage, "after a race").generation, changes);
-            stage.machine.assert_tidy(1);
+            assert_eq!(assert_guarded(&testbed, "after a race").generation, changes);
+            testbed.machine.assert_tidy(1);
             service.signal(nix::sys::signal::Signal::SIGTERM);
             service.ended();
         }
         traffic.end()
     });
     let figures = Figures::of("races").with("races of seven portguards", rounds).with("changes", changes);
-    println!("{}", account(&stage, &ledger, figures));
+    println!("{}", account(&testbed, &exchanged, figures));
 }

@@ -9,15 +9,15 @@ use xtask::lab::{End, Namespace, Veth, wait_until};
 use xtask::proof::figures::Figures;
 
 use super::assert_guarded;
-use crate::support::{IFACE, PATIENCE, Role, SERVER, Service, Stage, Traffic, is_long, program_on};
+use crate::support::{IFACE, PATIENCE, Role, SERVER, Service, Testbed, Traffic, is_long, program_on};
 
 /// A port that is nobody's business.
 const UNGUARDED: u16 = 9;
 
 /// Gives the server a new card, which is still down.
-fn plug(stage: &Stage) {
-    let switch = stage.switch.namespace();
-    stage
+fn plug(testbed: &Testbed) {
+    let switch = testbed.switch.namespace();
+    testbed
         .server
         .namespace()
         .ip(&format!("link add {IFACE} type veth peer name server netns {}", switch.name()))
@@ -26,8 +26,8 @@ fn plug(stage: &Stage) {
 }
 
 /// Brings the card up, with its addresses.
-fn bring_up(stage: &Stage) {
-    let namespace = stage.server.namespace();
+fn bring_up(testbed: &Testbed) {
+    let namespace = testbed.server.namespace();
     namespace.ip(&format!("link set {IFACE} up")).expect("up");
     for address in SERVER {
         let length = if address.is_ipv4() { 32 } else { 128 };
@@ -38,10 +38,10 @@ fn bring_up(stage: &Stage) {
     }
     // A new card has a new address, and the switch takes its time to notice that its port is up again.
     for role in Role::BOTH {
-        stage.host(role).namespace().ip("neigh flush all").expect("forgetting the old one");
+        testbed.host(role).namespace().ip("neigh flush all").expect("forgetting the old one");
         for (from, to) in role.addresses().into_iter().zip(SERVER) {
-            let here = stage.host(role).run(|| UdpSocket::bind((from, 0))).expect("a socket");
-            let there = stage.server.run(|| UdpSocket::bind((to, UNGUARDED))).expect("a socket");
+            let here = testbed.host(role).run(|| UdpSocket::bind((from, 0))).expect("a socket");
+            let there = testbed.server.run(|| UdpSocket::bind((to, UNGUARDED))).expect("a socket");
             there.set_read_timeout(Some(Duration::from_millis(20))).expect("SO_RCVTIMEO");
             wait_until("the server can be reached", PATIENCE, || {
                 // While nobody answers for the address, this may fail.
@@ -56,32 +56,32 @@ fn bring_up(stage: &Stage) {
 #[test]
 fn an_interface_that_comes_back_is_guarded_before_it_is_up() {
     let rounds: u64 = if is_long() { 100 } else { 3 };
-    let stage = Stage::new();
-    let portguard = stage.portguard();
-    let list = stage.list();
+    let testbed = Testbed::new();
+    let portguard = testbed.portguard();
+    let list = testbed.list();
     let mut service = Service::start(portguard, &[IFACE, "--allowlist", &list]);
     let (mut denied, mut allowed, mut longest) = (0, 0, Duration::ZERO);
     for round in 0..rounds {
-        stage.server.namespace().ip(&format!("link del {IFACE}")).expect("unplugging");
+        testbed.server.namespace().ip(&format!("link del {IFACE}")).expect("unplugging");
         let start = Instant::now();
-        plug(&stage);
-        service.wait_until("the guard is back", || program_on(stage.server.namespace(), IFACE).is_some());
+        plug(&testbed);
+        service.wait_until("the guard is back", || program_on(testbed.server.namespace(), IFACE).is_some());
         longest = longest.max(start.elapsed());
-        bring_up(&stage);
-        let ledger = thread::scope(|scope| {
-            let traffic = Traffic::start(scope, &stage);
+        bring_up(&testbed);
+        let exchanged = thread::scope(|scope| {
+            let traffic = Traffic::start(scope, &testbed);
             thread::sleep(Duration::from_millis(20));
             traffic.end()
         });
-        ledger.assert_sealed();
-        assert_guarded(&stage, &format!("made again {round} times"));
-        portguard.assert_counted(&ledger);
-        denied += ledger.sent_denied().packets;
-        allowed += ledger.sent_allowed().packets;
+        exchanged.assert_sealed();
+        assert_guarded(&testbed, &format!("made again {round} times"));
+        portguard.assert_counted(&exchanged);
+        denied += exchanged.sent_denied().packets;
+        allowed += exchanged.sent_allowed().packets;
     }
     service.signal(Signal::SIGTERM);
     assert!(service.ended().success());
-    stage.machine.assert_tidy(1);
+    testbed.machine.assert_tidy(1);
     let figures = Figures::of("interfaces")
         .with("times deleted and made again", rounds)
         .with("milliseconds without a guard at the longest", longest.as_millis() as u64)
@@ -95,13 +95,13 @@ fn an_interface_that_comes_back_is_guarded_before_it_is_up() {
 #[test]
 fn an_interface_that_is_renamed_or_moved_takes_its_guard_along() {
     let rounds: u64 = if is_long() { 50 } else { 2 };
-    let stage = Stage::new();
-    stage.attach();
-    let portguard = stage.portguard();
+    let testbed = Testbed::new();
+    testbed.attach();
+    let portguard = testbed.portguard();
     let program = portguard.status().program.id;
-    let namespace = stage.server.namespace();
-    let ledger = thread::scope(|scope| {
-        let traffic = Traffic::start(scope, &stage);
+    let namespace = testbed.server.namespace();
+    let exchanged = thread::scope(|scope| {
+        let traffic = Traffic::start(scope, &testbed);
         for _ in 0..rounds {
             for (from, to) in [(IFACE, "wan0.7"), ("wan0.7", IFACE)] {
                 namespace.ip(&format!("link set {from} name {to}")).expect("renaming");
@@ -111,13 +111,13 @@ fn an_interface_that_is_renamed_or_moved_takes_its_guard_along() {
         }
         traffic.end()
     });
-    ledger.assert_sealed();
-    portguard.assert_counted(&ledger);
+    exchanged.assert_sealed();
+    portguard.assert_counted(&exchanged);
 
     // Moved away and back: the kernel takes the program along, and gives the interface another index where its own is
     // taken.
     let elsewhere = Namespace::new("elsewhere").expect("a namespace");
-    let there = stage.machine.portguard(&elsewhere);
+    let there = testbed.machine.portguard(&elsewhere);
     let ends = ["taken", "peer0"].map(|name| End::new(&elsewhere, name));
     Veth::new().connect(&ends[0], &ends[1]).expect("a cable");
     for _ in 0..rounds {
@@ -132,13 +132,13 @@ fn an_interface_that_is_renamed_or_moved_takes_its_guard_along() {
             assert_eq!(status.ifindex, to.ifindex(IFACE).expect("its index"));
         }
     }
-    bring_up(&stage);
-    let ledger = thread::scope(|scope| {
-        let traffic = Traffic::start(scope, &stage);
+    bring_up(&testbed);
+    let exchanged = thread::scope(|scope| {
+        let traffic = Traffic::start(scope, &testbed);
         thread::sleep(Duration::from_millis(50));
         traffic.end()
     });
-    ledger.assert_sealed();
+    exchanged.assert_sealed();
     let figures =
         Figures::of("names and places").with("times renamed", 2 * rounds).with("times moved", 2 * rounds);
     println!("{figures}");

@@ -7,11 +7,11 @@ use std::time::Duration;
 use xtask::proof::figures::Figures;
 
 use super::{SAMPLE, TIDY, account, assert_guarded};
-use crate::support::{IFACE, Stage, Traced, Traffic, chosen, is_long, program_on, run_to, system_calls};
+use crate::support::{IFACE, Testbed, Traced, Traffic, chosen, is_long, program_on, run_to, system_calls};
 
 /// Kills a command at each of its calls, on a guarded interface. Returns how often.
-fn kill_everywhere(stage: &Stage, arguments: &[&str]) -> u64 {
-    let portguard = stage.portguard();
+fn kill_everywhere(testbed: &Testbed, arguments: &[&str]) -> u64 {
+    let portguard = testbed.portguard();
     let calls = system_calls(&mut portguard.command(arguments));
     let mut kills = 0;
     for call in chosen(calls.clone(), SAMPLE) {
@@ -22,58 +22,58 @@ fn kill_everywhere(stage: &Stage, arguments: &[&str]) -> u64 {
             // One call more or less: what it finds differs from time to time.
             Traced::Ended(code) => assert_eq!(code, 0, "portguard {} at call {call}", arguments.join(" ")),
         }
-        let status = assert_guarded(stage, &format!("killed at call {call} of {}", calls.end));
+        let status = assert_guarded(testbed, &format!("killed at call {call} of {}", calls.end));
         assert_eq!((status.allowlist.prefixes_v4, status.allowlist.prefixes_v6), (1, 1));
         if kills % TIDY == 0 {
             portguard.ok(arguments);
-            stage.machine.assert_tidy(1);
+            testbed.machine.assert_tidy(1);
         }
     }
     portguard.ok(arguments);
-    stage.machine.assert_tidy(1);
-    assert_eq!(stage.machine.earlier_sets(), 0);
+    testbed.machine.assert_tidy(1);
+    assert_eq!(testbed.machine.earlier_sets(), 0);
     assert!(kills > 0, "none was killed");
     kills
 }
 
 #[test]
 fn a_loader_that_is_killed_at_any_call_of_an_upgrade_or_a_reload_leaves_the_guard_whole() {
-    let stage = Stage::new();
-    stage.attach();
-    let list = stage.list();
+    let testbed = Testbed::new();
+    testbed.attach();
+    let list = testbed.list();
     let mut counted = (0, 0, 0);
-    let ledger = thread::scope(|scope| {
-        let traffic = Traffic::start(scope, &stage);
-        counted.0 = kill_everywhere(&stage, &["attach", IFACE, "--allowlist", &list]);
-        counted.1 = kill_everywhere(&stage, &["reload"]);
+    let exchanged = thread::scope(|scope| {
+        let traffic = Traffic::start(scope, &testbed);
+        counted.0 = kill_everywhere(&testbed, &["attach", IFACE, "--allowlist", &list]);
+        counted.1 = kill_everywhere(&testbed, &["reload"]);
         // This one sets the counters to zero; killed, it may have done so or not. It is not counted with the others.
         traffic.end()
     });
     let figures = Figures::of("upgrade and reload")
         .with("kills in an upgrade", counted.0)
         .with("kills in a reload", counted.1);
-    println!("{}", account(&stage, &ledger, figures));
+    println!("{}", account(&testbed, &exchanged, figures));
     // Resets begin to count anew, so they are for packets, not for sums.
-    let ledger = thread::scope(|scope| {
-        let traffic = Traffic::start(scope, &stage);
-        counted.2 = kill_everywhere(&stage, &["stats", "--reset"]);
+    let exchanged = thread::scope(|scope| {
+        let traffic = Traffic::start(scope, &testbed);
+        counted.2 = kill_everywhere(&testbed, &["stats", "--reset"]);
         traffic.end()
     });
-    ledger.assert_sealed();
+    exchanged.assert_sealed();
     let figures = Figures::of("reset")
         .with("kills in a reset", counted.2)
-        .with("denied packets sent", ledger.sent_denied().packets)
+        .with("denied packets sent", exchanged.sent_denied().packets)
         .with("of them delivered", 0)
-        .with("allowed packets sent", ledger.sent_allowed().packets)
+        .with("allowed packets sent", exchanged.sent_allowed().packets)
         .with("of them lost", 0);
     println!("{figures}");
 }
 
 #[test]
 fn a_loader_that_is_killed_at_any_call_of_an_attachment_leaves_a_guard_or_none() {
-    let stage = Stage::new();
-    let portguard = stage.portguard();
-    let list = stage.list();
+    let testbed = Testbed::new();
+    let portguard = testbed.portguard();
+    let list = testbed.list();
     let arguments = ["attach", IFACE, "--allowlist", &list];
     portguard.ok(&arguments);
     portguard.ok(&["detach", IFACE]);
@@ -85,19 +85,19 @@ fn a_loader_that_is_killed_at_any_call_of_an_attachment_leaves_a_guard_or_none()
         let traced = run_to(&mut portguard.command(arguments), call);
         let guards = portguard.all_status();
         let there: Vec<u32> = guards.iter().map(|status| status.program.id).collect();
-        assert_eq!(there, Vec::from_iter(program_on(stage.server.namespace(), IFACE)), "at call {call}");
+        assert_eq!(there, Vec::from_iter(program_on(testbed.server.namespace(), IFACE)), "at call {call}");
         if guards.is_empty() {
             none += 1;
         } else {
             some += 1;
-            let ledger = thread::scope(|scope| {
-                let traffic = Traffic::start(scope, &stage);
+            let exchanged = thread::scope(|scope| {
+                let traffic = Traffic::start(scope, &testbed);
                 thread::sleep(Duration::from_millis(10));
                 traffic.end()
             });
-            ledger.assert_sealed();
-            portguard.assert_counted(&ledger);
-            denied += ledger.sent_denied().packets;
+            exchanged.assert_sealed();
+            portguard.assert_counted(&exchanged);
+            denied += exchanged.sent_denied().packets;
             portguard.ok(&["detach", IFACE]);
         }
         if traced != Traced::Killed {
@@ -106,7 +106,7 @@ fn a_loader_that_is_killed_at_any_call_of_an_attachment_leaves_a_guard_or_none()
         }
         if (none + some) % TIDY == 0 {
             portguard.ok(&arguments);
-            stage.machine.assert_tidy(1);
+            testbed.machine.assert_tidy(1);
             portguard.ok(&["detach", IFACE]);
         }
         call += stride;

@@ -11,15 +11,15 @@ use xtask::lab::{Outcome, run_within};
 use xtask::proof::figures::Figures;
 
 use super::{account, assert_guarded};
-use crate::support::{IFACE, Output, Stage, Traffic, is_long};
+use crate::support::{IFACE, Output, Testbed, Traffic, is_long};
 
 /// Runs a command under another one, on the server.
-fn under(stage: &Stage, wrapper: &[&str], arguments: &[&str]) -> Output {
-    Output::of(&mut wrapped(stage, wrapper, arguments))
+fn under(testbed: &Testbed, wrapper: &[&str], arguments: &[&str]) -> Output {
+    Output::of(&mut wrapped(testbed, wrapper, arguments))
 }
 
-fn wrapped(stage: &Stage, wrapper: &[&str], arguments: &[&str]) -> Command {
-    let inner = stage.portguard().command(arguments);
+fn wrapped(testbed: &Testbed, wrapper: &[&str], arguments: &[&str]) -> Command {
+    let inner = testbed.portguard().command(arguments);
     let (program, more) = wrapper.split_first().expect("a wrapper");
     let mut command = Command::new(program);
     command.args(more).arg(inner.get_program()).args(inner.get_args());
@@ -29,8 +29,8 @@ fn wrapped(stage: &Stage, wrapper: &[&str], arguments: &[&str]) -> Command {
             None => command.env_remove(name),
         };
     }
-    stage.server.namespace().enter(&mut command);
-    stage.machine.mounts().enter(&mut command);
+    testbed.server.namespace().enter(&mut command);
+    testbed.machine.mounts().enter(&mut command);
     command
 }
 
@@ -70,19 +70,19 @@ impl Drop for Cgroup {
 
 /// Fails each call of a command in turn, until it makes no more of them. Returns how many failures there were, and how
 /// many of them the command could do without.
-fn fail_everywhere(stage: &Stage, arguments: &[&str], error: &str, stride: u64) -> (u64, u64) {
+fn fail_everywhere(testbed: &Testbed, arguments: &[&str], error: &str, stride: u64) -> (u64, u64) {
     let (mut failures, mut done_without) = (0, 0);
     let mut call = 1;
     loop {
         let inject = format!("inject=bpf:error={error}:when={call}");
-        let log = stage.lists.path("strace");
+        let log = testbed.lists.path("strace");
         let log = log.to_str().expect("UTF-8");
         let wrapper = ["strace", "--quiet=all", "-o", log, "-e", "trace=bpf", "-e", &inject, "--"];
-        let output = under(stage, &wrapper, arguments);
+        let output = under(testbed, &wrapper, arguments);
         let injected = fs::read_to_string(log).expect("the log").contains("(INJECTED)");
-        let status = assert_guarded(stage, &format!("{error} at call {call}: {output:?}"));
+        let status = assert_guarded(testbed, &format!("{error} at call {call}: {output:?}"));
         assert_eq!((status.allowlist.prefixes_v4, status.allowlist.prefixes_v6), (1, 1));
-        let pins = stage.machine.pins();
+        let pins = testbed.machine.pins();
         let lists =
             pins.iter().filter_map(|pin| pin.rsplit('/').next()?.strip_prefix("list")?.split('-').next());
         let newest = lists.map(|generation| generation.parse().expect("a number")).max();
@@ -104,21 +104,21 @@ fn fail_everywhere(stage: &Stage, arguments: &[&str], error: &str, stride: u64) 
 #[test]
 fn want_of_memory_at_any_call_leaves_the_guard_as_it_is() {
     let stride = if is_long() { 1 } else { 5 };
-    let stage = Stage::new();
-    stage.attach();
-    let portguard = stage.portguard();
-    let list = stage.list();
+    let testbed = Testbed::new();
+    testbed.attach();
+    let portguard = testbed.portguard();
+    let list = testbed.list();
     let attach = ["attach", IFACE, "--allowlist", &list];
     let (mut failures, mut done_without) = (0, 0);
-    let ledger = thread::scope(|scope| {
-        let traffic = Traffic::start(scope, &stage);
+    let exchanged = thread::scope(|scope| {
+        let traffic = Traffic::start(scope, &testbed);
         for arguments in [&attach[..], &["reload"]] {
             for error in ["ENOMEM", "E2BIG", "EPERM"] {
-                let (failed, without) = fail_everywhere(&stage, arguments, error, stride);
+                let (failed, without) = fail_everywhere(&testbed, arguments, error, stride);
                 failures += failed;
                 done_without += without;
                 portguard.ok(arguments);
-                stage.machine.assert_tidy(1);
+                testbed.machine.assert_tidy(1);
             }
         }
         traffic.end()
@@ -126,59 +126,59 @@ fn want_of_memory_at_any_call_leaves_the_guard_as_it_is() {
     let figures = Figures::of("memory")
         .with("bpf calls that failed", failures)
         .with("of them done without", done_without);
-    println!("{}", account(&stage, &ledger, figures));
+    println!("{}", account(&testbed, &exchanged, figures));
 }
 
 #[test]
 fn a_loader_with_too_few_descriptors_leaves_the_guard_as_it_is() {
-    let stage = Stage::new();
-    stage.attach();
-    let portguard = stage.portguard();
-    let list = stage.list();
+    let testbed = Testbed::new();
+    testbed.attach();
+    let portguard = testbed.portguard();
+    let list = testbed.list();
     let attach = ["attach", IFACE, "--allowlist", &list];
     let mut failures = 0;
-    let ledger = thread::scope(|scope| {
-        let traffic = Traffic::start(scope, &stage);
+    let exchanged = thread::scope(|scope| {
+        let traffic = Traffic::start(scope, &testbed);
         for arguments in [&attach[..], &["reload"]] {
             let stride = if is_long() { 1 } else { 5 };
             // The program itself cannot be started with fewer.
             for limit in (4..64).step_by(stride) {
                 let limit = format!("--nofile={limit}:{limit}");
-                let output = under(&stage, &["prlimit", &limit], arguments);
-                assert_guarded(&stage, &format!("{limit}: {output:?}"));
+                let output = under(&testbed, &["prlimit", &limit], arguments);
+                assert_guarded(&testbed, &format!("{limit}: {output:?}"));
                 failures += u64::from(output.code != 0);
             }
             portguard.ok(arguments);
-            stage.machine.assert_tidy(1);
+            testbed.machine.assert_tidy(1);
         }
         traffic.end()
     });
     assert!(failures > 0, "it never had too few");
     let figures = Figures::of("descriptors").with("loaders without a descriptor to spare", failures);
-    println!("{}", account(&stage, &ledger, figures));
+    println!("{}", account(&testbed, &exchanged, figures));
 }
 
 #[test]
 fn a_loader_whose_memory_is_limited_leaves_the_guard_as_it_is() {
     const LIMIT: Duration = Duration::from_secs(120);
-    let stage = Stage::new();
-    stage.attach();
-    let portguard = stage.portguard();
+    let testbed = Testbed::new();
+    testbed.attach();
+    let portguard = testbed.portguard();
     let own = ["192.0.2.0/24", "2001:db8::/48"].map(str::to_owned);
     let more = (0..50_000_u32)
         .map(|number| format!("10.{}.{}.{}/30", number >> 14, number >> 6 & 255, (number & 63) << 2));
-    let large = stage.lists.write("large.yaml", own.into_iter().chain(more));
-    let small = stage.list();
+    let large = testbed.lists.write("large.yaml", own.into_iter().chain(more));
+    let small = testbed.list();
     let (mut refused, mut killed, mut done) = (0, 0, 0);
-    let ledger = thread::scope(|scope| {
-        let traffic = Traffic::start(scope, &stage);
+    let exchanged = thread::scope(|scope| {
+        let traffic = Traffic::start(scope, &testbed);
         for mebibytes in (2..64).step_by(if is_long() { 1 } else { 12 }) {
             let cgroup = Cgroup::new(mebibytes << 20);
             let enter = format!("echo $$ > {} && exec \"$@\"", cgroup.processes());
             for arguments in
                 [&["reload", "--allowlist", &*large][..], &["attach", IFACE, "--allowlist", &large]]
             {
-                let mut command = wrapped(&stage, &["sh", "-c", &enter, "sh"], arguments);
+                let mut command = wrapped(&testbed, &["sh", "-c", &enter, "sh"], arguments);
                 let outcome = run_within(LIMIT, &mut command).unwrap_or_else(|error| panic!("{error:#}"));
                 let Outcome::Completed(ended) = outcome else { panic!("{mebibytes} MiB: it hangs") };
                 match ended.status.code() {
@@ -190,13 +190,13 @@ fn a_loader_whose_memory_is_limited_leaves_the_guard_as_it_is() {
                     // By the kernel, for want of memory.
                     None => killed += 1,
                 }
-                let status = assert_guarded(&stage, &format!("{mebibytes} MiB: {ended:?}"));
+                let status = assert_guarded(&testbed, &format!("{mebibytes} MiB: {ended:?}"));
                 let entries = status.allowlist.prefixes_v4 + status.allowlist.prefixes_v6;
                 // Killed, it may have switched before.
                 let whole = entries == 50_002 || (entries == 2 && !ended.status.success());
                 assert!(whole, "{entries}: {ended:?}");
                 portguard.ok(&["attach", IFACE, "--allowlist", &small]);
-                stage.machine.assert_tidy(1);
+                testbed.machine.assert_tidy(1);
             }
         }
         traffic.end()
@@ -206,5 +206,5 @@ fn a_loader_whose_memory_is_limited_leaves_the_guard_as_it_is() {
         .with("loaders that the kernel refused memory", refused)
         .with("loaders that it killed for it", killed)
         .with("loaders that had enough", done);
-    println!("{}", account(&stage, &ledger, figures));
+    println!("{}", account(&testbed, &exchanged, figures));
 }

@@ -10,7 +10,8 @@ use xtask::proof::figures::Figures;
 
 use super::{SAMPLE, TIDY, assert_attached};
 use crate::support::{
-    DENIED, IFACE, Ledger, Role, Stage, Status, Traced, Traffic, burst, chosen, is_long, run_to, system_calls,
+    DENIED, IFACE, Role, Status, Testbed, Traced, Traffic, TrafficTotals, burst, chosen, is_long, run_to,
+    system_calls,
 };
 
 /// How many datagrams of each family a source that is not on the list sends at once.
@@ -29,7 +30,7 @@ enum State {
 
 /// A guard that is given one order after the other.
 struct Play<'a> {
-    stage: &'a Stage,
+    testbed: &'a Testbed,
     audit: String,
     enforcing: String,
     /// What was sent while the guard was enforcing, of each family; and so must not have been delivered.
@@ -38,11 +39,11 @@ struct Play<'a> {
 
 impl<'a> Play<'a> {
     /// Begins in audit mode.
-    fn new(stage: &'a Stage) -> Self {
-        let audit = stage.lists.write("audit.yaml", ["203.0.113.0/24", "2001:db8:113::/48"]);
-        let enforcing = stage.lists.write("enforcing.yaml", ["192.0.2.0/24", "2001:db8::/48"]);
-        stage.portguard().ok(&["attach", IFACE, "--audit", "--allowlist", &audit]);
-        Self { stage, audit, enforcing, denied: 0 }
+    fn new(testbed: &'a Testbed) -> Self {
+        let audit = testbed.lists.write("audit.yaml", ["203.0.113.0/24", "2001:db8:113::/48"]);
+        let enforcing = testbed.lists.write("enforcing.yaml", ["192.0.2.0/24", "2001:db8::/48"]);
+        testbed.portguard().ok(&["attach", IFACE, "--audit", "--allowlist", &audit]);
+        Self { testbed, audit, enforcing, denied: 0 }
     }
 
     /// The command that orders this.
@@ -57,13 +58,13 @@ impl<'a> Play<'a> {
     /// Orders it.
     #[track_caller]
     fn give(&self, state: State) {
-        self.stage.portguard().ok(&self.order(state));
+        self.testbed.portguard().ok(&self.order(state));
     }
 
     /// What `status` and the kernel say; a guard that enforces is tried by a source that is not on the list.
     #[track_caller]
     fn state(&mut self, after: &str) -> State {
-        let Status { enforcing, allowlist, .. } = assert_attached(self.stage, after);
+        let Status { enforcing, allowlist, .. } = assert_attached(self.testbed, after);
         let state = match (enforcing, allowlist.path == self.enforcing) {
             (false, false) => State::Audit,
             (false, true) => State::Between,
@@ -72,7 +73,7 @@ impl<'a> Play<'a> {
         };
         assert_eq!((allowlist.prefixes_v4, allowlist.prefixes_v6), (1, 1), "{after}");
         if state == State::Enforcing {
-            burst(self.stage, Role::Denied, BURST);
+            burst(self.testbed, Role::Denied, BURST);
             self.denied += u64::from(BURST);
             self.wait_for_bursts();
         }
@@ -82,7 +83,7 @@ impl<'a> Play<'a> {
     /// Waits until the bursts are judged, before the guard is told to let something through.
     #[track_caller]
     fn wait_for_bursts(&self) {
-        let portguard = self.stage.portguard();
+        let portguard = self.testbed.portguard();
         let judged = || {
             let stats = portguard.stats().by_source();
             DENIED.iter().all(|source| stats.get(source).is_some_and(|count| count.packets >= self.denied))
@@ -101,7 +102,7 @@ impl<'a> Play<'a> {
 
     /// Kills the command that leads from one state to the other at each of its system calls.
     fn kill(&mut self, [from, to]: [State; 2], left: &mut Left) {
-        let portguard = self.stage.portguard();
+        let portguard = self.testbed.portguard();
         self.give(from);
         let calls = system_calls(&mut portguard.command(self.order(to)));
         for (kills, call) in (1_u64..).zip(chosen(calls.clone(), SAMPLE)) {
@@ -120,25 +121,25 @@ impl<'a> Play<'a> {
             }
             if kills % TIDY == 0 {
                 self.give(to);
-                self.stage.machine.assert_tidy(1);
+                self.testbed.machine.assert_tidy(1);
             }
         }
         self.give(to);
         assert_eq!(self.state("the last kill"), to);
-        self.stage.machine.assert_tidy(1);
+        self.testbed.machine.assert_tidy(1);
     }
 
     /// Asserts that of the allowed packets none was lost, and of what was sent to a guard that enforced nothing was
     /// delivered; and that each was counted once.
-    fn assert_accounted(&self, ledger: &Ledger) {
-        ledger.assert_only_allowed_delivered();
+    fn assert_accounted(&self, exchanged: &TrafficTotals) {
+        exchanged.assert_only_allowed_delivered();
         let denied = DENIED.len() as u64 * self.denied;
-        let stats = self.stage.portguard().stats_of(ledger.sent_allowed().packets + denied);
+        let stats = self.testbed.portguard().stats_of(exchanged.sent_allowed().packets + denied);
         assert_eq!(stats.totals.dropped.packets, denied, "dropped: {:?}", stats.totals);
         let counted = stats.totals.allowed.packets + stats.totals.would_drop.packets;
         assert_eq!(
             counted,
-            ledger.sent_allowed().packets,
+            exchanged.sent_allowed().packets,
             "allowed, or counted in audit mode: {:?}",
             stats.totals
         );
@@ -157,11 +158,11 @@ struct Left {
 #[test]
 fn from_audit_to_enforcing_and_back_nothing_is_lost_and_nothing_leaks() {
     let switches = if is_long() { 200 } else { 8 };
-    let stage = Stage::new();
-    let mut play = Play::new(&stage);
+    let testbed = Testbed::new();
+    let mut play = Play::new(&testbed);
     let mut left = Left::default();
-    let ledger = thread::scope(|scope| {
-        let traffic = Traffic::of(&[Role::Allowed], scope, &stage);
+    let exchanged = thread::scope(|scope| {
+        let traffic = Traffic::of(&[Role::Allowed], scope, &testbed);
         for _ in 0..switches {
             play.switch();
         }
@@ -169,8 +170,8 @@ fn from_audit_to_enforcing_and_back_nothing_is_lost_and_nothing_leaks() {
         play.kill([State::Enforcing, State::Audit], &mut left);
         traffic.end()
     });
-    play.assert_accounted(&ledger);
-    stage.machine.assert_tidy(1);
+    play.assert_accounted(&exchanged);
+    testbed.machine.assert_tidy(1);
     assert!(left.old > 0 && left.new > 0, "{left:?}");
     assert!(!is_long() || left.between > 0, "the state between is one that a kill leaves: {left:?}");
     let figures = Figures::of("orders")
@@ -181,7 +182,7 @@ fn from_audit_to_enforcing_and_back_nothing_is_lost_and_nothing_leaks() {
         .with("left the new order", left.new)
         .with("denied packets sent to a guard that enforced", DENIED.len() as u64 * play.denied)
         .with("of them delivered", 0)
-        .with("allowed packets sent", ledger.sent_allowed().packets)
+        .with("allowed packets sent", exchanged.sent_allowed().packets)
         .with("of them lost", 0);
     println!("{figures}");
 }

@@ -12,7 +12,7 @@ use xtask::lab::frame::Packet;
 use xtask::lab::{Forger, wait_until};
 use xtask::proof::figures::Figures;
 
-use crate::support::{ALLOWED, IFACE, PATIENCE, Role, SERVER, Service, Stage, flow, lost_by};
+use crate::support::{ALLOWED, IFACE, PATIENCE, Role, SERVER, Service, Testbed, flow, lost_by};
 
 /// How long it takes in `cargo xtask soak`, in seconds.
 const SECONDS: &str = "PORTGUARD_SOAK";
@@ -46,13 +46,13 @@ fn descriptors_of(pid: u32) -> Vec<String> {
 }
 
 /// The size in the kernel of each pinned map, by the name of its pin but for the generation.
-fn maps(stage: &Stage) -> BTreeMap<String, u64> {
+fn maps(testbed: &Testbed) -> BTreeMap<String, u64> {
     let mut sizes = BTreeMap::new();
-    for pin in stage.machine.pins() {
+    for pin in testbed.machine.pins() {
         let path = format!("/sys/fs/bpf/portguard/{pin}");
         let mut bpftool = std::process::Command::new("bpftool");
         bpftool.args(["--json", "map", "show", "pinned", &path]);
-        let Ok(shown) = xtask::lab::run(stage.machine.mounts().enter(&mut bpftool)) else { continue };
+        let Ok(shown) = xtask::lab::run(testbed.machine.mounts().enter(&mut bpftool)) else { continue };
         let shown: serde_json::Value = serde_json::from_str(&shown.stdout).expect("JSON");
         if let Some(bytes) = shown["bytes_memlock"].as_u64() {
             let name = pin.rsplit('/').next().unwrap_or_default();
@@ -67,9 +67,9 @@ fn maps(stage: &Stage) -> BTreeMap<String, u64> {
 #[test]
 fn a_long_flood_with_reloads_leaves_everything_flat_and_every_sum_exact() {
     let seconds = env::var(SECONDS).map_or(3, |seconds| seconds.parse().expect("a number of seconds"));
-    let stage = Stage::new();
-    let portguard = stage.portguard();
-    let list = stage.list();
+    let testbed = Testbed::new();
+    let portguard = testbed.portguard();
+    let list = testbed.list();
     let mut service = Service::start(portguard, &[IFACE, "--allowlist", &list]);
     let pid = service.id();
     // The fewest of several looks: it may be at work on something.
@@ -78,13 +78,14 @@ fn a_long_flood_with_reloads_leaves_everything_flat_and_every_sum_exact() {
         descriptors_of(pid)
     });
     let at_rest = at_rest.min_by_key(Vec::len).expect("a look");
-    let forger = Forger::new(stage.host(Role::Denied), &stage.server).expect("an attacker");
+    let forger = Forger::new(testbed.host(Role::Denied), &testbed.server).expect("an attacker");
     let lists = [&["192.0.2.0/24", "2001:db8::/48"][..], &["192.0.2.10", "2001:db8::/48", "10.0.0.0/8"]];
 
     let (mut denied, mut allowed, mut reloads, mut number) = (0_u64, 0_u64, 0_usize, 0_u32);
     let mut first = None;
-    let lost =
-        || lost_by(stage.host(Role::Denied).namespace(), IFACE) + lost_by(stage.switch.namespace(), "server");
+    let lost = || {
+        lost_by(testbed.host(Role::Denied).namespace(), IFACE) + lost_by(testbed.switch.namespace(), "server")
+    };
     let lost_before = lost();
     let start = Instant::now();
     let mut next = start;
@@ -109,7 +110,7 @@ fn a_long_flood_with_reloads_leaves_everything_flat_and_every_sum_exact() {
         if Instant::now() >= next {
             next += RELOAD;
             reloads += 1;
-            stage.lists.write("allowlist.yaml", lists[reloads % 2]);
+            testbed.lists.write("allowlist.yaml", lists[reloads % 2]);
             // Who does not listen keeps it waiting, with a socket.
             service.told();
             let memory = memory_of(pid);
@@ -117,7 +118,7 @@ fn a_long_flood_with_reloads_leaves_everything_flat_and_every_sum_exact() {
             // By now the tables are full, and lists have been read.
             if first.is_none() && start.elapsed() >= Duration::from_secs(seconds) / 2 {
                 first = Some(memory);
-                sizes = maps(&stage);
+                sizes = maps(&testbed);
             }
         }
         // The ring of a veth has room for some hundred frames.
@@ -148,7 +149,7 @@ fn a_long_flood_with_reloads_leaves_everything_flat_and_every_sum_exact() {
     let at_the_end = descriptors_of(pid);
     assert!(closed.is_ok(), "at the start {at_rest:#?}, at the end {at_the_end:#?}");
     assert!(most <= at_rest.len() + 16, "{most}: while a list is read, a few more than {at_rest:?}");
-    let last = maps(&stage);
+    let last = maps(&testbed);
     for (name, size) in &sizes {
         if !name.starts_with("list") {
             assert_eq!(last.get(name), Some(size), "{name}");
@@ -157,7 +158,7 @@ fn a_long_flood_with_reloads_leaves_everything_flat_and_every_sum_exact() {
     let bytes: u64 = last.values().sum();
     service.signal(Signal::SIGTERM);
     assert!(service.ended().success());
-    stage.machine.assert_tidy(1);
+    testbed.machine.assert_tidy(1);
     let figures = Figures::of("soak")
         .with("seconds", seconds)
         .with("forged packets", denied)

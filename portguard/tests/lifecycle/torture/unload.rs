@@ -9,24 +9,24 @@ use std::time::{Duration, Instant};
 use xtask::lab::run;
 use xtask::proof::figures::Figures;
 
-use crate::support::{IFACE, PATIENCE, Service, Stage, Traffic, is_long, program_on};
+use crate::support::{IFACE, PATIENCE, Service, Testbed, Traffic, is_long, program_on};
 
 /// Names the program, in the long form.
 const PROGRAM: &str = "PORTGUARD_XDP_LOADER";
 
 /// Detaches the link of the guard. The short form makes the same system call by bpftool.
-fn detach(stage: &Stage) {
-    let pinned = stage.portguard().status().pinned;
+fn detach(testbed: &Testbed) {
+    let pinned = testbed.portguard().status().pinned;
     let mut command = if is_long() {
         let program = env::var(PROGRAM).unwrap_or_else(|_| {
             panic!("{PROGRAM} is not set: cargo xtask torture unload fetches it and sets it")
         });
-        let mut command = stage.machine.command(stage.server.namespace(), program);
+        let mut command = testbed.machine.command(testbed.server.namespace(), program);
         command.args(["unload", IFACE, "--all"]);
         command
     } else {
         let mut command = Command::new("bpftool");
-        stage.machine.mounts().enter(command.args(["link", "detach", "pinned", &pinned]));
+        testbed.machine.mounts().enter(command.args(["link", "detach", "pinned", &pinned]));
         command
     };
     run(&mut command).expect("detaching");
@@ -35,14 +35,14 @@ fn detach(stage: &Stage) {
 #[test]
 fn a_guard_whose_link_another_tool_detaches_is_put_back_by_its_service() {
     let rounds = if is_long() { 50 } else { 3 };
-    let stage = Stage::new();
-    let portguard = stage.portguard();
-    let service = Service::start(portguard, &[IFACE, "--allowlist", &stage.list()]);
-    let server = stage.server.namespace();
+    let testbed = Testbed::new();
+    let portguard = testbed.portguard();
+    let service = Service::start(portguard, &[IFACE, "--allowlist", &testbed.list()]);
+    let server = testbed.server.namespace();
     let mut longest = Duration::ZERO;
     for round in 1..=rounds {
         let before = program_on(server, IFACE).expect("a guard");
-        detach(&stage);
+        detach(&testbed);
         let begun = Instant::now();
         while program_on(server, IFACE).is_none_or(|program| program == before) {
             assert!(begun.elapsed() < PATIENCE, "round {round}: {}", service.said());
@@ -51,8 +51,8 @@ fn a_guard_whose_link_another_tool_detaches_is_put_back_by_its_service() {
         longest = longest.max(begun.elapsed());
         service
             .wait_until("it is told", || service.said().matches("the guard was taken off").count() == round);
-        thread::scope(|scope| Traffic::start(scope, &stage).end()).assert_sealed();
-        stage.machine.assert_tidy(1);
+        thread::scope(|scope| Traffic::start(scope, &testbed).end()).assert_sealed();
+        testbed.machine.assert_tidy(1);
     }
     let figures = Figures::of("unload")
         .with("links detached", rounds as u64)

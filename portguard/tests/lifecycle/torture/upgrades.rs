@@ -12,18 +12,18 @@ use xtask::proof::figures::Figures;
 
 use super::{SAMPLE, assert_attached, assert_guarded};
 use crate::support::{
-    ABI_4, IFACE, PATIENCE, Service, Stage, Stats, Status, Traced, as_abi4, ask, attach_abi4, chosen, run_to,
-    samples, sum, system_calls, under_traffic,
+    ABI_4, IFACE, PATIENCE, Service, Stats, Status, Testbed, Traced, as_abi4, ask, attach_abi4, chosen,
+    run_to, samples, sum, system_calls, under_traffic,
 };
 
 /// What upgrades a guard: it names nothing that the guard has an order for.
 const UPGRADE: [&str; 2] = ["attach", IFACE];
 
 /// A host with a guard of ABI 4.
-fn stage() -> Stage {
-    let stage = Stage::new();
-    attach_abi4(&stage, &["--allowlist", &stage.list()]);
-    stage
+fn testbed() -> Testbed {
+    let testbed = Testbed::new();
+    attach_abi4(&testbed, &["--allowlist", &testbed.list()]);
+    testbed
 }
 
 /// Asserts that a guard is one of this portguard, with the list that it had as a guard of ABI 4, which counts as one
@@ -46,40 +46,40 @@ fn assert_upgraded(before: &Status, after: &Status) {
 
 #[test]
 fn a_guard_of_abi_4_is_upgraded_without_a_gap_and_goes_on_counting() {
-    let stage = stage();
-    let portguard = stage.portguard();
+    let testbed = testbed();
+    let portguard = testbed.portguard();
     let before = portguard.status();
-    let link = stage.machine.link(&before.pinned).id;
-    let (earlier, ledger) = under_traffic(&stage, || {
+    let link = testbed.machine.link(&before.pinned).id;
+    let (earlier, exchanged) = under_traffic(&testbed, || {
         let earlier = portguard.stats();
         portguard.ok(&UPGRADE);
         earlier
     });
     assert!(earlier.packets() > 0, "the old maps hold something");
-    ledger.assert_sealed();
-    portguard.assert_counted(&ledger);
-    let after = assert_guarded(&stage, "the upgrade");
+    exchanged.assert_sealed();
+    portguard.assert_counted(&exchanged);
+    let after = assert_guarded(&testbed, "the upgrade");
     assert_upgraded(&before, &after);
-    assert_eq!(stage.machine.link(&after.pinned).id, link, "the link is the same one");
-    stage.machine.assert_tidy(1);
+    assert_eq!(testbed.machine.link(&after.pinned).id, link, "the link is the same one");
+    testbed.machine.assert_tidy(1);
 
     // And from then on it is a guard like any other.
-    let (told, more) = under_traffic(&stage, || portguard.ok(&["reload"]));
+    let (told, more) = under_traffic(&testbed, || portguard.ok(&["reload"]));
     assert!(told.contains("2 unchanged"), "{told}");
     more.assert_sealed();
-    let stats = portguard.stats_of(ledger.sent().packets + more.sent().packets);
-    assert_eq!(stats.totals.allowed, sum([ledger.sent_allowed(), more.sent_allowed()]));
-    assert_eq!(stats.totals.dropped, sum([ledger.sent_denied(), more.sent_denied()]));
-    stage.machine.assert_tidy(1);
+    let stats = portguard.stats_of(exchanged.sent().packets + more.sent().packets);
+    assert_eq!(stats.totals.allowed, sum([exchanged.sent_allowed(), more.sent_allowed()]));
+    assert_eq!(stats.totals.dropped, sum([exchanged.sent_denied(), more.sent_denied()]));
+    testbed.machine.assert_tidy(1);
 }
 
 /// Makes the file of the list useless, and everything that was kept of it.
-fn spoil(stage: &Stage, fault: &str) {
+fn spoil(testbed: &Testbed, fault: &str) {
     match fault {
-        "gone" => fs::remove_file(stage.lists.path("allowlist.yaml")).expect("the list"),
-        _ => drop(stage.lists.write_text("allowlist.yaml", "allow:\n  - 192.0.2.0/33\n")),
+        "gone" => fs::remove_file(testbed.lists.path("allowlist.yaml")).expect("the list"),
+        _ => drop(testbed.lists.write_text("allowlist.yaml", "allow:\n  - 192.0.2.0/33\n")),
     }
-    for copy in fs::read_dir(stage.machine.state()).expect("the state directory") {
+    for copy in fs::read_dir(testbed.machine.state()).expect("the state directory") {
         let copy = copy.expect("a copy").path();
         if copy.is_file() {
             fs::remove_file(copy).expect("removing a copy");
@@ -91,66 +91,66 @@ fn spoil(stage: &Stage, fault: &str) {
 #[test]
 fn a_service_upgrades_a_guard_whose_file_is_broken_with_the_list_in_force() {
     for fault in ["broken", "gone"] {
-        let stage = stage();
-        let portguard = stage.portguard();
+        let testbed = testbed();
+        let portguard = testbed.portguard();
         let before = portguard.status();
-        spoil(&stage, fault);
-        let list = stage.lists.path("allowlist.yaml").display().to_string();
-        let ((), ledger) = under_traffic(&stage, || {
+        spoil(&testbed, fault);
+        let list = testbed.lists.path("allowlist.yaml").display().to_string();
+        let ((), exchanged) = under_traffic(&testbed, || {
             let mut service = Service::start(portguard, &[IFACE, "--allowlist", &list]);
             service.signal(Signal::SIGTERM);
             assert!(service.ended().success(), "{fault}: {}", service.said());
         });
-        ledger.assert_sealed();
-        portguard.assert_counted(&ledger);
-        assert_upgraded(&before, &assert_guarded(&stage, fault));
-        stage.machine.assert_tidy(1);
+        exchanged.assert_sealed();
+        portguard.assert_counted(&exchanged);
+        assert_upgraded(&before, &assert_guarded(&testbed, fault));
+        testbed.machine.assert_tidy(1);
     }
 }
 
 #[test]
 fn attach_with_a_broken_file_keeps_the_list_in_force_and_says_so() {
     for fault in ["broken", "gone"] {
-        let stage = stage();
-        let portguard = stage.portguard();
+        let testbed = testbed();
+        let portguard = testbed.portguard();
         let before = portguard.status();
-        spoil(&stage, fault);
-        let (told, ledger) = under_traffic(&stage, || portguard.run(&UPGRADE));
+        spoil(&testbed, fault);
+        let (told, exchanged) = under_traffic(&testbed, || portguard.run(&UPGRADE));
         assert_eq!(told.code, 3, "{fault}: {told:?}");
-        let list = stage.lists.path("allowlist.yaml").display().to_string();
+        let list = testbed.lists.path("allowlist.yaml").display().to_string();
         assert!(told.stderr.contains(&list), "{fault}: {told:?}");
-        ledger.assert_sealed();
-        portguard.assert_counted(&ledger);
-        let after = assert_guarded(&stage, fault);
+        exchanged.assert_sealed();
+        portguard.assert_counted(&exchanged);
+        let after = assert_guarded(&testbed, fault);
         assert_eq!(after.allowlist.sha256, before.allowlist.sha256, "{fault}");
         assert_eq!((after.allowlist.prefixes_v4, after.allowlist.prefixes_v6), (1, 1), "{fault}");
-        stage.machine.assert_tidy(1);
+        testbed.machine.assert_tidy(1);
     }
 }
 
 #[test]
 fn a_guard_of_abi_4_in_audit_mode_stays_in_audit_mode() {
-    let stage = Stage::new();
-    let portguard = stage.portguard();
-    attach_abi4(&stage, &["--audit", "--allowlist", &stage.list()]);
+    let testbed = Testbed::new();
+    let portguard = testbed.portguard();
+    attach_abi4(&testbed, &["--audit", "--allowlist", &testbed.list()]);
     let before = portguard.status();
     assert!(!before.enforcing);
-    let (told, ledger) = under_traffic(&stage, || portguard.ok(&UPGRADE));
+    let (told, exchanged) = under_traffic(&testbed, || portguard.ok(&UPGRADE));
     assert!(!told.contains("->"), "nothing of the order changes: {told}");
-    ledger.assert_open();
-    let stats = portguard.assert_counted(&ledger);
-    assert_eq!((stats.totals.would_drop, stats.totals.dropped), (ledger.sent_denied(), Count::default()));
-    assert_upgraded(&before, &assert_attached(&stage, "the upgrade"));
-    stage.machine.assert_tidy(1);
+    exchanged.assert_open();
+    let stats = portguard.assert_counted(&exchanged);
+    assert_eq!((stats.totals.would_drop, stats.totals.dropped), (exchanged.sent_denied(), Count::default()));
+    assert_upgraded(&before, &assert_attached(&testbed, "the upgrade"));
+    testbed.machine.assert_tidy(1);
 }
 
 #[test]
 fn a_guard_of_abi_4_is_read_and_taken_off_and_what_would_change_it_names_the_upgrade() {
-    let stage = stage();
-    let portguard = stage.portguard();
-    let ((), ledger) = under_traffic(&stage, || ());
-    ledger.assert_sealed();
-    let stats = portguard.assert_counted(&ledger);
+    let testbed = testbed();
+    let portguard = testbed.portguard();
+    let ((), exchanged) = under_traffic(&testbed, || ());
+    exchanged.assert_sealed();
+    let stats = portguard.assert_counted(&exchanged);
     let before = portguard.status();
     assert_eq!((before.program.abi_version, before.enforcing), (ABI_4, true));
     assert!(portguard.ok(&["status"]).contains(&before.allowlist.path));
@@ -177,35 +177,35 @@ fn a_guard_of_abi_4_is_read_and_taken_off_and_what_would_change_it_names_the_upg
     assert_eq!(portguard.stats().totals, stats.totals);
 
     assert_eq!(portguard.ok(&["detach", IFACE]), "eth0: detached, port 111 is open\n");
-    stage.machine.assert_tidy(0);
+    testbed.machine.assert_tidy(0);
 }
 
 /// A service upgrades what it keeps when it starts, so this guard gets its name while a service keeps it.
 #[test]
 fn metrics_tell_of_a_guard_of_abi_4() {
-    let stage = Stage::new();
-    let portguard = stage.portguard();
-    let list = stage.list();
+    let testbed = Testbed::new();
+    let portguard = testbed.portguard();
+    let list = testbed.list();
     let service = Service::start(portguard, &[IFACE, "--allowlist", &list, "--metrics", "9111"]);
-    let ((), ledger) = under_traffic(&stage, || ());
-    portguard.assert_counted(&ledger);
-    as_abi4(&stage.machine, &portguard.status());
+    let ((), exchanged) = under_traffic(&testbed, || ());
+    portguard.assert_counted(&exchanged);
+    as_abi4(&testbed.machine, &portguard.status());
     let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9111);
-    let page = ask(stage.server.namespace(), address, "GET /metrics", "").expect("an answer");
-    assert!(stage.machine.pins().iter().any(|pin| pin.contains(&format!("/abi{ABI_4}-"))), "still");
+    let page = ask(testbed.server.namespace(), address, "GET /metrics", "").expect("an answer");
+    assert!(testbed.machine.pins().iter().any(|pin| pin.contains(&format!("/abi{ABI_4}-"))), "still");
     let samples = samples(&page.body);
     let sample = |series: &str| *samples.get(series).unwrap_or_else(|| panic!("no {series}: {}", page.body));
     let packets = |name: &str| sample(&format!("portguard_{name}_packets_total{{interface=\"eth0\"}}"));
-    assert_eq!(packets("allowed") as u64, ledger.sent_allowed().packets);
+    assert_eq!(packets("allowed") as u64, exchanged.sent_allowed().packets);
     let denied = sample("portguard_denied_packets_total{interface=\"eth0\",reason=\"not_allowed\"}");
-    assert_eq!(denied as u64, ledger.sent_denied().packets);
+    assert_eq!(denied as u64, exchanged.sent_denied().packets);
     assert_eq!(sample("portguard_guard_enforcing{interface=\"eth0\"}") as u64, 1);
     drop(service);
 }
 
 /// The names in the directory of the instance.
-fn instance_pins(stage: &Stage) -> Vec<String> {
-    let pins = stage.machine.pins();
+fn instance_pins(testbed: &Testbed) -> Vec<String> {
+    let pins = testbed.machine.pins();
     let below = pins.iter().filter_map(|pin| pin.splitn(4, '/').nth(3));
     below.map(str::to_owned).collect()
 }
@@ -213,13 +213,13 @@ fn instance_pins(stage: &Stage) -> Vec<String> {
 #[test]
 fn counters_that_an_upgrade_and_new_sizes_have_left_behind_are_added_up_until_they_are_reset() {
     let fresh = {
-        let stage = Stage::new();
-        stage.attach();
-        instance_pins(&stage)
+        let testbed = Testbed::new();
+        testbed.attach();
+        instance_pins(&testbed)
     };
-    let stage = stage();
-    let portguard = stage.portguard();
-    let (printed, ledger) = under_traffic(&stage, || {
+    let testbed = testbed();
+    let portguard = testbed.portguard();
+    let (printed, exchanged) = under_traffic(&testbed, || {
         portguard.ok(&UPGRADE);
         // Several sets of old counters, of sizes that come back.
         for sources in ["512", "1024", "512"] {
@@ -232,19 +232,19 @@ fn counters_that_an_upgrade_and_new_sizes_have_left_behind_are_added_up_until_th
         let printed: [Stats; 1] = portguard.all_stats(&["--reset"]).try_into().expect("one guard");
         printed
     });
-    ledger.assert_sealed();
+    exchanged.assert_sealed();
     let [printed] = printed;
-    let rest = portguard.stats_of(ledger.sent().packets - printed.packets());
+    let rest = portguard.stats_of(exchanged.sent().packets - printed.packets());
     assert!(rest.packets() < printed.packets(), "it began anew: {:?}", rest.totals);
-    assert_eq!(sum([printed.totals.allowed, rest.totals.allowed]), ledger.sent_allowed());
-    assert_eq!(sum([printed.totals.dropped, rest.totals.dropped]), ledger.sent_denied());
-    for (source, sent) in ledger.denied() {
+    assert_eq!(sum([printed.totals.allowed, rest.totals.allowed]), exchanged.sent_allowed());
+    assert_eq!(sum([printed.totals.dropped, rest.totals.dropped]), exchanged.sent_denied());
+    for (source, sent) in exchanged.denied() {
         let counted = [&printed, &rest].map(|stats| stats.by_source().get(&source).copied());
         assert_eq!(sum(counted.into_iter().flatten()), sent, "{source}");
     }
     assert!(printed.since <= rest.since, "{} {}", printed.since, rest.since);
-    stage.machine.assert_tidy(1);
-    assert_eq!(instance_pins(&stage), fresh, "the old counters have gone");
+    testbed.machine.assert_tidy(1);
+    assert_eq!(instance_pins(&testbed), fresh, "the old counters have gone");
 }
 
 /// What kills of the upgrade have left behind.
@@ -257,8 +257,8 @@ struct Left {
 
 /// Kills an upgrade of a guard at a call from `calls`, and then upgrades it to the end. One kill for each guard: what it
 /// leaves makes the next command longer, and that would be killed too early.
-fn kill_upgrades(stage: &Stage, calls: &mut impl Iterator<Item = u64>, left: &mut Left) {
-    let portguard = stage.portguard();
+fn kill_upgrades(testbed: &Testbed, calls: &mut impl Iterator<Item = u64>, left: &mut Left) {
+    let portguard = testbed.portguard();
     let mut counted = 0;
     for call in calls.by_ref().take(1) {
         match run_to(&mut portguard.command(UPGRADE), call) {
@@ -266,7 +266,7 @@ fn kill_upgrades(stage: &Stage, calls: &mut impl Iterator<Item = u64>, left: &mu
             // One call more or less: what it finds differs from time to time.
             Traced::Ended(code) => assert_eq!(code, 0, "at call {call}"),
         }
-        let status = assert_guarded(stage, &format!("killed at call {call}"));
+        let status = assert_guarded(testbed, &format!("killed at call {call}"));
         assert_eq!((status.allowlist.prefixes_v4, status.allowlist.prefixes_v6), (1, 1), "{status:?}");
         let packets = portguard.stats().packets();
         assert!(packets >= counted, "at call {call}, {counted} packets became {packets}");
@@ -283,23 +283,23 @@ fn kill_upgrades(stage: &Stage, calls: &mut impl Iterator<Item = u64>, left: &mu
 
 #[test]
 fn an_upgrade_that_is_killed_at_any_call_leaves_the_guard_whole_old_or_new() {
-    let stage = stage();
-    let portguard = stage.portguard();
-    let list = stage.list();
+    let testbed = testbed();
+    let portguard = testbed.portguard();
+    let list = testbed.list();
     let mut calls = chosen(system_calls(&mut portguard.command(UPGRADE)), SAMPLE).into_iter().peekable();
     let (mut left, mut upgrades) = (Left::default(), 0);
     let (mut denied, mut allowed) = (0, 0);
     while calls.peek().is_some() {
         portguard.ok(&["detach", IFACE]);
-        attach_abi4(&stage, &["--allowlist", &list]);
-        let ((), ledger) = under_traffic(&stage, || kill_upgrades(&stage, &mut calls, &mut left));
-        ledger.assert_sealed();
-        portguard.assert_counted(&ledger);
+        attach_abi4(&testbed, &["--allowlist", &list]);
+        let ((), exchanged) = under_traffic(&testbed, || kill_upgrades(&testbed, &mut calls, &mut left));
+        exchanged.assert_sealed();
+        portguard.assert_counted(&exchanged);
         assert_eq!(portguard.status().program.abi_version, ABI_VERSION);
-        stage.machine.assert_tidy(1);
+        testbed.machine.assert_tidy(1);
         upgrades += 1;
-        denied += ledger.sent_denied().packets;
-        allowed += ledger.sent_allowed().packets;
+        denied += exchanged.sent_denied().packets;
+        allowed += exchanged.sent_allowed().packets;
     }
     assert!(left.old > 0 && left.new > 0, "{left:?}");
     let figures = Figures::of("upgrades across ABIs")

@@ -3,17 +3,17 @@
 use nix::sys::signal::Signal;
 
 use super::testimony::{Condition, Expected, assert_agree, findings};
-use super::{rename, serve, stage};
+use super::{rename, serve, testbed};
 use crate::orders::{DEFAULT_LIST, write_default_list};
-use crate::support::{IFACE, OrderStatus, Output, Stage, Typed, detach_link, typed};
+use crate::support::{IFACE, OrderStatus, Output, Testbed, Typed, detach_link, typed};
 
 const ENFORCING: Expected = Expected { condition: Condition::Enforcing, as_ordered: None };
 const AUDIT: Expected = Expected { condition: Condition::Audit, as_ordered: None };
 
 /// The remedy of each finding about the guard that is not ok; all of them must be the same one.
 #[track_caller]
-fn remedy(stage: &Stage, ids: &[&str]) -> String {
-    let findings = findings(stage);
+fn remedy(testbed: &Testbed, ids: &[&str]) -> String {
+    let findings = findings(testbed);
     let mut remedies: Vec<&str> = Vec::new();
     for id in ids {
         let found =
@@ -26,8 +26,8 @@ fn remedy(stage: &Stage, ids: &[&str]) -> String {
 }
 
 #[track_caller]
-fn type_it(stage: &Stage, line: &str) {
-    let place = Typed { machine: &stage.machine, namespace: stage.server.namespace() };
+fn type_it(testbed: &Testbed, line: &str) {
+    let place = Typed { machine: &testbed.machine, namespace: testbed.server.namespace() };
     let Output { code, stdout, stderr } = typed(place, line);
     assert_eq!(code, 0, "{line}: {stdout}{stderr}");
 }
@@ -35,16 +35,16 @@ fn type_it(stage: &Stage, line: &str) {
 /// Findings 1.1 and 1.3.
 #[test]
 fn a_guard_in_audit_mode_gets_to_enforce_and_keeps_the_rest_of_its_order() {
-    let (stage, other) = stage();
-    let portguard = stage.portguard();
+    let (testbed, other) = testbed();
+    let portguard = testbed.portguard();
     let order = ["--audit", "--mode", "generic", "--sources", "512", "--allowlist", &other];
     portguard.ok(&[&["attach", IFACE], &order[..]].concat());
     let before = portguard.status();
-    assert_agree(&stage, None, AUDIT);
-    let line = remedy(&stage, &["guard", "coverage"]);
+    assert_agree(&testbed, None, AUDIT);
+    let line = remedy(&testbed, &["guard", "coverage"]);
     assert_eq!(line, "portguard attach eth0 --enforce");
-    type_it(&stage, &line);
-    assert_agree(&stage, None, ENFORCING);
+    type_it(&testbed, &line);
+    assert_agree(&testbed, None, ENFORCING);
     let after = portguard.status();
     assert_eq!(after.order, OrderStatus { audit: false, ..before.order });
     assert_eq!(after.allowlist.sha256, before.allowlist.sha256);
@@ -52,32 +52,32 @@ fn a_guard_in_audit_mode_gets_to_enforce_and_keeps_the_rest_of_its_order() {
 
 #[test]
 fn a_guard_whose_link_is_gone_gets_the_order_back_that_it_had() {
-    let (stage, other) = stage();
-    let portguard = stage.portguard();
+    let (testbed, other) = testbed();
+    let portguard = testbed.portguard();
     let named: [&[&str]; 3] =
         [&[], &["--allowlist", &other], &["--audit", "--sources", "512", "--allowlist", &other]];
     for order in named {
         portguard.ok(&[&["attach", IFACE], order].concat());
         let before = portguard.status().order;
-        detach_link(&stage.machine, portguard, IFACE);
-        assert_agree(&stage, None, Expected::without_guard(Condition::Open));
-        let line = remedy(&stage, &["guard.gone", "coverage"]);
-        type_it(&stage, &line);
+        detach_link(&testbed.machine, portguard, IFACE);
+        assert_agree(&testbed, None, Expected::without_guard(Condition::Open));
+        let line = remedy(&testbed, &["guard.gone", "coverage"]);
+        type_it(&testbed, &line);
         assert_eq!(portguard.status().order, before, "{line}");
-        assert_agree(&stage, None, if before.audit { AUDIT } else { ENFORCING });
+        assert_agree(&testbed, None, if before.audit { AUDIT } else { ENFORCING });
         portguard.ok(&["detach", IFACE]);
     }
 }
 
 #[test]
 fn an_interface_that_never_had_a_guard_gets_one_with_a_list_that_lets_somebody_in() {
-    let (stage, _) = stage();
-    let line = remedy(&stage, &["coverage"]);
+    let (testbed, _) = testbed();
+    let line = remedy(&testbed, &["coverage"]);
     assert_eq!(line, "portguard attach eth0");
-    type_it(&stage, &line);
-    assert_agree(&stage, None, ENFORCING);
+    type_it(&testbed, &line);
+    assert_agree(&testbed, None, ENFORCING);
     // As it is shipped.
-    let empty = Stage::new();
+    let empty = Testbed::new();
     write_default_list(&empty.machine, "allow: []\n");
     let line = remedy(&empty, &["coverage"]);
     assert!(line.contains("portguard suggest") && line.contains(DEFAULT_LIST), "{line}");
@@ -85,10 +85,10 @@ fn an_interface_that_never_had_a_guard_gets_one_with_a_list_that_lets_somebody_i
 
 #[test]
 fn a_guard_of_a_service_is_changed_where_the_service_is_ordered() {
-    let (stage, _) = stage();
-    let portguard = stage.portguard();
-    let mut service = serve(&stage, &[IFACE, "--audit"]);
-    let line = remedy(&stage, &["guard", "coverage"]);
+    let (testbed, _) = testbed();
+    let portguard = testbed.portguard();
+    let mut service = serve(&testbed, &[IFACE, "--audit"]);
+    let line = remedy(&testbed, &["guard", "coverage"]);
     let place = format!("the command line of process {}", service.id());
     assert!(
         line.contains(&place) && line.contains("--audit") && !line.contains("portguard attach"),
@@ -98,27 +98,27 @@ fn a_guard_of_a_service_is_changed_where_the_service_is_ordered() {
     portguard.fails(1, &["attach", IFACE, "--enforce"]);
     service.signal(Signal::SIGTERM);
     assert!(service.ended().success());
-    let service = serve(&stage, &[IFACE]);
-    assert_agree(&stage, Some(&service), Expected { as_ordered: Some(true), ..ENFORCING });
+    let service = serve(&testbed, &[IFACE]);
+    assert_agree(&testbed, Some(&service), Expected { as_ordered: Some(true), ..ENFORCING });
 }
 
 #[test]
 fn a_mode_that_cannot_be_restored_takes_a_new_guard() {
-    let (stage, other) = stage();
-    let portguard = stage.portguard();
-    rename(&stage, IFACE, "later0");
+    let (testbed, other) = testbed();
+    let portguard = testbed.portguard();
+    rename(&testbed, IFACE, "later0");
     portguard.ok(&["attach", "later0", "--mode", "generic", "--allowlist", &other]);
     let arguments = [IFACE, "--mode", "native"];
-    let mut service = serve(&stage, &arguments);
-    rename(&stage, "later0", IFACE);
+    let mut service = serve(&testbed, &arguments);
+    rename(&testbed, "later0", IFACE);
     service.until_said("eth0: cannot change the mode from generic to native");
-    let line = remedy(&stage, &["guard.order"]);
+    let line = remedy(&testbed, &["guard.order"]);
     let detach = "portguard detach eth0";
     assert!(line.contains(&format!("stop the service, run {detach}, and start the service")), "{line}");
     service.signal(Signal::SIGTERM);
     assert!(service.ended().success());
-    type_it(&stage, detach);
-    let service = serve(&stage, &arguments);
-    assert_agree(&stage, Some(&service), Expected { as_ordered: Some(true), ..ENFORCING });
+    type_it(&testbed, detach);
+    let service = serve(&testbed, &arguments);
+    assert_agree(&testbed, Some(&service), Expected { as_ordered: Some(true), ..ENFORCING });
     assert_eq!(portguard.status().mode, "native");
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use xtask::lab::{rpc, wait_until};
 
 use super::alerts;
-use crate::support::{ALLOWED, DENIED, IFACE, PATIENCE, Role, SERVER, Service, Stage, ask, samples};
+use crate::support::{ALLOWED, DENIED, IFACE, PATIENCE, Role, SERVER, Service, Testbed, ask, samples};
 
 /// Where the services are that were given a port and no address.
 const METRICS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9111);
@@ -56,21 +56,21 @@ struct Said {
 
 /// Asks the wire and all witnesses: those of the service only if there is one that answers.
 #[track_caller]
-pub(super) fn assert_agree(stage: &Stage, service: Option<&Service>, expected: Expected) {
+pub(super) fn assert_agree(testbed: &Testbed, service: Option<&Service>, expected: Expected) {
     let arrives = match expected.condition {
         Condition::Enforcing => Arrivals { allowed: true, denied: false },
         Condition::Audit | Condition::Open | Condition::Waiting => Arrivals { allowed: true, denied: true },
     };
-    assert_eq!(arrivals(stage), arrives, "{expected:?}: the wire");
+    assert_eq!(arrivals(testbed), arrives, "{expected:?}: the wire");
     let whole = Said { condition: Some(expected.condition), as_ordered: expected.as_ordered };
-    assert_eq!(status(stage, service), whole, "status");
-    assert_eq!(explain(stage), whole, "explain");
-    assert_eq!(doctor(stage, service.is_some()), whole, "doctor");
-    status_text(stage, expected);
+    assert_eq!(status(testbed, service), whole, "status");
+    assert_eq!(explain(testbed), whole, "explain");
+    assert_eq!(doctor(testbed, service.is_some()), whole, "doctor");
+    status_text(testbed, expected);
     if service.is_some() {
-        assert_eq!(metrics(stage), whole, "the metrics");
-        health(stage, expected);
-        alerts(stage, expected);
+        assert_eq!(metrics(testbed), whole, "the metrics");
+        health(testbed, expected);
+        alerts(testbed, expected);
     }
 }
 
@@ -83,21 +83,21 @@ pub(super) struct Arrivals {
 
 /// Sends a packet from each role over each family.
 #[track_caller]
-pub(super) fn arrivals(stage: &Stage) -> Arrivals {
+pub(super) fn arrivals(testbed: &Testbed) -> Arrivals {
     let [allowed, denied] = Role::BOTH.map(|role| {
-        let arrived = [0, 1].map(|family| arrives(stage, role, family));
+        let arrived = [0, 1].map(|family| arrives(testbed, role, family));
         assert_eq!(arrived[0], arrived[1], "{role:?}: IPv4 and IPv6");
         arrived[0]
     });
     Arrivals { allowed, denied }
 }
 
-fn arrives(stage: &Stage, role: Role, family: usize) -> bool {
+fn arrives(testbed: &Testbed, role: Role, family: usize) -> bool {
     let bind = |port| {
         let mut bound = None;
         // A process that another test has just forked may hold on to a socket that this one has closed.
         let free = wait_until("the port is free", PATIENCE, || {
-            bound = stage.server.run(|| UdpSocket::bind((SERVER[family], port))).ok();
+            bound = testbed.server.run(|| UdpSocket::bind((SERVER[family], port))).ok();
             Ok(bound.is_some())
         });
         free.unwrap_or_else(|error| panic!("{error:#}"));
@@ -107,7 +107,7 @@ fn arrives(stage: &Stage, role: Role, family: usize) -> bool {
     };
     let (guarded, behind) = (bind(rpc::PORT), bind(BEHIND));
     let from = role.addresses()[family];
-    let client = stage.host(role).run(|| UdpSocket::bind((from, 0))).expect("a UDP socket");
+    let client = testbed.host(role).run(|| UdpSocket::bind((from, 0))).expect("a UDP socket");
     for port in [rpc::PORT, BEHIND] {
         client.send_to(&rpc::dump_call(), (SERVER[family], port)).expect("a packet that is sent");
     }
@@ -121,8 +121,8 @@ fn arrives(stage: &Stage, role: Role, family: usize) -> bool {
     }
 }
 
-fn status(stage: &Stage, service: Option<&Service>) -> Said {
-    let portguard = stage.portguard();
+fn status(testbed: &Testbed, service: Option<&Service>) -> Said {
+    let portguard = testbed.portguard();
     let unguarded = portguard.unguarded();
     let guards = portguard.all_status();
     match (&guards[..], &unguarded[..]) {
@@ -153,8 +153,8 @@ fn status(stage: &Stage, service: Option<&Service>) -> Said {
 
 /// What `status` says to the eye.
 #[track_caller]
-fn status_text(stage: &Stage, expected: Expected) {
-    let text = stage.portguard().run(&["status"]).stdout;
+fn status_text(testbed: &Testbed, expected: Expected) {
+    let text = testbed.portguard().run(&["status"]).stdout;
     let conditions = [
         (Condition::Enforcing, "eth0: enforcing"),
         (Condition::Audit, "eth0: audit only, nothing is dropped"),
@@ -168,11 +168,11 @@ fn status_text(stage: &Stage, expected: Expected) {
     assert_eq!(text.contains("NOT AS ORDERED: "), expected.as_ordered == Some(false), "{text}");
 }
 
-fn explain(stage: &Stage) -> Said {
+fn explain(testbed: &Testbed) -> Said {
     let mut arguments = vec!["explain".to_owned(), "--json".to_owned()];
     arguments.extend(ALLOWED.into_iter().chain(DENIED).map(|address| address.to_string()));
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let output = stage.portguard().run(&arguments);
+    let output = testbed.portguard().run(&arguments);
     let document: Value =
         serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
     let verdicts = document["verdicts"].as_array().expect("verdicts");
@@ -197,7 +197,7 @@ fn explain(stage: &Stage) -> Said {
         other => panic!("{other:?}"),
     };
     let text =
-        stage.portguard().run(&arguments.iter().copied().filter(|it| *it != "--json").collect::<Vec<_>>());
+        testbed.portguard().run(&arguments.iter().copied().filter(|it| *it != "--json").collect::<Vec<_>>());
     assert_eq!(text.stdout.contains("passes in audit mode"), condition == Condition::Audit, "{text:?}");
     for verdict in verdicts {
         assert_eq!(verdict["enforcing"], condition == Condition::Enforcing, "{document}");
@@ -209,8 +209,8 @@ fn explain(stage: &Stage) -> Said {
 }
 
 /// The findings of `doctor` about an interface, each with its status.
-pub(super) fn findings(stage: &Stage) -> Vec<(String, String, Value)> {
-    let output = stage.portguard().run(&["doctor", "--json"]);
+pub(super) fn findings(testbed: &Testbed) -> Vec<(String, String, Value)> {
+    let output = testbed.portguard().run(&["doctor", "--json"]);
     let document: Value =
         serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
     let findings = document["findings"].as_array().expect("findings").iter();
@@ -221,8 +221,8 @@ pub(super) fn findings(stage: &Stage) -> Vec<(String, String, Value)> {
         .collect()
 }
 
-fn doctor(stage: &Stage, is_served: bool) -> Said {
-    let findings = findings(stage);
+fn doctor(testbed: &Testbed, is_served: bool) -> Said {
+    let findings = findings(testbed);
     let status = |id: &str| findings.iter().find(|(of, ..)| of == id).map(|(_, status, _)| &**status);
     let as_ordered = status("guard.order").map(|status| match status {
         "ok" => true,
@@ -249,13 +249,13 @@ fn doctor(stage: &Stage, is_served: bool) -> Said {
     Said { condition: Some(condition), as_ordered }
 }
 
-fn page(stage: &Stage) -> std::collections::BTreeMap<String, f64> {
-    let answer = ask(stage.server.namespace(), METRICS, "GET /metrics", "").expect("an answer");
+fn page(testbed: &Testbed) -> std::collections::BTreeMap<String, f64> {
+    let answer = ask(testbed.server.namespace(), METRICS, "GET /metrics", "").expect("an answer");
     samples(&answer.body)
 }
 
-fn metrics(stage: &Stage) -> Said {
-    let samples = page(stage);
+fn metrics(testbed: &Testbed) -> Said {
+    let samples = page(testbed);
     let truth = |name: &str| {
         let value = samples.get(&format!("portguard_{name}{{interface=\"eth0\"}}"))?;
         Some(*value == 1.0)
@@ -271,8 +271,8 @@ fn metrics(stage: &Stage) -> Said {
 }
 
 #[track_caller]
-fn health(stage: &Stage, expected: Expected) {
-    let answer = ask(stage.server.namespace(), METRICS, "GET /healthz", "").expect("an answer");
+fn health(testbed: &Testbed, expected: Expected) {
+    let answer = ask(testbed.server.namespace(), METRICS, "GET /healthz", "").expect("an answer");
     let (status, words) = match (expected.as_ordered, expected.condition) {
         (Some(true), Condition::Enforcing) => (200, "eth0: enforcing\n"),
         (Some(true), Condition::Audit) => (200, "eth0: audit mode, as ordered: nothing is dropped\n"),
@@ -285,7 +285,7 @@ fn health(stage: &Stage, expected: Expected) {
 }
 
 #[track_caller]
-fn alerts(stage: &Stage, expected: Expected) {
+fn alerts(testbed: &Testbed, expected: Expected) {
     let mut fire = match expected.condition {
         Condition::Enforcing => vec![],
         Condition::Audit => vec!["PortguardAudit"],
@@ -294,5 +294,5 @@ fn alerts(stage: &Stage, expected: Expected) {
     };
     fire.extend((expected.as_ordered == Some(false)).then_some("PortguardNotAsOrdered"));
     assert!(expected.has_guard() || expected.as_ordered.is_none());
-    alerts::assert_fire(&page(stage), IFACE, &fire);
+    alerts::assert_fire(&page(testbed), IFACE, &fire);
 }

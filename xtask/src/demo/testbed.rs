@@ -29,7 +29,7 @@ impl Family {
     }
 }
 
-/// Who is on the stage. The prefix of each one's network is what an allowlist would name.
+/// Who is on the testbed. The prefix of each one's network is what an allowlist would name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
     Server,
@@ -102,12 +102,12 @@ impl Role {
 
 /// The switch and the hosts on it.
 #[derive(Debug)]
-pub(super) struct Stage {
+pub(super) struct Testbed {
     pub(super) switch: Switch,
     hosts: [Host; Role::ALL.len()],
 }
 
-impl Stage {
+impl Testbed {
     pub(super) fn new() -> Result<Self> {
         let switch = Switch::new(Veth::new())?;
         let host = |role: Role| switch.host(role.name(), &Family::BOTH.map(|family| role.address(family)));

@@ -59,7 +59,7 @@ impl Role {
 
 /// A server, and two who ask it, on one switch.
 #[derive(Debug)]
-pub(crate) struct Stage {
+pub(crate) struct Testbed {
     pub(crate) machine: Machine,
     pub(crate) switch: Switch,
     pub(crate) server: Host,
@@ -68,7 +68,7 @@ pub(crate) struct Stage {
     pub(crate) lists: Lists,
 }
 
-impl Stage {
+impl Testbed {
     pub(crate) fn new() -> Self {
         Self::on(Machine::new())
     }
