@@ -1,6 +1,8 @@
-//! `cargo xtask lint`: formatting, lints, documentation, licences.
+//! `cargo xtask lint`: formatting, lints, documentation, licences, words.
 //!
 //! The kernel program is linted for the BPF target, by the clippy of the compiler that builds it.
+
+mod words;
 
 use std::process::Command;
 
@@ -35,10 +37,13 @@ pub(crate) fn run() -> Result<()> {
             failed.push(name);
         }
     }
-    eprintln!("lint: licences");
-    if let Err(error) = licences::check() {
-        eprintln!("error: {error:#}");
-        failed.push("licences");
+    let by_hand: [(&str, fn() -> Result<()>); 2] = [("licences", licences::check), ("words", words::check)];
+    for (name, check) in by_hand {
+        eprintln!("lint: {name}");
+        if let Err(error) = check() {
+            eprintln!("error: {error:#}");
+            failed.push(name);
+        }
     }
     if !failed.is_empty() {
         bail!("lint failed: {}", failed.join(", "));
