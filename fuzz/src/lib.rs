@@ -54,7 +54,7 @@ pub fn frame(frame: &[u8]) {
     let (expected, packet_len) = oracle::judge(frame);
     match expected {
         Finding::Candidate { source, .. } if is_listed(source) => {
-            assert!(is_allowed, "{source} is on the list")
+            assert!(is_allowed, "{source} is on the list");
         }
         _ => assert_eq!((found, is_allowed), (expected, false)),
     }

@@ -37,10 +37,10 @@ pub(crate) fn run() -> Result<()> {
             failed.push(name);
         }
     }
-    let by_hand: [(&str, fn() -> Result<()>); 2] = [("licences", licences::check), ("words", words::check)];
-    for (name, check) in by_hand {
+    for name in ["licences", "words"] {
         eprintln!("lint: {name}");
-        if let Err(error) = check() {
+        let checked = if name == "words" { words::check() } else { licences::check() };
+        if let Err(error) = checked {
             eprintln!("error: {error:#}");
             failed.push(name);
         }

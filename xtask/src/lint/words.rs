@@ -63,7 +63,8 @@ mod tests {
     #[test]
     fn only_whole_words_are_found() {
         let words = unused(TEXT);
-        let found: Vec<_> = places("struct Kourt;\nfn kourtyard() {}\n// rubbles!\nKourtHouse\n", &words).collect();
+        let found: Vec<_> =
+            places("struct Kourt;\nfn kourtyard() {}\n// rubbles!\nKourtHouse\n", &words).collect();
         assert_eq!(found, [(1, "Kourt"), (3, "rubbles")]);
     }
 }
