@@ -10,6 +10,7 @@ use xtask::lab::{Cards, PacketSocket};
 
 use crate::support::{
     ALLOWED, DENIED, IFACE, Lists, Machine, PATIENCE, SERVER, Testbed, Traffic, flow, program_on,
+    under_traffic,
 };
 
 fn on_veth(mode: &str) {
@@ -37,6 +38,24 @@ fn native_mode_on_veth() {
 #[test]
 fn generic_mode_on_veth() {
     on_veth("generic");
+}
+
+/// The kernel lets no native and no generic program be active at once: a change would open the port for a moment.
+#[test]
+fn a_change_of_the_mode_is_refused_and_the_port_is_never_open() {
+    for (mode, other) in [("native", "generic"), ("generic", "native")] {
+        let testbed = Testbed::new();
+        let portguard = testbed.portguard();
+        portguard.ok(&["attach", IFACE, "--allowlist", &testbed.list(), "--mode", mode]);
+        let before = portguard.status();
+        let ((), exchanged) = under_traffic(&testbed, || {
+            let told = portguard.fails(1, &["attach", IFACE, "--mode", other]);
+            assert!(told.contains(&format!("cannot change the mode from {mode} to {other}")), "{told}");
+        });
+        exchanged.assert_sealed();
+        portguard.assert_counted(&exchanged);
+        assert_eq!(portguard.status(), before);
+    }
 }
 
 /// How many packets are sent.
