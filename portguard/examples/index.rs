@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, anyhow};
 use ipnet::IpNet;
 use portguard::allowlist::Allowlist;
-use portguard::index::Index;
+use portguard::allowlist::lookup_builder::Index;
 use portguard_common::address::{Address as _, V4, V6};
 
 fn main() -> Result<()> {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::guard::Protocol;
-use crate::listen;
+use crate::service::metrics;
 
 /// Where the allowlist is when nobody says otherwise.
 pub const DEFAULT_ALLOWLIST: &str = "/etc/portguard/allowlist.yaml";
@@ -196,7 +196,7 @@ pub struct Run {
     #[command(flatten)]
     pub guard: GuardOptions,
     /// Serve metrics for Prometheus: to this host only if no address is given, on port 9111 if no port is
-    #[arg(long, value_name = "ADDR:PORT", env = "PORTGUARD_METRICS", value_parser = listen::parse)]
+    #[arg(long, value_name = "ADDR:PORT", env = "PORTGUARD_METRICS", value_parser = metrics::address::parse)]
     pub metrics: Option<SocketAddr>,
     /// Log a sample of the dropped packets
     #[arg(long)]

@@ -7,7 +7,6 @@
 //! - No silent fall-back: generic mode, a missing feature, a missing pin: each is said.
 
 pub mod allowlist;
-pub mod answers;
 pub mod cli;
 pub mod commands;
 pub mod control;
@@ -16,10 +15,7 @@ pub mod error;
 pub mod explain;
 pub mod guard;
 pub mod history;
-pub mod index;
 pub mod interface;
-pub mod last_good;
-pub mod listen;
 mod netlink;
 mod ops;
 pub mod output;

@@ -1,7 +1,7 @@
 //! The index against a naive search of the list, on the host: random and difficult lists, of both address families.
 
 use fastrand::Rng;
-use portguard::index::{Family, Index};
+use portguard::allowlist::lookup_builder::{Family, Index};
 use portguard_common::address::{Address as _, V4, V6};
 use portguard_common::index::{Front, Indexed, Lines, Node, hint, search};
 use xtask::proof::lists::{Bits, Kind, list, probe};

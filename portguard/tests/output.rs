@@ -7,11 +7,11 @@ mod probe;
 
 use insta::assert_snapshot;
 use portguard::allowlist::{Origin, Sha256Sum};
-use portguard::answers::{Answers, Size};
 use portguard::cli::SortKey;
 use portguard::control::OrderDescription;
 use portguard::guard::{Decision, Fill, ListInfo, Protocol, SetId, Snapshot, Source, Sums};
 use portguard::output::{explain, metrics, report, services, stats, status, suggest};
+use portguard::rpcbind::amplification::{Answers, Size};
 use portguard::rpcbind::{NoReply, Question};
 use portguard::suggest::proposal::{Finding, LeftOut, Proposal};
 use portguard_common::rpc::{Procedure, REQUESTS, Requests};
@@ -416,7 +416,7 @@ fn evidence_without_an_rpcbind() {
     assert!(interface["sources"][0]["answer_bytes"].is_null(), "{interface:#}");
 
     let answers = answers();
-    let over_v4 = answers.over(portguard::answers::Family::V4).unwrap().to_vec();
+    let over_v4 = answers.over(portguard::rpcbind::amplification::Family::V4).unwrap().to_vec();
     let one_family = Answers::new(Ok(over_v4), Err(NoReply::Refused));
     assert_snapshot!(
         "evidence_with_an_rpcbind_of_one_family",

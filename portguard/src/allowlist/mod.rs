@@ -4,8 +4,10 @@
 //! [`load`](Allowlist::load) touches the file system.
 
 mod diagnostic;
+pub mod last_good;
 mod lint;
 mod load;
+pub mod lookup_builder;
 mod nodes;
 mod on_disk;
 mod parse;
@@ -98,7 +100,7 @@ impl fmt::Display for Sha256Sum {
 pub enum Origin {
     /// From its file.
     File,
-    /// From the copy of what its file last held in good order; see [`crate::last_good`].
+    /// From the copy of what its file last held in good order; see [`crate::allowlist::last_good`].
     LastGood,
 }
 

@@ -4,12 +4,12 @@ use std::fs;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use crate::answers::Answers;
 use crate::cli::Report;
 use crate::commands::{NOTHING_GUARDED, for_each, print, print_json, unwritten};
 use crate::error::{Error, Result};
 use crate::guard::{self, Guard, PinRoot};
 use crate::output::{self, report};
+use crate::rpcbind::amplification::Answers;
 
 /// How many sources are named to the eye, unless asked otherwise.
 const DEFAULT_TOP: usize = 20;

@@ -2,9 +2,9 @@
 
 use std::fs;
 
+use crate::allowlist::last_good;
 use crate::allowlist::{Allowlist, Checked, MAX_FILE_SIZE, Sha256Sum};
 use crate::guard::ListInfo;
-use crate::last_good;
 
 /// The text of a list in force, as far as it can still be found.
 #[derive(Debug)]

@@ -7,11 +7,11 @@ use aya::maps::MapData;
 use aya_obj::generated::{BPF_F_INNER_MAP, BPF_F_MMAPABLE, bpf_map_type::BPF_MAP_TYPE_ARRAY};
 use portguard_common::index::{Front, Indexed, Node};
 
+use crate::allowlist::lookup_builder::Index;
 use crate::error::{Error, Result};
 use crate::guard::bpf;
 use crate::guard::instance::Lists;
 use crate::guard::mapped::Mapped;
-use crate::index::Index;
 
 /// Fills the slot of a list that is not in force. After an error, the slot holds as much of the index as is right by
 /// itself, and leaves everything else to the tries.

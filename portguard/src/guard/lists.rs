@@ -22,6 +22,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use portguard_common::address::{V4, V6};
 use portguard_common::policy::{FROM_FILE, FROM_LAST_GOOD, ListRecord, PATH_LEN, Policy};
 
+use crate::allowlist::lookup_builder::{self, Index};
 use crate::allowlist::{Allowlist, Origin, Sha256Sum, printable};
 use crate::error::{Error, Result};
 use crate::guard::bpf;
@@ -31,7 +32,6 @@ use crate::guard::indexes;
 use crate::guard::instance::{Instance, Lists};
 use crate::guard::mapped::Mapped;
 use crate::guard::tries::{self, new_trie};
-use crate::index::{self, Index};
 
 /// A list that is complete in the kernel, but not yet in force.
 #[derive(Debug)]
@@ -260,7 +260,7 @@ struct Filling<'a> {
 
 impl Filling<'_> {
     /// Fills trie and index of a family with entries: network address, length, number in the file.
-    fn family<A: index::Family<Wire: Pod + Ord + Sync, Line: Send>>(
+    fn family<A: lookup_builder::Family<Wire: Pod + Ord + Sync, Line: Send>>(
         &mut self,
         lists: &Lists<A>,
         entries: &mut [(A::Wire, u8, u32)],

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::allowlist::last_good;
 use crate::allowlist::{Allowlist, Checked};
 use crate::error::{Error, Result};
 use crate::guard::{Lock, PinRoot};
-use crate::last_good;
 use crate::ops::Messages;
 use crate::ops::trial::lock_to_change;
 

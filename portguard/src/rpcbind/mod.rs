@@ -2,6 +2,7 @@
 //!
 //! Whoever answers is not trusted: all that is read is bounded, in size and in time.
 
+pub mod amplification;
 mod calls;
 mod programs;
 mod question;

@@ -9,7 +9,7 @@
 
 mod descriptor;
 mod drop_log;
-mod metrics;
+pub(crate) mod metrics;
 mod netlink;
 mod order;
 mod pins;

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use self::target::{Claims, Keeping, ListSource, State, Target, no_list, refusal_of, require_possible};
 use self::trials::{is_among, is_waiting};
-use crate::allowlist::{Allowlist, Origin, Sha256Sum};
+use crate::allowlist::{Allowlist, Origin, Sha256Sum, last_good};
 use crate::control::client::Service;
 use crate::error::{Error, Kind, Result};
 use crate::guard::{self, Access, Due, Guard, Lock, Patience, PinRoot, Trial};
@@ -24,9 +24,9 @@ use crate::ops::change::replace_list;
 use crate::ops::lists::{keep_last_good, load};
 use crate::ops::owner::{owned, owner_of_name};
 use crate::ops::{Messages, tell_holder, trial, unique};
+use crate::output;
 use crate::service::ServiceOrder;
 use crate::service::reloads::{Outcome, Reloads};
-use crate::{last_good, output};
 
 /// How long the service waits for another portguard. What it could not do then, the next look does.
 const LOCK_LIMIT: Duration = Duration::from_secs(30);

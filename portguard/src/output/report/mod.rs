@@ -7,11 +7,11 @@ use std::cmp::Reverse;
 use portguard_common::rpc::Procedure;
 use serde::Serialize;
 
-use crate::answers::{Answers, Family, Range};
 use crate::guard::{Snapshot, Source};
 use crate::output::calls::{self, Calls};
 use crate::output::stats::{Packets, SourceRow};
 use crate::output::time;
+use crate::rpcbind::amplification::{Answers, Family, Range};
 pub use text::text;
 
 /// The document of `report --json`. Fields may be added; none is renamed or removed.
@@ -176,8 +176,8 @@ impl Document {
 impl Replies {
     fn new(answers: &Answers, family: Family) -> Self {
         let sizes = answers.over(family);
-        let measured = |sizes: &[crate::answers::Size]| {
-            let reply = |size: &crate::answers::Size| Reply {
+        let measured = |sizes: &[crate::rpcbind::amplification::Size]| {
+            let reply = |size: &crate::rpcbind::amplification::Size| Reply {
                 procedure: calls::key(size.question.procedure()),
                 call: size.question.name(),
                 version: size.question.version(),

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use comfy_table::{CellAlignment, Table};
 
 use super::{Document, Interface, Replies, Reply};
-use crate::answers::Range;
 use crate::output::table;
+use crate::rpcbind::amplification::Range;
 
 const UNKNOWN: &str = "unknown";
 

@@ -4,6 +4,7 @@
 //! and for a limited time, no more of a question is read than fits a small buffer, and guards are read for one of them at
 //! a time, in a thread apart. So strangers can keep Prometheus waiting, but not the service, and not the guards.
 
+pub(crate) mod address;
 mod reader;
 
 use std::convert::Infallible;

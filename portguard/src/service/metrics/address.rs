@@ -3,13 +3,13 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// The port unless another one is named.
-pub const DEFAULT_PORT: u16 = 9111;
+pub(crate) const DEFAULT_PORT: u16 = 9111;
 
 /// Reads `PORT`, `:PORT`, `ADDR` or `ADDR:PORT`. Only an address that is named opens the port to others than this host.
 ///
 /// # Errors
 /// It is none of these.
-pub fn parse(text: &str) -> Result<SocketAddr, String> {
+pub(crate) fn parse(text: &str) -> Result<SocketAddr, String> {
     if let Ok(whole) = text.parse() {
         return Ok(whole);
     }
