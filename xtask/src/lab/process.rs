@@ -10,7 +10,7 @@ use std::{env, io, thread};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use nix::sys::prctl::set_pdeathsig;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigHandler, Signal, signal};
 
 use crate::interrupt::{self, Interrupted};
 
@@ -58,9 +58,14 @@ impl Process {
         let stdout = tempfile::tempfile().context("cannot create a temporary file")?;
         let stderr = tempfile::tempfile().context("cannot create a temporary file")?;
         command.stdin(Stdio::null()).stdout(stdout.try_clone()?).stderr(stderr.try_clone()?).process_group(0);
-        // SAFETY: the hook runs between fork and exec and makes one system call: it neither allocates nor locks.
+        // SAFETY: the hook runs between fork and exec and makes two system calls: it neither allocates nor locks. No handler is
+        // installed.
         unsafe {
-            command.pre_exec(|| set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from));
+            command.pre_exec(|| {
+                // The lab may have been started by nohup(1), whose children ignore it.
+                signal(Signal::SIGHUP, SigHandler::SigDfl)?;
+                Ok(set_pdeathsig(Signal::SIGKILL)?)
+            });
         }
         let child = command.spawn().map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => anyhow!("cannot start {name}: not installed. Run: cargo xtask setup"),
