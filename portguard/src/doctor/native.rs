@@ -55,13 +55,17 @@ fn judge(
     guarded: bool,
 ) -> Finding {
     let name = &interface.name;
+    let kind = interface.kind.as_deref();
     if guarded && interface.xdp.iter().any(|xdp| xdp.mode == XdpMode::Native) {
-        return Finding::ok(ID, format!("the guard runs in the driver{}", of(driver)));
+        let ports = match kind {
+            Some("bond") => "; ports whose drivers have no native mode cannot join the bond",
+            _ => "",
+        };
+        return Finding::ok(ID, format!("the guard runs in the driver{}{ports}", of(driver)));
     }
     if !guarded && !interface.xdp.is_empty() {
         return Finding::ok(ID, "not looked at: an XDP program is on it that is not known for a guard");
     }
-    let kind = interface.kind.as_deref();
     if let Some(obstacle) = obstacle(interface, driver, features, host) {
         return Finding::warning(
             ID,
