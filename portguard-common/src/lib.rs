@@ -24,6 +24,7 @@ pub mod ipv4;
 pub mod ipv6;
 pub mod layout;
 pub mod policy;
+pub mod reason;
 pub mod rpc;
 pub mod sources;
 pub mod totals;

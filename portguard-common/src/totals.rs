@@ -1,8 +1,8 @@
 //! The counters that are not about a source: one [`Totals`] for each CPU, which only that CPU writes.
 
 use crate::layout::Shared;
+use crate::reason::{ByFault, Fault};
 use crate::rpc::{REQUESTS, Requests};
-use crate::verdict::Fault;
 
 /// Packets, and the bytes they have from the IP header on (link headers do not count, padding does). Of a packet that
 /// says that it ends in the first of several buffers, the others are not counted.
@@ -40,12 +40,8 @@ impl Count {
 pub struct Totals {
     /// For the guarded port, from a source on the allowlist.
     pub allowed: Count,
-    /// [`Fault::Truncated`].
-    pub truncated: Count,
-    /// [`Fault::Malformed`].
-    pub malformed: Count,
-    /// [`Fault::TooManyHeaders`].
-    pub too_many_headers: Count,
+    /// Dropped whatever their source.
+    pub faults: ByFault<Count>,
     /// What passed, in audit mode, of the faults above and of the denied packets in the source tables.
     pub would_drop: Count,
     /// Denied packets that no source table took in; the tables' own remainders come on top.
@@ -67,19 +63,15 @@ impl Totals {
     /// The counter of a fault.
     #[inline(always)]
     pub fn fault(&mut self, fault: Fault) -> &mut Count {
-        match fault {
-            Fault::Truncated => &mut self.truncated,
-            Fault::Malformed => &mut self.malformed,
-            Fault::TooManyHeaders => &mut self.too_many_headers,
-        }
+        &mut self.faults[fault as usize]
     }
 
     /// Adds the counters of another CPU.
     pub fn add(&mut self, other: &Self) {
         self.allowed.add(other.allowed);
-        self.truncated.add(other.truncated);
-        self.malformed.add(other.malformed);
-        self.too_many_headers.add(other.too_many_headers);
+        for (sum, more) in self.faults.iter_mut().zip(other.faults) {
+            sum.add(more);
+        }
         self.would_drop.add(other.would_drop);
         self.unattributed.add(other.unattributed);
         for index in 0..REQUESTS {

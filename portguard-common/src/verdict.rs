@@ -4,20 +4,10 @@ use crate::address::{Address, V4, V6};
 use crate::cursor::Cursor;
 use crate::frame::{self, Link, LinkType};
 use crate::ipv6::ChainStep;
+pub use crate::reason::Fault;
 use crate::rpc::Request;
 use crate::transport::Protocol;
 use crate::{ipv4, ipv6};
-
-/// Why an IP packet that nobody could have sent in earnest is dropped without asking the allowlist.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// The frame ends within a header that decides about the port.
-    Truncated,
-    /// A header contradicts itself.
-    Malformed,
-    /// More VLAN tags or extension headers than [`frame::MAX_VLAN_TAGS`] and [`ipv6::MAX_EXTENSION_HEADERS`].
-    TooManyHeaders,
-}
 
 /// A TCP segment or UDP datagram for the guarded port.
 #[derive(Clone, Copy, Debug)]

@@ -52,9 +52,7 @@ fn snapshot() -> Snapshot {
         set: SetId(1),
         allowed: count(12, 1032),
         not_allowed: count(1_000_130, 68_008_840),
-        truncated: count(3, 90),
-        malformed: count(0, 0),
-        too_many_headers: count(1, 400),
+        faults: [count(3, 90), count(0, 0), count(1, 400)],
         would_drop: count(0, 0),
         sources: vec![
             source("203.0.113.9", 60, 0, 1),
@@ -71,8 +69,7 @@ fn quiet() -> Snapshot {
     let none = count(0, 0);
     Snapshot {
         not_allowed: none,
-        truncated: none,
-        too_many_headers: none,
+        faults: [none; 3],
         unattributed: none,
         requests: [0; REQUESTS],
         not_logged: 0,
@@ -448,18 +445,10 @@ fn metrics() -> metrics::Metrics {
         prefixes_v6: 2,
         loaded_at: NOW,
     };
-    let Snapshot { allowed, truncated, malformed, too_many_headers, .. } = snapshot();
+    let Snapshot { allowed, faults, .. } = snapshot();
     let Snapshot { not_allowed, unattributed, requests, not_logged, .. } = snapshot();
-    let totals = Totals {
-        allowed,
-        truncated,
-        malformed,
-        too_many_headers,
-        would_drop: count(5, 340),
-        requests,
-        not_logged,
-        ..Totals::default()
-    };
+    let totals =
+        Totals { allowed, faults, would_drop: count(5, 340), requests, not_logged, ..Totals::default() };
     let v4 = Fill { taken: 30_000, places: 32_768 };
     let v6 = Fill { taken: 1, places: 32_768 };
     let guard = metrics::Guard {

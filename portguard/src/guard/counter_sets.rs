@@ -66,12 +66,12 @@ pub(super) fn merge(earlier: Snapshot, mut later: Snapshot) -> Snapshot {
     for (sum, more) in [
         (&mut later.allowed, earlier.allowed),
         (&mut later.not_allowed, earlier.not_allowed),
-        (&mut later.truncated, earlier.truncated),
-        (&mut later.malformed, earlier.malformed),
-        (&mut later.too_many_headers, earlier.too_many_headers),
         (&mut later.would_drop, earlier.would_drop),
         (&mut later.unattributed, earlier.unattributed),
     ] {
+        sum.add(more);
+    }
+    for (sum, more) in later.faults.iter_mut().zip(earlier.faults) {
         sum.add(more);
     }
     add_requests(&mut later.requests, &earlier.requests);

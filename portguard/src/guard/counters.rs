@@ -12,12 +12,14 @@ use portguard_common::address::{V4, V6};
 use portguard_common::epoch::Epoch;
 use portguard_common::layout::Shared;
 use portguard_common::names;
+use portguard_common::reason::ByFault;
 use portguard_common::rpc::Requests;
 use portguard_common::sources::{Bucket, Key, Record, Seed, Sighting, WAYS};
 use portguard_common::totals::{Count, Totals};
 
 use crate::allowlist::Sha256Sum;
 use crate::error::{Error, Result};
+use crate::guard::by_reason::ByReason;
 use crate::guard::clock::{self, Calendar, Clock, unix_now};
 use crate::guard::mapped::Mapped;
 use crate::guard::sizes::Sizes;
@@ -68,13 +70,9 @@ pub struct Snapshot {
     pub allowed: Count,
     /// Packets from sources that are not on the list: the sum over `sources`, and `unattributed`.
     pub not_allowed: Count,
-    /// Packets with headers that were cut short.
-    pub truncated: Count,
-    /// Packets with headers that contradict themselves.
-    pub malformed: Count,
-    /// Packets with more headers than the limits.
-    pub too_many_headers: Count,
-    /// How many of the four above passed because the guard was in audit mode.
+    /// Packets that were dropped whatever their source.
+    pub faults: ByFault<Count>,
+    /// How many of these and the ones above passed because the guard was in audit mode.
     pub would_drop: Count,
     /// The sources that are remembered, in no particular order.
     pub sources: Vec<Source>,
@@ -102,6 +100,13 @@ pub struct Sums {
     pub v6: Fill,
 }
 
+impl Sums {
+    /// All that was dropped, or would have been in audit mode, by reason.
+    pub fn by_reason(&self) -> ByReason<Count> {
+        ByReason { not_allowed: self.not_allowed, faults: self.totals.faults }
+    }
+}
+
 /// How full a source table is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Fill {
@@ -121,10 +126,13 @@ impl Snapshot {
     /// All that was dropped, or would have been in audit mode.
     pub fn refused(&self) -> Count {
         let mut sum = self.not_allowed;
-        for count in [self.truncated, self.malformed, self.too_many_headers] {
-            sum.add(count);
-        }
+        self.faults.into_iter().for_each(|count| sum.add(count));
         sum
+    }
+
+    /// The same, by reason.
+    pub fn by_reason(&self) -> ByReason<Count> {
+        ByReason { not_allowed: self.not_allowed, faults: self.faults }
     }
 
     /// All that was dropped.
@@ -238,9 +246,7 @@ impl Counters {
             set: self.id(),
             allowed: totals.allowed,
             not_allowed,
-            truncated: totals.truncated,
-            malformed: totals.malformed,
-            too_many_headers: totals.too_many_headers,
+            faults: totals.faults,
             would_drop: totals.would_drop,
             sources,
             unattributed,

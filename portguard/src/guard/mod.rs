@@ -3,6 +3,7 @@
 mod attach;
 mod bpf;
 mod bpffs;
+mod by_reason;
 mod clock;
 mod confirm;
 mod counter_sets;
@@ -46,6 +47,7 @@ pub use bpffs::{
     Access, BPFFS, Claim, Lock, Patience, PinRoot, is_cut_off, is_mounted as is_bpffs_mounted,
     network_namespace,
 };
+pub use by_reason::ByReason;
 pub use clock::{Uptime, unix_now};
 pub use confirm::{Confirmation, Trial, Waits};
 pub use counters::{Fill, SetId, Snapshot, Sums};

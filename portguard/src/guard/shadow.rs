@@ -93,15 +93,21 @@ impl Shadow {
         let options = TestRunOptions { data_in: Some(&frame), ..TestRunOptions::default() };
         let action = program.test_run(options).map_err(|error| broken(&chain(&error)))?.return_value;
         let after = self.counted();
-        let packets =
-            |counter: fn(&Totals) -> Count| counter(&after).packets.wrapping_sub(counter(&before).packets);
-        let faults =
-            [packets(|it| it.truncated), packets(|it| it.malformed), packets(|it| it.too_many_headers)];
-        let counted = (packets(|it| it.allowed), packets(|it| it.would_drop), faults);
+        let packets = |after: Count, before: Count| after.packets.wrapping_sub(before.packets);
+        let mut faults = before.faults;
+        for (fault, after) in faults.iter_mut().zip(after.faults) {
+            fault.packets = packets(after, *fault);
+        }
+        let faults = faults.map(|fault| fault.packets);
+        let counted = (
+            packets(after.allowed, before.allowed),
+            packets(after.would_drop, before.would_drop),
+            faults.iter().all(|packets| *packets == 0),
+        );
         match (action, counted) {
-            (XDP_PASS, (1, 0, [0, 0, 0])) => Ok(Decision::Allowed),
-            (XDP_DROP, (0, 0, [0, 0, 0])) => Ok(Decision::Dropped),
-            (XDP_PASS, (0, 1, [0, 0, 0])) => Ok(Decision::WouldDrop),
+            (XDP_PASS, (1, 0, true)) => Ok(Decision::Allowed),
+            (XDP_DROP, (0, 0, true)) => Ok(Decision::Dropped),
+            (XDP_PASS, (0, 1, true)) => Ok(Decision::WouldDrop),
             (action, (allowed, would_drop, faults)) => Err(broken(&format!(
                 "it contradicts itself: for {} from {source} it returns {action}, and counts {allowed} allowed, \
                  {would_drop} that would be dropped, and {faults:?} faulty",

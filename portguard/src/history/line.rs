@@ -12,7 +12,7 @@ use portguard_common::totals::Count;
 use portguard_common::transport::Protocol;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::guard::{SetId, Snapshot, Source};
+use crate::guard::{ByReason, SetId, Snapshot, Source};
 use crate::output::calls;
 
 /// How many sources a line lists. The others are in `other_sources`.
@@ -155,20 +155,7 @@ pub struct Totals {
     /// Passed in audit mode; enforcing mode would have dropped them.
     pub would_drop: Packets,
     /// `dropped` and `would_drop`, by reason.
-    pub by_reason: ByReason,
-}
-
-/// Why packets were dropped, or would have been.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ByReason {
-    /// The source is not on the list.
-    pub not_allowed: Packets,
-    /// The headers are cut short.
-    pub truncated: Packets,
-    /// The headers contradict themselves.
-    pub malformed: Packets,
-    /// More headers than the limits.
-    pub too_many_headers: Packets,
+    pub by_reason: ByReason<Packets>,
 }
 
 /// Packets by procedure (a key of [`calls::key`]) for each protocol. Counts of zero are left out.
@@ -253,12 +240,7 @@ impl Line {
                 allowed: snapshot.allowed.into(),
                 dropped: snapshot.dropped().into(),
                 would_drop: snapshot.would_drop.into(),
-                by_reason: ByReason {
-                    not_allowed: snapshot.not_allowed.into(),
-                    truncated: snapshot.truncated.into(),
-                    malformed: snapshot.malformed.into(),
-                    too_many_headers: snapshot.too_many_headers.into(),
-                },
+                by_reason: snapshot.by_reason().map(Packets::from),
             },
             requests: snapshot.requests.into(),
             sources: listed.iter().map(|source| SourceCount::from(*source)).collect(),
@@ -284,10 +266,8 @@ impl Line {
     /// How many packets the set has counted. It never goes down while the set counts, unlike the clock.
     pub fn counted(&self) -> u64 {
         let Totals { allowed, dropped: _, would_drop: _, by_reason } = &self.totals;
-        let ByReason { not_allowed, truncated, malformed, too_many_headers } = by_reason;
-        [allowed, not_allowed, truncated, malformed, too_many_headers]
-            .into_iter()
-            .fold(0, |sum: u64, count| sum.saturating_add(count.packets))
+        let dropped = by_reason.each().map(|(_, count)| count.packets);
+        dropped.fold(allowed.packets, u64::saturating_add)
     }
 }
 

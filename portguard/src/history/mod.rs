@@ -24,8 +24,7 @@ use crate::guard::{Snapshot, unix_now};
 use crate::state_directory;
 
 pub use line::{
-    ByReason, HEAVIEST, Identity, Line, OtherSources, Packets, Reason, RequestCounts, Schema, SourceCount,
-    Totals,
+    HEAVIEST, Identity, Line, OtherSources, Packets, Reason, RequestCounts, Schema, SourceCount, Totals,
 };
 pub use reader::History;
 use store::{Limits, Store};

@@ -221,13 +221,8 @@ impl Metrics {
             "portguard_denied",
             "dropped, or let through in audit mode (would_drop), by reason.",
             self.guards().flat_map(|(name, Guard { sums, .. })| {
-                [
-                    ("not_allowed", sums.not_allowed),
-                    ("truncated", sums.totals.truncated),
-                    ("malformed", sums.totals.malformed),
-                    ("too_many_headers", sums.totals.too_many_headers),
-                ]
-                .map(|(reason, count)| ([("interface", name), ("reason", reason)], count))
+                let by_reason = sums.by_reason().each();
+                by_reason.map(move |(reason, count)| ([("interface", name), ("reason", reason.key())], count))
             }),
         )?;
         page.packets_and_bytes(

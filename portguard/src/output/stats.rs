@@ -8,7 +8,7 @@ use portguard_common::totals::Count;
 use serde::Serialize;
 
 use crate::cli::SortKey;
-use crate::guard::{Snapshot, Source};
+use crate::guard::{ByReason, Snapshot, Source};
 use crate::output::calls::Calls;
 use crate::output::{table, time};
 
@@ -54,24 +54,11 @@ pub struct Totals {
     /// Let through in audit mode, but counted by reason.
     pub would_drop: Packets,
     /// `dropped` and `would_drop`, by their reason.
-    pub by_reason: ByReason,
+    pub by_reason: ByReason<Packets>,
     /// What the packets of `by_reason.not_allowed` asked for.
     pub calls: Calls,
     /// Packets of `by_reason.not_allowed` for which the log of drops had no room (`run --log-drops`).
     pub not_logged: u64,
-}
-
-/// Why packets were dropped, or would have been.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ByReason {
-    /// For port 111, from sources that are not on the list.
-    pub not_allowed: Packets,
-    /// Headers cut short.
-    pub truncated: Packets,
-    /// Headers that contradict themselves.
-    pub malformed: Packets,
-    /// More headers than the limits.
-    pub too_many_headers: Packets,
 }
 
 /// A number of packets, and their bytes from the IP header on.
@@ -139,6 +126,7 @@ impl Interface {
         top: Option<usize>,
     ) -> Self {
         let (dropped, would_drop) = (snapshot.dropped(), snapshot.would_drop);
+        let by_reason = snapshot.by_reason().map(Packets::from);
         let sources = &mut snapshot.sources;
         let order = |source: &Source| (Reverse(rank(source, sort)), source.address);
         let shown = top.unwrap_or(usize::MAX).min(sources.len());
@@ -162,12 +150,7 @@ impl Interface {
                 allowed: snapshot.allowed.into(),
                 dropped: dropped.into(),
                 would_drop: would_drop.into(),
-                by_reason: ByReason {
-                    not_allowed: snapshot.not_allowed.into(),
-                    truncated: snapshot.truncated.into(),
-                    malformed: snapshot.malformed.into(),
-                    too_many_headers: snapshot.too_many_headers.into(),
-                },
+                by_reason,
                 calls: snapshot.requests.into(),
                 not_logged: snapshot.not_logged,
             },
@@ -221,15 +204,9 @@ fn interface_text(interface: &Interface) -> String {
     if totals.would_drop.packets > 0 || !interface.enforcing {
         row("would drop", totals.would_drop);
     }
-    let ByReason { not_allowed, truncated, malformed, too_many_headers } = totals.by_reason;
-    for (name, count) in [
-        ("  not allowed", not_allowed),
-        ("  truncated", truncated),
-        ("  malformed", malformed),
-        ("  too many headers", too_many_headers),
-    ] {
+    for (reason, count) in totals.by_reason.each() {
         if count.packets > 0 {
-            row(name, count);
+            row(&format!("  {}", reason.key().replace('_', " ")), count);
         }
     }
     text += &table::indented(&table);

@@ -269,11 +269,12 @@ impl Outcome {
 fn moved(before: &Snapshot, after: &Snapshot) -> Vec<(Moved, i128)> {
     let values = |snapshot: &Snapshot| {
         let mut values = Vec::new();
+        let [truncated, malformed, too_many_headers] = snapshot.faults;
         let counts = [
             (Moved::Allowed as fn(Unit) -> Moved, snapshot.allowed),
-            (Moved::Truncated, snapshot.truncated),
-            (Moved::Malformed, snapshot.malformed),
-            (Moved::TooManyHeaders, snapshot.too_many_headers),
+            (Moved::Truncated, truncated),
+            (Moved::Malformed, malformed),
+            (Moved::TooManyHeaders, too_many_headers),
             (Moved::NotAllowed, snapshot.not_allowed),
             (Moved::WouldDrop, snapshot.would_drop),
             (Moved::Unattributed, snapshot.unattributed),

@@ -49,7 +49,7 @@ pub(super) fn check(made: &Made, debian: &Path, folder: &Path) -> Result<Told> {
     let root = folder.join("root");
     machine::copy(debian, &root, &["usr/share/locale", "var/cache/apt", "var/lib/apt"])?;
     machine::furnish(&root, &kernel, SCRIPT)?;
-    machine::write(&root, "test/testbed", "fresh\n", 0o644)?;
+    machine::write(&root, "test/stage", "fresh\n", 0o644)?;
     let next = made.next()?;
     fs::copy(&made.deb.path, root.join("test/old.deb"))?;
     fs::copy(&next.path, root.join("test/new.deb"))?;

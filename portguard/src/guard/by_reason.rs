@@ -1,0 +1,76 @@
+//! Something for each reason to drop a packet, which JSON has by the key of the reason.
+
+use std::fmt;
+use std::iter;
+use std::marker::PhantomData;
+
+use portguard_common::reason::{ByFault, DropReason, Fault};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::ser::{Serialize, SerializeMap as _, Serializer};
+
+/// Something for each [`DropReason`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ByReason<T> {
+    /// [`DropReason::NotAllowed`].
+    pub not_allowed: T,
+    /// [`DropReason::Fault`].
+    pub faults: ByFault<T>,
+}
+
+impl<T> ByReason<T> {
+    /// Each, with its reason, in the order that users see.
+    pub fn each(self) -> impl Iterator<Item = (DropReason, T)> {
+        let faults = Fault::ALL.map(DropReason::Fault).into_iter().zip(self.faults);
+        iter::once((DropReason::NotAllowed, self.not_allowed)).chain(faults)
+    }
+
+    /// What something else is for each reason.
+    pub fn map<U>(self, mut change: impl FnMut(T) -> U) -> ByReason<U> {
+        ByReason { not_allowed: change(self.not_allowed), faults: self.faults.map(change) }
+    }
+}
+
+impl<T: Copy + Serialize> Serialize for ByReason<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(DropReason::ALL.len()))?;
+        for (reason, value) in (*self).each() {
+            map.serialize_entry(reason.key(), &value)?;
+        }
+        map.end()
+    }
+}
+
+impl<'de, T: Default + Deserialize<'de>> Deserialize<'de> for ByReason<T> {
+    /// A reason that is missing was not known when this was written; one that is not known is left out.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reasons<T>(PhantomData<T>);
+
+        impl<'de, T: Default + Deserialize<'de>> Visitor<'de> for Reasons<T> {
+            type Value = ByReason<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map with reasons to drop packets")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut reasons = ByReason::default();
+                while let Some(key) = map.next_key::<String>()? {
+                    let known = DropReason::ALL.into_iter().find(|reason| reason.key() == key);
+                    match known {
+                        Some(DropReason::NotAllowed) => reasons.not_allowed = map.next_value()?,
+                        Some(DropReason::Fault(fault)) => {
+                            let value = map.next_value()?;
+                            if let Some(place) = reasons.faults.get_mut(fault as usize) {
+                                *place = value;
+                            }
+                        }
+                        None => drop(map.next_value::<IgnoredAny>()?),
+                    }
+                }
+                Ok(reasons)
+            }
+        }
+
+        deserializer.deserialize_map(Reasons(PhantomData))
+    }
+}
