@@ -1,6 +1,6 @@
 //! Guards on devices that are on top of an interface. The kernel attaches no program below another one (`dev_xdp_attach` of
-//! `net/core/dev.c`), so that these are taken off for the moment in which the interface below gets its guard: a fraction of a
-//! millisecond, against an interface that stays open. Their pins, maps and counters stay.
+//! `net/core/dev.c`), so that these are taken off while the interface below gets its guard: for some 20 ms, of which the second
+//! half is covered by that guard, against an interface that stays open. Their pins, maps and counters stay.
 
 use std::fs;
 use std::os::fd::AsFd as _;
