@@ -21,13 +21,15 @@ pub enum Kind {
     NotThere,
     /// A capability is missing.
     NotPermitted,
+    /// The command could not do what it was asked to do, and guards above the interface were off for a moment in vain.
+    LiftedInVain,
 }
 
 impl Kind {
     /// The exit code of the process, as documented for users.
     pub fn exit_code(self) -> u8 {
         match self {
-            Self::Failed => 1,
+            Self::Failed | Self::LiftedInVain => 1,
             Self::Usage => 2,
             Self::InvalidAllowlist => 3,
             Self::NotThere => 4,
@@ -64,6 +66,12 @@ impl Error {
             _ => Kind::Failed,
         };
         Self::new(kind, what).because(error)
+    }
+
+    /// The same failure, of another class.
+    #[must_use]
+    pub fn of_kind(self, kind: Kind) -> Self {
+        Self { kind, ..self }
     }
 
     /// Adds the cause.

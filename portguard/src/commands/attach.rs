@@ -122,7 +122,8 @@ fn attach_to(
     if trial.is_none() && args.allowlist.is_none() {
         list = unless_rejected(pin_root, &interface, name, list, messages)?;
     }
-    let wanted = Wanted { list, named: (&args.guard).into(), allow_empty: args.allow_empty, trial };
+    let wanted =
+        Wanted { list, named: (&args.guard).into(), allow_empty: args.allow_empty, trial, lifts: true };
     if !put_on(pin_root, &interface, name, wanted, messages)? {
         return Err(Error::failed(format!("{name}: the interface has changed while its list was read"))
             .remedy("Nothing was attached to it. Try again."));

@@ -8,7 +8,7 @@ use portguard_common::policy::Policy;
 
 use crate::allowlist::Allowlist;
 use crate::cli::ModeChoice;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::guard::bpf;
 use crate::guard::bpffs::{self, PinRoot};
 use crate::guard::clock;
@@ -36,7 +36,8 @@ pub struct Attached {
     pub uppers: PutBack,
 }
 
-/// Puts a guard on an interface that has none, on trial if that is wanted. The caller holds the lock.
+/// Puts a guard on an interface that has none, on trial if that is wanted. The caller holds the lock. `lifts`: guards above
+/// may be off for a moment.
 ///
 /// # Errors
 /// The interface cannot be guarded, or has somebody else's program. Nothing is on it then.
@@ -46,6 +47,7 @@ pub fn attach(
     list: &Allowlist,
     named: Named,
     trial: Option<Trial>,
+    lifts: bool,
     tell: &mut dyn FnMut(Event),
 ) -> Result<Attached> {
     let choice = named.mode.unwrap_or(ModeChoice::Auto);
@@ -71,13 +73,17 @@ pub fn attach(
         if let Some(trial) = trial {
             confirm::write(&directory, &confirm::first(trial, &instance))?;
         }
-        let lifted = Lifted::above(pin_root, interface)?;
+        let lifted = if lifts { Lifted::above(pin_root, interface)? } else { Lifted::default() };
         let attached = attach_and_pin(interface, &instance, choice, &directory);
         let uppers = lifted.put_back();
         match attached {
             Ok(Attachment { mode, fallback, .. }) => Ok(Attached { mode, fallback, uppers }),
-            // That a guard is off for nothing is worse than what has led to it.
-            Err(error) => Err(uppers.failed.into_iter().next().unwrap_or(error)),
+            Err(error) => {
+                let in_vain = !uppers.on.is_empty() || !uppers.failed.is_empty();
+                // That a guard stays off for nothing is worse than what has led to it.
+                let error = uppers.failed.into_iter().next().unwrap_or(error);
+                Err(if in_vain { error.of_kind(Kind::LiftedInVain) } else { error })
+            }
         }
     };
     attach().inspect_err(|_| {

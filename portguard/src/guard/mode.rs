@@ -210,7 +210,8 @@ fn refusal(interface: &Interface, mode: XdpMode, identity: &Identity, error: &io
 fn refuse_below(interface: &Interface, refused: Error) -> Error {
     let name = &interface.name;
     let all = interface::all().unwrap_or_default();
-    let above = all.iter().find(|other| other.is_above(interface) && !other.xdp.is_empty());
+    let fresh = all.iter().find(|fresh| fresh.index == interface.index).unwrap_or(interface);
+    let above = all.iter().find(|other| other.is_above(fresh) && !other.xdp.is_empty());
     let Some(above) = above else {
         return refused
             .because("a device on top of it has an XDP program already; none is seen in this network namespace")

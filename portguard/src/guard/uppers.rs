@@ -37,7 +37,10 @@ impl Lifted {
     /// well, nothing is taken off. The caller holds the lock.
     pub(super) fn above(pin_root: &PinRoot, interface: &Interface) -> Result<Self> {
         let mut uppers = Vec::new();
-        if !collect(pin_root, interface, &interface::all()?, &mut uppers)? {
+        let all = interface::all()?;
+        // It may have become a port since it was looked up.
+        let interface = all.iter().find(|fresh| fresh.index == interface.index).unwrap_or(interface);
+        if !collect(pin_root, interface, &all, &mut uppers)? {
             return Ok(Self::default());
         }
         let mut lifted = Self::default();

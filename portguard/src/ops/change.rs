@@ -26,6 +26,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) allow_empty: bool,
     /// How long it waits for a confirmation, without which what was before comes back.
     pub(crate) trial: Option<Trial>,
+    /// Whether guards above may be off for a moment.
+    pub(crate) lifts: bool,
 }
 
 /// Puts a guard on an interface, or renews the guard that is there; tells what has changed. Without a list, an interface
@@ -37,7 +39,7 @@ pub(crate) fn put_on(
     wanted: Wanted<'_>,
     messages: &mut Messages,
 ) -> Result<bool> {
-    let Wanted { list, named, allow_empty, trial } = wanted;
+    let Wanted { list, named, allow_empty, trial, lifts } = wanted;
     if let Some(guard) = Guard::find(pin_root, interface)? {
         let before = Before::of(&guard, list, messages)?;
         let tell = &mut |event| messages.take(name, event);
@@ -54,7 +56,9 @@ pub(crate) fn put_on(
     }
     let Some(list) = list else { return Ok(false) };
     let Attached { mode, fallback, uppers } =
-        guard::attach(pin_root, interface, list, named, trial, &mut |event| messages.take(name, event))?;
+        guard::attach(pin_root, interface, list, named, trial, lifts, &mut |event| {
+            messages.take(name, event)
+        })?;
     if let Some(refusal) = fallback {
         messages.note(refusal.to_string());
         messages.note(format!("{name}: generic mode instead; it costs more per packet"));

@@ -75,7 +75,8 @@ impl Reconciler {
             require_possible(name)?;
         }
         let targets = unique(interfaces).into_iter().cloned();
-        let targets = targets.map(|name| Target { name, state: State::Waiting }).collect();
+        let targets =
+            targets.map(|name| Target { name, state: State::Waiting, lifted_in_vain: None }).collect();
         // Fails for an empty path only, which cannot be read.
         order.allowlist = std::path::absolute(&order.allowlist).unwrap_or(order.allowlist);
         let pin_root = PinRoot::make(output::error::note)?;
@@ -151,7 +152,7 @@ impl Reconciler {
                 continue;
             };
             let (pin_root, order, claims) = (&self.pin_root, &self.order, &mut self.claims);
-            let mut keeping = Keeping { pin_root, order, claims, source: &source, messages };
+            let mut keeping = Keeping { pin_root, order, claims, source: &source, lifts: true, messages };
             match keeping.keep(interface, &target.name) {
                 Ok(()) => {
                     let differs = keeping.still_differs(interface);
@@ -363,7 +364,7 @@ impl Reconciler {
         for (number, interface) in &released {
             if let Some(target) = self.targets.get_mut(*number) {
                 let (pin_root, order, claims) = (&self.pin_root, &self.order, &mut self.claims);
-                let mut keeping = Keeping { pin_root, order, claims, source: &source, messages };
+                let mut keeping = Keeping { pin_root, order, claims, source: &source, lifts: true, messages };
                 target.restore(&mut keeping, interface);
             }
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use xtask::lab::{End, Namespace, Veth, run};
 
-use crate::support::{Bench, SILENCE, Service, detach_link};
+use crate::support::{BEFORE_THE_LOOK, Bench, SILENCE, Service, detach_link};
 
 const OUTSIDE: &str = "198.51.100.1";
 
@@ -288,6 +288,32 @@ fn a_service_puts_a_guard_back_below_another_one() {
     service.until_said("late0: attached in");
     let names: Vec<String> = portguard.all_status().into_iter().map(|it| it.interface).collect();
     assert!(["br0", "late0"].iter().all(|name| names.contains(&(*name).to_owned())), "{names:?}");
+    drop(service);
+}
+
+/// With something else in the way, which it cannot take off, the guard above is not taken off again and again.
+#[test]
+fn a_service_does_not_open_a_guard_in_vain_at_each_look() {
+    let site = macvlan();
+    let host = &site.bench.namespace;
+    let portguard = site.bench.portguard();
+    let list = site.bench.list();
+    let container = Namespace::new("container").expect("a namespace");
+    let line = format!("link add link eth0 name mv1 netns {} type macvlan mode bridge", container.name());
+    host.ip(&line).expect("a macvlan in a container");
+    site.bench.machine.portguard(&container).ok(&["attach", "mv1", "--allowlist", &list]);
+    let service = Service::start(portguard, &["mv0", "late0", "--allowlist", &list]);
+    drop(service);
+    let service = Service::spawn(portguard, &["late0", "mv0", "eth0", "--allowlist", &list]);
+    service.until_said("a device on top of it has an XDP program already");
+    let link = || site.bench.machine.link(&portguard.status_of("mv0").pinned).id;
+    let before = link();
+    for number in 0..3 {
+        // Each is a look.
+        host.ip(&format!("link add look{number} type bridge\nlink set look{number} up")).expect("a bridge");
+        std::thread::sleep(BEFORE_THE_LOOK);
+    }
+    assert_eq!(link(), before, "{}", service.said());
     drop(service);
 }
 

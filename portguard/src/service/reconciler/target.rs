@@ -1,6 +1,7 @@
 //! An interface that a service keeps guarded, and what it takes to do so.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use super::trials::is_waiting;
 use crate::allowlist::Allowlist;
@@ -23,6 +24,8 @@ pub(super) struct Keeping<'a> {
     pub(super) order: &'a ServiceOrder,
     pub(super) claims: &'a mut Claims,
     pub(super) source: &'a ListSource,
+    /// Whether guards above may be off for a moment.
+    pub(super) lifts: bool,
     pub(super) messages: &'a mut Messages,
 }
 
@@ -31,7 +34,13 @@ pub(super) struct Keeping<'a> {
 pub(super) struct Target {
     pub(super) name: String,
     pub(super) state: State,
+    /// When guards above it were last off for a moment in vain.
+    pub(super) lifted_in_vain: Option<Instant>,
 }
+
+/// How long guards above an interface stay on after they were off for a moment in vain: what else is in the way, in another
+/// network namespace, may be gone by then.
+const LIFT_AGAIN: Duration = Duration::from_secs(600);
 
 /// How it is with the interface.
 #[derive(Debug)]
@@ -100,7 +109,16 @@ impl Target {
             let text = format!("{}: not as ordered, and restored: {differences}", self.name);
             keeping.messages.warning(text);
         }
-        self.state = match keeping.keep(interface, &self.name) {
+        keeping.lifts = self.lifted_in_vain.is_none_or(|at| at.elapsed() > LIFT_AGAIN);
+        let kept = keeping.keep(interface, &self.name);
+        match &kept {
+            Ok(()) => self.lifted_in_vain = None,
+            Err(error) if keeping.lifts && error.kind() == Kind::LiftedInVain => {
+                self.lifted_in_vain = Some(Instant::now());
+            }
+            Err(_) => {}
+        }
+        self.state = match kept {
             Ok(()) => State::Kept { ifindex, differs: keeping.still_differs(interface) },
             // It has gone again.
             Err(error) if error.kind() == Kind::NotThere => State::Waiting,
@@ -214,7 +232,8 @@ impl Keeping<'_> {
 
     fn put_on(&mut self, interface: &Interface, name: &str, list: Option<&Allowlist>) -> Result<bool> {
         // What may not be empty was refused before.
-        let wanted = Wanted { list, named: self.order.named(), allow_empty: true, trial: None };
+        let wanted =
+            Wanted { list, named: self.order.named(), allow_empty: true, trial: None, lifts: self.lifts };
         put_on(self.pin_root, interface, name, wanted, self.messages)
     }
 
@@ -234,6 +253,7 @@ impl Keeping<'_> {
             claims: &mut *self.claims,
             order: &order,
             source: self.source,
+            lifts: self.lifts,
             messages: &mut *self.messages,
         };
         rest.guard(interface, name).is_ok()
