@@ -57,7 +57,7 @@ pub(crate) fn put_on(
     let Some(list) = list else { return Ok(false) };
     let Attached { mode, fallback, uppers } =
         guard::attach(pin_root, interface, list, named, trial, lifts, &mut |event| {
-            messages.take(name, event)
+            messages.take(name, event);
         })?;
     if let Some(refusal) = fallback {
         messages.note(refusal.to_string());
