@@ -73,7 +73,7 @@ const OTHERS: [&str; 5] = ["can", "gtp", "ipoib", "lowpan", "ppp"];
 
 /// A row of the table: what a test tells of.
 struct Device {
-    /// How the test calls it; the first word is the kind.
+    /// How the test calls it; the first word is the kind, if it is about one.
     name: &'static str,
     /// The test.
     test: &'static str,
@@ -84,7 +84,7 @@ const fn row(name: &'static str, test: &'static str) -> Device {
 }
 
 /// The rows.
-const DEVICES: [Device; 45] = [
+const DEVICES: [Device; 48] = [
     row("batadv", "devices::covered::batman_adv"),
     row("bond (active-backup)", "devices::covered::bond_active_backup"),
     row("bond (balance-rr)", "devices::covered::bond_balance_rr"),
@@ -115,6 +115,9 @@ const DEVICES: [Device; 45] = [
     row("vxlan", "devices::covered::vxlan"),
     row("wireless (no kind)", "devices::cards::wireless"),
     row("wireguard", "devices::covered::wireguard"),
+    row("interface under a vlan", "devices::covered::the_interface_under_a_vlan"),
+    row("port of a bond", "devices::covered::the_port_of_a_bond"),
+    row("port of a team", "devices::covered::the_port_of_a_team"),
     row("gre", "devices::refused::tunnels_without_ethernet"),
     row("ifb", "devices::refused::ifb"),
     row("ip6gre", "devices::refused::tunnels_without_ethernet"),

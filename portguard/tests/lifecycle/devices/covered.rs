@@ -217,11 +217,48 @@ fn hsr() {
 #[test]
 #[ignore = "needs all of Debian's drivers; cargo xtask vm-test has them, and runs it"]
 fn team() {
+    team_of_one().assert_covered("team");
+}
+
+/// A team whose port is the end of the cable.
+fn team_of_one() -> Pair {
     let pair = Pair::with("link add dev0 type team", CABLE);
     let near = &pair.near.namespace;
     Pair::tool(near, "teamnl", &[DEVICE, "setoption", "mode", "roundrobin"]);
     near.ip("link set eth0 down\nlink set eth0 master dev0").expect("a port");
-    pair.assert_covered("team");
+    pair
+}
+
+/// Asserts that a guard on the end of the cable covers what is made of it.
+fn assert_covered_from_below(pair: &Pair, name: &str) {
+    pair.address();
+    let stats = pair.assert_covered_by("eth0", &[]);
+    println!("fact: device {name} = {}", stats.mode);
+}
+
+#[test]
+#[ignore = "needs all of Debian's drivers; cargo xtask vm-test has them, and runs it"]
+fn the_port_of_a_bond() {
+    let pair = Pair::with(
+        "link add dev0 type bond mode active-backup miimon 100
+         link set eth0 down
+         link set eth0 master dev0",
+        CABLE,
+    );
+    assert_covered_from_below(&pair, "port of a bond");
+}
+
+#[test]
+#[ignore = "needs all of Debian's drivers; cargo xtask vm-test has them, and runs it"]
+fn the_port_of_a_team() {
+    assert_covered_from_below(&team_of_one(), "port of a team");
+}
+
+#[test]
+#[ignore = "needs all of Debian's drivers; cargo xtask vm-test has them, and runs it"]
+fn the_interface_under_a_vlan() {
+    let pair = Pair::both("link add link eth0 name dev0 type vlan id 5");
+    assert_covered_from_below(&pair, "interface under a vlan");
 }
 
 #[test]
