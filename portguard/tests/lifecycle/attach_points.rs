@@ -4,6 +4,7 @@
 use std::net::UdpSocket;
 use std::time::Duration;
 
+use nix::libc;
 use xtask::lab::{End, Namespace, Veth, run};
 
 use crate::support::{BEFORE_THE_LOOK, Bench, SILENCE, Service, detach_link};
@@ -209,11 +210,59 @@ fn several_interfaces_are_attached_lowest_first_and_what_is_in_the_way_is_named(
     assert!(refused.contains("other network namespaces"), "{refused}");
 }
 
-/// A tc filter on the other end of the cable redirects into it: native mode sees that, generic mode does not
-/// (`skb_is_redirected` in `net/core/dev.c`). Where the packets come in, a guard sees them.
+/// How a router hands packets to the cable of a host, instead of routing them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Redirect {
+    /// Out of its own end of the cable.
+    Mirred,
+    /// Straight into the other end.
+    Peer,
+}
+
+/// Loads a program that redirects everything into the other end of a cable, and pins it: `bpf_redirect_peer(ifindex, 0)`.
+fn pin_redirect_peer(ifindex: u32, path: &str) -> anyhow::Result<()> {
+    const PROG_LOAD: libc::c_long = 5;
+    const OBJ_PIN: libc::c_long = 6;
+    const SCHED_CLS: u32 = 3;
+    const REDIRECT_PEER: i32 = 155;
+    // `struct bpf_insn`: code, registers, offset, immediate.
+    let instruction = |code: u8, register: u8, immediate: i32| {
+        let mut bytes = vec![code, register, 0, 0];
+        bytes.extend(immediate.to_ne_bytes());
+        bytes
+    };
+    let program = [
+        instruction(0xb7, 1, ifindex.cast_signed()),
+        instruction(0xb7, 2, 0),
+        instruction(0x85, 0, REDIRECT_PEER),
+        instruction(0x95, 0, 0),
+    ]
+    .concat();
+    let bpf = |command: libc::c_long, attributes: &[u64]| {
+        // SAFETY: the attributes are as the command has them, and point to live memory.
+        let result =
+            unsafe { libc::syscall(libc::SYS_bpf, command, attributes.as_ptr(), size_of_val(attributes)) };
+        if result < 0 { Err(std::io::Error::last_os_error()) } else { Ok(result) }
+    };
+    let (count, licence) = (program.len() as u64 / 8, c"GPL");
+    let head = u64::from(SCHED_CLS) | count << 32;
+    let loaded = bpf(PROG_LOAD, &[head, program.as_ptr() as u64, licence.as_ptr() as u64, 0, 0, 0])?;
+    let path = std::ffi::CString::new(path)?;
+    bpf(OBJ_PIN, &[path.as_ptr() as u64, loaded as u64])?;
+    Ok(())
+}
+
+/// What a program on the other end's host redirects into a cable comes past a guard in one of the modes: native mode does not
+/// see what is put into its end, generic mode not what was redirected before (`skb_is_redirected` in `net/core/dev.c`). Where
+/// the packets come in, a guard sees them.
 #[test]
-fn what_is_redirected_into_a_cable_passes_a_guard_in_generic_mode() {
-    for (mode, passes) in [("native", false), ("generic", true)] {
+fn what_is_redirected_into_a_cable_passes_a_guard_in_one_of_the_modes() {
+    for (redirect, mode, passes) in [
+        (Redirect::Mirred, "native", false),
+        (Redirect::Mirred, "generic", true),
+        (Redirect::Peer, "native", true),
+        (Redirect::Peer, "generic", false),
+    ] {
         let (bench, router, outside) = (
             Bench::bare(),
             Namespace::new("router").expect("a namespace"),
@@ -224,10 +273,16 @@ fn what_is_redirected_into_a_cable_passes_a_guard_in_generic_mode() {
             Veth::new().connect(&ends[0], &ends[1]).expect("a cable");
         }
         let tc = |line: &str| {
-            run(router.command("tc").args(line.split(' '))).expect("tc (CONFIG_NET_ACT_MIRRED)");
+            run(bench.machine.command(&router, "tc").args(line.split(' '))).expect("tc");
         };
         for (from, to) in [("in0", "out0"), ("out0", "in0")] {
             tc(&format!("qdisc add dev {from} clsact"));
+            if redirect == Redirect::Peer && from == "out0" {
+                let (ifindex, pin) = (router.ifindex(to).expect("its index"), "/sys/fs/bpf/redirect");
+                bench.machine.mounts().run(|| pin_redirect_peer(ifindex, pin)).expect("a program");
+                tc(&format!("filter add dev {from} ingress bpf direct-action object-pinned {pin}"));
+                continue;
+            }
             let all = "protocol all u32 match u32 0 0";
             tc(&format!("filter add dev {from} ingress {all} action mirred egress redirect dev {to}"));
         }
@@ -237,13 +292,13 @@ fn what_is_redirected_into_a_cable_passes_a_guard_in_generic_mode() {
         let host = &site.bench.namespace;
         assert!(site.reaches(host, HOST), "without a guard");
         site.bench.portguard().ok(&["attach", "eth0", "--mode", mode, "--allowlist", &site.bench.list()]);
-        assert_eq!(site.reaches(host, HOST), passes, "{mode}");
+        assert_eq!(site.reaches(host, HOST), passes, "{redirect:?}, {mode}");
         let told = site.bench.portguard().run(&["doctor", "--json"]).stdout;
         assert!(told.contains("redirects into it"), "{told}");
         // On the router's side a guard sees all.
         let on_router = site.bench.machine.portguard(&router);
         on_router.ok(&["attach", "out0", "--allowlist", &site.bench.list()]);
-        assert!(!site.reaches(host, HOST), "{mode}, with a guard where they come in");
+        assert!(!site.reaches(host, HOST), "{redirect:?}, {mode}, with a guard where they come in");
     }
 }
 
