@@ -372,6 +372,16 @@ pub(super) fn keep_pins_in_force(interface: &Path, instance: &Instance) -> Resul
     remove_pins(interface, Some(list.generation))
 }
 
+/// Lets go of a list that was filled beside the one in force, and is not switched to after all: what failed was perhaps for want
+/// of the memory that it takes.
+pub(super) fn let_go(interface: &Path, instance: &Instance) {
+    // Slots of an earlier ABI are left alone; nothing is filled there.
+    if instance.is_current() && in_force(instance).is_some() {
+        let _ = clear(instance, 1 - instance.policy.read(0).active);
+    }
+    let _ = keep_pins_in_force(interface, instance);
+}
+
 fn no_list() -> Error {
     Error::failed("there is no list in force")
 }

@@ -250,6 +250,7 @@ impl Guard {
     /// Removes an instance that never became live; the error that led to it is the one to tell.
     pub(super) fn abandon(&self, instance: &Instance) {
         let _ = instance::remove(instance.directory());
+        lists::let_go(&self.pinned.directory, &self.instance);
         self.forget_earlier();
     }
 
