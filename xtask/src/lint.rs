@@ -37,9 +37,8 @@ pub(crate) fn run() -> Result<()> {
             failed.push(name);
         }
     }
-    for name in ["licences", "words"] {
+    for (name, checked) in [("licences", licences::check()), ("words", words::check())] {
         eprintln!("lint: {name}");
-        let checked = if name == "words" { words::check() } else { licences::check() };
         if let Err(error) = checked {
             eprintln!("error: {error:#}");
             failed.push(name);
