@@ -68,6 +68,17 @@ impl Drop for Cgroup {
     }
 }
 
+/// Asserts that the guard has its list, and that no other list is pinned.
+#[track_caller]
+fn assert_only_the_list_in_force(testbed: &Testbed, after: &str) {
+    let status = assert_guarded(testbed, after);
+    assert_eq!((status.allowlist.prefixes_v4, status.allowlist.prefixes_v6), (1, 1), "{after}");
+    let pins = testbed.machine.pins();
+    let lists = pins.iter().filter_map(|pin| pin.rsplit('/').next()?.strip_prefix("list")?.split('-').next());
+    let newest = lists.map(|generation| generation.parse().expect("a number")).max();
+    assert_eq!(newest, Some(status.generation), "{after}: what failed lets go of its memory: {pins:?}");
+}
+
 /// Fails each call of a command in turn, until it makes no more of them. Returns how many failures there were, and how
 /// many of them the command could do without.
 fn fail_everywhere(testbed: &Testbed, arguments: &[&str], error: &str, stride: u64) -> (u64, u64) {
@@ -80,13 +91,7 @@ fn fail_everywhere(testbed: &Testbed, arguments: &[&str], error: &str, stride: u
         let wrapper = ["strace", "--quiet=all", "-o", log, "-e", "trace=bpf", "-e", &inject, "--"];
         let output = under(testbed, &wrapper, arguments);
         let injected = fs::read_to_string(log).expect("the log").contains("(INJECTED)");
-        let status = assert_guarded(testbed, &format!("{error} at call {call}: {output:?}"));
-        assert_eq!((status.allowlist.prefixes_v4, status.allowlist.prefixes_v6), (1, 1));
-        let pins = testbed.machine.pins();
-        let lists =
-            pins.iter().filter_map(|pin| pin.rsplit('/').next()?.strip_prefix("list")?.split('-').next());
-        let newest = lists.map(|generation| generation.parse().expect("a number")).max();
-        assert_eq!(newest, Some(status.generation), "what failed lets go of its memory: {pins:?}");
+        assert_only_the_list_in_force(testbed, &format!("{error} at call {call}: {output:?}"));
         if !injected {
             assert_eq!(output.code, 0, "{output:?}");
             return (failures, done_without);
@@ -99,6 +104,32 @@ fn fail_everywhere(testbed: &Testbed, arguments: &[&str], error: &str, stride: u
         }
         call += stride;
     }
+}
+
+/// The list was filled then, and takes memory until somebody lets go of it.
+#[test]
+fn a_renewal_whose_program_is_refused_lets_go_of_its_list() {
+    let testbed = Testbed::new();
+    testbed.attach();
+    let list = testbed.list();
+    let attach = ["attach", IFACE, "--allowlist", &list];
+    let log = testbed.lists.path("strace").display().to_string();
+    let trace = ["strace", "--quiet=all", "-o", &log, "-e", "trace=bpf"];
+    let output = under(&testbed, &[&trace[..], &["--"]].concat(), &attach);
+    assert_eq!(output.code, 0, "{output:?}");
+    let calls = fs::read_to_string(&log).expect("the log");
+    let update =
+        calls.lines().position(|call| call.contains("BPF_LINK_UPDATE")).expect("it changes the program") + 1;
+    // What it finds differs by a few calls from time to time.
+    let mut refused = false;
+    for call in update - 3..=update + 3 {
+        let inject = format!("inject=bpf:error=EPERM:when={call}");
+        let output = under(&testbed, &[&trace[..], &["-e", &inject, "--"]].concat(), &attach);
+        let calls = fs::read_to_string(&log).expect("the log");
+        refused |= calls.lines().any(|call| call.contains("BPF_LINK_UPDATE") && call.contains("(INJECTED)"));
+        assert_only_the_list_in_force(&testbed, &format!("call {call}: {output:?}"));
+    }
+    assert!(refused, "the program was refused once: {calls}");
 }
 
 #[test]
