@@ -2,9 +2,11 @@
 //! has the table; these are its rows, as far as this kernel has the devices.
 
 use std::net::UdpSocket;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::time::Duration;
 
 use nix::libc;
+use nix::sys::signal::Signal;
 use xtask::lab::{End, Namespace, Veth, run};
 
 use crate::support::{BEFORE_THE_LOOK, Bench, SILENCE, Service, detach_link};
@@ -219,10 +221,23 @@ enum Redirect {
     Peer,
 }
 
-/// Loads a program that redirects everything into the other end of a cable, and pins it: `bpf_redirect_peer(ifindex, 0)`.
-fn pin_redirect_peer(ifindex: u32, path: &str) -> anyhow::Result<()> {
+/// `bpf(2)`, with attributes as the command has them.
+fn bpf(command: libc::c_long, attributes: &[u64]) -> std::io::Result<OwnedFd> {
+    // SAFETY: the attributes are as long as the kernel is told, and what they point to is alive.
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command, attributes.as_ptr(), size_of_val(attributes)) };
+    let descriptor = i32::try_from(result).expect("a descriptor, or an error");
+    // SAFETY: the commands that are used return a new descriptor, which nobody else owns.
+    if descriptor < 0 {
+        Err(std::io::Error::last_os_error())
+    } else {
+        Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+    }
+}
+
+/// Loads a program for tc that redirects everything into the other end of a cable: `bpf_redirect_peer(ifindex, 0)`.
+fn load_redirect_peer(ifindex: u32) -> std::io::Result<OwnedFd> {
     const PROG_LOAD: libc::c_long = 5;
-    const OBJ_PIN: libc::c_long = 6;
     const SCHED_CLS: u32 = 3;
     const REDIRECT_PEER: i32 = 155;
     // `struct bpf_insn`: code, registers, offset, immediate.
@@ -238,18 +253,17 @@ fn pin_redirect_peer(ifindex: u32, path: &str) -> anyhow::Result<()> {
         instruction(0x95, 0, 0),
     ]
     .concat();
-    let bpf = |command: libc::c_long, attributes: &[u64]| {
-        // SAFETY: the attributes are as the command has them, and point to live memory.
-        let result =
-            unsafe { libc::syscall(libc::SYS_bpf, command, attributes.as_ptr(), size_of_val(attributes)) };
-        if result < 0 { Err(std::io::Error::last_os_error()) } else { Ok(result) }
-    };
     let (count, licence) = (program.len() as u64 / 8, c"GPL");
     let head = u64::from(SCHED_CLS) | count << 32;
-    let loaded = bpf(PROG_LOAD, &[head, program.as_ptr() as u64, licence.as_ptr() as u64, 0, 0, 0])?;
-    let path = std::ffi::CString::new(path)?;
-    bpf(OBJ_PIN, &[path.as_ptr() as u64, loaded as u64])?;
-    Ok(())
+    bpf(PROG_LOAD, &[head, program.as_ptr() as u64, licence.as_ptr() as u64, 0, 0, 0])
+}
+
+/// Lets a program run on what comes in on an interface of the network namespace of this thread, until the link is dropped.
+fn attach_to_tcx(program: &OwnedFd, ifindex: u32) -> std::io::Result<OwnedFd> {
+    const LINK_CREATE: libc::c_long = 28;
+    const TCX_INGRESS: u64 = 46;
+    let program = program.as_raw_fd().cast_unsigned();
+    bpf(LINK_CREATE, &[u64::from(program) | u64::from(ifindex) << 32, TCX_INGRESS, 0, 0])
 }
 
 /// What a program on the other end's host redirects into a cable comes past a guard in one of the modes: native mode does not
@@ -273,14 +287,15 @@ fn what_is_redirected_into_a_cable_passes_a_guard_in_one_of_the_modes() {
             Veth::new().connect(&ends[0], &ends[1]).expect("a cable");
         }
         let tc = |line: &str| {
-            run(bench.machine.command(&router, "tc").args(line.split(' '))).expect("tc");
+            run(router.command("tc").args(line.split(' '))).expect("tc");
         };
+        let mut links = Vec::new();
         for (from, to) in [("in0", "out0"), ("out0", "in0")] {
             tc(&format!("qdisc add dev {from} clsact"));
             if redirect == Redirect::Peer && from == "out0" {
-                let (ifindex, pin) = (router.ifindex(to).expect("its index"), "/sys/fs/bpf/redirect");
-                bench.machine.mounts().run(|| pin_redirect_peer(ifindex, pin)).expect("a program");
-                tc(&format!("filter add dev {from} ingress bpf direct-action object-pinned {pin}"));
+                let program = load_redirect_peer(router.ifindex(to).expect("its index")).expect("a program");
+                let ifindex = router.ifindex(from).expect("its index");
+                links.push(router.run(|| attach_to_tcx(&program, ifindex)).expect("tcx (Linux 6.6)"));
                 continue;
             }
             let all = "protocol all u32 match u32 0 0";
@@ -300,6 +315,23 @@ fn what_is_redirected_into_a_cable_passes_a_guard_in_one_of_the_modes() {
         on_router.ok(&["attach", "out0", "--allowlist", &site.bench.list()]);
         assert!(!site.reaches(host, HOST), "{redirect:?}, {mode}, with a guard where they come in");
     }
+}
+
+/// Programs on tcx are no qdisc's.
+#[test]
+fn doctor_names_interfaces_whose_tcx_programs_may_redirect_past_a_guard() {
+    let bench = Bench::new();
+    bench.plug("eth1", "peer1");
+    bench.portguard().ok(&["attach", "eth0", "--allowlist", &bench.list()]);
+    let doctor = || bench.portguard().run(&["doctor"]).stdout;
+    assert!(!doctor().contains("filters look at"));
+    let [peer, eth1] = ["peer0", "eth1"].map(|name| bench.namespace.ifindex(name).expect("its index"));
+    let program = load_redirect_peer(peer).expect("a program");
+    let link = bench.namespace.run(|| attach_to_tcx(&program, eth1)).expect("tcx (Linux 6.6)");
+    let told = doctor();
+    assert!(told.contains("filters look at") && told.contains("bpftool net show dev eth1"), "{told}");
+    drop(link);
+    assert!(!doctor().contains("filters look at"));
 }
 
 /// Packets that come in on an interface without a guard, and are redirected.
@@ -354,22 +386,24 @@ fn a_service_does_not_open_a_guard_in_vain_at_each_look() {
     let portguard = site.bench.portguard();
     let list = site.bench.list();
     let container = Namespace::new("container").expect("a namespace");
+    let mut service = Service::start(portguard, &["mv0", "eth0", "--allowlist", &list]);
     let line = format!("link add link eth0 name mv1 netns {} type macvlan mode bridge", container.name());
     host.ip(&line).expect("a macvlan in a container");
     site.bench.machine.portguard(&container).ok(&["attach", "mv1", "--allowlist", &list]);
-    let service = Service::start(portguard, &["mv0", "late0", "--allowlist", &list]);
-    drop(service);
-    let service = Service::spawn(portguard, &["late0", "mv0", "eth0", "--allowlist", &list]);
-    service.until_said("a device on top of it has an XDP program already");
     let link = || site.bench.machine.link(&portguard.status_of("mv0").pinned).id;
     let before = link();
+    detach_link(&site.bench.machine, portguard, "eth0");
+    service.until_said("eth0: NOT GUARDED");
+    let after = link();
+    assert_ne!(after, before, "it was tried once: {}", service.said());
     for number in 0..3 {
         // Each is a look.
         host.ip(&format!("link add look{number} type bridge\nlink set look{number} up")).expect("a bridge");
         std::thread::sleep(BEFORE_THE_LOOK);
     }
-    assert_eq!(link(), before, "{}", service.said());
-    drop(service);
+    assert_eq!(link(), after, "{}", service.said());
+    service.signal(Signal::SIGTERM);
+    assert!(service.ended().success(), "{}", service.said());
 }
 
 /// A vxlan is above the interface that it sends over, without naming it as others do.
