@@ -227,12 +227,11 @@ fn bpf(command: libc::c_long, attributes: &[u64]) -> std::io::Result<OwnedFd> {
     let result =
         unsafe { libc::syscall(libc::SYS_bpf, command, attributes.as_ptr(), size_of_val(attributes)) };
     let descriptor = i32::try_from(result).expect("a descriptor, or an error");
-    // SAFETY: the commands that are used return a new descriptor, which nobody else owns.
     if descriptor < 0 {
-        Err(std::io::Error::last_os_error())
-    } else {
-        Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+        return Err(std::io::Error::last_os_error());
     }
+    // SAFETY: the commands that are used return a new descriptor, which nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
 /// Loads a program for tc that redirects everything into the other end of a cable: `bpf_redirect_peer(ifindex, 0)`.
