@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use portguard::allowlist::{Allowlist, Entry, Style};
-use portguard::output::calls;
+use portguard::guard::calls;
 use portguard_common::address::Address;
 use portguard_common::cursor::Linear;
 use portguard_common::frame::LinkType;

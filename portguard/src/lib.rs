@@ -8,7 +8,6 @@
 
 pub mod allowlist;
 pub mod cli;
-pub mod commands;
 pub mod control;
 pub mod doctor;
 pub mod error;
@@ -17,11 +16,12 @@ pub mod guard;
 pub mod history;
 pub mod interface;
 mod netlink;
-mod ops;
-pub mod output;
+pub mod ops;
 pub mod probe;
 pub mod rpcbind;
 pub mod service;
 mod state_directory;
 pub mod suggest;
+pub mod term;
+mod time;
 pub mod top;

@@ -7,34 +7,18 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use portguard::cli::{Cli, Command};
-use portguard::{commands, output};
+use portguard::cli::{self, Cli};
+use portguard::term;
 
 fn main() -> ExitCode {
     forget_empty_variables();
     resolver::confine();
-    let cli = Cli::parse();
+    let Cli { command } = Cli::parse();
     let mut out = io::BufWriter::new(UntilReaderLeaves(io::stdout().lock()));
-    let result = match &cli.command {
-        Command::Attach(args) => commands::attach::run(args, &mut out),
-        Command::Detach(args) => commands::detach::run(args, &mut out),
-        Command::Reload(args) => commands::reload::run(args, &mut out),
-        Command::Confirm(args) => commands::confirm::run(args, &mut out),
-        Command::Guardian(args) => commands::confirm::guardian(args),
-        Command::Run(args) => commands::run::run(args),
-        Command::Status(args) => commands::status::run(args, &mut out),
-        Command::Stats(args) => commands::stats::run(args, &mut out),
-        Command::Top(args) => commands::top::run(args),
-        Command::Check(args) => commands::check::run(args, &mut out),
-        Command::Explain(args) => commands::explain::run(args, &mut out),
-        Command::Suggest(args) => commands::suggest::run(args, &mut out),
-        Command::Report(args) => commands::report::run(args, &mut out),
-        Command::Probe(args) => commands::probe::run(args, &mut out),
-        Command::Doctor(args) => commands::doctor::run(args, &mut out),
-    };
-    let result = result.and_then(|code| out.flush().map(|()| code).map_err(commands::unwritten));
+    let result = command.run(&mut out);
+    let result = result.and_then(|code| out.flush().map(|()| code).map_err(cli::unwritten));
     result.unwrap_or_else(|error| {
-        output::error::print(&error);
+        term::error(&error);
         ExitCode::from(error.kind().exit_code())
     })
 }

@@ -7,12 +7,14 @@ mod probe;
 
 use insta::assert_snapshot;
 use portguard::allowlist::{Origin, Sha256Sum};
-use portguard::cli::SortKey;
+use portguard::cli::stats::SortKey;
+use portguard::cli::{explain, report, stats, status, suggest};
 use portguard::control::OrderDescription;
 use portguard::guard::{Decision, Fill, ListInfo, Protocol, SetId, Snapshot, Source, Sums};
-use portguard::output::{explain, metrics, report, services, stats, status, suggest};
+use portguard::ops::services;
 use portguard::rpcbind::amplification::{Answers, Size};
 use portguard::rpcbind::{NoReply, Question};
+use portguard::service::metrics::page as metrics;
 use portguard::suggest::proposal::{Finding, LeftOut, Proposal};
 use portguard_common::rpc::{Procedure, REQUESTS, Requests};
 use portguard_common::totals::{Count, Totals};
@@ -78,27 +80,30 @@ fn quiet() -> Snapshot {
     }
 }
 
-fn document(snapshot: Snapshot, sort: SortKey, top: Option<usize>) -> stats::Document {
-    stats::Document::new(NOW, vec![stats::Interface::new("eth0".into(), "native", true, snapshot, sort, top)])
+fn document(snapshot: Snapshot, sort: SortKey, top: Option<usize>) -> stats::document::Document {
+    stats::document::Document::new(
+        NOW,
+        vec![stats::document::Interface::new("eth0".into(), "native", true, snapshot, sort, top)],
+    )
 }
 
 #[test]
 fn counters_as_text() {
-    assert_snapshot!(stats::text(&document(snapshot(), SortKey::Packets, None)));
+    assert_snapshot!(stats::text::text(&document(snapshot(), SortKey::Packets, None)));
 }
 
 #[test]
 fn counters_as_text_cut_off() {
-    assert_snapshot!(stats::text(&document(snapshot(), SortKey::Recent, Some(1))));
+    assert_snapshot!(stats::text::text(&document(snapshot(), SortKey::Recent, Some(1))));
 }
 
 #[test]
 fn counters_in_audit_mode_and_nothing_to_tell() {
     let audit = Snapshot { would_drop: snapshot().refused(), ..snapshot() };
     let interfaces = [("eth0", false, audit), ("wlan0", true, quiet())].map(|(name, enforcing, snapshot)| {
-        stats::Interface::new(name.into(), "generic", enforcing, snapshot, SortKey::Bytes, Some(0))
+        stats::document::Interface::new(name.into(), "generic", enforcing, snapshot, SortKey::Bytes, Some(0))
     });
-    assert_snapshot!(stats::text(&stats::Document::new(NOW, interfaces.to_vec())));
+    assert_snapshot!(stats::text::text(&stats::document::Document::new(NOW, interfaces.to_vec())));
 }
 
 #[test]
@@ -112,11 +117,11 @@ fn counters_as_csv() {
     // An interface may have a comma in its name.
     let mut document = document(snapshot(), SortKey::Bytes, None);
     document.interfaces[0].interface = "a,\"b\"".into();
-    assert_snapshot!(stats::csv(&document).unwrap());
+    assert_snapshot!(stats::document::csv(&document).unwrap());
 }
 
-fn guard(enforcing: bool, origin: &'static str, file: status::File) -> status::Guard {
-    status::Guard {
+fn guard(enforcing: bool, origin: &'static str, file: status::document::File) -> status::document::Guard {
+    status::document::Guard {
         interface: "eth0".into(),
         ifindex: 2,
         mode: "native",
@@ -124,18 +129,18 @@ fn guard(enforcing: bool, origin: &'static str, file: status::File) -> status::G
         generation: 6,
         pinned: "/sys/fs/bpf/portguard/4026531840/2/link".into(),
         attached_at: "2026-11-23T04:00:00Z".into(),
-        allowlist: status::Allowlist {
+        allowlist: status::document::Allowlist {
             path: "/etc/portguard/allowlist.yaml".into(),
             sha256: "5e".repeat(32),
             prefixes_v4: 14,
             prefixes_v6: 1,
             loaded_at: "2026-11-23T05:00:00Z".into(),
-            changed_on_disk: file != status::File::Unchanged,
+            changed_on_disk: file != status::document::File::Unchanged,
             origin,
             file,
         },
         confirmation: None,
-        program: status::Program {
+        program: status::document::Program {
             id: 42,
             name: "portguard_frags".into(),
             tag: "0123456789abcdef".into(),
@@ -153,8 +158,8 @@ fn guard(enforcing: bool, origin: &'static str, file: status::File) -> status::G
 }
 
 /// A service that keeps a guard.
-fn service(unit: Option<&str>, differences: &[&str]) -> services::Service {
-    services::Service {
+fn service(unit: Option<&str>, differences: &[&str]) -> services::ServiceState {
+    services::ServiceState {
         pid: 123,
         unit: unit.map(str::to_owned),
         as_ordered: differences.is_empty(),
@@ -187,62 +192,69 @@ fn unguarded() -> Vec<services::Unguarded> {
 #[test]
 fn guards_as_text() {
     let guards = vec![
-        status::Guard {
+        status::document::Guard {
             service: Some(service(Some("portguard@eth0.service"), &[])),
-            ..guard(true, "file", status::File::Unchanged)
+            ..guard(true, "file", status::document::File::Unchanged)
         },
-        status::Guard {
+        status::document::Guard {
             service: Some(service(None, &["audit -> enforcing", "mode generic -> native"])),
-            ..guard(false, "file", status::File::Changed)
+            ..guard(false, "file", status::document::File::Changed)
         },
         guard(
             true,
             "last_good",
-            status::File::Broken { problem: "line 3: 10.1.2.3/16 has host bits set".into() },
+            status::document::File::Broken { problem: "line 3: 10.1.2.3/16 has host bits set".into() },
         ),
     ];
-    let document = status::Document { unguarded: unguarded(), ..status::Document::new(guards) };
-    assert_snapshot!(status::text(&document));
+    let document =
+        status::document::Document { unguarded: unguarded(), ..status::document::Document::new(guards) };
+    assert_snapshot!(status::text::text(&document));
 }
 
 #[test]
 fn guards_with_a_change_that_is_not_confirmed_as_text() {
-    let guards = [status::Waits::Pending, status::Waits::Overdue, status::Waits::Rejected].map(|state| {
+    let guards = [
+        status::document::Waits::Pending,
+        status::document::Waits::Overdue,
+        status::document::Waits::Rejected,
+    ]
+    .map(|state| {
         let deadline = "2026-11-23T05:13:31Z".into();
-        let confirmation = Some(status::Confirmation { state, deadline });
-        status::Guard { confirmation, ..guard(true, "file", status::File::Changed) }
+        let confirmation = Some(status::document::Confirmation { state, deadline });
+        status::document::Guard { confirmation, ..guard(true, "file", status::document::File::Changed) }
     });
-    assert_snapshot!(status::text(&status::Document::new(guards.to_vec())));
+    assert_snapshot!(status::text::text(&status::document::Document::new(guards.to_vec())));
 }
 
 #[test]
 fn guards_as_json() {
-    let mut guard = guard(true, "last_good", status::File::Broken { problem: "…".into() });
+    let mut guard = guard(true, "last_good", status::document::File::Broken { problem: "…".into() });
     guard.service = Some(service(Some("portguard@eth0.service"), &["audit -> enforcing"]));
-    let document = status::Document { unguarded: unguarded(), ..status::Document::new(vec![guard]) };
+    let document =
+        status::document::Document { unguarded: unguarded(), ..status::document::Document::new(vec![guard]) };
     assert_snapshot!(serde_json::to_string_pretty(&document).unwrap());
 }
 
 /// A verdict of a guard on a list that is on disk as it was.
-fn verdict(source: &str, outcome: Decision) -> explain::Verdict {
-    let entry = |prefix: &str, line, comment: Option<&str>| explain::Entry {
+fn verdict(source: &str, outcome: Decision) -> explain::document::Verdict {
+    let entry = |prefix: &str, line, comment: Option<&str>| explain::document::Entry {
         prefix: prefix.parse().unwrap(),
         line: Some(line),
         comment: comment.map(str::to_owned),
     };
     let allowed = outcome == Decision::Allowed;
-    explain::Verdict {
+    explain::document::Verdict {
         source: source.parse().unwrap(),
         interface: Some("eth0".into()),
         verdict: outcome,
-        judged_by: explain::Judge::Kernel,
+        judged_by: explain::document::Judge::Kernel,
         protocols: Protocol::ALL.to_vec(),
-        allowlist: explain::Allowlist {
+        allowlist: explain::document::Allowlist {
             path: "/etc/portguard/allowlist.yaml".into(),
             sha256: "5e".repeat(32),
             generation: Some(6),
             changed_on_disk: false,
-            lines_of: Some(explain::Lines::File),
+            lines_of: Some(explain::document::Lines::File),
         },
         entry: allowed.then(|| entry("192.0.2.0/24", 9, Some("NFS clients, rack 4"))),
         nearest: (!allowed).then(|| entry("203.0.113.0/29", 7, None)),
@@ -254,28 +266,30 @@ fn verdict(source: &str, outcome: Decision) -> explain::Verdict {
 }
 
 /// Verdicts of every kind.
-fn verdicts() -> explain::Document {
+fn verdicts() -> explain::document::Document {
     use Decision::{Allowed, Dropped, WouldDrop};
 
     let mut copy = verdict("192.0.2.7", Allowed);
     copy.allowlist.changed_on_disk = true;
-    copy.allowlist.lines_of = Some(explain::Lines::LastGood);
+    copy.allowlist.lines_of = Some(explain::document::Lines::LastGood);
     let mut gone = verdict("203.0.113.9", Dropped);
     gone.allowlist.changed_on_disk = true;
     gone.allowlist.lines_of = None;
     gone.nearest.as_mut().unwrap().line = None;
     let mut by_file = verdict("203.0.113.9", Dropped);
     by_file.interface = None;
-    by_file.judged_by = explain::Judge::File;
+    by_file.judged_by = explain::document::Judge::File;
     by_file.allowlist.generation = None;
     by_file.same_program = None;
     by_file.enforcing = None;
     let kept = |differences: &[&str]| Some(service(Some("portguard@eth0.service"), differences));
-    let as_ordered = explain::Verdict { service: kept(&[]), ..verdict("203.0.113.9", Dropped) };
-    let not_as_ordered =
-        explain::Verdict { service: kept(&["audit -> enforcing"]), ..verdict("203.0.113.9", WouldDrop) };
+    let as_ordered = explain::document::Verdict { service: kept(&[]), ..verdict("203.0.113.9", Dropped) };
+    let not_as_ordered = explain::document::Verdict {
+        service: kept(&["audit -> enforcing"]),
+        ..verdict("203.0.113.9", WouldDrop)
+    };
     let [none_v4, none_v6] = ["198.51.100.20", "2001:db8::7"]
-        .map(|source| explain::Verdict { nearest: None, ..verdict(source, Dropped) });
+        .map(|source| explain::document::Verdict { nearest: None, ..verdict(source, Dropped) });
     let verdicts = vec![
         verdict("192.0.2.7", Allowed),
         verdict("203.0.113.9", Dropped),
@@ -284,8 +298,8 @@ fn verdicts() -> explain::Document {
         gone,
         by_file,
         none_v4,
-        explain::Verdict { same_program: Some(false), ..none_v6 },
-        explain::Verdict {
+        explain::document::Verdict { same_program: Some(false), ..none_v6 },
+        explain::document::Verdict {
             protocols: vec![Protocol::Tcp],
             note: Some("a loopback address"),
             ..verdict("127.0.0.1", Allowed)
@@ -293,12 +307,12 @@ fn verdicts() -> explain::Document {
         as_ordered,
         not_as_ordered,
     ];
-    explain::Document { unguarded: unguarded(), ..explain::Document::new(verdicts) }
+    explain::document::Document { unguarded: unguarded(), ..explain::document::Document::new(verdicts) }
 }
 
 #[test]
 fn verdicts_as_text() {
-    assert_snapshot!(explain::text(&verdicts()));
+    assert_snapshot!(explain::text::text(&verdicts()));
 }
 
 #[test]
@@ -309,7 +323,7 @@ fn verdicts_as_json() {
     assert_snapshot!(serde_json::to_string_pretty(&document).unwrap());
 }
 
-fn proposal() -> suggest::Document {
+fn proposal() -> suggest::document::Document {
     let finding = |prefix: &str, origin: &str, detail: Option<&str>| Finding {
         prefix: prefix.parse().unwrap(),
         origin: origin.into(),
@@ -336,15 +350,15 @@ fn proposal() -> suggest::Document {
         left_out("*.example.com", "/etc/exports, line 4 for /srv", "a pattern of names"),
         left_out("a\n  - 0.0.0.0/0", "/etc/exports, line 5 for /srv", "it cannot be looked up: \u{1b}[2J"),
     ];
-    suggest::Document::new(Proposal::of(findings.into_iter().chain(peers), left_out))
+    suggest::document::Document::new(Proposal::of(findings.into_iter().chain(peers), left_out))
 }
 
 #[test]
 fn a_proposal_as_yaml() {
-    assert_snapshot!(suggest::yaml(&proposal()));
+    assert_snapshot!(suggest::text::yaml(&proposal()));
     assert_snapshot!(
         "an_empty_proposal_as_yaml",
-        suggest::yaml(&suggest::Document::new(Proposal::default()))
+        suggest::text::yaml(&suggest::document::Document::new(Proposal::default()))
     );
 }
 
@@ -376,25 +390,34 @@ fn answers() -> Answers {
     Answers::new(Ok(sizes), Ok(over_v6))
 }
 
-fn evidence(enforcing: bool, snapshot: Snapshot, answers: &Answers, top: Option<usize>) -> report::Document {
-    let interface = report::Interface::new("eth0".into(), "native", enforcing, snapshot, answers, top);
-    report::Document::new(NOW, "nfs1.example".into(), answers, vec![interface])
+fn evidence(
+    enforcing: bool,
+    snapshot: Snapshot,
+    answers: &Answers,
+    top: Option<usize>,
+) -> report::document::Document {
+    let interface =
+        report::document::Interface::new("eth0".into(), "native", enforcing, snapshot, answers, top);
+    report::document::Document::new(NOW, "nfs1.example".into(), answers, vec![interface])
 }
 
 #[test]
 fn evidence_as_text() {
-    assert_snapshot!(report::text(&evidence(true, snapshot(), &answers(), Some(2))));
-    assert_snapshot!("evidence_of_nothing_as_text", report::text(&evidence(true, quiet(), &answers(), None)));
+    assert_snapshot!(report::text::text(&evidence(true, snapshot(), &answers(), Some(2))));
+    assert_snapshot!(
+        "evidence_of_nothing_as_text",
+        report::text::text(&evidence(true, quiet(), &answers(), None))
+    );
 }
 
 #[test]
 fn evidence_of_what_was_let_through() {
     let audit = Snapshot { would_drop: snapshot().refused(), ..snapshot() };
-    assert_snapshot!(report::text(&evidence(false, audit, &answers(), None)));
+    assert_snapshot!(report::text::text(&evidence(false, audit, &answers(), None)));
     let both = Snapshot { would_drop: count(30, 2040), ..snapshot() };
     assert_snapshot!(
         "evidence_of_what_was_let_through_for_a_time",
-        report::text(&evidence(true, both, &answers(), Some(0)))
+        report::text::text(&evidence(true, both, &answers(), Some(0)))
     );
 }
 
@@ -402,11 +425,12 @@ fn evidence_of_what_was_let_through() {
 fn evidence_without_an_rpcbind() {
     let none = Answers::new(Err(NoReply::Refused), Err(NoReply::Silent));
     let document = evidence(true, snapshot(), &none, None);
-    assert_snapshot!(report::text(&document));
-    assert_snapshot!("evidence_without_an_rpcbind_as_csv", report::csv(&document).unwrap());
+    assert_snapshot!(report::text::text(&document));
+    assert_snapshot!("evidence_without_an_rpcbind_as_csv", report::document::csv(&document).unwrap());
     assert_snapshot!(
         "evidence_without_an_rpcbind_as_json",
-        serde_json::to_string_pretty(&report::Document { interfaces: vec![], ..document.clone() }).unwrap()
+        serde_json::to_string_pretty(&report::document::Document { interfaces: vec![], ..document.clone() })
+            .unwrap()
     );
     let interface = serde_json::to_value(&document.interfaces[0]).unwrap();
     assert!(interface["totals"]["answer_bytes"].is_null(), "{interface:#}");
@@ -417,7 +441,7 @@ fn evidence_without_an_rpcbind() {
     let one_family = Answers::new(Ok(over_v4), Err(NoReply::Refused));
     assert_snapshot!(
         "evidence_with_an_rpcbind_of_one_family",
-        report::text(&evidence(true, snapshot(), &one_family, None))
+        report::text::text(&evidence(true, snapshot(), &one_family, None))
     );
 }
 
@@ -431,7 +455,7 @@ fn evidence_as_json() {
 fn evidence_as_csv() {
     let mut document = evidence(true, snapshot(), &answers(), None);
     document.interfaces[0].interface = "a,\"b\"".into();
-    assert_snapshot!(report::csv(&document).unwrap());
+    assert_snapshot!(report::document::csv(&document).unwrap());
 }
 
 /// A guard in order, one whose pins are damaged, an interface without a guard, and one that is not there.
@@ -455,7 +479,7 @@ fn metrics() -> metrics::Metrics {
         mode: "generic",
         enforcing: false,
         as_ordered: true,
-        list: Some((list, status::File::Broken { problem: "line 3: no prefix".into() })),
+        list: Some((list, status::document::File::Broken { problem: "line 3: no prefix".into() })),
         sums: Sums { totals, not_allowed, unattributed, v4, v6 },
     };
     let states = [

@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use portguard::allowlist::Allowlist;
+use portguard::cli::suggest::document::Document;
+use portguard::cli::suggest::text::yaml;
 use portguard::interface::Network;
-use portguard::output::suggest::{Document, yaml};
 use portguard::suggest::client::Client;
 use portguard::suggest::exports;
 use portguard::suggest::files::Files;

@@ -3,8 +3,9 @@
 use clap::{Command, CommandFactory as _};
 use clap_mangen::Man;
 use clap_mangen::roff::{Inline, Roff, bold, italic, roman};
+use portguard::allowlist;
 use portguard::allowlist::{MAX_FILE_SIZE, MAX_PREFIXES_PER_FAMILY};
-use portguard::cli::{Cli, DEFAULT_ALLOWLIST};
+use portguard::cli::Cli;
 use portguard::error::Kind;
 
 /// What the pages belong to, in the middle of their first line.
@@ -96,7 +97,10 @@ fn term(roff: &mut Roff, term: Inline, meaning: &str) {
 fn files(roff: &mut Roff) {
     roff.control("SH", ["FILES"]);
     for (file, meaning) in [
-        (DEFAULT_ALLOWLIST, "The allowlist, unless PORTGUARD_ALLOWLIST or an option names another one."),
+        (
+            allowlist::DEFAULT_PATH,
+            "The allowlist, unless PORTGUARD_ALLOWLIST or an option names another one.",
+        ),
         (
             "/etc/default/portguard",
             "The environment of the units: PORTGUARD_ALLOWLIST and PORTGUARD_OPTIONS.",
@@ -153,7 +157,7 @@ fn allowlist(date: &str) -> Page {
         .replace("@DATE@", date)
         .replace("@VERSION@", env!("CARGO_PKG_VERSION"))
         .replace("@MANUAL@", MANUAL)
-        .replace("@DEFAULT@", DEFAULT_ALLOWLIST)
+        .replace("@DEFAULT@", allowlist::DEFAULT_PATH)
         .replace("@PREFIXES@", &MAX_PREFIXES_PER_FAMILY.to_string())
         .replace("@SIZE@", &(MAX_FILE_SIZE >> 20).to_string());
     Page { file: "portguard-allowlist.5".to_owned(), text }

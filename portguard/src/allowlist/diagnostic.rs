@@ -4,9 +4,7 @@
 //! many megabytes.)
 
 use std::collections::BTreeMap;
-use std::env;
 use std::fmt::{self, Write as _};
-use std::io::IsTerminal;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -32,14 +30,6 @@ pub enum Style {
     Plain,
     /// Coloured by ANSI escape codes.
     Coloured,
-}
-
-impl Style {
-    /// Colour for a terminal whose user did not object by `NO_COLOR`, else plain text.
-    pub fn of(stream: &impl IsTerminal) -> Self {
-        let unwanted = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        if stream.is_terminal() && !unwanted { Self::Coloured } else { Self::Plain }
-    }
 }
 
 /// A place in the file, with what a reader needs to see of it.

@@ -4,6 +4,7 @@
 //! [`load`](Allowlist::load) touches the file system.
 
 mod diagnostic;
+mod difference;
 pub mod last_good;
 mod lint;
 mod load;
@@ -25,11 +26,15 @@ use sha2::{Digest as _, Sha256};
 
 pub(crate) use self::diagnostic::printable;
 pub use self::diagnostic::{Diagnostic, Diagnostics, Severity, Style};
+pub use self::difference::Difference;
 pub(crate) use self::lint::oddity;
 pub use self::on_disk::OnDisk;
 use self::source::{Source, Span};
 pub use self::stamp::FileStamp;
 use crate::error::{Error, Kind};
+
+/// Where the allowlist is unless another path is named.
+pub const DEFAULT_PATH: &str = "/etc/portguard/allowlist.yaml";
 
 /// The most prefixes that a list may hold, for IPv4 and for IPv6 each.
 pub const MAX_PREFIXES_PER_FAMILY: usize = 1 << 20;

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::guard::{self, Guard, PinRoot};
 use crate::interface::{self, Interface, XdpMode};
 use crate::ops::services::Services;
-use crate::output::services::{Unguarded, UnguardedState};
+use crate::ops::services::{Unguarded, UnguardedState};
 
 use super::remedy;
 

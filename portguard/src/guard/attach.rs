@@ -7,8 +7,8 @@ use portguard_common::drop_log::Rate;
 use portguard_common::policy::Policy;
 
 use crate::allowlist::Allowlist;
-use crate::cli::ModeChoice;
 use crate::error::{Error, Kind, Result};
+use crate::guard::ModeChoice;
 use crate::guard::bpf;
 use crate::guard::bpffs::{self, PinRoot};
 use crate::guard::clock;

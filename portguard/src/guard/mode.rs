@@ -7,7 +7,6 @@ use aya::util::KernelVersion;
 use aya_obj::generated::{XDP_FLAGS_DRV_MODE, XDP_FLAGS_HW_MODE, XDP_FLAGS_SKB_MODE};
 use portguard_common::names;
 
-use crate::cli::ModeChoice;
 use crate::error::{Error, Kind, Result};
 use crate::guard::bpf;
 use crate::guard::instance::Identity;
@@ -16,6 +15,39 @@ use crate::interface::{self, BondMode, Details, Driver, HV_NETVSC, Interface, Xd
 /// The largest MTU that every driver with native XDP takes for packets in one buffer: a page of 4096 bytes, less 256
 /// of headroom, 320 of `skb_shared_info`, and 22 of Ethernet header, VLAN tag and checksum.
 const MTU_OF_ONE_BUFFER: u32 = 3498;
+
+/// How the kernel is to run the guard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ModeChoice {
+    /// Native; generic where the driver refuses, or native would bind what comes later.
+    Auto,
+    /// In the driver, before the kernel allocates anything.
+    Native,
+    /// In the network stack.
+    Generic,
+    /// On the card: refused.
+    Offload,
+}
+
+impl ModeChoice {
+    /// All of them, in the order that users see.
+    pub const ALL: [Self; 4] = [Self::Auto, Self::Native, Self::Generic, Self::Offload];
+
+    /// What it is called on the command line and in JSON.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Native => "native",
+            Self::Generic => "generic",
+            Self::Offload => "offload",
+        }
+    }
+
+    /// The one with that key.
+    pub fn of_key(key: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|choice| choice.key() == key)
+    }
+}
 
 /// What in the setup of an interface keeps its driver from running a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use portguard_common::drop_log::Rate;
 
 use crate::allowlist::printable;
-use crate::cli::ModeChoice;
 use crate::error::Result;
+use crate::guard::ModeChoice;
 use crate::guard::instance::Instance;
 use crate::guard::lists;
 use crate::guard::sizes::Sizes;

@@ -13,8 +13,8 @@ use std::os::fd::AsFd as _;
 use portguard_common::confirm::PENDING;
 
 use crate::allowlist::Allowlist;
-use crate::cli::ModeChoice;
 use crate::error::{Error, Result};
+use crate::guard::ModeChoice;
 use crate::guard::attach::{set_attached_at, set_log_rate};
 use crate::guard::event::{EndReason, Event, tell_ends};
 use crate::guard::instance::{self, Instance, InstanceName, Origin, Task};

@@ -2,24 +2,31 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use clap::ValueEnum;
 use portguard_common::PORT;
 use portguard_common::frame::LinkType;
 use serde::Serialize;
 
 /// A protocol that rpcbind listens to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
-    /// A datagram with a call
+    /// A datagram with a call.
     Udp,
-    /// The first segment of a connection
+    /// The first segment of a connection.
     Tcp,
 }
 
 impl Protocol {
     /// Both of them.
     pub const ALL: [Self; 2] = [Self::Udp, Self::Tcp];
+
+    /// What it is called on the command line and in JSON.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+        }
+    }
 
     /// The word for it, to the eye.
     pub fn word(self) -> &'static str {

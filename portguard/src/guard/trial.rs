@@ -29,7 +29,7 @@ use crate::guard::instance::{self, Instance, InstanceName, Origin};
 use crate::guard::link::{PinnedLink, remove_directory};
 use crate::guard::order::{self, Named};
 use crate::guard::{Guard, bpf, earlier, guarded, lists, take_off};
-use crate::output::time;
+use crate::time;
 
 /// Which changes are taken back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,8 +12,8 @@ use portguard_common::totals::Count;
 use portguard_common::transport::Protocol;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::guard::calls;
 use crate::guard::{ByReason, SetId, Snapshot, Source};
-use crate::output::calls;
 
 /// How many sources a line lists. The others are in `other_sources`.
 pub const HEAVIEST: usize = 256;
@@ -311,7 +311,7 @@ mod rfc3339 {
     use jiff::Timestamp;
 
     use super::{Deserialize as _, Deserializer, Serializer};
-    use crate::output::time;
+    use crate::time;
 
     pub(super) fn serialize<S: Serializer>(unix: &u64, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&time::microseconds(*unix))

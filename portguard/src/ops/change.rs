@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 
+use crate::allowlist::Difference;
 use crate::allowlist::{self, Allowlist};
 use crate::error::Result;
 use crate::guard::{self, Attached, CANNOT_REPLACE, Guard, ListInfo, Named, Order, PinRoot, Trial};
 use crate::interface::Interface;
 use crate::ops::Messages;
 use crate::ops::trial::tell_waiting;
-use crate::output::lists::Difference;
 
 /// How many changed prefixes are listed.
 const LISTED: usize = 20;

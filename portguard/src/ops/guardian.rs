@@ -14,6 +14,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -23,8 +24,8 @@ use nix::unistd::{ForkResult, dup2_stdin, fork, setsid};
 
 use crate::error::{Error, Result};
 use crate::guard::{self, Due, PinRoot, Trial};
-use crate::ops::Messages;
 use crate::ops::trial::{lock_to_change, restore};
+use crate::ops::{Console, Messages};
 
 /// The verb of the process.
 pub(crate) const VERB: &str = "guardian";
@@ -93,7 +94,7 @@ extern "C" fn end(_: libc::c_int) {
 ///
 /// # Errors
 /// It cannot become a process of its own.
-pub(crate) fn watch(token: u64) -> Result<()> {
+pub(crate) fn watch(token: u64, console: &Arc<dyn Console>) -> Result<()> {
     let failed = |error: io::Error| Error::failed("cannot watch over a change").because(error);
     // SAFETY: there is no other thread yet.
     match unsafe { fork() }.map_err(|errno| failed(errno.into()))? {
@@ -118,7 +119,7 @@ pub(crate) fn watch(token: u64) -> Result<()> {
                 thread::sleep(remaining.min(POLL));
             }
             Ok(Some(_)) => {
-                if take_back(pin_root, token).is_err() {
+                if take_back(pin_root, token, console).is_err() {
                     thread::sleep(POLL);
                 }
             }
@@ -129,9 +130,9 @@ pub(crate) fn watch(token: u64) -> Result<()> {
 }
 
 /// Fails if the change is still in force.
-fn take_back(pin_root: Result<Option<PinRoot>>, token: u64) -> Result<()> {
+fn take_back(pin_root: Result<Option<PinRoot>>, token: u64, console: &Arc<dyn Console>) -> Result<()> {
     let Some(pin_root) = pin_root? else { return Ok(()) };
-    let mut messages = Messages::new();
+    let mut messages = Messages::new(Arc::clone(console));
     let _lock = lock_to_change(&pin_root, &mut messages)?;
     let due = if ENDS.load(Ordering::Relaxed) { Due::Token(token) } else { Due::Overdue };
     restore(&pin_root, due, &mut messages);

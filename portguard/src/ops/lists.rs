@@ -16,7 +16,7 @@ const ATTEMPTS: u32 = 8;
 /// Reads a list that is to be put in force; collects what is odd about it.
 pub(crate) fn load(path: &Path, messages: &mut Messages) -> Result<Allowlist> {
     let Checked { allowlist, warnings } = Allowlist::load(path)?;
-    messages.oddities(warnings.render(Messages::style()));
+    messages.list_warnings(warnings);
     Ok(allowlist)
 }
 

@@ -1,42 +1,83 @@
-//! What there is to tell, in its order, until it can be printed.
+//! What there is to tell, in its order, until it can be shown.
 
+use std::fmt::Debug;
 use std::io::{self, Write};
+use std::sync::Arc;
 
-use crate::allowlist::Style;
+use crate::allowlist::{Diagnostics, Style};
 use crate::control::{self, Outcome, Severity};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind};
 use crate::guard::{EndReason, Ended, Event};
 use crate::history;
-use crate::output::{self, progress::Progress};
+
+/// Where messages are shown. Who runs portguard decides: the library does not know standard error.
+pub trait Console: Debug + Send + Sync {
+    /// Shows a message.
+    fn show(&self, message: &Message);
+
+    /// Begins to show how far the filling of lists has come.
+    fn progress(&self) -> Box<dyn Progress>;
+}
+
+/// Shows how far the filling of lists has come, until it is dropped.
+pub trait Progress: Debug + Send {
+    /// So many entries of a list of this interface are in the kernel.
+    fn show(&mut self, interface: &str, entries: usize, of: usize);
+}
+
+impl dyn Console + '_ {
+    /// Shows what the user should know although nothing failed.
+    pub fn note(&self, text: impl Into<String>) {
+        self.show(&Message::Note(text.into()));
+    }
+
+    /// Shows what the user must know: something is not as it should be.
+    pub fn warning(&self, text: impl Into<String>) {
+        self.show(&Message::Warning(text.into()));
+    }
+
+    /// Shows a failure.
+    pub fn error(&self, error: Error) {
+        self.show(&Message::Error(error));
+    }
+}
 
 /// Something to tell.
 #[derive(Debug)]
-pub(crate) enum Message {
+pub enum Message {
     /// Data, for standard output.
     Data(String),
-    /// What is odd about a list, ready to be shown.
-    Oddities(String),
+    /// What is odd about a list.
+    ListWarnings(Diagnostics),
+    /// Problems of a list that a service has reported, rendered.
+    ReportedListProblems(String),
     /// What the user should know although nothing failed.
     Note(String),
     /// What the user must know: something is not as it should be.
     Warning(String),
     /// A failure.
     Error(Error),
-    /// A failure that the service has reported.
-    Reported(String),
+    /// A failure that a service has reported.
+    ReportedError(String),
 }
 
 /// Collects what there is to tell.
-#[derive(Debug, Default)]
-pub(crate) struct Messages {
+#[derive(Debug)]
+pub struct Messages {
     messages: Vec<Message>,
-    progress: Progress,
+    console: Arc<dyn Console>,
+    progress: Option<Box<dyn Progress>>,
 }
 
 impl Messages {
-    /// Nothing yet.
-    pub(crate) fn new() -> Self {
-        Self::default()
+    /// Nothing yet; `console` is where it is shown in the end.
+    pub fn new(console: Arc<dyn Console>) -> Self {
+        Self { messages: Vec::new(), console, progress: None }
+    }
+
+    /// Where the messages are shown: for what cannot wait.
+    pub(crate) fn console(&self) -> &dyn Console {
+        &*self.console
     }
 
     /// Data, for standard output.
@@ -45,9 +86,9 @@ impl Messages {
     }
 
     /// What is odd about a list.
-    pub(crate) fn oddities(&mut self, text: String) {
-        if !text.is_empty() {
-            self.messages.push(Message::Oddities(text));
+    pub(crate) fn list_warnings(&mut self, warnings: Diagnostics) {
+        if warnings.total() > 0 {
+            self.messages.push(Message::ListWarnings(warnings));
         }
     }
 
@@ -69,7 +110,10 @@ impl Messages {
     /// Takes what happens while a guard is changed; `interface` is the name of its interface.
     pub(crate) fn take(&mut self, interface: &str, event: Event) {
         match event {
-            Event::Filled { entries, of } => self.progress.show(interface, entries, of),
+            Event::Filled { entries, of } => {
+                let progress = self.progress.get_or_insert_with(|| self.console.progress());
+                progress.show(interface, entries, of);
+            }
             Event::WithoutIndex(error) => self.note(format!("{interface}: {error}")),
             Event::Ended(ended) => self.keep_in_history(Some(interface), &ended),
             Event::Unreadable(error) => {
@@ -131,40 +175,31 @@ impl Messages {
         })
     }
 
-    /// Prints everything, in its order. The caller does not hold the lock.
+    /// Writes data to `out`, and shows all else, in its order. The caller does not hold the lock.
     ///
     /// # Errors
-    /// Standard output cannot be written to; the rest is printed all the same.
-    pub(crate) fn print(self, out: &mut dyn Write) -> Result<()> {
-        let Self { messages, progress } = self;
+    /// `out` cannot be written to; the rest is shown all the same.
+    pub(crate) fn print(self, out: &mut dyn Write) -> io::Result<()> {
+        let Self { messages, console, progress } = self;
         drop(progress);
         let mut written = Ok(());
         for message in messages {
             match message {
                 Message::Data(text) => {
                     // At once: an error about the next interface comes after what is told of this one.
-                    let now = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-                    written = written.and(now.map_err(crate::commands::unwritten));
+                    written = written.and(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
                 }
-                Message::Oddities(text) => eprint!("{text}"),
-                Message::Note(text) => output::error::note(&text),
-                Message::Warning(text) => output::error::warning(&text),
-                Message::Error(error) => output::error::print(&error),
-                Message::Reported(text) => output::error::reported(&text),
+                message => console.show(&message),
             }
         }
         written
     }
 
-    /// The same, with everything on standard error: for the service, which prints no data.
+    /// Shows everything, data as well: for the service, which prints no data.
     pub(crate) fn log(self) {
-        // Nobody can be told if that fails.
-        let _ = self.print(&mut io::stderr());
-    }
-
-    /// How what is odd about a list is to be shown.
-    pub(crate) fn style() -> Style {
-        Style::of(&io::stderr())
+        let Self { messages, console, progress } = self;
+        drop(progress);
+        messages.iter().for_each(|message| console.show(message));
     }
 
     /// The same, for a command that has handed its request to the service.
@@ -177,10 +212,13 @@ impl Messages {
                     outcome.stdout += text;
                     continue;
                 }
-                Message::Oddities(text) => (Severity::Warning, String::new(), Some(text.clone())),
+                Message::ListWarnings(warnings) => {
+                    (Severity::Warning, String::new(), Some(warnings.render(Style::Plain)))
+                }
+                Message::ReportedListProblems(text) => (Severity::Warning, String::new(), Some(text.clone())),
                 Message::Note(text) => (Severity::Note, text.clone(), None),
                 Message::Warning(text) => (Severity::Warning, text.clone(), None),
-                Message::Reported(text) => (Severity::Error, text.clone(), None),
+                Message::ReportedError(text) => (Severity::Error, text.clone(), None),
                 Message::Error(error) => {
                     outcome.messages.push(error.into());
                     continue;
@@ -195,12 +233,12 @@ impl Messages {
     pub(crate) fn take_outcome(&mut self, outcome: Outcome) -> u8 {
         let Outcome { stdout, messages, code } = outcome;
         for control::Message { severity, text, list_problems } in messages {
-            list_problems.into_iter().for_each(|problems| self.oddities(problems));
+            self.messages.extend(list_problems.map(Message::ReportedListProblems));
             match severity {
                 _ if text.is_empty() => {}
                 Severity::Note => self.note(text),
                 Severity::Warning => self.warning(text),
-                Severity::Error => self.messages.push(Message::Reported(text)),
+                Severity::Error => self.messages.push(Message::ReportedError(text)),
             }
         }
         if !stdout.is_empty() {

@@ -8,33 +8,32 @@ pub(crate) mod guardian;
 pub(crate) mod lists;
 pub(crate) mod messages;
 pub(crate) mod owner;
-pub(crate) mod services;
+pub mod services;
 pub(crate) mod trial;
 
 use std::path::PathBuf;
 
-use crate::cli::DEFAULT_ALLOWLIST;
+use crate::allowlist::DEFAULT_PATH;
 use crate::error::Result;
 use crate::guard::{Access, Lock, Patience, PinRoot};
-use crate::output;
 
-pub(crate) use self::messages::Messages;
+pub use self::messages::{Console, Message, Messages, Progress};
 
 /// Waits for other portguards, as long as a command does. To change guards, take [`trial::lock_to_change`].
-pub(crate) fn lock(pin_root: &PinRoot, access: Access) -> Result<Lock> {
-    pin_root.lock(access, &Patience::default(), tell_holder)
+pub(crate) fn lock(pin_root: &PinRoot, access: Access, messages: &Messages) -> Result<Lock> {
+    pin_root.lock(access, &Patience::default(), |holder| tell_holder(messages.console(), holder))
 }
 
-/// Tells whom this process waits for.
-pub(crate) fn tell_holder(holder: Option<u32>) {
+/// Tells whom this process waits for: at once.
+pub(crate) fn tell_holder(console: &dyn Console, holder: Option<u32>) {
     let who = holder.map_or(String::new(), |process| format!(" (process {process})"));
-    output::error::note(&format!("waiting for another portguard to finish{who}"));
+    console.note(format!("waiting for another portguard to finish{who}"));
 }
 
 /// Where the list of a new guard is, if nobody names one.
 pub(crate) fn default_allowlist() -> PathBuf {
     let named = std::env::var_os("PORTGUARD_ALLOWLIST").filter(|path| !path.is_empty());
-    named.map_or_else(|| DEFAULT_ALLOWLIST.into(), PathBuf::from)
+    named.map_or_else(|| DEFAULT_PATH.into(), PathBuf::from)
 }
 
 /// Names without repetitions, in their order.

@@ -4,18 +4,18 @@
 use crate::control::client::{self, Service};
 use crate::error::{Error, Result};
 use crate::interface::{self, Interface};
-use crate::output;
+use crate::ops::Messages;
 
 /// The service that keeps an interface, or waits for it. A service that does not answer is told of.
-pub(crate) fn owner_of(interface: &Interface) -> Option<Service> {
-    asked(client::owner_of(Some(interface.index), &interface.names()))
+pub(crate) fn owner_of(interface: &Interface, messages: &mut Messages) -> Option<Service> {
+    asked(client::owner_of(Some(interface.index), &interface.names()), messages)
 }
 
 /// The same, for the interface with a name, which may not be there.
-pub(crate) fn owner_of_name(name: &str) -> Option<Service> {
+pub(crate) fn owner_of_name(name: &str, messages: &mut Messages) -> Option<Service> {
     match interface::by_name(name) {
-        Ok(interface) => owner_of(&interface),
-        Err(_) => asked(client::owner_of(None, &[name])),
+        Ok(interface) => owner_of(&interface, messages),
+        Err(_) => asked(client::owner_of(None, &[name]), messages),
     }
 }
 
@@ -24,9 +24,9 @@ pub(crate) fn is_open(service: &Service, name: &str) -> bool {
     service.description().interfaces.iter().any(|kept| kept.name == name && kept.open)
 }
 
-fn asked(found: Result<Option<Service>>) -> Option<Service> {
+fn asked(found: Result<Option<Service>>, messages: &mut Messages) -> Option<Service> {
     found.unwrap_or_else(|error| {
-        output::error::note(&error.to_string());
+        messages.note(error.to_string());
         None
     })
 }

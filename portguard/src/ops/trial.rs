@@ -8,11 +8,11 @@ use crate::guard::{self, Access, Confirmation, Due, Guard, Lock, PinRoot, Restor
 use crate::interface::Interface;
 use crate::ops::lists::keep_last_good;
 use crate::ops::{Messages, lock};
-use crate::output::time;
+use crate::time;
 
 /// Waits for other portguards, as long as a command does, to change guards; and restores what is overdue.
 pub(crate) fn lock_to_change(pin_root: &PinRoot, messages: &mut Messages) -> Result<Lock> {
-    let lock = lock(pin_root, Access::Change)?;
+    let lock = lock(pin_root, Access::Change, messages)?;
     restore(pin_root, Due::Overdue, messages);
     Ok(lock)
 }

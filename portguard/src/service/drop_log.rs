@@ -9,25 +9,15 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tracing::{info, warn};
 
-use crate::cli::LogFormat;
+use crate::guard::calls;
 use crate::guard::{DropLog, Guard, LoggedDrop, PinRoot, Uptime};
-use crate::output::{calls, time};
+use crate::time;
 
 /// How often the guards are looked up again, and the packets counted that found no room in the log.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// How many entries of a log are written before others have their turn: more may come in meanwhile, without end.
 const MOST_AT_ONCE: usize = 1000;
-
-/// Sets up how log entries are written: on standard error, one to a line.
-pub(super) fn write_as(format: LogFormat) {
-    let lines = tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(false).with_target(false);
-    match format {
-        // When is in the entry.
-        LogFormat::Text => lines.without_time().init(),
-        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).init(),
-    }
-}
 
 /// Logs the drops of the guards of these interfaces, in a thread of its own, until the process ends. To be called before
 /// the service changes any of them.

@@ -9,7 +9,7 @@
 
 mod descriptor;
 mod drop_log;
-pub(crate) mod metrics;
+pub mod metrics;
 mod netlink;
 mod order;
 mod pins;
@@ -34,12 +34,11 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 pub use self::order::ServiceOrder;
 use self::reconciler::{Reconciler, Trigger};
 use self::systemd::Systemd;
-use crate::cli::LogFormat;
 use crate::control;
 use crate::control::server::{Incoming, Server, Task};
 use crate::error::{Error, Result};
-use crate::guard::{self, Trial};
-use crate::output;
+use crate::guard::{self, LogLimit, Trial};
+use crate::ops::Console;
 
 /// How often the status line is renewed, and every guard is compared with its order.
 const LOOK: Duration = Duration::from_secs(10);
@@ -59,8 +58,8 @@ pub enum Ending {
     CutOff,
 }
 
-/// Guards the interfaces until a signal says to stop; logs drops if there is a format for them, and serves metrics if
-/// there is an address.
+/// Guards the interfaces until a signal says to stop; serves metrics if there is an address. If the order has drops logged, each is an
+/// event of `tracing`.
 ///
 /// # Errors
 /// An interface that is there cannot be guarded, there is no list to guard with, or the address of the metrics cannot be
@@ -68,19 +67,23 @@ pub enum Ending {
 pub fn run(
     interfaces: &[String],
     order: ServiceOrder,
-    log: Option<LogFormat>,
     metrics: Option<SocketAddr>,
+    console: Arc<dyn Console>,
 ) -> Result<Ending> {
+    let logs_drops = order.log != LogLimit::Off;
     let stop = Arc::new(AtomicBool::new(false));
-    let reconciler = Reconciler::new(interfaces, order, Arc::clone(&stop))?;
-    if let Some(format) = log {
-        drop_log::write_as(format);
+    let reconciler = Reconciler::new(interfaces, order, Arc::clone(&stop), Arc::clone(&console))?;
+    if logs_drops {
         drop_log::spawn(reconciler.pin_root().clone(), interfaces.to_vec()).map_err(cannot_run)?;
     }
     let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(cannot_run)?;
     runtime.block_on(async {
-        let service =
-            Service { reconciler: Some(reconciler), end: End::listen(stop)?, systemd: Systemd::new() };
+        let service = Service {
+            reconciler: Some(reconciler),
+            end: End::listen(stop)?,
+            systemd: Systemd::new(),
+            console,
+        };
         service.serve(metrics).await
     })
 }
@@ -122,6 +125,7 @@ struct Service {
     reconciler: Option<Reconciler>,
     end: End,
     systemd: Systemd,
+    console: Arc<dyn Console>,
 }
 
 impl Service {
@@ -129,8 +133,8 @@ impl Service {
         let mut reload = listen(SignalKind::hangup())?;
         // Watched before they are looked at first, so that no change falls between.
         let links = netlink::watch().map_err(cannot_run)?;
-        let pins = pins::watch(self.reconciler().pin_root().root());
-        let list = watch::watch(self.reconciler().allowlist());
+        let pins = pins::watch(self.reconciler().pin_root().root(), &self.console);
+        let list = watch::watch(self.reconciler().allowlist(), &self.console);
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         look.tick().await;
@@ -149,13 +153,13 @@ impl Service {
             let (pin_root, reloads) = (reconciler.pin_root().clone(), reconciler.reloads().clone());
             let reader =
                 metrics::Reader::new(pin_root, reconciler.interfaces(), reconciler.order().clone(), reloads);
-            metrics::serve(listener, reader);
+            metrics::serve(listener, reader, &*self.console);
         }
         self.ready().await;
         while !self.end.has_come() {
             if guard::is_cut_off() {
                 self.systemd.stopping("the BPF file system was taken away; to be started again");
-                output::error::warning(
+                self.console.warning(
                     "the BPF file system was taken away, and this process cannot reach the one that is there now; \
                      a new one can",
                 );
@@ -197,7 +201,7 @@ impl Service {
         self.apart(Reconciler::take_back).await;
         let farewell = self.apart(|reconciler| reconciler.farewell()).await;
         self.systemd.stopping(&farewell);
-        output::error::note(&farewell);
+        self.console.note(farewell);
         Ok(Ending::Stopped)
     }
 
@@ -205,11 +209,10 @@ impl Service {
     fn listen_for_commands(&self) -> Option<Server> {
         let listening = self.reconciler().description().and_then(Server::listen);
         listening
-            .inspect_err(|error| {
-                output::error::print(error);
-                output::error::warning(
-                    "commands cannot hand requests to this service; SIGHUP reloads its list",
-                );
+            .map_err(|error| {
+                self.console.error(error);
+                self.console
+                    .warning("commands cannot hand requests to this service; SIGHUP reloads its list");
             })
             .ok()
     }

@@ -2,9 +2,8 @@
 
 use std::path::PathBuf;
 
-use crate::cli;
 use crate::error::Result;
-use crate::guard::{Guard, LogLimit, Named};
+use crate::guard::{Guard, LogLimit, ModeChoice, Named};
 
 /// What a service is ordered to do with the interfaces that it keeps.
 #[derive(Debug, Clone)]
@@ -12,7 +11,7 @@ pub struct ServiceOrder {
     /// The file of the list.
     pub allowlist: PathBuf,
     /// How the kernel runs the guards; either way if absent.
-    pub mode: Option<cli::ModeChoice>,
+    pub mode: Option<ModeChoice>,
     /// Whether the guards only count what they would drop.
     pub audit: bool,
     /// How many sources each CPU remembers; whatever a guard that is there has if absent.

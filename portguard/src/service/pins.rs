@@ -21,7 +21,7 @@ use tokio::time::sleep;
 
 use super::descriptor::register;
 use crate::guard::LINK_PIN;
-use crate::output;
+use crate::ops::Console;
 
 /// Whoever removes pins removes several in a row: how long to wait from the first until it is told of.
 const QUIET: Duration = Duration::from_millis(100);
@@ -32,13 +32,13 @@ const DEPTH: u32 = 2;
 
 /// Notifies whenever a pin below a directory of guards was taken away, or the file system that it is in was. The
 /// directory need not exist yet.
-pub(super) fn watch(root: &Path) -> Arc<Notify> {
+pub(super) fn watch(root: &Path, console: &Arc<dyn Console>) -> Arc<Notify> {
     let lost = Arc::new(Notify::new());
     match Watch::new(root) {
         Ok(watch) => {
-            tokio::spawn(watch.notify(Arc::clone(&lost)));
+            tokio::spawn(watch.notify(Arc::clone(&lost), Arc::clone(console)));
         }
-        Err(error) => output::error::warning(&format!(
+        Err(error) => console.warning(format!(
             "cannot watch {}: {error}. If a pin there is removed, the service notices it late.",
             root.display()
         )),
@@ -70,10 +70,10 @@ impl Watch {
         Ok(watch)
     }
 
-    async fn notify(mut self, lost: Arc<Notify>) {
+    async fn notify(mut self, lost: Arc<Notify>, console: Arc<dyn Console>) {
         loop {
             if let Err(error) = self.changed().await {
-                output::error::warning(&format!("cannot watch {} any longer: {error}", self.root.display()));
+                console.warning(format!("cannot watch {} any longer: {error}", self.root.display()));
                 return;
             }
             // Events that come during the look are for the next one.
@@ -177,11 +177,26 @@ mod tests {
     use tokio::time::{Instant, timeout};
 
     use super::*;
+    use crate::ops::{Message, Progress};
 
     /// Longer than anything here takes.
     const PATIENCE: Duration = Duration::from_secs(20);
     /// Long enough for what should not come.
     const SILENCE: Duration = Duration::from_millis(400);
+
+    /// A console to which nothing is to be told.
+    #[derive(Debug)]
+    struct Unexpected;
+
+    impl Console for Unexpected {
+        fn show(&self, message: &Message) {
+            panic!("unexpected: {message:?}");
+        }
+
+        fn progress(&self) -> Box<dyn Progress> {
+            unreachable!("no list is filled")
+        }
+    }
 
     /// A directory of guards, as there may be in a BPF file system.
     struct Guards {
@@ -193,7 +208,8 @@ mod tests {
         /// Of which none is there yet, nor the directory.
         fn new() -> Self {
             let folder = TempDir::new().unwrap();
-            let lost = watch(&folder.path().join("portguard"));
+            let console: Arc<dyn Console> = Arc::new(Unexpected);
+            let lost = watch(&folder.path().join("portguard"), &console);
             Self { folder, lost }
         }
 

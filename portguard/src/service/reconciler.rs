@@ -23,8 +23,7 @@ use crate::interface::{self, Interface};
 use crate::ops::change::replace_list;
 use crate::ops::lists::{keep_last_good, load};
 use crate::ops::owner::{owned, owner_of_name};
-use crate::ops::{Messages, tell_holder, trial, unique};
-use crate::output;
+use crate::ops::{Console, Messages, tell_holder, trial, unique};
 use crate::service::ServiceOrder;
 use crate::service::reloads::{Outcome, Reloads};
 
@@ -65,11 +64,17 @@ pub(super) struct Reconciler {
     /// Why what is overdue could not be restored the last time. It is tried again and again, and told once.
     not_restored: Vec<String>,
     stop: Arc<AtomicBool>,
+    console: Arc<dyn Console>,
 }
 
 impl Reconciler {
     /// Changes nothing yet. `stop` ends waits for the lock.
-    pub(super) fn new(interfaces: &[String], mut order: ServiceOrder, stop: Arc<AtomicBool>) -> Result<Self> {
+    pub(super) fn new(
+        interfaces: &[String],
+        mut order: ServiceOrder,
+        stop: Arc<AtomicBool>,
+        console: Arc<dyn Console>,
+    ) -> Result<Self> {
         guard::require_privileges()?;
         for name in interfaces {
             require_possible(name)?;
@@ -79,7 +84,7 @@ impl Reconciler {
             targets.map(|name| Target { name, state: State::Waiting, lifted_in_vain: None }).collect();
         // Fails for an empty path only, which cannot be read.
         order.allowlist = std::path::absolute(&order.allowlist).unwrap_or(order.allowlist);
-        let pin_root = PinRoot::make(output::error::note)?;
+        let pin_root = PinRoot::make(|text| console.note(text))?;
         let (claims, reloads) = (Claims::new(), Reloads::new());
         Ok(Self {
             pin_root,
@@ -92,7 +97,13 @@ impl Reconciler {
             failure: None,
             not_restored: Vec::new(),
             stop,
+            console,
         })
+    }
+
+    /// No messages yet.
+    fn messages(&self) -> Messages {
+        Messages::new(Arc::clone(&self.console))
     }
 
     /// Where the guards are pinned.
@@ -122,7 +133,7 @@ impl Reconciler {
 
     /// Guards every interface that is there; goes on after an error, and returns the first.
     pub(super) fn start(&mut self) -> Result<()> {
-        let mut messages = Messages::new();
+        let mut messages = self.messages();
         let started = self.try_start(&mut messages);
         messages.log();
         started
@@ -131,15 +142,16 @@ impl Reconciler {
     fn try_start(&mut self, messages: &mut Messages) -> Result<()> {
         for target in &self.targets {
             // Also one that waits for the interface. Of two that start at once, one goes on.
-            if let Some(service) = owner_of_name(&target.name)
+            if let Some(service) = owner_of_name(&target.name, messages)
                 && (keeps(&service, &target.name) || service.description().pid < process::id())
             {
                 return Err(owned(&target.name, "another service keeps the guard", &service));
             }
         }
         let source = self.list_source(messages);
+        let console = Arc::clone(&self.console);
         // As long as it takes: a service that gives up leaves its interfaces open.
-        let _lock = self.lock_within(Duration::MAX, tell_holder, messages)?;
+        let _lock = self.lock_within(Duration::MAX, |holder| tell_holder(&*console, holder), messages)?;
         guard::sweep(&self.pin_root, &mut |event| messages.take_of_leftovers(event))?;
         let interfaces = interface::all()?;
         let mut first = None;
@@ -184,7 +196,7 @@ impl Reconciler {
     /// Puts what the file holds in force; if it is broken, the lists in force stay.
     /// `only` has the names of the interfaces to reload; all if it is empty.
     pub(super) fn reload(&mut self, trigger: Trigger, only: &[String]) -> Messages {
-        let mut messages = Messages::new();
+        let mut messages = self.messages();
         let list = match load(&self.order.allowlist, &mut messages) {
             Ok(list) => list,
             Err(error) => {
@@ -277,7 +289,7 @@ impl Reconciler {
 
     /// Guards what is not guarded, and restores what does otherwise than ordered.
     pub(super) fn look(&mut self) {
-        let mut messages = Messages::new();
+        let mut messages = self.messages();
         let failure = self.try_look(&mut messages).err();
         messages.log();
         if self.deferred && !self.is_any_waiting() {
@@ -289,7 +301,7 @@ impl Reconciler {
             && text != self.failure
             && !self.is_stopping()
         {
-            output::error::print(&error);
+            self.console.error(error);
         }
         self.failure = text;
     }
@@ -427,10 +439,10 @@ impl Reconciler {
         waiting: impl FnOnce(Option<u32>),
         messages: &mut Messages,
     ) -> Result<Lock> {
-        self.pin_root = PinRoot::make(output::error::note)?;
+        self.pin_root = PinRoot::make(|text| self.console.note(text))?;
         let stopped = || self.is_stopping();
         let lock = self.pin_root.lock(Access::Change, &Patience { limit, stopped: &stopped }, waiting)?;
-        let mut restored = Messages::new();
+        let mut restored = self.messages();
         trial::restore(&self.pin_root, Due::Overdue, &mut restored);
         let not_restored = restored.failures();
         // Each attempt that fails like the one before tells the same.

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::output::metrics;
+use crate::service::metrics::page;
 
 /// What became of the file when it was looked at; the worse, the greater.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,11 +17,11 @@ pub(super) enum Outcome {
 
 /// Shared by those who count and those who read.
 #[derive(Debug, Clone)]
-pub(super) struct Reloads(Arc<Mutex<metrics::Reloads>>);
+pub(super) struct Reloads(Arc<Mutex<page::Reloads>>);
 
 impl Reloads {
     pub(super) fn new() -> Self {
-        Self(Arc::new(Mutex::new(metrics::Reloads { ok: 0, failed: 0, last_ok: true })))
+        Self(Arc::new(Mutex::new(page::Reloads { ok: 0, failed: 0, last_ok: true })))
     }
 
     pub(super) fn count(&self, outcome: Outcome) {
@@ -40,11 +40,11 @@ impl Reloads {
         self.change(|reloads| reloads.last_ok = false);
     }
 
-    pub(super) fn read(&self) -> metrics::Reloads {
+    pub(super) fn read(&self) -> page::Reloads {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn change(&self, change: impl FnOnce(&mut metrics::Reloads)) {
+    fn change(&self, change: impl FnOnce(&mut page::Reloads)) {
         // Nothing that can panic happens under the lock.
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }

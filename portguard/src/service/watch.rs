@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
 use crate::allowlist::FileStamp;
-use crate::output;
+use crate::ops::Console;
 
 /// Who replaces a file does several things in a row: it is looked at when nothing has happened for this long,
 const QUIET: Duration = Duration::from_millis(100);
@@ -28,10 +28,10 @@ const LOOK: Duration = Duration::from_secs(10);
 const MAX_LINKS: usize = 40;
 
 /// Notifies whenever the file at a path may have changed.
-pub(super) fn watch(path: &Path) -> Arc<Notify> {
+pub(super) fn watch(path: &Path, console: &Arc<dyn Console>) -> Arc<Notify> {
     let changed = Arc::new(Notify::new());
     let told = Arc::clone(&changed);
-    let mut watch = Watch::new(path.to_owned());
+    let mut watch = Watch::new(path.to_owned(), Arc::clone(console));
     tokio::spawn(async move {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -128,12 +128,14 @@ struct Watch {
     events: Arc<Notify>,
     trace: Trace,
     watcher: Option<RecommendedWatcher>,
+    console: Arc<dyn Console>,
 }
 
 impl Watch {
-    fn new(path: PathBuf) -> Self {
+    fn new(path: PathBuf, console: Arc<dyn Console>) -> Self {
         let path = std::path::absolute(&path).unwrap_or(path);
-        let mut watch = Self { path, events: Arc::default(), trace: Trace::default(), watcher: None };
+        let mut watch =
+            Self { path, events: Arc::default(), trace: Trace::default(), watcher: None, console };
         watch.begin();
         watch
     }
@@ -152,7 +154,7 @@ impl Watch {
                 self.watcher = self
                     .watcher(&trace)
                     .inspect_err(|error| {
-                        output::error::warning(&format!(
+                        self.console.warning(format!(
                             "cannot watch {}: {error}. Changes are noticed late; SIGHUP reloads at once.",
                             self.path.display()
                         ));

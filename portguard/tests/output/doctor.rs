@@ -1,8 +1,9 @@
 //! What a doctor has found, as text and JSON.
 
 use insta::assert_snapshot;
+use portguard::cli::doctor::document::Document;
+use portguard::cli::doctor::text::text;
 use portguard::doctor::Finding;
-use portguard::output::doctor::{Document, text};
 
 fn ill() -> Document {
     Document::new(vec![

@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 
 use insta::assert_snapshot;
-use portguard::output::probe::{self, Document};
+use portguard::cli::probe::document::Document;
+use portguard::cli::probe::text::text;
 use portguard::probe::Finding;
 use portguard::probe::targets::Target;
 use portguard::rpcbind::{NoReply, Programs, Question, Reply};
@@ -81,7 +82,7 @@ fn a_reflector() {
         finding("192.0.2.1:111", false, honest(4), honest(4)),
         finding("[2001:db8::1]:111", false, honest(4), honest(4)),
     ];
-    assert_snapshot!(probe::text(&document(Some("nfs1.example"), &found)));
+    assert_snapshot!(text(&document(Some("nfs1.example"), &found)));
 }
 
 #[test]
@@ -101,7 +102,7 @@ fn own_addresses() {
         finding("192.0.2.1:111", true, honest(3), honest(3)),
         finding("[fe80::1%2]:111", true, nothing(NoReply::Refused), honest(4)),
     ];
-    assert_snapshot!(probe::text(&document(None, &found)));
+    assert_snapshot!(text(&document(None, &found)));
 }
 
 /// Each verdict, and each reason.
@@ -124,10 +125,10 @@ fn nobody_there_or_nobody_sane() {
         finding("192.0.2.7:111", false, nothing(garbled("it is a call")), honest(4)),
         finding("127.0.0.1:111", true, lying, lying),
     ];
-    assert_snapshot!(probe::text(&document(Some("a\u{1b}[2Jb"), &found)));
+    assert_snapshot!(text(&document(Some("a\u{1b}[2Jb"), &found)));
     assert_snapshot!(
         "a_silent_host",
-        probe::text(&document(
+        text(&document(
             Some("192.0.2.1"),
             &[finding("192.0.2.1:111", false, nothing(NoReply::Silent), nothing(NoReply::Refused))]
         ))
@@ -147,7 +148,7 @@ fn the_eye_is_not_shown_more_than_it_can_take() {
     let found = [finding("192.0.2.1:111", false, endless, endless)];
     let document = document(Some("192.0.2.1"), &found);
     assert_eq!(document.addresses[0].services.len(), 3000, "over UDP and TCP alike");
-    let text = probe::text(&document);
+    let text = text(&document);
     assert!(text.ends_with("and 2800 more (--json)\n"), "{text}");
     assert!(text.lines().count() < 250, "{text}");
 }

@@ -5,6 +5,7 @@
 //! a time, in a thread apart. So strangers can keep Prometheus waiting, but not the service, and not the guards.
 
 pub(crate) mod address;
+pub mod page;
 mod reader;
 
 use std::convert::Infallible;
@@ -29,7 +30,7 @@ use tokio::time::{sleep, timeout};
 
 pub(super) use self::reader::Reader;
 use crate::error::{Error, Result};
-use crate::output::{self, metrics};
+use crate::ops::Console;
 
 /// So many connections at once; others wait in the kernel's queue,
 const MOST_CONNECTIONS: usize = 32;
@@ -72,9 +73,9 @@ pub(super) fn listen(address: SocketAddr) -> Result<TcpListener> {
 }
 
 /// Answers for as long as the runtime runs.
-pub(super) fn serve(listener: TcpListener, reader: Reader) {
+pub(super) fn serve(listener: TcpListener, reader: Reader, console: &dyn Console) {
     if let Ok(address) = listener.local_addr() {
-        output::error::note(&format!("metrics at http://{address}/metrics"));
+        console.note(format!("metrics at http://{address}/metrics"));
     }
     let reader = Arc::new(Mutex::new(reader));
     let free = Arc::new(Semaphore::new(MOST_CONNECTIONS));
@@ -116,7 +117,7 @@ async fn answer(
                 Ok(metrics) if open_metrics => {
                     say(StatusCode::OK, OPEN_METRICS_1, metrics.into_open_metrics())
                 }
-                Ok(metrics) => say(StatusCode::OK, PLAIN, metrics::plain(&metrics.into_open_metrics())),
+                Ok(metrics) => say(StatusCode::OK, PLAIN, page::plain(&metrics.into_open_metrics())),
                 Err(error) => say(StatusCode::INTERNAL_SERVER_ERROR, WORDS, format!("{error}\n")),
             }
         }

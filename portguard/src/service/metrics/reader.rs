@@ -8,8 +8,8 @@ use crate::allowlist::{FileStamp, OnDisk, Sha256Sum};
 use crate::error::{Error, Result};
 use crate::guard::{self, Guard, ListInfo, PinRoot, unix_now};
 use crate::interface::{self, Interface};
-use crate::output::metrics::{self, Metrics, State};
 use crate::service::ServiceOrder;
+use crate::service::metrics::page::{self, Metrics, State};
 use crate::service::reloads::Reloads;
 
 /// A file may change twice within a tick of the file system's clock: what was found out is not believed until the last
@@ -71,7 +71,7 @@ impl Reader {
                         let file = look_into(&mut self.files, name, &list);
                         (list, file)
                     });
-                    State::Guarded(Some(Box::new(metrics::Guard {
+                    State::Guarded(Some(Box::new(page::Guard {
                         mode: guard.mode().word(),
                         enforcing: guard.is_enforcing(),
                         as_ordered: differences.is_empty(),
@@ -80,7 +80,7 @@ impl Reader {
                     })))
                 }
             };
-            interfaces.push(metrics::Interface { name: name.clone(), state });
+            interfaces.push(page::Interface { name: name.clone(), state });
         }
         Ok(Metrics { version: env!("CARGO_PKG_VERSION"), reloads: self.reloads.read(), interfaces })
     }

@@ -12,7 +12,7 @@ use crate::ops::{Messages, trial};
 impl Reconciler {
     /// Keeps the changes that wait on interfaces that this service keeps, of these names or of all.
     pub(in crate::service) fn confirm(&mut self, only: &[String]) -> Messages {
-        let mut messages = Messages::new();
+        let mut messages = self.messages();
         if let Err(error) = self.try_confirm(only, &mut messages) {
             messages.error(error);
         }
@@ -47,7 +47,7 @@ impl Reconciler {
         if tokens.is_empty() {
             return;
         }
-        let mut messages = Messages::new();
+        let mut messages = self.messages();
         match self.lock(&mut messages) {
             Ok(_lock) => {
                 for token in tokens {

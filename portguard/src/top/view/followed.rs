@@ -6,8 +6,8 @@ use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 
-use crate::output::calls::{self, Calls};
-use crate::output::time;
+use crate::guard::calls::{self, Calls};
+use crate::time;
 use crate::top::model::{Followed, Model, Row};
 use crate::top::view::numbers::{age, byte_rate, bytes, packet_rate, per_second, share};
 use crate::top::view::sources::refused;

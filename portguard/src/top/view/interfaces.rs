@@ -6,8 +6,8 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 
-use crate::output::calls::{self, Calls};
-use crate::output::time;
+use crate::guard::calls::{self, Calls};
+use crate::time;
 use crate::top::model::{Guarded, Model, Watched};
 use crate::top::rate::{History, Rate};
 use crate::top::view::numbers::{byte_rate, packet_rate, per_second, share};

@@ -16,7 +16,7 @@ use ratatui::widgets::{Block, Borders, RenderDirection, Sparkline};
 
 pub use palette::Palette;
 
-use crate::output::time;
+use crate::time;
 use crate::top::model::Model;
 use crate::top::rate::History;
 use crate::top::view_state::{Page, ViewState};

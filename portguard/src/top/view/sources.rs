@@ -6,7 +6,7 @@ use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Cell, Row as TableRow, Table};
 
-use crate::output::calls::Calls;
+use crate::guard::calls::Calls;
 use crate::top::model::{Model, Order, Row, Watched};
 use crate::top::rate::Rate;
 use crate::top::view::numbers::{age, byte_rate, bytes, packet_rate, share, whole};

@@ -1,0 +1,44 @@
+//! What is well on a host, and what is not: for the eye.
+
+use std::fmt::Write as _;
+
+use super::document::Document;
+use crate::allowlist::printable;
+use crate::doctor::{Finding, Status};
+
+/// The document for the eye: each finding in a line, with its remedy below, and how many there are of each kind.
+pub fn text(document: &Document) -> String {
+    let mut text = String::new();
+    for Finding { id, subject, status, found, remedy } in &document.findings {
+        let subject = subject.as_ref().map(|subject| format!(" {}", printable(subject))).unwrap_or_default();
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "{:7}  {id}{subject}: {}", word(*status), printable(found));
+        if let Some(remedy) = remedy {
+            let _ = writeln!(text, "         -> {}", printable(remedy));
+        }
+    }
+    let [ok, warnings, failures] =
+        [Status::Ok, Status::Warning, Status::Failure].map(|it| document.count(it));
+    let _ = match document.status {
+        Status::Ok => writeln!(text, "All is well: {ok} checks."),
+        _ => writeln!(
+            text,
+            "{ok} ok, {warnings} {}, {failures} {}",
+            plural(warnings, "warning"),
+            plural(failures, "failure")
+        ),
+    };
+    text
+}
+
+fn word(status: Status) -> &'static str {
+    match status {
+        Status::Ok => "ok",
+        Status::Warning => "warning",
+        Status::Failure => "FAILURE",
+    }
+}
+
+fn plural(count: usize, word: &str) -> String {
+    if count == 1 { word.to_owned() } else { format!("{word}s") }
+}

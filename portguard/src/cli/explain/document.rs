@@ -1,0 +1,112 @@
+//! What becomes of packets from an address, and which entry decides.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+use serde::Serialize;
+
+use crate::allowlist;
+use crate::guard::{Decision, Protocol};
+use crate::ops::services::{ServiceState, Unguarded};
+
+/// The document of `explain --json`. Fields may be added; none is renamed or removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Document {
+    /// The version of the meaning of the fields.
+    pub schema: u32,
+    /// In the order of the sources as they were asked for, and for each in that of the interfaces.
+    pub verdicts: Vec<Verdict>,
+    /// The interfaces that should have a guard and have none: on those that are there, every packet passes.
+    pub unguarded: Vec<Unguarded>,
+}
+
+impl Document {
+    /// A document of this version.
+    pub fn new(verdicts: Vec<Verdict>) -> Self {
+        Self { schema: 1, verdicts, unguarded: Vec::new() }
+    }
+}
+
+/// What becomes of packets for port 111 from one source on one interface.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Verdict {
+    /// Where the packets come from.
+    pub source: IpAddr,
+    /// The guarded interface; none if a file was judged by.
+    pub interface: Option<String>,
+    /// What becomes of them.
+    pub verdict: Decision,
+    /// Who says so.
+    pub judged_by: Judge,
+    /// The protocols that were tried; the verdict is the same for each.
+    pub protocols: Vec<Protocol>,
+    /// The list that decides.
+    pub allowlist: Allowlist,
+    /// The entry that lets them in, if one does.
+    pub entry: Option<Entry>,
+    /// If none does: the one that comes nearest. None if the list has none of this address family.
+    pub nearest: Option<Entry>,
+    /// Whether the program that was run is the one that is attached, instruction for instruction; none if a file was
+    /// judged by.
+    pub same_program: Option<bool>,
+    /// What is odd about the source.
+    pub note: Option<&'static str>,
+    /// Whether the guard drops, or only counts; none if a file was judged by.
+    pub enforcing: Option<bool>,
+    /// The service that keeps the guard.
+    pub service: Option<ServiceState>,
+}
+
+/// Who gives a verdict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Judge {
+    /// The guard's program, run by the kernel on the list in force.
+    Kernel,
+    /// The file, read by this command.
+    File,
+}
+
+/// The list that decides.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Allowlist {
+    /// Its file.
+    pub path: PathBuf,
+    /// Of the file as it was read or loaded, in hexadecimal.
+    pub sha256: String,
+    /// How many lists the guard has had; none if a file was judged by.
+    pub generation: Option<u64>,
+    /// Whether the file holds something else than the list in force, or is gone.
+    pub changed_on_disk: bool,
+    /// Which text the lines are those of; none if there is none any more that fits the list in force.
+    pub lines_of: Option<Lines>,
+}
+
+/// A text that holds the list that decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Lines {
+    /// The file.
+    File,
+    /// The copy of what the file last held in good order, which is what was put in force.
+    LastGood,
+}
+
+/// An entry of the list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Entry {
+    /// Its prefix.
+    pub prefix: IpNet,
+    /// Its line, if the text is still there.
+    pub line: Option<u32>,
+    /// What the user wrote next to it.
+    pub comment: Option<String>,
+}
+
+impl From<&allowlist::Entry> for Entry {
+    fn from(entry: &allowlist::Entry) -> Self {
+        let comment = entry.comment().map(str::to_owned);
+        Self { prefix: entry.prefix(), line: Some(entry.line()), comment }
+    }
+}

@@ -1,0 +1,102 @@
+//! The command line: one verb, one folder. `mod.rs` of a verb has its arguments and `run`; `document.rs` its JSON and CSV,
+//! `text.rs` its text.
+//!
+//! A new verb takes its folder, and a line in each of the three lists of this file.
+
+pub mod attach;
+pub mod check;
+pub mod confirm;
+pub mod detach;
+pub mod doctor;
+pub mod explain;
+mod guardian;
+mod options;
+mod print;
+pub mod probe;
+pub mod reload;
+pub mod report;
+pub mod run;
+pub mod stats;
+pub mod status;
+pub mod suggest;
+pub mod top;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::error::Result;
+
+pub use self::print::unwritten;
+
+/// Guards port 111 (rpcbind) with XDP: only the sources on your allowlist get through.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Put the guard on interfaces; it stays until `detach`
+    Attach(attach::Args),
+    /// Take the guard off interfaces
+    Detach(detach::Args),
+    /// Put a changed allowlist in force, in one step
+    Reload(reload::Args),
+    /// Keep a change that `attach --confirm` or `reload --confirm` has put on trial
+    Confirm(confirm::Args),
+    /// Keep interfaces guarded, as a service that follows the list and the interfaces
+    Run(run::Args),
+    /// Show which guard is on which interface, with which list
+    Status(status::Args),
+    /// Show what was allowed and dropped, in total and per source
+    Stats(stats::Args),
+    /// Show the same live, with rates, in the terminal
+    Top(top::Args),
+    /// Validate an allowlist without touching the kernel
+    Check(check::Args),
+    /// Ask the guard's program what becomes of packets from an address, and which entry decides
+    Explain(explain::Args),
+    /// Propose an allowlist, from what this host knows of its clients
+    Suggest(suggest::Args),
+    /// Write down the evidence that an abuse desk asks for
+    Report(report::Args),
+    /// Ask a host's port 111 as an attacker would, and show what it answers
+    Probe(probe::Args),
+    /// Check what on this host works, or stands in the way of a guard, and say what to do
+    Doctor(doctor::Args),
+    /// Take a change on trial back unless it is confirmed: started by `--confirm`
+    #[command(hide = true)]
+    Guardian(guardian::Args),
+}
+
+impl Command {
+    /// Runs the verb. Data go to `out`, all else to standard error.
+    ///
+    /// # Errors
+    /// Those of the verb.
+    pub fn run(&self, out: &mut dyn Write) -> Result<ExitCode> {
+        match self {
+            Self::Attach(args) => attach::run(args, out),
+            Self::Detach(args) => detach::run(args, out),
+            Self::Reload(args) => reload::run(args, out),
+            Self::Confirm(args) => confirm::run(args, out),
+            Self::Run(args) => run::run(args),
+            Self::Status(args) => status::run(args, out),
+            Self::Stats(args) => stats::run(args, out),
+            Self::Top(args) => top::run(args),
+            Self::Check(args) => check::run(args, out),
+            Self::Explain(args) => explain::run(args, out),
+            Self::Suggest(args) => suggest::run(args, out),
+            Self::Report(args) => report::run(args, out),
+            Self::Probe(args) => probe::run(args, out),
+            Self::Doctor(args) => doctor::run(args, out),
+            Self::Guardian(args) => guardian::run(args),
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Options that several verbs have.
+
+use clap::builder::PossibleValue;
+use clap::{Args, ValueEnum};
+
+use crate::guard::{ModeChoice, Named, Protocol, Trial};
+
+/// What `attach` and `run` name of the order of a guard.
+#[derive(Debug, Args)]
+pub struct GuardOptions {
+    /// How the kernel runs the guard [default: auto]
+    #[arg(long, value_enum)]
+    pub mode: Option<ModeChoice>,
+    /// Let everything through; count what would be dropped
+    #[arg(long)]
+    pub audit: bool,
+    /// Drop what the list does not allow: the default
+    #[arg(long, conflicts_with = "audit")]
+    pub enforce: bool,
+    /// Remember so many denied sources, on each CPU and of each address family [default: 16384, fewer on hosts with
+    /// many CPUs or little memory]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(256..=1_048_576))]
+    pub sources: Option<u32>,
+}
+
+impl From<&GuardOptions> for Named {
+    fn from(&GuardOptions { mode, audit, enforce, sources }: &GuardOptions) -> Self {
+        Self { mode, audit: (audit || enforce).then_some(audit), sources, log: None }
+    }
+}
+
+/// What `attach` and `reload` name of a change on trial.
+#[derive(Debug, Args)]
+pub struct TrialOptions {
+    /// Let what was before come back after SECONDS (60 if none are given), unless the change is confirmed: on the
+    /// terminal, or by `portguard confirm`
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "60",
+        value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub confirm: Option<u64>,
+}
+
+impl TrialOptions {
+    /// The trial of a change that is made now.
+    pub(super) fn trial(&self) -> Option<Trial> {
+        self.confirm.map(Trial::of_seconds)
+    }
+}
+
+impl ValueEnum for ModeChoice {
+    fn value_variants<'a>() -> &'a [Self] {
+        &Self::ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let help = match self {
+            Self::Auto => {
+                "Native; generic where the driver refuses, or native would bind what comes later (bonds); it says so"
+            }
+            Self::Native => "In the driver, before the kernel allocates anything",
+            Self::Generic => "In the network stack: without help of the driver, slower",
+            Self::Offload => {
+                "On the card: refused, as the program would have to be loaded for that card alone"
+            }
+        };
+        Some(PossibleValue::new(self.key()).help(help))
+    }
+}
+
+impl ValueEnum for Protocol {
+    fn value_variants<'a>() -> &'a [Self] {
+        &Self::ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let help = match self {
+            Self::Udp => "A datagram with a call",
+            Self::Tcp => "The first segment of a connection",
+        };
+        Some(PossibleValue::new(self.key()).help(help))
+    }
+}

@@ -1,0 +1,262 @@
+//! The report for somebody who does not know portguard, nor perhaps rpcbind.
+
+use std::fmt::Write as _;
+
+use comfy_table::{CellAlignment, Table};
+
+use super::document::{Document, Interface, Replies, Reply};
+use crate::rpcbind::amplification::Range;
+use crate::term::table;
+
+const UNKNOWN: &str = "unknown";
+
+/// The document for the eye.
+pub fn text(document: &Document) -> String {
+    let parts = document.interfaces.iter().map(|interface| of_interface(document, interface));
+    let mut parts: Vec<String> = parts.collect();
+    if !parts.is_empty() {
+        parts.push(replies(document));
+    }
+    parts.join("\n")
+}
+
+/// What became of the packets.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Effect {
+    Dropped,
+    LetThrough,
+    /// The guard was in audit mode for a part of the time.
+    Both,
+}
+
+impl Effect {
+    fn of(interface: &Interface) -> Option<Self> {
+        let totals = &interface.totals;
+        match (totals.dropped.packets, totals.would_drop.packets) {
+            (0, 0) => None,
+            (_, 0) => Some(Self::Dropped),
+            (0, _) => Some(Self::LetThrough),
+            _ => Some(Self::Both),
+        }
+    }
+}
+
+fn of_interface(document: &Document, interface: &Interface) -> String {
+    let (name, host) = (&interface.interface, &document.host);
+    let mut text = format!(
+        "Port 111 (rpcbind) of host {host}, interface {name}\nfrom {} to {} (UTC)\n\n",
+        interface.since, document.taken_at
+    );
+    // Writing to a string does not fail.
+    match Effect::of(interface) {
+        Some(effect) if interface.totals.not_allowed.packets > 0 => {
+            paragraph(&mut text, document, interface, effect);
+        }
+        _ => {
+            let _ = writeln!(text, "  No packets from sources that may not use the port came in.");
+            return text;
+        }
+    }
+    text += "\n";
+    text += &procedures(interface);
+    text += "\n";
+    text += &sources(interface);
+    text
+}
+
+fn paragraph(text: &mut String, document: &Document, interface: &Interface, effect: Effect) {
+    let totals = &interface.totals;
+    let packets = totals.not_allowed.packets;
+    let (udp, tcp) = (totals.calls.udp.sum(), totals.calls.tcp_best_effort.sum());
+    let remembered = interface.sources.len() as u64 + interface.not_shown.sources;
+    let more = if interface.unattributed.count.packets > 0 { "at least " } else { "" };
+    let let_through = totals.would_drop.packets;
+    let _ = writeln!(
+        text,
+        "  {packets} packets came in from {more}{remembered} sources that may not use this port: {udp} over UDP, {tcp} over TCP."
+    );
+    let _ = match effect {
+        Effect::Dropped => {
+            writeln!(text, "  portguard dropped them all before rpcbind saw them: none was answered.")
+        }
+        Effect::LetThrough => writeln!(
+            text,
+            "  portguard was in audit mode, and let them all through: rpcbind saw them, and may have answered."
+        ),
+        Effect::Both => writeln!(
+            text,
+            "  portguard was in audit mode for a part of that time, and let {let_through} packets through; the others\n  \
+             it dropped before rpcbind saw them."
+        ),
+    };
+    text.push_str(
+        "  Sources of UDP packets are probably forged: whoever asks rpcbind in the name of another makes it send its answers\n  \
+         there. Take the addresses below for the victims of such a reflection attack, not for its origin.\n",
+    );
+    let Some(Range { at_least, at_most }) = totals.answer_bytes else {
+        let _ = writeln!(
+            text,
+            "  No rpcbind answers on {} or {} now, so nothing can be said about how large answers {}.",
+            document.rpcbind.ipv4.server,
+            document.rpcbind.ipv6.server,
+            if effect == Effect::LetThrough { "were" } else { "would have been" }
+        );
+        return;
+    };
+    let whose = match effect {
+        Effect::Dropped => "The answers to the UDP requests, which were prevented,",
+        Effect::LetThrough => "The answers to the UDP requests, which were not prevented but sent,",
+        Effect::Both => "The answers to the UDP requests, some prevented and some sent,",
+    };
+    let _ = writeln!(
+        text,
+        "  {whose} are at least {at_least} and at most {at_most} bytes\n  \
+         of UDP payload, if rpcbind answers each of them as it answers well-formed calls now. Answers over TCP do not go to\n  \
+         forged sources, and are not counted."
+    );
+}
+
+/// A range as two cells.
+pub(super) fn cells(range: Option<Range>, unknown: &str) -> [String; 2] {
+    range.map_or_else(
+        || [unknown.to_owned(), unknown.to_owned()],
+        |Range { at_least, at_most }| [at_least.to_string(), at_most.to_string()],
+    )
+}
+
+/// A table with numbers in those columns.
+fn with_numbers<const N: usize>(header: [&str; N], numbers: std::ops::Range<usize>) -> Table {
+    let mut table = table::new(header);
+    for (index, column) in table.column_iter_mut().enumerate() {
+        if numbers.contains(&index) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}
+
+fn procedures(interface: &Interface) -> String {
+    let header = ["asked for", "UDP", "TCP, best effort", "answer bytes, at least", "at most"];
+    let mut table = with_numbers(header, 1..5);
+    for row in &interface.procedures {
+        if row.udp > 0 || row.tcp_best_effort > 0 {
+            let [least, most] = cells(row.answer_bytes, UNKNOWN);
+            table.add_row([
+                row.name.to_owned(),
+                row.udp.to_string(),
+                row.tcp_best_effort.to_string(),
+                least,
+                most,
+            ]);
+        }
+    }
+    let (udp, tcp) = (&interface.totals.calls.udp, &interface.totals.calls.tcp_best_effort);
+    let [least, most] = cells(interface.totals.answer_bytes, UNKNOWN);
+    table.add_row(["in total".to_owned(), udp.sum().to_string(), tcp.sum().to_string(), least, most]);
+    table::indented(&table)
+}
+
+fn sources(interface: &Interface) -> String {
+    let mut table = with_numbers(
+        ["source", "UDP", "TCP", "answer bytes, at least", "at most", "mostly", "first seen", "last seen"],
+        1..5,
+    );
+    for row in &interface.sources {
+        let [least, most] = cells(row.answer_bytes, UNKNOWN);
+        let source = &row.source;
+        table.add_row([
+            source.source.clone(),
+            source.udp_packets.to_string(),
+            source.tcp_packets.to_string(),
+            least,
+            most,
+            source.calls.mostly().to_owned(),
+            source.first_seen.clone(),
+            source.last_seen.clone(),
+        ]);
+    }
+    let mut text = if interface.sources.is_empty() { String::new() } else { table::indented(&table) };
+    let mut line = |of_whom: &str, packets: u64, range: Option<Range>| {
+        let _ = write!(text, "  and {packets} packets of {of_whom}");
+        let _ = match range {
+            Some(Range { at_least, at_most }) => {
+                writeln!(text, ": answer bytes at least {at_least}, at most {at_most}")
+            }
+            None => writeln!(text),
+        };
+    };
+    let not_shown = &interface.not_shown;
+    if not_shown.sources > 0 {
+        let of_whom = format!("{} more sources (--top N)", not_shown.sources);
+        line(&of_whom, not_shown.count.packets, not_shown.answer_bytes);
+    }
+    let unattributed = &interface.unattributed;
+    if unattributed.count.packets > 0 {
+        line("sources that are no longer remembered", unattributed.count.packets, unattributed.answer_bytes);
+    }
+    text
+}
+
+/// What rpcbind answers.
+fn replies(document: &Document) -> String {
+    let families = [("IPv4", &document.rpcbind.ipv4), ("IPv6", &document.rpcbind.ipv6)];
+    let mut text = String::new();
+    let known: Vec<&Vec<Reply>> =
+        families.iter().filter_map(|(_, replies)| replies.measured.as_ref()).collect();
+    if let Some(first) = known.first() {
+        text += "Answers of this host's rpcbind, measured for this report, in bytes of UDP payload\n\n";
+        let header = ["call", "version", "request", "answer, IPv4", "answer, IPv6", "amplification"];
+        let mut table = with_numbers(header, 1..6);
+        for (index, reply) in first.iter().enumerate() {
+            let of = |replies: &Replies| {
+                let reply = replies.measured.as_ref().and_then(|measured| measured.get(index));
+                reply.map_or_else(|| "-".to_owned(), |reply| reply.reply_bytes.to_string())
+            };
+            let factors = known.iter().filter_map(|measured| measured.get(index)).map(amplification);
+            table.add_row([
+                reply.call.to_owned(),
+                reply.version.to_string(),
+                reply.request_bytes.to_string(),
+                of(families[0].1),
+                of(families[1].1),
+                format!("{:.1}", factors.fold(0.0, f64::max)),
+            ]);
+        }
+        text += &table::indented(&table);
+        text += "\n";
+    }
+    for (family, Replies { server, problem, .. }) in families {
+        if let Some(problem) = problem {
+            let _ = writeln!(text, "  {server}: {problem}, so no answers to {family} sources are counted.");
+        }
+    }
+    if !known.is_empty() {
+        text += STATED;
+        for (family, replies) in families {
+            let Some(stated) = &replies.stated else { continue };
+            let size = |key| {
+                let size =
+                    stated.iter().find(|stated| stated.procedure == key).map(|stated| stated.reply_bytes);
+                let Range { at_least, at_most } = size.unwrap_or_default();
+                format!("{at_least} to {at_most}")
+            };
+            let _ = writeln!(
+                text,
+                "  {family}: GETADDR {} (by the address), SET and UNSET {}, CALLIT {}, other RPC {}, not RPC 0.",
+                size("getaddr"),
+                size("set"),
+                size("callit"),
+                size("other_rpc")
+            );
+        }
+    }
+    text
+}
+
+const STATED: &str = "  Not asked for, as it would change or call something, or because the size depends on the call; by RFC 1833 and RFC 5531.\n  \
+    CALLIT is met with silence, and INDIRECT with an error, unless rpcbind runs with -r:\n";
+
+/// Bytes of the answer for one byte of the request.
+fn amplification(reply: &Reply) -> f64 {
+    reply.reply_bytes as f64 / reply.request_bytes as f64
+}

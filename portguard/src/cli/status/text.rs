@@ -1,0 +1,73 @@
+//! Which guard is where: for the eye.
+
+use std::fmt::Write as _;
+
+use super::document::{Allowlist, Confirmation, Document, File, Guard, Program, Waits};
+use crate::ops::services;
+
+/// The document for the eye.
+pub fn text(document: &Document) -> String {
+    let mut text = String::new();
+    for guard in &document.interfaces {
+        // Writing to a string does not fail.
+        let _ = write(&mut text, guard);
+    }
+    for unguarded in &document.unguarded {
+        text += &services::line(unguarded);
+        text.push('\n');
+    }
+    text
+}
+
+fn write(text: &mut String, guard: &Guard) -> std::fmt::Result {
+    let Guard { interface, mode, generation, attached_at, allowlist, program, service, .. } = guard;
+    let state = if guard.enforcing { "enforcing" } else { "audit only, nothing is dropped" };
+    writeln!(text, "{interface}: {state}, {mode} mode, since {attached_at}")?;
+    let path = allowlist.path.display();
+    match &allowlist.file {
+        File::Unchanged => writeln!(text, "  allowlist  {path}, unchanged on disk")?,
+        File::Changed => {
+            writeln!(text, "  allowlist  {path}, CHANGED on disk since (portguard reload {interface})")?;
+        }
+        File::Broken { problem } => {
+            writeln!(text, "  allowlist  {path}, BROKEN on disk (portguard check {path})")?;
+            writeln!(text, "             {problem}; what is in force is the list that it held before")?;
+        }
+    }
+    if allowlist.origin == "last_good" {
+        writeln!(
+            text,
+            "             from the copy of the last good list: the file was broken when it was loaded"
+        )?;
+    }
+    let Allowlist { prefixes_v4, prefixes_v6, loaded_at, sha256, .. } = allowlist;
+    writeln!(
+        text,
+        "             generation {generation}, {prefixes_v4} IPv4 and {prefixes_v6} IPv6 prefixes, loaded {loaded_at}"
+    )?;
+    writeln!(text, "             sha256 {sha256}")?;
+    if let Some(Confirmation { state, deadline }) = &guard.confirmation {
+        match state {
+            Waits::Pending => writeln!(
+                text,
+                "  change     waits for its confirmation until {deadline} (portguard confirm {interface})"
+            )?,
+            Waits::Overdue => writeln!(
+                text,
+                "  change     CONFIRMATION OVERDUE since {deadline}: the next portguard that changes guards restores \
+                 what was before"
+            )?,
+            Waits::Rejected => writeln!(
+                text,
+                "  change     rejected: not confirmed until {deadline}; what was before it is in force"
+            )?,
+        }
+    }
+    let Program { id, name, tag, abi_version } = program;
+    writeln!(text, "  program    {name}, id {id}, tag {tag}, ABI {abi_version}")?;
+    writeln!(text, "  link       {}", guard.pinned.display())?;
+    match service {
+        Some(service) => writeln!(text, "  service    {}, {}", service.name(), service.verdict()),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,149 @@
+//! What the services of this network namespace keep, compared with what is in force. Services are asked without the lock,
+//! which they may be waiting for.
+
+mod state;
+
+use std::path::Path;
+
+pub use self::state::{Owner, ServiceState, Unguarded, UnguardedState, line};
+use crate::control::client::{self, Service};
+use crate::control::{Description, OrderDescription};
+use crate::error::{Error, Result};
+use crate::guard::{self, Guard, LogLimit, ModeChoice, Named, Order, PinRoot};
+use crate::interface::Interface;
+
+/// The link of a guard that was attached by hand was detached; the pins are there.
+const LINK_IS_GONE: &str = "it had a guard, and the link of that is gone";
+
+/// The services of this network namespace.
+#[derive(Debug, Default)]
+pub(crate) struct Services {
+    answered: Vec<Description>,
+    /// Why others could not be asked.
+    pub(crate) silent: Vec<Error>,
+}
+
+impl Services {
+    /// Asks all services at once. A service that does not answer costs a limited time.
+    pub(crate) fn ask() -> Self {
+        let mut services = Self::default();
+        match guard::network_namespace().and_then(|namespace| Ok((namespace, client::services()?))) {
+            Ok((namespace, found)) => {
+                for service in found {
+                    services.take(namespace, service);
+                }
+            }
+            Err(error) => services.silent.push(error),
+        }
+        services
+    }
+
+    fn take(&mut self, namespace: u64, service: Result<Service>) {
+        match service {
+            Ok(service) if service.description().namespace == namespace => {
+                self.answered.push(service.description().clone());
+            }
+            Ok(_) => {}
+            Err(error) => self.silent.push(error),
+        }
+    }
+
+    /// The list that an interface of these services gets: that of the first one.
+    pub(crate) fn allowlist(&self) -> Option<&Path> {
+        self.answered.first().map(|service| &*service.order.allowlist)
+    }
+
+    /// The service that keeps an interface.
+    pub(crate) fn owner_of(&self, interface: &Interface) -> Option<&Description> {
+        let names = interface.names();
+        self.answered.iter().find(|service| service.keeps(Some(interface.index), &names))
+    }
+
+    /// The service that was given an interface by this name, whether there is such an interface or not.
+    pub(crate) fn ordered_to_guard(&self, name: &str) -> Option<&Description> {
+        self.answered.iter().find(|service| service.interfaces.iter().any(|kept| kept.name == name))
+    }
+
+    /// The service that keeps a guard, and whether the guard is as the service is ordered.
+    pub(crate) fn of(&self, guard: &Guard) -> Option<ServiceState> {
+        let &Description { pid, ref unit, ref order, .. } = self.owner_of(guard.interface())?;
+        // What cannot be read is not known to be as ordered.
+        let differences =
+            guard.order().map_or_else(|error| vec![error.to_string()], |now| differences(order, &now));
+        let unit = unit.clone();
+        Some(ServiceState { pid, unit, as_ordered: differences.is_empty(), differences })
+    }
+
+    /// The interfaces that should have a guard and have none: those of the services, in their order, and those whose guard
+    /// was attached by hand and taken off by other means than `detach`.
+    ///
+    /// # Errors
+    /// It cannot be seen what is pinned.
+    pub(crate) fn unguarded(
+        &self,
+        pin_root: Option<&PinRoot>,
+        interfaces: &[Interface],
+    ) -> Result<Vec<Unguarded>> {
+        let mut unguarded: Vec<Unguarded> = Vec::new();
+        for service in &self.answered {
+            for kept in &service.interfaces {
+                let interface = interfaces.iter().find(|interface| interface.is_called(&kept.name));
+                let state = match interface {
+                    None => UnguardedState::Waiting,
+                    Some(interface) if has_guard(pin_root, interface)? => continue,
+                    Some(_) => UnguardedState::Open,
+                };
+                let why = kept.why.clone().filter(|_| state == UnguardedState::Open);
+                let owner = Owner { pid: service.pid, unit: service.unit.clone() };
+                unguarded.push(Unguarded { interface: kept.name.clone(), state, service: Some(owner), why });
+            }
+        }
+        for index in pin_root.map_or(Ok(Vec::new()), guard::remains)? {
+            let interface = interfaces.iter().find(|interface| interface.index == index);
+            let Some(interface) = interface.filter(|interface| self.owner_of(interface).is_none()) else {
+                continue;
+            };
+            if !has_guard(pin_root, interface)? {
+                unguarded.push(Unguarded {
+                    interface: interface.name.clone(),
+                    state: UnguardedState::Open,
+                    service: None,
+                    why: Some(LINK_IS_GONE.to_owned()),
+                });
+            }
+        }
+        Ok(unguarded)
+    }
+}
+
+fn has_guard(pin_root: Option<&PinRoot>, interface: &Interface) -> Result<bool> {
+    pin_root.map_or(Ok(false), |pin_root| guard::is_on(pin_root, interface))
+}
+
+/// What an order that is in force has otherwise than what a service was ordered, a line for each part.
+fn differences(ordered: &OrderDescription, in_force: &Order) -> Vec<String> {
+    let OrderDescription { allowlist, mode, audit, sources, log_rate } = ordered;
+    let named = Named {
+        // A service of another version may have a mode that this one does not know.
+        mode: mode.as_ref().and_then(|word| ModeChoice::of_key(word)),
+        audit: Some(*audit),
+        sources: *sources,
+        log: Some(log_rate.map_or(LogLimit::Off, LogLimit::PerSecond)),
+    };
+    in_force.differences_from(allowlist, named)
+}
+
+impl From<Order> for OrderDescription {
+    fn from(Order { list, mode, audit, sources, log, cpus: _ }: Order) -> Self {
+        Self {
+            allowlist: list,
+            mode: Some(mode.word().to_owned()),
+            audit,
+            sources: Some(sources),
+            log_rate: match log {
+                LogLimit::Off => None,
+                LogLimit::PerSecond(lines) => Some(lines),
+            },
+        }
+    }
+}
