@@ -1,9 +1,9 @@
 //! One error type for every command: what failed, why, and what to do next.
 
+use std::error::Error as StdError;
 use std::fmt;
 use std::io;
-
-use crate::allowlist::Invalid;
+use std::iter;
 
 /// The result of everything that can fail in front of the user.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -38,34 +38,35 @@ impl Kind {
     }
 }
 
-/// A failure, told in the order a reader needs it.
+/// A failure, told in the order a reader needs it: what failed, why, and what to do about it.
+///
+/// There is one idiom: `Error::failed(what)`, then `because(text)` or `caused_by(error)`, then `remedy(help)`.
 #[derive(Debug)]
 pub struct Error {
     kind: Kind,
     what: String,
-    why: Option<String>,
+    why: Option<Why>,
     remedy: Option<String>,
-    allowlist: Option<Box<Invalid>>,
+}
+
+/// The cause of a failure.
+#[derive(Debug)]
+enum Why {
+    /// In words.
+    Text(String),
+    /// Another error.
+    Source(Box<dyn StdError + Send + Sync>),
 }
 
 impl Error {
     /// A failure of the given class; `what` names the object and what could not be done with it.
     pub fn new(kind: Kind, what: impl Into<String>) -> Self {
-        Self { kind, what: what.into(), why: None, remedy: None, allowlist: None }
+        Self { kind, what: what.into(), why: None, remedy: None }
     }
 
     /// Shorthand for a failure with exit code 1.
     pub fn failed(what: impl Into<String>) -> Self {
         Self::new(Kind::Failed, what)
-    }
-
-    /// A system call that failed. Where the kernel says that it is not permitted, so does the exit code.
-    pub fn from_io(what: impl Into<String>, error: &io::Error) -> Self {
-        let kind = match error.kind() {
-            io::ErrorKind::PermissionDenied => Kind::NotPermitted,
-            _ => Kind::Failed,
-        };
-        Self::new(kind, what).because(error)
     }
 
     /// The same failure, of another class.
@@ -74,30 +75,27 @@ impl Error {
         Self { kind, ..self }
     }
 
-    /// Adds the cause.
+    /// Adds the cause, in words.
     #[must_use]
-    pub fn because(mut self, why: impl fmt::Display) -> Self {
-        self.why = Some(why.to_string());
-        self
+    pub fn because(self, why: impl fmt::Display) -> Self {
+        Self { why: Some(Why::Text(why.to_string())), ..self }
+    }
+
+    /// Adds the cause, which remains the [source](StdError::source). A system call that is not permitted decides the exit code,
+    /// unless the failure has a class already.
+    #[must_use]
+    pub fn caused_by(self, error: impl StdError + Send + Sync + 'static) -> Self {
+        let is_not_permitted = chain(&error)
+            .filter_map(|cause| cause.downcast_ref::<io::Error>())
+            .any(|cause| cause.kind() == io::ErrorKind::PermissionDenied);
+        let kind = if self.kind == Kind::Failed && is_not_permitted { Kind::NotPermitted } else { self.kind };
+        Self { kind, why: Some(Why::Source(Box::new(error))), ..self }
     }
 
     /// Adds what the user can do about it: a full sentence.
     #[must_use]
-    pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
-        self.remedy = Some(remedy.into());
-        self
-    }
-
-    /// Adds the problems of the allowlist that the failure is about.
-    #[must_use]
-    pub fn with_allowlist(mut self, invalid: Box<Invalid>) -> Self {
-        self.allowlist = Some(invalid);
-        self
-    }
-
-    /// The problems of the allowlist that the failure is about: to be shown before the failure itself.
-    pub fn allowlist(&self) -> Option<&Invalid> {
-        self.allowlist.as_deref()
+    pub fn remedy(self, remedy: impl Into<String>) -> Self {
+        Self { remedy: Some(remedy.into()), ..self }
     }
 
     /// What could not be done.
@@ -105,9 +103,22 @@ impl Error {
         &self.what
     }
 
-    /// Why.
-    pub fn why(&self) -> Option<&str> {
-        self.why.as_deref()
+    /// Why: each cause behind the one before, unless that has said it already.
+    pub fn why(&self) -> Option<String> {
+        match self.why.as_ref()? {
+            Why::Text(text) => Some(text.clone()),
+            Why::Source(error) => {
+                let mut text = String::new();
+                for cause in chain(&**error).map(ToString::to_string) {
+                    if text.is_empty() {
+                        text = cause;
+                    } else if !text.contains(&cause) {
+                        text = format!("{text}: {cause}");
+                    }
+                }
+                Some(text)
+            }
+        }
     }
 
     /// What the user can do about it.
@@ -121,18 +132,72 @@ impl Error {
     }
 }
 
+/// An error, and what caused it, one after the other.
+fn chain<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    iter::successors(Some(error), |error| (*error).source())
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kind: _, what, why, remedy, allowlist: _ } = self;
-        f.write_str(what)?;
-        if let Some(why) = why {
+        f.write_str(&self.what)?;
+        if let Some(why) = self.why() {
             write!(f, ": {}", why.trim_end_matches('.'))?;
         }
-        if let Some(remedy) = remedy {
+        if let Some(remedy) = &self.remedy {
             write!(f, ". {remedy}")?;
         }
         Ok(())
     }
 }
 
-impl std::error::Error for Error {}
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match &self.why {
+            Some(Why::Source(error)) => Some(&**error),
+            Some(Why::Text(_)) | None => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An error of a library, which leaves it to others to show its cause.
+    #[derive(Debug)]
+    struct CallFailed(io::Error);
+
+    impl fmt::Display for CallFailed {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("the call failed")
+        }
+    }
+
+    impl StdError for CallFailed {
+        fn source(&self) -> Option<&(dyn StdError + 'static)> {
+            Some(&self.0)
+        }
+    }
+
+    #[test]
+    fn causes_are_shown_kept_and_decide_the_class() {
+        let refused = || CallFailed(io::Error::from_raw_os_error(libc::EPERM));
+        let error = Error::failed("cannot attach").caused_by(refused()).remedy("Become root.");
+        assert_eq!(
+            error.to_string(),
+            "cannot attach: the call failed: Operation not permitted (os error 1). Become root."
+        );
+        assert!(error.source().is_some_and(|source| source.is::<CallFailed>()));
+        assert_eq!(error.kind(), Kind::NotPermitted);
+        assert_eq!(Error::new(Kind::Usage, "top").caused_by(refused()).kind(), Kind::Usage);
+        let full = io::Error::from_raw_os_error(libc::ENOSPC);
+        assert_eq!(Error::failed("cannot write").caused_by(full).kind(), Kind::Failed);
+    }
+
+    #[test]
+    fn a_cause_that_was_said_is_not_repeated() {
+        let inner = Error::failed("cannot read").caused_by(io::Error::from_raw_os_error(libc::ENOENT));
+        let outer = Error::failed("cannot begin").caused_by(inner);
+        assert_eq!(outer.to_string(), "cannot begin: cannot read: No such file or directory (os error 2)");
+    }
+}

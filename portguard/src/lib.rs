@@ -17,6 +17,7 @@ pub mod history;
 pub mod interface;
 mod netlink;
 pub mod ops;
+mod printable;
 pub mod probe;
 pub mod rpcbind;
 pub mod service;

@@ -1,7 +1,8 @@
-//! `cargo xtask lint`: formatting, lints, documentation, licences, words.
+//! `cargo xtask lint`: formatting, lints, documentation, licences, layers, words.
 //!
 //! The kernel program is linted for the BPF target, by the clippy of the compiler that builds it.
 
+mod layers;
 mod words;
 
 use std::process::Command;
@@ -37,7 +38,9 @@ pub(crate) fn run() -> Result<()> {
             failed.push(name);
         }
     }
-    for (name, checked) in [("licences", licences::check()), ("words", words::check())] {
+    for (name, checked) in
+        [("licences", licences::check()), ("layers", layers::check()), ("words", words::check())]
+    {
         eprintln!("lint: {name}");
         if let Err(error) = checked {
             eprintln!("error: {error:#}");

@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use anstyle::AnsiColor;
 use unicode_width::UnicodeWidthStr as _;
 
+use crate::printable::printable;
+
 /// How many problems of a kind are kept and shown: the first ones of the file. All are counted.
 const MAX_SHOWN: usize = 20;
 
@@ -115,18 +117,6 @@ impl Place {
         let marks = " ".repeat(before.width()) + &"^".repeat(marked.width().max(1));
         ((before + &marked + &after).trim_end().to_owned(), marks)
     }
-}
-
-/// `text` without characters that would move the cursor, change colours or hide something.
-pub(crate) fn printable(text: &str) -> String {
-    text.chars().fold(String::with_capacity(text.len()), |mut printable, character| {
-        if character.is_control() || matches!(character, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
-            printable.extend(character.escape_debug());
-        } else {
-            printable.push(character);
-        }
-        printable
-    })
 }
 
 /// The problems of one severity with one file, in the order of the file.

@@ -46,7 +46,7 @@ pub fn keep(list: &Allowlist) -> Result<()> {
         // What is left of it would fill the disk further.
         let _ = fs::remove_file(&new);
         Error::failed(format!("cannot keep a copy of the list in {}", directory.display()))
-            .because(error)
+            .caused_by(error)
             .remedy(
                 "The guard is on, with the new list. But should the file be broken when portguard starts next, an \
                  older copy will be taken, if there is one. Make room there, and: portguard reload",
@@ -65,7 +65,7 @@ pub fn of(path: &Path) -> Result<Option<Allowlist>> {
     let metadata = match fs::symlink_metadata(&copy) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(Error::from_io(format!("cannot read {}", copy.display()), &error)),
+        Err(error) => return Err(Error::failed(format!("cannot read {}", copy.display())).caused_by(error)),
     };
     let own = |metadata: &fs::Metadata| metadata.uid() == 0 || metadata.uid() == geteuid().as_raw();
     if !metadata.is_file() || !own(&metadata) || !fs::metadata(&directory).is_ok_and(|it| own(&it)) {

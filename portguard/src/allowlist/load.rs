@@ -9,8 +9,9 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use nix::unistd::geteuid;
 
-use super::diagnostic::{Diagnostic, Diagnostics, Severity, printable};
+use super::diagnostic::{Diagnostic, Diagnostics, Severity};
 use super::{Checked, FileStamp, Invalid, MAX_FILE_SIZE};
+use crate::printable::printable;
 
 /// Reads and validates the list at `path`.
 pub(super) fn load(path: &Path) -> Result<Checked, Box<Invalid>> {

@@ -24,7 +24,6 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 use sha2::{Digest as _, Sha256};
 
-pub(crate) use self::diagnostic::printable;
 pub use self::diagnostic::{Diagnostic, Diagnostics, Severity, Style};
 pub use self::difference::Difference;
 pub(crate) use self::lint::oddity;
@@ -32,6 +31,7 @@ pub use self::on_disk::OnDisk;
 use self::source::{Source, Span};
 pub use self::stamp::FileStamp;
 use crate::error::{Error, Kind};
+use crate::printable::printable;
 
 /// Where the allowlist is unless another path is named.
 pub const DEFAULT_PATH: &str = "/etc/portguard/allowlist.yaml";
@@ -218,18 +218,29 @@ pub struct Invalid {
 }
 
 impl Invalid {
+    /// The problems of the list that a failure is about: to be shown before the failure itself.
+    pub fn of(error: &Error) -> Option<&Self> {
+        std::error::Error::source(error)?.downcast_ref()
+    }
+
     /// Every problem as the user shall see it: errors first.
     pub fn render(&self, style: Style) -> String {
         self.errors.render(style) + &self.warnings.render(style)
     }
 }
 
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.errors.count())
+    }
+}
+
+impl std::error::Error for Invalid {}
+
 impl From<Box<Invalid>> for Error {
     fn from(invalid: Box<Invalid>) -> Self {
         let path = printable(&invalid.path.to_string_lossy());
-        Self::new(Kind::InvalidAllowlist, format!("{path} is not a valid allowlist"))
-            .because(invalid.errors.count())
-            .with_allowlist(invalid)
+        Self::new(Kind::InvalidAllowlist, format!("{path} is not a valid allowlist")).caused_by(*invalid)
     }
 }
 

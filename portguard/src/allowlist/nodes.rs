@@ -4,8 +4,9 @@
 
 use serde_yaml::granit_parser::{self, ErrorKind, Event, Marker, Parser, ScalarStyle, ScanError, StrInput};
 
-use super::diagnostic::{Diagnostic, Diagnostics, Severity, printable};
+use super::diagnostic::{Diagnostic, Diagnostics, Severity};
 use super::source::{Source, Span, to_u32};
+use crate::printable::printable;
 
 /// How deep lists and mappings may nest, far more than a valid list needs (its entries are at the third level).
 const MAX_DEPTH: usize = 32;

@@ -6,7 +6,8 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::{Allowlist, MAX_FILE_SIZE, Sha256Sum, printable};
+use super::{Allowlist, MAX_FILE_SIZE, Sha256Sum};
+use crate::printable::printable;
 
 /// What the file holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

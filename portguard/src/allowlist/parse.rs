@@ -7,10 +7,11 @@
 use ipnet::IpNet;
 use serde_yaml::granit_parser::Event;
 
-use super::diagnostic::{Diagnostic, Diagnostics, Severity, printable};
+use super::diagnostic::{Diagnostic, Diagnostics, Severity};
 use super::nodes::{Node, Nodes, Result, Unreadable};
 use super::source::{Source, Span, cut};
 use super::{Entry, MAX_PREFIXES_PER_FAMILY, prefix};
+use crate::printable::printable;
 
 /// How much of a key or tag a message repeats, in bytes.
 const MAX_TEXT: usize = 64;

@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, IpSubnets, Ipv4Subnets, Ipv6Subnets};
 
-use super::diagnostic::printable;
 use super::source::cut;
+use crate::printable::printable;
 
 /// How much of a prefix a message repeats, in bytes: any real one fits.
 const MAX_TEXT: usize = 64;

@@ -54,5 +54,5 @@ pub(super) fn print_json(out: &mut dyn Write, document: &impl Serialize) -> Resu
 
 /// The error that output could not be written.
 pub fn unwritten(error: io::Error) -> Error {
-    Error::failed("cannot write to standard output").because(error)
+    Error::failed("cannot write to standard output").caused_by(error)
 }

@@ -187,10 +187,10 @@ impl<'a> Connection<'a> {
             Err(Errno::ECONNREFUSED | Errno::ENOENT) => return Ok(None),
             // The queue of the socket is full.
             Err(Errno::EAGAIN) => return Err(silent(socket, limit)),
-            Err(errno) => return Err(failed(socket, &errno.into())),
+            Err(errno) => return Err(failed(socket).caused_by(io::Error::from(errno))),
         };
-        let peer =
-            getsockopt(&stream, sockopt::PeerCredentials).map_err(|errno| failed(socket, &errno.into()))?;
+        let peer = getsockopt(&stream, sockopt::PeerCredentials)
+            .map_err(|errno| failed(socket).caused_by(io::Error::from(errno)))?;
         if !is_trusted(peer.uid()) {
             return Err(Error::failed(format!("the service behind {} cannot be trusted", socket.display()))
                 .because(format!("process {} belongs to user {}", peer.pid(), peer.uid()))
@@ -209,14 +209,14 @@ impl<'a> Connection<'a> {
             self.stream.set_write_timeout(Some(silence)).and_then(|()| self.stream.write_all(&line));
         match written {
             // The service may have replied all the same, to say why it does not read.
-            Err(error) if !is_end(&error) => return Err(self.broken(&error, silence)),
+            Err(error) if !is_end(&error) => return Err(self.broken(error, silence)),
             _ => {}
         }
         let start = Instant::now();
         let mut limit = end.min(start + silence);
         loop {
             let waited = limit.saturating_duration_since(start);
-            let line = self.line(limit).map_err(|error| self.broken(&error, waited))?;
+            let line = self.line(limit).map_err(|error| self.broken(error, waited))?;
             let Some(line) = line else { return Err(ended(self.socket)) };
             if !is_busy(&line) {
                 return decode(&line).map_err(|text| unreadable(self.socket, &text));
@@ -256,10 +256,10 @@ impl<'a> Connection<'a> {
         }
     }
 
-    fn broken(&self, error: &io::Error, waited: Duration) -> Error {
+    fn broken(&self, error: io::Error, waited: Duration) -> Error {
         match error.kind() {
             ErrorKind::WouldBlock | ErrorKind::TimedOut => silent(self.socket, waited),
-            _ => failed(self.socket, error),
+            _ => failed(self.socket).caused_by(error),
         }
     }
 }
@@ -309,6 +309,6 @@ fn unreadable(socket: &Path, why: &str) -> Error {
         .remedy("It may run another version of portguard: restart it; the guards remain.")
 }
 
-fn failed(socket: &Path, error: &io::Error) -> Error {
-    Error::from_io(format!("cannot talk to the service behind {}", socket.display()), error)
+fn failed(socket: &Path) -> Error {
+    Error::failed(format!("cannot talk to the service behind {}", socket.display()))
 }

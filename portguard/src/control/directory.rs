@@ -59,9 +59,11 @@ impl RuntimeDirectory {
         match DirBuilder::new().mode(0o700).create(&self.0) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(Error::from_io(format!("cannot make {}", self.0.display()), &error)),
+            Err(error) => {
+                return Err(Error::failed(format!("cannot make {}", self.0.display())).caused_by(error));
+            }
         }
-        let metadata = fs::symlink_metadata(&self.0).map_err(|error| self.unreadable(&error))?;
+        let metadata = fs::symlink_metadata(&self.0).map_err(|error| self.unreadable().caused_by(error))?;
         self.require_private(&metadata)
     }
 
@@ -78,11 +80,11 @@ impl RuntimeDirectory {
         match fs::symlink_metadata(&self.0) {
             Ok(metadata) => self.require_private(&metadata)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(self.unreadable(&error)),
+            Err(error) => return Err(self.unreadable().caused_by(error)),
         }
         let mut paths = Vec::new();
-        for entry in fs::read_dir(&self.0).map_err(|error| self.unreadable(&error))? {
-            let entry = entry.map_err(|error| self.unreadable(&error))?;
+        for entry in fs::read_dir(&self.0).map_err(|error| self.unreadable().caused_by(error))? {
+            let entry = entry.map_err(|error| self.unreadable().caused_by(error))?;
             if entry.file_name().as_bytes().ends_with(suffix.as_bytes()) {
                 paths.push(entry.path());
             }
@@ -113,8 +115,8 @@ impl RuntimeDirectory {
             .remedy("Remove it, and start the service again: the directory must be root's, with mode 0700."))
     }
 
-    fn unreadable(&self, error: &io::Error) -> Error {
-        Error::from_io(format!("cannot read {}", self.0.display()), error)
+    fn unreadable(&self) -> Error {
+        Error::failed(format!("cannot read {}", self.0.display()))
     }
 }
 

@@ -29,7 +29,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 pub use self::directory::RuntimeDirectory;
-use crate::allowlist::Style;
+use crate::allowlist::{Invalid, Style};
 use crate::error::{Error, Result};
 use crate::guard::network_namespace;
 
@@ -227,7 +227,7 @@ impl From<&Error> for Message {
         Self {
             severity: Severity::Error,
             text: error.to_string(),
-            list_problems: error.allowlist().map(|invalid| invalid.render(Style::Plain)),
+            list_problems: Invalid::of(error).map(|invalid| invalid.render(Style::Plain)),
         }
     }
 }

@@ -177,7 +177,8 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 /// Binds the socket. A socket that is bound but does not listen yet looks like a stale one, so it gets its name when it
 /// listens.
 fn bind(path: &Path) -> Result<(UnixListener, SocketFile)> {
-    let failed = |error: io::Error| Error::from_io(format!("cannot listen at {}", path.display()), &error);
+    let failed =
+        |error: io::Error| Error::failed(format!("cannot listen at {}", path.display())).caused_by(error);
     if matches!(occupant(path), Occupant::Service) {
         return Err(Error::failed(format!("cannot listen at {}", path.display()))
             .because("another service has this socket")

@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::allowlist::printable;
 use crate::error::{Error, Kind, Result};
+use crate::printable::printable;
 
 /// How much of a text a message repeats, in characters: any address fits.
 const MAX_TEXT: usize = 64;

@@ -101,7 +101,7 @@ fn attach_and_pin(
     let attachment = mode::attach(interface, instance.program(), instance.identity(), choice)?;
     let pin = directory.join(LINK_PIN);
     bpf::pin(attachment.link.as_fd(), &pin)
-        .map_err(|error| Error::from_io(format!("cannot pin {}", pin.display()), &error))?;
+        .map_err(|error| Error::failed(format!("cannot pin {}", pin.display())).caused_by(error))?;
     Ok(attachment)
 }
 

@@ -92,7 +92,7 @@ impl PinRoot {
                 Ok(Some(Self { root }))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Error::from_io(format!("cannot look into {}", root.display()), &error)),
+            Err(error) => Err(Error::failed(format!("cannot look into {}", root.display())).caused_by(error)),
         }
     }
 
@@ -108,7 +108,7 @@ impl PinRoot {
                         Errno::EPERM => {
                             Error::new(Kind::NotPermitted, what).because("CAP_SYS_ADMIN is missing")
                         }
-                        errno => Error::failed(what).because(errno.desc()),
+                        errno => Error::failed(what).caused_by(io::Error::from(errno)),
                     };
                     failed.remedy(format!("Mount it as root: mount -t bpf bpf {BPFFS}"))
                 },
@@ -145,13 +145,13 @@ impl PinRoot {
         let begun = Instant::now();
         let mut waiting = Some(waiting);
         loop {
-            let directory = File::open(&self.root).map_err(|error| Error::from_io(&what, &error))?;
+            let directory = File::open(&self.root).map_err(|error| Error::failed(&what).caused_by(error))?;
             let holder = match Flock::lock(directory, argument) {
                 // Somebody may have removed the directory, and somebody else made another one.
                 Ok(lock) if is_at(&lock, &self.root) => return Ok(Lock(lock)),
                 Ok(_) => continue,
                 Err((directory, Errno::EWOULDBLOCK)) => holder_of(&directory),
-                Err((_, errno)) => return Err(Error::from_io(&what, &errno.into())),
+                Err((_, errno)) => return Err(Error::failed(&what).caused_by(io::Error::from(errno))),
             };
             if (patience.stopped)() {
                 return Err(Error::failed(what).because("the wait for another portguard was stopped"));
@@ -242,7 +242,7 @@ fn holder_of(file: &File) -> Option<u32> {
 
 /// Claims the guard in the directory of an interface with a name, for one service. The caller holds the lock of all guards.
 pub(super) fn claim(name: &str, directory: &Path) -> Result<Claim> {
-    let failed = |error| Error::from_io(format!("cannot lock {}", directory.display()), &error);
+    let failed = |error| Error::failed(format!("cannot lock {}", directory.display())).caused_by(error);
     match Flock::lock(File::open(directory).map_err(failed)?, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => Ok(Claim(lock)),
         Err((_, Errno::EWOULDBLOCK)) => {
@@ -255,7 +255,7 @@ pub(super) fn claim(name: &str, directory: &Path) -> Result<Claim> {
 
 /// Whether somebody claims the guard in the directory of an interface. The caller holds the lock of all guards.
 pub(super) fn is_claimed(directory: &Path) -> Result<bool> {
-    let failed = |error| Error::from_io(format!("cannot lock {}", directory.display()), &error);
+    let failed = |error| Error::failed(format!("cannot lock {}", directory.display())).caused_by(error);
     // Exclusive: services of ABI 4 hold a shared lock.
     match Flock::lock(File::open(directory).map_err(failed)?, FlockArg::LockExclusiveNonblock) {
         Ok(_) => Ok(false),
@@ -270,12 +270,12 @@ pub(super) fn make_directory(path: &Path) -> Result<()> {
         .recursive(true)
         .mode(0o700)
         .create(path)
-        .map_err(|error| Error::failed(format!("cannot make {}", path.display())).because(error))
+        .map_err(|error| Error::failed(format!("cannot make {}", path.display())).caused_by(error))
 }
 
 /// The names of the directories in a directory; none if it does not exist.
 pub(super) fn subdirectories(path: &Path) -> Result<Vec<String>> {
-    let failed = |error| Error::failed(format!("cannot read {}", path.display())).because(error);
+    let failed = |error| Error::failed(format!("cannot read {}", path.display())).caused_by(error);
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -351,7 +351,7 @@ fn is_bpffs(path: &Path) -> Result<bool> {
     match statfs(path) {
         Ok(stat) => Ok(stat.filesystem_type() == BPF_FS_MAGIC),
         Err(error) => Err(Error::failed(format!("cannot look at {BPFFS}, where guards are kept"))
-            .because(error.desc())
+            .caused_by(io::Error::from(error))
             .remedy("Mount sysfs at /sys; the kernel must have CONFIG_BPF_SYSCALL.")),
     }
 }

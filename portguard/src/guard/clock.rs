@@ -34,7 +34,7 @@ impl Clock {
     pub fn open(pin: &Path) -> Result<Self> {
         Xdp::from_pin(pin, XdpAttachType::Interface)
             .map(|program| Self { program })
-            .map_err(|error| Error::failed(format!("cannot use {}", pin.display())).because(error))
+            .map_err(|error| Error::failed(format!("cannot use {}", pin.display())).caused_by(error))
     }
 
     /// The time now.
@@ -48,7 +48,7 @@ impl Clock {
         };
         self.program
             .test_run(options)
-            .map_err(|error| Error::failed("cannot read the kernel's clocks").because(error))?;
+            .map_err(|error| Error::failed("cannot read the kernel's clocks").caused_by(error))?;
         let word = |at: usize| {
             let mut bytes = [0_u8; 8];
             bytes.copy_from_slice(&clocks[at..at + 8]);

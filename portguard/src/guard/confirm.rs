@@ -171,10 +171,10 @@ pub(super) fn read(interface: &Path) -> Result<Option<Pending>> {
     let fd = match bpf::get(&path) {
         Ok(fd) => fd,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(Error::from_io(format!("cannot read {}", path.display()), &error)),
+        Err(error) => return Err(Error::failed(format!("cannot read {}", path.display())).caused_by(error)),
     };
-    let map = MapData::from_fd(fd).map_err(|error| failed("cannot read", &path, &error))?;
-    let mapped = Mapped::new(&map).map_err(|error| failed("cannot read", &path, &error))?;
+    let map = MapData::from_fd(fd).map_err(|error| failed("cannot read", &path).caused_by(error))?;
+    let mapped = Mapped::new(&map).map_err(|error| failed("cannot read", &path).caused_by(error))?;
     Ok(Some(mapped.read(0)))
 }
 
@@ -183,18 +183,20 @@ pub(super) fn write(interface: &Path, record: &Pending) -> Result<()> {
     const WORDS: usize = size_of::<Pending>() / size_of::<u64>();
     let (path, new) = (path(interface), interface.join(NEW_PIN));
     remove_pin(&new)?;
-    let cannot_write = |error: &dyn std::fmt::Display| failed("cannot write", &path, error);
-    let array =
-        Array::<MapData, [u64; WORDS]>::create(1, BPF_F_MMAPABLE).map_err(|error| cannot_write(&error))?;
-    array.pin(&new).map_err(|error| cannot_write(&error))?;
+    let cannot_write = || failed("cannot write", &path);
+    let array = Array::<MapData, [u64; WORDS]>::create(1, BPF_F_MMAPABLE)
+        .map_err(|error| cannot_write().caused_by(error))?;
+    array.pin(&new).map_err(|error| cannot_write().caused_by(error))?;
     let written = MapData::from_pin(&new)
-        .map_err(|error| cannot_write(&error))
-        .and_then(|map| Mapped::new(&map).map_err(|error| cannot_write(&error)));
+        .map_err(|error| cannot_write().caused_by(error))
+        .and_then(|map| Mapped::new(&map).map_err(|error| cannot_write().caused_by(error)));
     let written = written.map(|mapped: Mapped<Pending>| mapped.write_all(&[*record]));
-    written.and_then(|()| fs::rename(&new, &path).map_err(|error| cannot_write(&error))).inspect_err(|_| {
-        // The first error is the one to tell.
-        let _ = remove_pin(&new);
-    })
+    written
+        .and_then(|()| fs::rename(&new, &path).map_err(|error| cannot_write().caused_by(error)))
+        .inspect_err(|_| {
+            // The first error is the one to tell.
+            let _ = remove_pin(&new);
+        })
 }
 
 /// Removes the record from the directory of an interface, if there is one.
@@ -204,7 +206,9 @@ pub(super) fn remove(interface: &Path) -> Result<()> {
 
 fn remove_pin(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("cannot remove", path, &error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(failed("cannot remove", path).caused_by(error))
+        }
         _ => Ok(()),
     }
 }
@@ -213,9 +217,8 @@ fn path(interface: &Path) -> PathBuf {
     interface.join(PIN)
 }
 
-fn failed(what: &str, path: &Path, error: &dyn std::fmt::Display) -> Error {
+fn failed(what: &str, path: &Path) -> Error {
     Error::failed(format!("{what} {}", path.display()))
-        .because(error)
         .remedy("It records the change that waits for its confirmation. The guard goes on as it is.")
 }
 

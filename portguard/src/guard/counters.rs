@@ -258,7 +258,7 @@ impl Counters {
 
 fn mapped<T: Shared>(map: impl Fn(&str) -> Result<MapData>, name: &str) -> Result<Mapped<T>> {
     Mapped::new(&map(name)?)
-        .map_err(|error| Error::failed(format!("cannot read the map {name} of the guard")).because(error))
+        .map_err(|error| Error::failed(format!("cannot read the map {name} of the guard")).caused_by(error))
 }
 
 /// Adds what another CPU has seen of the same source.

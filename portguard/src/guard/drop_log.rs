@@ -40,7 +40,7 @@ impl DropLog {
     /// Opens a pinned ring.
     pub(super) fn open(ring: MapData) -> Result<Self> {
         let id = id(&ring)?;
-        let ring = RingBuf::try_from(Map::RingBuf(ring)).map_err(|error| unreadable(&error))?;
+        let ring = RingBuf::try_from(Map::RingBuf(ring)).map_err(|error| unreadable().caused_by(error))?;
         Ok(Self { id, ring })
     }
 
@@ -62,11 +62,11 @@ impl DropLog {
 
 /// The kernel's number for a ring.
 pub(super) fn id(ring: &MapData) -> Result<u32> {
-    Ok(ring.info().map_err(|error| unreadable(&error))?.id())
+    Ok(ring.info().map_err(|error| unreadable().caused_by(error))?.id())
 }
 
-fn unreadable(error: &dyn fmt::Display) -> Error {
-    Error::failed("cannot read the log of drops of the guard").because(error)
+fn unreadable() -> Error {
+    Error::failed("cannot read the log of drops of the guard")
 }
 
 impl fmt::Debug for DropLog {

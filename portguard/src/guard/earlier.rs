@@ -101,8 +101,9 @@ pub(super) fn remove(interface: &Path, set: SetId) -> Result<()> {
         let directory = name.directory(interface);
         // Out of the sight of readers in one step: they take no lock.
         let retired = interface.join(format!("{RETIRED}{set}"));
-        fs::rename(&directory, &retired)
-            .map_err(|error| Error::from_io(format!("cannot remove {}", directory.display()), &error))?;
+        fs::rename(&directory, &retired).map_err(|error| {
+            Error::failed(format!("cannot remove {}", directory.display())).caused_by(error)
+        })?;
     }
     let mut retired = bpffs::subdirectories(interface)?;
     retired.retain(|name| name.starts_with(RETIRED));
@@ -121,7 +122,7 @@ pub(super) fn claim(interface: &Path) -> Result<Vec<Claim>> {
     let mut claims = Vec::new();
     for name in Name::list(interface)? {
         let directory = name.directory(interface);
-        let failed = |error| Error::from_io(format!("cannot lock {}", directory.display()), &error);
+        let failed = |error| Error::failed(format!("cannot lock {}", directory.display())).caused_by(error);
         match Flock::lock(File::open(&directory).map_err(failed)?, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => claims.push(Claim { set: name.set, _lock: lock }),
             Err((_, Errno::EWOULDBLOCK)) => {}

@@ -20,14 +20,14 @@ pub(super) fn put<A: Indexed>(lists: &Lists<A>, slot: u32, index: &Index<A>) -> 
     if index.lines.is_empty() {
         clear(lists, slot)?;
     } else {
-        let lines = new_lines::<A>(&index.lines).map_err(|error| without(&error))?;
+        let lines = new_lines::<A>(&index.lines).map_err(|error| without().caused_by(error))?;
         bpf::set_inner_map(lists.indexes.as_fd(), slot, lines.fd().as_fd())
-            .map_err(|error| without(&error))?;
+            .map_err(|error| without().caused_by(error))?;
     }
     write_front(lists, slot, &index.front);
     match index.is_complete() {
         true => Ok(()),
-        false => Err(without(&"the index of such a list would take too much memory")),
+        false => Err(without().because("the index of such a list would take too much memory")),
     }
 }
 
@@ -40,7 +40,7 @@ fn without_lines<A: Indexed>(front: &Front<A>) -> Front<A> {
 /// Lets go of what the slot holds.
 fn clear<A: Indexed>(lists: &Lists<A>, slot: u32) -> Result<()> {
     match bpf::clear_inner_map(lists.indexes.as_fd(), slot) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(without(&error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(without().caused_by(error)),
         _ => Ok(()),
     }
 }
@@ -64,8 +64,8 @@ fn write_front<A: Indexed>(lists: &Lists<A>, slot: u32, front: &Front<A>) {
     unsafe { lists.fronts.element(slot).write_volatile(*front) };
 }
 
-fn without(error: &dyn std::fmt::Display) -> Error {
-    Error::failed("the list has no index in the kernel").because(error).remedy(
+fn without() -> Error {
+    Error::failed("the list has no index in the kernel").remedy(
         "It is in force all the same, and decides exactly the same, but with many entries a packet costs more.",
     )
 }

@@ -84,7 +84,7 @@ impl<A: Indexed> Lists<A> {
         let fronts_map = open_map(directory, fronts)?;
         Ok(Self {
             tries: open(directory, tries)?,
-            fronts: Mapped::new(&fronts_map).map_err(|error| broken(directory, fronts, &error))?,
+            fronts: Mapped::new(&fronts_map).map_err(|error| broken(directory, fronts).caused_by(error))?,
             indexes: open(directory, indexes)?,
         })
     }
@@ -263,7 +263,7 @@ impl Instance {
             loader.map_pin_path(name, directory.join(name));
         }
         constants.give(&mut loader, sizes);
-        let mut object = loader.load(OBJECT).map_err(|error| cannot_create(&error))?;
+        let mut object = loader.load(OBJECT).map_err(|error| cannot_create().caused_by(error))?;
 
         let mut load = |name: &str| -> Result<(), ProgramError> {
             let program: &mut Xdp = object
@@ -288,9 +288,9 @@ impl Instance {
             return Ok(());
         }
         Array::<MapData, [u64; 8]>::create(1, BPF_F_MMAPABLE)
-            .map_err(|error| cannot_create(&error))?
+            .map_err(|error| cannot_create().caused_by(error))?
             .pin(directory.join(names::EPOCH))
-            .map_err(|error| cannot_pin(directory, names::EPOCH, &error))?;
+            .map_err(|error| cannot_pin(directory, names::EPOCH).caused_by(error))?;
         open_counters(ABI_VERSION, directory, directory)?.begin(seed)
     }
 
@@ -305,7 +305,7 @@ impl Instance {
             program: open(directory, PROGRAM_PIN)?,
             identity: identity(directory)?,
             policy: Mapped::new(&open_map(directory, names::POLICY)?)
-                .map_err(|error| broken(directory, names::POLICY, &error))?,
+                .map_err(|error| broken(directory, names::POLICY).caused_by(error))?,
             lists_v4: Lists::open(directory, [names::LISTS_V4, names::FRONTS_V4, names::INDEXES_V4])?,
             lists_v6: Lists::open(directory, [names::LISTS_V6, names::FRONTS_V6, names::INDEXES_V6])?,
             counters: CounterSets { own, earlier },
@@ -362,24 +362,24 @@ pub(super) fn open_counters(abi: u32, directory: &Path, instance: &Path) -> Resu
 /// Pins maps of one directory in another one, too.
 pub(super) fn pin_again(from: &Path, to: &Path, names: impl Iterator<Item = &'static str>) -> Result<()> {
     for name in names {
-        let map = bpf::get(&from.join(name)).map_err(|error| broken(from, name, &error))?;
-        bpf::pin(map.as_fd(), &to.join(name)).map_err(|error| cannot_pin(to, name, &error))?;
+        let map = bpf::get(&from.join(name)).map_err(|error| broken(from, name).caused_by(error))?;
+        bpf::pin(map.as_fd(), &to.join(name)).map_err(|error| cannot_pin(to, name).caused_by(error))?;
     }
     Ok(())
 }
 
 fn open(directory: &Path, name: &str) -> Result<OwnedFd> {
-    bpf::get(&directory.join(name)).map_err(|error| broken(directory, name, &error))
+    bpf::get(&directory.join(name)).map_err(|error| broken(directory, name).caused_by(error))
 }
 
 fn open_map(directory: &Path, name: &str) -> Result<MapData> {
-    MapData::from_pin(directory.join(name)).map_err(|error| broken(directory, name, &chain(&error)))
+    MapData::from_pin(directory.join(name)).map_err(|error| broken(directory, name).caused_by(error))
 }
 
 /// The kernel's name for the program of the instance in a directory, of whatever layout.
 pub(super) fn identity(directory: &Path) -> Result<Identity> {
     let info = ProgramInfo::from_pin(directory.join(PROGRAM_PIN))
-        .map_err(|error| broken(directory, PROGRAM_PIN, &chain(&error)))?;
+        .map_err(|error| broken(directory, PROGRAM_PIN).caused_by(error))?;
     Ok(Identity { id: info.id(), name: info.name_as_str().unwrap_or_default().to_owned(), tag: info.tag() })
 }
 
@@ -408,7 +408,7 @@ pub(super) fn is_name_of_guard(name: &str) -> bool {
 /// Removes the pins of an instance, and its directory. What the link runs goes on running.
 pub(super) fn remove(directory: &Path) -> Result<()> {
     fs::remove_dir_all(directory)
-        .map_err(|error| Error::failed(format!("cannot remove {}", directory.display())).because(error))
+        .map_err(|error| Error::failed(format!("cannot remove {}", directory.display())).caused_by(error))
 }
 
 fn random_seed() -> Result<[u64; 5]> {
@@ -418,7 +418,7 @@ fn random_seed() -> Result<[u64; 5]> {
         // SAFETY: the buffer is writable for its length.
         let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
         if got != 8 {
-            return Err(Error::failed("cannot get random numbers").because(std::io::Error::last_os_error()));
+            return Err(Error::failed("cannot get random numbers").caused_by(std::io::Error::last_os_error()));
         }
         // Odd factors lose nothing of the address.
         *word = u64::from_ne_bytes(bytes) | 1;
@@ -426,19 +426,17 @@ fn random_seed() -> Result<[u64; 5]> {
     Ok(seed)
 }
 
-fn broken(directory: &Path, name: &str, error: &dyn std::fmt::Display) -> Error {
+fn broken(directory: &Path, name: &str) -> Error {
     Error::failed(format!("cannot use {}", directory.join(name).display()))
-        .because(error)
         .remedy("If the guard's pins are damaged, detach it and attach it again.")
 }
 
-fn cannot_pin(directory: &Path, name: &str, error: &dyn std::fmt::Display) -> Error {
-    Error::failed(format!("cannot pin {}", directory.join(name).display())).because(error)
+fn cannot_pin(directory: &Path, name: &str) -> Error {
+    Error::failed(format!("cannot pin {}", directory.join(name).display()))
 }
 
-pub(super) fn cannot_create(error: &dyn std::error::Error) -> Error {
+pub(super) fn cannot_create() -> Error {
     Error::failed("cannot create the maps of the guard")
-        .because(chain(error))
         .remedy("On kernels before 5.11 the limit on locked memory must allow it (ulimit -l unlimited).")
 }
 
@@ -465,20 +463,6 @@ pub(super) fn refused(error: ProgramError) -> Error {
                 None => io_error.to_string(),
             })
         }
-        error => failed.because(chain(&error)),
+        error => failed.caused_by(error),
     }
-}
-
-/// An error with its causes.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text = format!("{text}: {next}");
-        }
-        cause = error.source();
-    }
-    text
 }

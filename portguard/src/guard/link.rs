@@ -69,7 +69,7 @@ impl PinnedLink {
     /// Takes the program off the interface. What is pinned for it stays.
     pub(crate) fn detach(&self) -> Result<()> {
         bpf::link_detach(self.link.as_fd()).map_err(|error| {
-            Error::from_io(format!("{}: cannot take the guard off", self.interface.name), &error)
+            Error::failed(format!("{}: cannot take the guard off", self.interface.name)).caused_by(error)
         })
     }
 }
@@ -128,7 +128,7 @@ fn moved(pin_root: &PinRoot, interface: &Interface) -> Result<Option<PinnedLink>
 
 fn open(directory: &Path) -> Result<Pin> {
     let path = directory.join(LINK_PIN);
-    let failed = |error| Error::from_io(format!("cannot use {}", path.display()), &error);
+    let failed = |error| Error::failed(format!("cannot use {}", path.display())).caused_by(error);
     let link = match bpf::get(&path) {
         Ok(link) => link,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Pin::Nothing),
@@ -166,7 +166,7 @@ pub(crate) fn sweep(pin_root: &PinRoot, tell: &mut dyn FnMut(Event)) -> Result<(
 pub(crate) fn remove_directory(directory: &Path) -> Result<()> {
     match fs::remove_dir_all(directory) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(Error::from_io(format!("cannot remove {}", directory.display()), &error))
+            Err(Error::failed(format!("cannot remove {}", directory.display())).caused_by(error))
         }
         _ => Ok(()),
     }

@@ -23,7 +23,7 @@ use portguard_common::address::{V4, V6};
 use portguard_common::policy::{FROM_FILE, FROM_LAST_GOOD, ListRecord, PATH_LEN, Policy};
 
 use crate::allowlist::lookup_builder::{self, Index};
-use crate::allowlist::{Allowlist, Origin, Sha256Sum, printable};
+use crate::allowlist::{Allowlist, Origin, Sha256Sum};
 use crate::error::{Error, Result};
 use crate::guard::bpf;
 use crate::guard::clock;
@@ -32,6 +32,7 @@ use crate::guard::indexes;
 use crate::guard::instance::{Instance, Lists};
 use crate::guard::mapped::Mapped;
 use crate::guard::tries::{self, new_trie};
+use crate::printable::printable;
 
 /// A list that is complete in the kernel, but not yet in force.
 #[derive(Debug)]
@@ -116,16 +117,15 @@ fn record_in_force(policy: &Mapped<Policy>) -> Option<ListRecord> {
 /// The prefixes of the list in force, read back from the kernel.
 pub(super) fn prefixes_in_force(interface: &Path, instance: &Instance) -> Result<BTreeSet<IpNet>> {
     let Some(list) = in_force(instance) else { return Ok(BTreeSet::new()) };
-    let unsound = |error: &dyn std::fmt::Display| unreadable(interface, error);
     let mut prefixes: Vec<IpNet> = Vec::new();
     for (key, _) in tries::entries::<[u8; 4]>(&pin(interface, list.generation, "v4"))? {
-        let prefix =
-            Ipv4Net::new(key.data().into(), key.prefix_len() as u8).map_err(|error| unsound(&error))?;
+        let prefix = Ipv4Net::new(key.data().into(), key.prefix_len() as u8)
+            .map_err(|error| unreadable(interface).caused_by(error))?;
         prefixes.push(prefix.into());
     }
     for (key, _) in tries::entries::<[u8; 16]>(&pin(interface, list.generation, "v6"))? {
-        let prefix =
-            Ipv6Net::new(key.data().into(), key.prefix_len() as u8).map_err(|error| unsound(&error))?;
+        let prefix = Ipv6Net::new(key.data().into(), key.prefix_len() as u8)
+            .map_err(|error| unreadable(interface).caused_by(error))?;
         prefixes.push(prefix.into());
     }
     // Collected at once: the set is built from sorted prefixes, which is many times as fast as one by one.
@@ -187,7 +187,7 @@ impl Content {
                 "it has {has_v4} IPv4 and {has_v6} IPv6 prefixes, not {} and {}",
                 record.prefixes_v4, record.prefixes_v6
             );
-            return Err(unreadable(interface, &what));
+            return Err(unreadable(interface).because(what));
         }
         let loaded_at = clock::boot_time(instance.abi(), record.loaded_at);
         Ok(Self { v4: flat(v4), v6: flat(v6), record: ListRecord { loaded_at, ..record } })
@@ -215,7 +215,7 @@ pub(super) fn covering(interface: &Path, instance: &Instance, address: IpAddr) -
         IpAddr::V6(v6) => tries::covering(&pin(interface, list.generation, "v6"), v6.octets(), 128)?,
     };
     let covering = |(length, number)| {
-        let prefix = IpNet::new(address, length).map_err(|error| unreadable(interface, &error))?;
+        let prefix = IpNet::new(address, length).map_err(|error| unreadable(interface).caused_by(error))?;
         Ok(Covering { prefix: prefix.trunc(), number })
     };
     found.map(covering).transpose()
@@ -286,9 +286,9 @@ impl Filling<'_> {
         self.done += keys.len();
         let path = pin(self.interface, self.generation, name);
         bpf::pin(trie.fd().as_fd(), &path)
-            .map_err(|error| Error::failed(format!("cannot pin {}", path.display())).because(error))?;
+            .map_err(|error| Error::failed(format!("cannot pin {}", path.display())).caused_by(error))?;
         bpf::set_inner_map(lists.tries.as_fd(), self.slot, trie.fd().as_fd())
-            .map_err(|error| cannot_fill(&error))
+            .map_err(|error| cannot_fill().caused_by(error))
     }
 }
 
@@ -306,10 +306,8 @@ pub(super) fn switch(interface: &Path, instance: &Instance, filled: &Filled) -> 
     // through.
     GracePeriod::prepare(interface, instance)?.wait();
     clear(instance, before).map_err(|error| {
-        Error::from_io(
-            "the new list is in force, but the kernel does not let go of the one before it",
-            &error,
-        )
+        Error::failed("the new list is in force, but the kernel does not let go of the one before it")
+            .caused_by(error)
     })?;
     remove_pins(interface, Some(filled.generation))
 }
@@ -338,7 +336,7 @@ impl GracePeriod {
     pub(crate) fn prepare(interface: &Path, instance: &Instance) -> Result<Self> {
         let list = in_force(instance).ok_or_else(no_list)?;
         let path = pin(interface, list.generation, "v4");
-        let cannot_use = |error| Error::from_io(format!("cannot use {}", path.display()), &error);
+        let cannot_use = |error| Error::failed(format!("cannot use {}", path.display())).caused_by(error);
         let trie = bpf::get(&path).map_err(cannot_use)?;
         let outer = instance.lists_v4.tries.try_clone().map_err(cannot_use)?;
         Ok(Self { outer, slot: instance.policy.read(0).active, trie })
@@ -392,7 +390,7 @@ fn pin(interface: &Path, generation: u64, family: &str) -> PathBuf {
 
 /// Removes the pins of all lists but one.
 fn remove_pins(interface: &Path, keep: Option<u64>) -> Result<()> {
-    let failed = |error| Error::failed(format!("cannot clean up {}", interface.display())).because(error);
+    let failed = |error| Error::failed(format!("cannot clean up {}", interface.display())).caused_by(error);
     let keep = keep.map(|generation| format!("list{generation}-"));
     for entry in fs::read_dir(interface).map_err(failed)? {
         let entry = entry.map_err(failed)?;
@@ -404,12 +402,10 @@ fn remove_pins(interface: &Path, keep: Option<u64>) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn unreadable(path: &Path, error: &dyn std::fmt::Display) -> Error {
-    Error::failed(format!("cannot read the list in force from {}", path.display())).because(error)
+pub(super) fn unreadable(path: &Path) -> Error {
+    Error::failed(format!("cannot read the list in force from {}", path.display()))
 }
 
-pub(super) fn cannot_fill(error: &dyn std::fmt::Display) -> Error {
-    Error::failed("cannot fill a new list in the kernel")
-        .because(error)
-        .remedy("The list in force is unchanged.")
+pub(super) fn cannot_fill() -> Error {
+    Error::failed("cannot fill a new list in the kernel").remedy("The list in force is unchanged.")
 }

@@ -147,7 +147,7 @@ pub(super) fn attach(
 ) -> Result<Attachment> {
     let try_mode = |mode: XdpMode| {
         bpf::link_create(program.as_fd(), interface.index, flags(mode))
-            .map_err(|error| refusal(interface, mode, identity, &error))
+            .map_err(|error| refusal(interface, mode, identity, error))
     };
     let attached = |mode| move |link| Attachment { link, mode, fallback: None };
     match choice {
@@ -192,7 +192,7 @@ pub(super) fn flags(mode: XdpMode) -> u32 {
 }
 
 /// The kernel gives a number; this is the cause and the remedy, as far as the number and the interface tell.
-fn refusal(interface: &Interface, mode: XdpMode, identity: &Identity, error: &io::Error) -> Error {
+fn refusal(interface: &Interface, mode: XdpMode, identity: &Identity, error: io::Error) -> Error {
     let Interface { name, mtu, kind, .. } = interface;
     let refused = Error::failed(format!("{name}: {} XDP refused", mode.word()));
     let generic = "use --mode generic";
@@ -234,7 +234,7 @@ fn refusal(interface: &Interface, mode: XdpMode, identity: &Identity, error: &io
             let obstacle = Obstacle::Channels;
             refused.because(obstacle.why()).remedy(format!("{}. Or {generic}.", obstacle.remedy(name)))
         }
-        _ => refused.because(error).remedy("The kernel log (dmesg) may say more."),
+        _ => refused.caused_by(error).remedy("The kernel log (dmesg) may say more."),
     }
 }
 

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 
 use portguard_common::drop_log::Rate;
 
-use crate::allowlist::printable;
 use crate::error::Result;
 use crate::guard::ModeChoice;
 use crate::guard::instance::Instance;
 use crate::guard::lists;
 use crate::guard::sizes::Sizes;
 use crate::interface::XdpMode;
+use crate::printable::printable;
 
 /// How many drops may be logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -200,7 +200,7 @@ impl Guard {
     fn clean_up(&self, tell: &mut dyn FnMut(Event)) -> Result<()> {
         let name = &self.interface().name;
         let running = bpf::link_info(self.pinned.link.as_fd()).map_err(|error| {
-            Error::from_io(format!("{name}: cannot look at the link of the guard"), &error)
+            Error::failed(format!("{name}: cannot look at the link of the guard")).caused_by(error)
         })?;
         if running.program_id != self.program().id {
             // What is removed below would be the instance that judges.
@@ -239,9 +239,9 @@ impl Guard {
         if let Err(error) = bpf::link_update(self.pinned.link.as_fd(), new.program().as_fd()) {
             self.abandon(&new);
             let what = format!("{}: cannot replace the program", self.interface().name);
-            return Err(
-                Error::from_io(what, &error).remedy("The guard goes on with the program that it has.")
-            );
+            return Err(Error::failed(what)
+                .caused_by(error)
+                .remedy("The guard goes on with the program that it has."));
         }
         let Self { pinned, instance: old } = self;
         Ok((Self { pinned, instance: new }, old))

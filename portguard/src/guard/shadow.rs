@@ -16,7 +16,7 @@ use portguard_common::totals::{Count, Totals};
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-use crate::guard::instance::{Constants, OBJECT, POLICY_MAPS, Task, cannot_create, chain, refused};
+use crate::guard::instance::{Constants, OBJECT, POLICY_MAPS, Task, cannot_create, refused};
 use crate::guard::mapped::Mapped;
 use crate::guard::test_frame::{self, Protocol};
 use crate::guard::{Guard, device};
@@ -62,14 +62,15 @@ impl Shadow {
             loader.map_pin_path(name, instance.directory().join(name));
         }
         constants.give(&mut loader, sizes);
-        let mut object = loader.load(OBJECT).map_err(|error| cannot_create(&error))?;
+        let mut object = loader.load(OBJECT).map_err(|error| cannot_create().caused_by(error))?;
         let name = match guard.program().name.as_str() {
             names::PROGRAM => names::PROGRAM,
             _ => names::PROGRAM_FRAGS,
         };
         let tag = load(&mut object, name).map_err(refused)?;
-        let totals = object.map(names::TOTALS).and_then(data).ok_or_else(|| broken(&"it has no totals"))?;
-        let totals = Mapped::new(totals).map_err(|error| broken(&error))?;
+        let totals =
+            object.map(names::TOTALS).and_then(data).ok_or_else(|| broken().because("it has no totals"))?;
+        let totals = Mapped::new(totals).map_err(|error| broken().caused_by(error))?;
         Ok(Self { object, name, tag, totals, link })
     }
 
@@ -87,11 +88,11 @@ impl Shadow {
             .object
             .program(self.name)
             .and_then(|program| program.try_into().ok())
-            .ok_or_else(|| broken(&"it has no program"))?;
+            .ok_or_else(|| broken().because("it has no program"))?;
         let frame = test_frame::frame(self.link, source, protocol);
         let before = self.counted();
         let options = TestRunOptions { data_in: Some(&frame), ..TestRunOptions::default() };
-        let action = program.test_run(options).map_err(|error| broken(&chain(&error)))?.return_value;
+        let action = program.test_run(options).map_err(|error| broken().caused_by(error))?.return_value;
         let after = self.counted();
         let packets = |after: Count, before: Count| after.packets.wrapping_sub(before.packets);
         let mut faults = before.faults;
@@ -108,7 +109,7 @@ impl Shadow {
             (XDP_PASS, (1, 0, true)) => Ok(Decision::Allowed),
             (XDP_DROP, (0, 0, true)) => Ok(Decision::Dropped),
             (XDP_PASS, (0, 1, true)) => Ok(Decision::WouldDrop),
-            (action, (allowed, would_drop, faults)) => Err(broken(&format!(
+            (action, (allowed, would_drop, faults)) => Err(broken().because(format!(
                 "it contradicts itself: for {} from {source} it returns {action}, and counts {allowed} allowed, \
                  {would_drop} that would be dropped, and {faults:?} faulty",
                 protocol.word(),
@@ -143,6 +144,6 @@ fn data(map: &Map) -> Option<&MapData> {
     }
 }
 
-fn broken(error: &dyn std::fmt::Display) -> Error {
-    Error::failed("cannot ask the guard's program for its verdict").because(error)
+fn broken() -> Error {
+    Error::failed("cannot ask the guard's program for its verdict")
 }

@@ -53,7 +53,7 @@ impl Sizes {
     /// For as many sources on each CPU, or a few more; the default for this host if absent.
     pub fn of_this_host(sources: Option<u32>) -> Result<Self> {
         let text = fs::read_to_string(POSSIBLE_CPUS)
-            .map_err(|error| Error::failed(format!("cannot read {POSSIBLE_CPUS}")).because(error))?;
+            .map_err(|error| Error::failed(format!("cannot read {POSSIBLE_CPUS}")).caused_by(error))?;
         let cpus = cpu_numbers(&text).ok_or_else(|| {
             Error::failed(format!("cannot make sense of {POSSIBLE_CPUS}")).because(text.trim())
         })?;

@@ -235,7 +235,7 @@ fn take_back(
         };
         bpf::link_update(pinned.link.as_fd(), old.program().as_fd()).map_err(|error| {
             let what = format!("{}: cannot restore the guard of before", pinned.interface.name);
-            Error::from_io(what, &error)
+            Error::failed(what).caused_by(error)
         })?;
         old
     } else {

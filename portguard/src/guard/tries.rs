@@ -34,7 +34,7 @@ pub(super) fn new_trie<K: Pod>(
     mut filled: impl FnMut(usize),
 ) -> Result<MapData> {
     // One to spare: kernels before 5.11 refuse even a replacement in a full trie, and none makes an empty one.
-    let capacity = u32::try_from(keys.len() + 1).map_err(|error| cannot_fill(&error))?;
+    let capacity = u32::try_from(keys.len() + 1).map_err(|error| cannot_fill().caused_by(error))?;
     let map = aya_obj::Map::new_from_params(
         BPF_MAP_TYPE_LPM_TRIE as u32,
         size_of::<Key<K>>() as u32,
@@ -42,7 +42,8 @@ pub(super) fn new_trie<K: Pod>(
         capacity,
         BPF_F_NO_PREALLOC,
     );
-    let data = MapData::create(map, "portguard_list", None).map_err(|error| cannot_fill(&error))?;
+    let data =
+        MapData::create(map, "portguard_list", None).map_err(|error| cannot_fill().caused_by(error))?;
     let mut map = Map::LpmTrie(data);
     let mut done = 0;
     for (keys, numbers) in keys.chunks(BATCH).zip(numbers.chunks(BATCH)) {
@@ -67,7 +68,7 @@ fn insert<K: Pod>(map: &mut Map, keys: &[Key<K>], numbers: &[u32]) -> Result<()>
     // no harm.
     let mut trie = view(map)?;
     for (key, number) in keys.iter().zip(numbers) {
-        insert_one(&mut trie, key, *number).map_err(|error| cannot_fill(&error))?;
+        insert_one(&mut trie, key, *number).map_err(|error| cannot_fill().caused_by(error))?;
     }
     Ok(())
 }
@@ -93,22 +94,22 @@ fn insert_one<K: Pod>(
 fn verify<K: Pod>(map: &mut Map, keys: &[Key<K>], numbers: &[u32]) -> Result<()> {
     let trie = view(map)?;
     for (key, number) in keys.iter().zip(numbers).step_by(keys.len().div_ceil(VERIFIED).max(1)) {
-        let found = trie.get(key, 0).map_err(|error| cannot_fill(&error))?;
+        let found = trie.get(key, 0).map_err(|error| cannot_fill().caused_by(error))?;
         if found != *number {
-            return Err(cannot_fill(&format!("entry {number} reads back as entry {found}")));
+            return Err(cannot_fill().because(format!("entry {number} reads back as entry {found}")));
         }
     }
     Ok(())
 }
 
 fn view<K: Pod>(map: &mut Map) -> Result<LpmTrie<&mut MapData, K, u32>> {
-    LpmTrie::try_from(map).map_err(|error| cannot_fill(&error))
+    LpmTrie::try_from(map).map_err(|error| cannot_fill().caused_by(error))
 }
 
 /// The entries of a trie, by its pin, in no particular order: each prefix, and its number in the file.
 pub(super) fn entries<K: Pod>(path: &Path) -> Result<Vec<(Key<K>, u32)>> {
-    let map = MapData::from_pin(path).map_err(|error| unreadable(path, &error))?;
-    let capacity = map.info().map_err(|error| unreadable(path, &error))?.max_entries() as usize;
+    let map = MapData::from_pin(path).map_err(|error| unreadable(path).caused_by(error))?;
+    let capacity = map.info().map_err(|error| unreadable(path).caused_by(error))?.max_entries() as usize;
     let mut keys = vec![Key::new(0, zeroed::<K>()); capacity];
     let mut numbers = vec![0_u32; capacity];
     if let Ok(found) = bpf::lookup_batch(map.fd().as_fd(), &mut keys, &mut numbers, BATCH) {
@@ -117,23 +118,23 @@ pub(super) fn entries<K: Pod>(path: &Path) -> Result<Vec<(Key<K>, u32)>> {
     }
     // Linux before 5.18 has no batches for tries.
     let mut map = Map::LpmTrie(map);
-    let trie =
-        LpmTrie::<&mut MapData, K, u32>::try_from(&mut map).map_err(|error| unreadable(path, &error))?;
-    trie.iter().map(|entry| entry.map_err(|error| unreadable(path, &error))).collect()
+    let trie = LpmTrie::<&mut MapData, K, u32>::try_from(&mut map)
+        .map_err(|error| unreadable(path).caused_by(error))?;
+    trie.iter().map(|entry| entry.map_err(|error| unreadable(path).caused_by(error))).collect()
 }
 
 /// The entry of a trie, by its pin, that covers an address of `width` bits: the length of its prefix, and its number in
 /// the file. The trie is not read for it: a look-up finds the longest of the prefixes that are not longer than it asks
 /// for, so the least length that still finds the same entry is that of the entry.
 pub(super) fn covering<K: Pod>(path: &Path, address: K, width: u8) -> Result<Option<(u8, u32)>> {
-    let map = MapData::from_pin(path).map_err(|error| unreadable(path, &error))?;
+    let map = MapData::from_pin(path).map_err(|error| unreadable(path).caused_by(error))?;
     let mut map = Map::LpmTrie(map);
-    let trie =
-        LpmTrie::<&mut MapData, K, u32>::try_from(&mut map).map_err(|error| unreadable(path, &error))?;
+    let trie = LpmTrie::<&mut MapData, K, u32>::try_from(&mut map)
+        .map_err(|error| unreadable(path).caused_by(error))?;
     let look_up = |length: u8| match trie.get(&Key::new(length.into(), address), 0) {
         Ok(number) => Ok(Some(number)),
         Err(MapError::KeyNotFound) => Ok(None),
-        Err(error) => Err(unreadable(path, &error)),
+        Err(error) => Err(unreadable(path).caused_by(error)),
     };
     let Some(number) = look_up(width)? else { return Ok(None) };
     // It is found with `longest`, and not with what is below `shortest`.

@@ -63,7 +63,8 @@ impl Lifted {
             match attach_again(&pinned, &instance) {
                 Ok(()) => put_back.on.push(name),
                 Err(error) => put_back.failed.push(
-                    Error::from_io(format!("{name}: its guard is OFF: it could not be put back"), &error)
+                    Error::failed(format!("{name}: its guard is OFF: it could not be put back"))
+                        .caused_by(error)
                         .remedy(format!("Put a new one on: portguard attach {name}")),
                 ),
             }

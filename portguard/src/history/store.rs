@@ -62,30 +62,30 @@ impl Store {
     pub(super) fn append(&self, line: &Line) -> Result<()> {
         let today = day_of(line.written_at);
         let path = self.path(today);
-        let failed = |error: &io::Error| {
+        let failed = || {
             let interface = line.interface.as_deref().unwrap_or("an interface that is gone");
-            Error::from_io(format!("cannot write the counters of {interface} to {}", path.display()), error)
+            Error::failed(format!("cannot write the counters of {interface} to {}", path.display()))
                 .remedy("These counters are missing from the history; everything else goes on.")
         };
-        let text = line.to_text().map_err(|error| failed(&error.into()))?;
+        let text = line.to_text().map_err(|error| failed().caused_by(io::Error::from(error)))?;
         let directory = self.open_or_create()?;
-        let directory = lock(directory, self.limits.wait).map_err(|error| failed(&error))?;
+        let directory = lock(directory, self.limits.wait).map_err(|error| failed().caused_by(error))?;
         let files = self.files()?;
         let bytes_today = files.iter().find(|file| file.day == today).map_or(0, |file| file.bytes);
         // One byte more if the last line has no newline.
         let more = text.len() as u64 + 1;
         if bytes_today + more > self.limits.bytes {
-            return Err(failed(&io::Error::other(format!(
+            return Err(failed().because(format!(
                 "the file of today has reached the limit of {} bytes for the whole history",
                 self.limits.bytes
-            ))));
+            )));
         }
         // First, because it makes room for the line.
         let pruned = self.prune(files, today, more);
-        append_whole(&path, text.as_bytes()).map_err(|error| failed(&error))?;
+        append_whole(&path, text.as_bytes()).map_err(|error| failed().caused_by(error))?;
         if bytes_today == 0 {
             // The name of a new file is on the disk when its directory is.
-            directory.sync_all().map_err(|error| failed(&error))?;
+            directory.sync_all().map_err(|error| failed().caused_by(error))?;
         }
         pruned
     }
@@ -97,7 +97,7 @@ impl Store {
         match self.open() {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(reader.finish(since)),
-            Err(error) => return Err(self.unusable(&error)),
+            Err(error) => return Err(self.unusable().caused_by(error)),
         }
         for DayFile { day, .. } in self.files()? {
             let path = self.path(day);
@@ -106,7 +106,9 @@ impl Store {
                 Ok(()) => {}
                 // A writer has removed it since.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(Error::from_io(format!("cannot read {}", path.display()), &error)),
+                Err(error) => {
+                    return Err(Error::failed(format!("cannot read {}", path.display())).caused_by(error));
+                }
             }
         }
         Ok(reader.finish(since))
@@ -128,7 +130,7 @@ impl Store {
                 Ok(()) => total -= file.bytes,
                 Err(error) => {
                     let what = format!("cannot remove {}, which the history keeps no longer", path.display());
-                    result = Err(Error::from_io(what, &error));
+                    result = Err(Error::failed(what).caused_by(error));
                 }
             }
         }
@@ -153,7 +155,7 @@ impl Store {
             files.sort_unstable();
             Ok(files)
         };
-        list().map_err(|error| self.unusable(&error))
+        list().map_err(|error| self.unusable().caused_by(error))
     }
 
     fn path(&self, day: Date) -> PathBuf {
@@ -166,7 +168,7 @@ impl Store {
             .mode(0o700)
             .create(&self.directory)
             .and_then(|()| self.open())
-            .map_err(|error| self.unusable(&error))
+            .map_err(|error| self.unusable().caused_by(error))
     }
 
     /// Opens the directory, if it is one that nobody else may write to: who could would be able to forge evidence.
@@ -183,8 +185,8 @@ impl Store {
         )))
     }
 
-    fn unusable(&self, error: &io::Error) -> Error {
-        Error::from_io(format!("cannot use the history in {}", self.directory.display()), error)
+    fn unusable(&self) -> Error {
+        Error::failed(format!("cannot use the history in {}", self.directory.display()))
             .remedy("It must be a directory that belongs to root, with mode 0700.")
     }
 }

@@ -175,7 +175,7 @@ impl XdpMode {
 
 /// The interfaces of this network namespace, by index.
 pub fn all() -> Result<Vec<Interface>> {
-    let failed = |failure| Error::failed("cannot list the network interfaces").because(failure);
+    let failed = |failure| Error::failed("cannot list the network interfaces").caused_by(failure);
     let messages = dump(libc::RTM_GETLINK, LINK_REQUEST_LEN, libc::RTM_NEWLINK).map_err(failed)?;
     let mut interfaces: Vec<Interface> =
         messages.iter().map(|body| decode::interface(body)).collect::<Result<_, _>>().map_err(failed)?;
@@ -251,7 +251,7 @@ pub fn networks() -> Result<Vec<Network>> {
 
 /// The interfaces are listed last: an address whose interface is not among them went together with it.
 fn addresses_and_interfaces() -> Result<(Vec<AddressMessage>, Vec<Interface>)> {
-    let failed = |failure| Error::failed("cannot list the addresses of this host").because(failure);
+    let failed = |failure| Error::failed("cannot list the addresses of this host").caused_by(failure);
     let messages = dump(libc::RTM_GETADDR, ADDRESS_REQUEST_LEN, libc::RTM_NEWADDR).map_err(failed)?;
     let addresses: Vec<Option<AddressMessage>> =
         messages.iter().map(|body| decode::address(body)).collect::<Result<_, _>>().map_err(failed)?;

@@ -49,7 +49,7 @@ impl Guardian {
     pub(crate) fn start(trial: Trial) -> Result<Self> {
         Self::spawn(trial).map_err(|error| {
             Error::failed("cannot start the process that would restore what is before")
-                .because(error)
+                .caused_by(error)
                 .remedy("Nothing was changed.")
         })
     }
@@ -95,7 +95,7 @@ extern "C" fn end(_: libc::c_int) {
 /// # Errors
 /// It cannot become a process of its own.
 pub(crate) fn watch(token: u64, console: &Arc<dyn Console>) -> Result<()> {
-    let failed = |error: io::Error| Error::failed("cannot watch over a change").because(error);
+    let failed = |error: io::Error| Error::failed("cannot watch over a change").caused_by(error);
     // SAFETY: there is no other thread yet.
     match unsafe { fork() }.map_err(|errno| failed(errno.into()))? {
         ForkResult::Parent { .. } => return Ok(()),

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use portguard_common::PORT;
 
-use crate::allowlist::printable;
 use crate::error::{Error, Result};
 use crate::interface::{self, Address};
+use crate::printable::printable;
 
 /// An address to probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,7 +106,7 @@ fn look_up(host: &str, limit: Duration) -> Result<Vec<SocketAddr>> {
         Ok(Ok(found)) if found.is_empty() => Err(failed().because("it has no address")),
         Ok(Ok(found)) => Ok(found),
         Ok(Err(error)) => Err(failed()
-            .because(error)
+            .caused_by(error)
             .remedy("Is it a name or an address, without a port or a prefix length?")),
         Err(RecvTimeoutError::Timeout) => Err(failed()
             .because(format!("the resolver has not answered within {limit:?}"))

@@ -310,5 +310,5 @@ fn listen(kind: SignalKind) -> Result<Signal> {
 }
 
 fn cannot_run(error: io::Error) -> Error {
-    Error::failed("cannot run as a service").because(error)
+    Error::failed("cannot run as a service").caused_by(error)
 }

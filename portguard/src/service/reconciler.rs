@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use self::target::{Claims, Keeping, ListSource, State, Target, no_list, refusal_of, require_possible};
 use self::trials::{is_among, is_waiting};
-use crate::allowlist::{Allowlist, Origin, Sha256Sum, last_good};
+use crate::allowlist::{Allowlist, Invalid, Origin, Sha256Sum, last_good};
 use crate::control::client::Service;
 use crate::error::{Error, Kind, Result};
 use crate::guard::{self, Access, Due, Guard, Lock, Patience, PinRoot, Trial};
@@ -478,7 +478,7 @@ impl Reconciler {
 
     /// Tells what is wrong with the file: once, unless somebody asks.
     fn tell_broken(&mut self, error: Error, trigger: Trigger, messages: &mut Messages) {
-        let found = error.allowlist().and_then(|invalid| invalid.sha256);
+        let found = Invalid::of(&error).and_then(|invalid| invalid.sha256);
         if trigger != Trigger::Changed || self.broken != Some(found) {
             messages.error(error);
             // At the start, each interface with a list in force is told of by itself.

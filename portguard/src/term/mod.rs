@@ -7,7 +7,7 @@ use std::env;
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
 
-use crate::allowlist::Style;
+use crate::allowlist::{Invalid, Style};
 use crate::error::Error;
 use crate::ops::{Console, Message, Messages, Progress};
 
@@ -39,7 +39,7 @@ pub fn messages() -> Messages {
 
 /// Prints a failure, with the problems of the allowlist that it is about.
 pub fn error(error: &Error) {
-    if let Some(invalid) = error.allowlist() {
+    if let Some(invalid) = Invalid::of(error) {
         eprint!("{}", invalid.render(style_of(&io::stderr())));
     }
     labelled("error", "31", &error.to_string());

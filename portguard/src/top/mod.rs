@@ -111,5 +111,5 @@ fn listen(kind: SignalKind) -> Result<Signal> {
 }
 
 fn cannot_run(error: io::Error) -> Error {
-    Error::failed("cannot wait for keys and signals").because(error)
+    Error::failed("cannot wait for keys and signals").caused_by(error)
 }

@@ -127,5 +127,5 @@ fn stdout() -> Result<File> {
 }
 
 fn unusable(error: io::Error) -> Error {
-    Error::failed("cannot use the terminal").because(error)
+    Error::failed("cannot use the terminal").caused_by(error)
 }

@@ -7,10 +7,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use self::document::Document;
-use crate::allowlist::{Allowlist, Checked, DEFAULT_PATH, printable};
+use crate::allowlist::{Allowlist, Checked, DEFAULT_PATH};
 use crate::cli::print::{print_json, unwritten};
 use crate::error::{Kind, Result};
 use crate::ops::{Console as _, Message};
+use crate::printable::printable;
 use crate::term::Stderr;
 
 /// Arguments of `check`.

@@ -136,7 +136,7 @@ fn reply(pin_root: &PinRoot, changes: &[OnTrial]) -> Result<Reply> {
         match poll(&mut [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)], timeout) {
             Ok(0) | Err(Errno::EINTR) => continue,
             Ok(_) => {}
-            Err(errno) => return Err(cannot_ask(&errno.into())),
+            Err(errno) => return Err(cannot_ask().caused_by(io::Error::from(errno))),
         }
         let mut line = String::new();
         match stdin.read_line(&mut line) {
@@ -155,6 +155,6 @@ fn reply(pin_root: &PinRoot, changes: &[OnTrial]) -> Result<Reply> {
     }
 }
 
-fn cannot_ask(error: &io::Error) -> Error {
-    Error::failed("cannot read from the terminal").because(error)
+fn cannot_ask() -> Error {
+    Error::failed("cannot read from the terminal")
 }

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use super::document::Document;
-use crate::allowlist::printable;
 use crate::doctor::{Finding, Status};
+use crate::printable::printable;
 
 /// The document for the eye: each finding in a line, with its remedy below, and how many there are of each kind.
 pub fn text(document: &Document) -> String {

@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 
 use super::document::{Allowlist, Document, Entry, Lines, Verdict};
-use crate::allowlist::printable;
 use crate::guard::Decision;
 use crate::ops::services;
+use crate::printable::printable;
 
 /// The document for the eye.
 pub fn text(document: &Document) -> String {

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::allowlist::printable;
+use crate::printable::printable;
 use crate::probe::verdict::{Amplification, State, Verdict, factor};
 use crate::probe::{Answer, Finding, services};
 use crate::rpcbind::{More, NoReply, Programs, Registration};

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use comfy_table::CellAlignment;
 
 use super::document::{Address, Document, Reply, Service, Transport, Worst};
-use crate::allowlist::printable;
+use crate::printable::printable;
 use crate::probe::verdict::Verdict;
 use crate::term::table;
 

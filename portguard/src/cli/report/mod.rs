@@ -55,7 +55,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let host = fs::read_to_string(HOSTNAME)
-        .map_err(|error| Error::failed(format!("cannot read {HOSTNAME}")).because(error))?;
+        .map_err(|error| Error::failed(format!("cannot read {HOSTNAME}")).caused_by(error))?;
     let answers = Answers::measure();
     if !as_text && !answers.are_known() {
         term::note("no rpcbind of this host answers, so the sizes of answers are left out");

@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use crate::allowlist::printable;
 use crate::control;
+use crate::printable::printable;
 
 /// The service that keeps a guard.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

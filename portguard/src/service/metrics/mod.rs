@@ -62,8 +62,9 @@ pub(super) fn listen(address: SocketAddr) -> Result<TcpListener> {
         socket.listen(MOST_WAITING)
     };
     listen().map_err(|error| {
-        let failed = Error::from_io(format!("cannot serve metrics on {address}"), &error);
-        match error.kind() {
+        let kind = error.kind();
+        let failed = Error::failed(format!("cannot serve metrics on {address}")).caused_by(error);
+        match kind {
             io::ErrorKind::AddrInUse => failed.remedy(
                 "Each service needs a port of its own: choose another one (--metrics, or PORTGUARD_METRICS).",
             ),
