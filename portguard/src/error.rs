@@ -187,7 +187,8 @@ mod tests {
             error.to_string(),
             "cannot attach: the call failed: Operation not permitted (os error 1). Become root."
         );
-        assert!(error.source().is_some_and(|source| source.is::<CallFailed>()));
+        let source = error.source().unwrap();
+        assert!(source.is::<CallFailed>(), "{source:?}");
         assert_eq!(error.kind(), Kind::NotPermitted);
         assert_eq!(Error::new(Kind::Usage, "top").caused_by(refused()).kind(), Kind::Usage);
         let full = io::Error::from_raw_os_error(libc::ENOSPC);

@@ -72,7 +72,7 @@ fn upwards<'a>(text: &'a str, module: &'a str, layer: usize) -> impl Iterator<It
         let code = line.split("//").next().unwrap_or_default();
         let imported = code.split("crate::").skip(1).flat_map(names).filter(is_above);
         let is_library = layer < TERM;
-        let terminal = OF_THE_TERMINAL.into_iter().filter(move |word| is_library && code.contains(word));
+        let terminal = OF_THE_TERMINAL.into_iter().find(|word| is_library && code.contains(word));
         imported.chain(terminal).map(move |what| (number, what))
     })
 }
