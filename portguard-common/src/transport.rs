@@ -31,6 +31,22 @@ impl Protocol {
             _ => None,
         }
     }
+
+    /// Its IP protocol number.
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Udp => UDP,
+            Self::Tcp => TCP,
+        }
+    }
+
+    /// Its name, in text.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Udp => "UDP",
+            Self::Tcp => "TCP",
+        }
+    }
 }
 
 /// The first four bytes of TCP and UDP.

@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use portguard_common::transport::Protocol;
 
-use crate::guard::Protocol;
 use crate::service::metrics;
 
 /// Where the allowlist is when nobody says otherwise.
@@ -301,7 +302,7 @@ pub struct Explain {
     #[arg(long = "iface", value_name = "IFACE")]
     pub interface: Option<String>,
     /// The protocol of the packets [default: both]
-    #[arg(long = "proto", value_name = "PROTOCOL", value_enum)]
+    #[arg(long = "proto", value_name = "PROTOCOL", value_parser = protocol())]
     pub protocol: Option<Protocol>,
     /// Judge by this file, whatever is guarded [default: the guards' lists; without any guard, $PORTGUARD_ALLOWLIST
     /// or /etc/portguard/allowlist.yaml]
@@ -349,6 +350,17 @@ pub struct Report {
     /// Print the sources as comma-separated values
     #[arg(long)]
     pub csv: bool,
+}
+
+/// Reads a protocol by its key.
+fn protocol() -> impl TypedValueParser<Value = Protocol> {
+    let values = Protocol::ALL.map(|protocol| {
+        PossibleValue::new(protocol.key()).help(match protocol {
+            Protocol::Udp => "A datagram with a call",
+            Protocol::Tcp => "The first segment of a connection",
+        })
+    });
+    PossibleValuesParser::new(values).try_map(|key| Protocol::from_key(&key).ok_or("no such protocol"))
 }
 
 /// Arguments of `probe`.

@@ -9,13 +9,15 @@ use insta::assert_snapshot;
 use portguard::allowlist::{Origin, Sha256Sum};
 use portguard::cli::SortKey;
 use portguard::control::OrderDescription;
-use portguard::guard::{Decision, Fill, ListInfo, Protocol, SetId, Snapshot, Source, Sums};
+use portguard::family::Family;
+use portguard::guard::{Decision, Fill, ListInfo, SetId, Snapshot, Source, Sums};
 use portguard::output::{explain, metrics, report, services, stats, status, suggest};
 use portguard::rpcbind::amplification::{Answers, Size};
 use portguard::rpcbind::{NoReply, Question};
 use portguard::suggest::proposal::{Finding, LeftOut, Proposal};
 use portguard_common::rpc::{Procedure, REQUESTS, Requests};
 use portguard_common::totals::{Count, Totals};
+use portguard_common::transport::Protocol;
 
 const SECOND: u64 = 1_000_000_000;
 /// 2026-11-23T05:12:31.123456Z.
@@ -413,7 +415,7 @@ fn evidence_without_an_rpcbind() {
     assert!(interface["sources"][0]["answer_bytes"].is_null(), "{interface:#}");
 
     let answers = answers();
-    let over_v4 = answers.over(portguard::rpcbind::amplification::Family::V4).unwrap().to_vec();
+    let over_v4 = answers.over(Family::V4).unwrap().to_vec();
     let one_family = Answers::new(Ok(over_v4), Err(NoReply::Refused));
     assert_snapshot!(
         "evidence_with_an_rpcbind_of_one_family",

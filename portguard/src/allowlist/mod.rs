@@ -30,6 +30,7 @@ pub use self::on_disk::OnDisk;
 use self::source::{Source, Span};
 pub use self::stamp::FileStamp;
 use crate::error::{Error, Kind};
+use crate::family::Family;
 
 /// The most prefixes that a list may hold, for IPv4 and for IPv6 each.
 pub const MAX_PREFIXES_PER_FAMILY: usize = 1 << 20;
@@ -187,6 +188,14 @@ impl Allowlist {
     /// How many IPv6 prefixes the list holds.
     pub fn prefixes_v6(&self) -> usize {
         self.entries.len() - self.prefixes_v4
+    }
+
+    /// How many prefixes of a family the list holds.
+    pub fn prefixes(&self, family: Family) -> usize {
+        match family {
+            Family::V4 => self.prefixes_v4(),
+            Family::V6 => self.prefixes_v6(),
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use ipnet::{IpNet, IpSubnets, Ipv4Subnets, Ipv6Subnets};
 
 use super::diagnostic::printable;
 use super::source::cut;
+use crate::family::Family;
 
 /// How much of a prefix a message repeats, in bytes: any real one fits.
 const MAX_TEXT: usize = 64;
@@ -79,7 +80,7 @@ impl Fault {
                 (format!("{text} has host bits set"), format!("did you mean {net} or {host}?"))
             }
             Blunder::LengthOutOfRange { host } => {
-                let family = if host.addr().is_ipv4() { "IPv4" } else { "IPv6" };
+                let family = Family::of(host.addr()).name();
                 let max = host.max_prefix_len();
                 (
                     format!("the prefix length of {text} is out of range"),

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use ipnet::IpNet;
+use portguard_common::transport::Protocol;
 
 use crate::allowlist::{Allowlist, Entry, Origin};
 use crate::cli::Explain;
@@ -13,7 +14,6 @@ use crate::commands::{finish, print, print_before, print_json};
 use crate::error::{Error, Result};
 use crate::explain::text::Text;
 use crate::explain::{entries, source};
-use crate::guard::Protocol;
 use crate::guard::{self, Access, Covering, Decision, Guard, PinRoot, Shadow};
 use crate::interface;
 use crate::ops::services::Services;

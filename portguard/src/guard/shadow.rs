@@ -13,12 +13,13 @@ use portguard_common::drop_log::Rate;
 use portguard_common::frame::LinkType;
 use portguard_common::names;
 use portguard_common::totals::{Count, Totals};
+use portguard_common::transport::Protocol;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
 use crate::guard::instance::{Constants, OBJECT, POLICY_MAPS, Task, cannot_create, chain, refused};
 use crate::guard::mapped::Mapped;
-use crate::guard::test_frame::{self, Protocol};
+use crate::guard::test_frame;
 use crate::guard::{Guard, device};
 
 /// `enum xdp_action`, `include/uapi/linux/bpf.h`.
@@ -111,7 +112,7 @@ impl Shadow {
             (action, (allowed, would_drop, faults)) => Err(broken(&format!(
                 "it contradicts itself: for {} from {source} it returns {action}, and counts {allowed} allowed, \
                  {would_drop} that would be dropped, and {faults:?} faulty",
-                protocol.word(),
+                protocol.name(),
             ))),
         }
     }

@@ -5,10 +5,11 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
-use serde::Serialize;
+use portguard_common::transport::Protocol;
+use serde::{Serialize, Serializer};
 
 use crate::allowlist::{self, printable};
-use crate::guard::{Decision, Protocol};
+use crate::guard::Decision;
 use crate::output::services::{self, Service, Unguarded};
 
 /// The document of `explain --json`. Fields may be added; none is renamed or removed.
@@ -41,6 +42,7 @@ pub struct Verdict {
     /// Who says so.
     pub judged_by: Judge,
     /// The protocols that were tried; the verdict is the same for each.
+    #[serde(serialize_with = "keys")]
     pub protocols: Vec<Protocol>,
     /// The list that decides.
     pub allowlist: Allowlist,
@@ -57,6 +59,11 @@ pub struct Verdict {
     pub enforcing: Option<bool>,
     /// The service that keeps the guard.
     pub service: Option<Service>,
+}
+
+/// Protocols as their keys.
+fn keys<S: Serializer>(protocols: &[Protocol], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(protocols.iter().map(|protocol| protocol.key()))
 }
 
 /// Who gives a verdict.
@@ -133,7 +140,7 @@ fn write(text: &mut String, verdict: &Verdict) -> std::fmt::Result {
         None => write!(text, "{source}, judged by the file")?,
     }
     if let [only] = verdict.protocols[..] {
-        write!(text, " over {}", only.word())?;
+        write!(text, " over {}", only.name())?;
     }
     writeln!(text, ": {}", reason(verdict))?;
     if let Some(note) = note {
