@@ -7,6 +7,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use portguard_common::transport::Protocol;
 
+use crate::interface::XdpMode;
 use crate::service::metrics;
 
 /// Where the allowlist is when nobody says otherwise.
@@ -72,12 +73,12 @@ pub enum ModeChoice {
 
 impl ModeChoice {
     /// The word for it, as it is typed.
-    pub fn word(self) -> &'static str {
+    pub fn key(self) -> &'static str {
         match self {
             Self::Auto => "auto",
-            Self::Native => "native",
-            Self::Generic => "generic",
-            Self::Offload => "offload",
+            Self::Native => XdpMode::Native.key(),
+            Self::Generic => XdpMode::Generic.key(),
+            Self::Offload => XdpMode::Offload.key(),
         }
     }
 }
@@ -391,4 +392,23 @@ pub struct Doctor {
     /// Print one JSON document
     #[arg(long)]
     pub json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn typed(choice: &impl ValueEnum) -> String {
+        choice.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+
+    #[test]
+    fn modes_are_typed_as_they_are_shown() {
+        for choice in ModeChoice::value_variants() {
+            assert_eq!(typed(choice), choice.key());
+        }
+        for mode in XdpMode::ALL {
+            assert!(ModeChoice::value_variants().iter().any(|choice| choice.key() == mode.key()), "{mode:?}");
+        }
+    }
 }

@@ -2,6 +2,8 @@
 
 #[path = "output/doctor.rs"]
 mod doctor;
+#[path = "output/lists.rs"]
+mod lists;
 #[path = "output/probe.rs"]
 mod probe;
 
@@ -10,11 +12,12 @@ use portguard::allowlist::{Origin, Sha256Sum};
 use portguard::cli::SortKey;
 use portguard::control::OrderDescription;
 use portguard::family::Family;
-use portguard::guard::{Decision, Fill, ListInfo, SetId, Snapshot, Source, Sums};
+use portguard::guard::{Decision, Fill, ListInfo, SetId, Snapshot, Source, Sums, Waits};
 use portguard::output::{explain, metrics, report, services, stats, status, suggest};
 use portguard::rpcbind::amplification::{Answers, Size};
 use portguard::rpcbind::{NoReply, Question};
 use portguard::suggest::proposal::{Finding, LeftOut, Proposal};
+use portguard_common::reason::{ByFault, Fault};
 use portguard_common::rpc::{Procedure, REQUESTS, Requests};
 use portguard_common::totals::{Count, Totals};
 use portguard_common::transport::Protocol;
@@ -54,7 +57,11 @@ fn snapshot() -> Snapshot {
         set: SetId(1),
         allowed: count(12, 1032),
         not_allowed: count(1_000_130, 68_008_840),
-        faults: [count(3, 90), count(0, 0), count(1, 400)],
+        faults: Fault::ALL.map(|fault| match fault {
+            Fault::Truncated => count(3, 90),
+            Fault::TooManyHeaders => count(1, 400),
+            _ => count(0, 0),
+        }),
         would_drop: count(0, 0),
         sources: vec![
             source("203.0.113.9", 60, 0, 1),
@@ -71,7 +78,7 @@ fn quiet() -> Snapshot {
     let none = count(0, 0);
     Snapshot {
         not_allowed: none,
-        faults: [none; 3],
+        faults: ByFault::default(),
         unattributed: none,
         requests: [0; REQUESTS],
         not_logged: 0,
@@ -117,7 +124,7 @@ fn counters_as_csv() {
     assert_snapshot!(stats::csv(&document).unwrap());
 }
 
-fn guard(enforcing: bool, origin: &'static str, file: status::File) -> status::Guard {
+fn guard(enforcing: bool, origin: Origin, file: status::File) -> status::Guard {
     status::Guard {
         interface: "eth0".into(),
         ifindex: 2,
@@ -191,15 +198,15 @@ fn guards_as_text() {
     let guards = vec![
         status::Guard {
             service: Some(service(Some("portguard@eth0.service"), &[])),
-            ..guard(true, "file", status::File::Unchanged)
+            ..guard(true, Origin::File, status::File::Unchanged)
         },
         status::Guard {
             service: Some(service(None, &["audit -> enforcing", "mode generic -> native"])),
-            ..guard(false, "file", status::File::Changed)
+            ..guard(false, Origin::File, status::File::Changed)
         },
         guard(
             true,
-            "last_good",
+            Origin::LastGood,
             status::File::Broken { problem: "line 3: 10.1.2.3/16 has host bits set".into() },
         ),
     ];
@@ -209,17 +216,17 @@ fn guards_as_text() {
 
 #[test]
 fn guards_with_a_change_that_is_not_confirmed_as_text() {
-    let guards = [status::Waits::Pending, status::Waits::Overdue, status::Waits::Rejected].map(|state| {
+    let guards = [Waits::Pending, Waits::Overdue, Waits::Rejected].map(|state| {
         let deadline = "2026-11-23T05:13:31Z".into();
         let confirmation = Some(status::Confirmation { state, deadline });
-        status::Guard { confirmation, ..guard(true, "file", status::File::Changed) }
+        status::Guard { confirmation, ..guard(true, Origin::File, status::File::Changed) }
     });
     assert_snapshot!(status::text(&status::Document::new(guards.to_vec())));
 }
 
 #[test]
 fn guards_as_json() {
-    let mut guard = guard(true, "last_good", status::File::Broken { problem: "…".into() });
+    let mut guard = guard(true, Origin::LastGood, status::File::Broken { problem: "…".into() });
     guard.service = Some(service(Some("portguard@eth0.service"), &["audit -> enforcing"]));
     let document = status::Document { unguarded: unguarded(), ..status::Document::new(vec![guard]) };
     assert_snapshot!(serde_json::to_string_pretty(&document).unwrap());
@@ -244,7 +251,7 @@ fn verdict(source: &str, outcome: Decision) -> explain::Verdict {
             sha256: "5e".repeat(32),
             generation: Some(6),
             changed_on_disk: false,
-            lines_of: Some(explain::Lines::File),
+            lines_of: Some(Origin::File),
         },
         entry: allowed.then(|| entry("192.0.2.0/24", 9, Some("NFS clients, rack 4"))),
         nearest: (!allowed).then(|| entry("203.0.113.0/29", 7, None)),
@@ -261,7 +268,7 @@ fn verdicts() -> explain::Document {
 
     let mut copy = verdict("192.0.2.7", Allowed);
     copy.allowlist.changed_on_disk = true;
-    copy.allowlist.lines_of = Some(explain::Lines::LastGood);
+    copy.allowlist.lines_of = Some(Origin::LastGood);
     let mut gone = verdict("203.0.113.9", Dropped);
     gone.allowlist.changed_on_disk = true;
     gone.allowlist.lines_of = None;

@@ -21,6 +21,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
+use portguard_common::listed;
+use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 pub(crate) use self::diagnostic::printable;
@@ -96,22 +98,15 @@ impl fmt::Display for Sha256Sum {
     }
 }
 
-/// Where the text of a list was read from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
-    /// From its file.
-    File,
-    /// From the copy of what its file last held in good order; see [`crate::allowlist::last_good`].
-    LastGood,
-}
-
-impl Origin {
-    /// The word for it, in output of every format.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::File => "file",
-            Self::LastGood => "last_good",
-        }
+listed! {
+    /// Where the text of a list was read from.
+    #[derive(Serialize)]
+    #[serde(into = "&'static str")]
+    pub enum Origin {
+        /// From its file.
+        File = "file",
+        /// From the copy of what its file last held in good order; see [`crate::allowlist::last_good`].
+        LastGood = "last_good",
     }
 }
 

@@ -117,10 +117,7 @@ fn by_guard(question: &Question, guard: &Guard, services: &Services) -> Result<V
         sha256: list.sha256.to_string(),
         generation: Some(list.generation),
         changed_on_disk: text.changed_on_disk(),
-        lines_of: text.allowlist().map(|allowlist| match allowlist.origin() {
-            Origin::File => explain::Lines::File,
-            Origin::LastGood => explain::Lines::LastGood,
-        }),
+        lines_of: text.allowlist().map(Allowlist::origin),
     };
     // Read back from the kernel only if there is no text, and only once.
     let mut kernel: Option<Vec<IpNet>> = None;
@@ -203,7 +200,7 @@ fn by_file(question: &Question, path: &Path, messages: &mut Messages) -> Result<
         sha256: list.sha256().to_string(),
         generation: None,
         changed_on_disk: false,
-        lines_of: Some(explain::Lines::File),
+        lines_of: Some(Origin::File),
     };
     let verdict = |&source: &IpAddr| {
         let covering = entries::covering(prefixes(), source);

@@ -44,7 +44,7 @@ pub fn run(args: &Report, out: &mut dyn Write) -> Result<ExitCode> {
         let snapshot = guard.counters()?;
         taken_at = snapshot.taken_at;
         let name = guard.interface().name.clone();
-        let (mode, enforcing) = (guard.mode().word(), guard.is_enforcing());
+        let (mode, enforcing) = (guard.mode().key(), guard.is_enforcing());
         interfaces.push(report::Interface::new(name, mode, enforcing, snapshot, &answers, top));
         Ok(())
     });

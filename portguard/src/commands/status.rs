@@ -63,7 +63,7 @@ fn describe(guard: &Guard, services: &Services) -> Result<status::Guard> {
     Ok(status::Guard {
         interface: name.clone(),
         ifindex: guard.interface().index,
-        mode: guard.mode().word(),
+        mode: guard.mode().key(),
         enforcing: guard.is_enforcing(),
         generation: list.generation,
         pinned: guard.pin(),
@@ -71,7 +71,7 @@ fn describe(guard: &Guard, services: &Services) -> Result<status::Guard> {
         allowlist: status::Allowlist {
             changed_on_disk: file != OnDisk::Unchanged,
             file,
-            origin: list.origin.word(),
+            origin: list.origin,
             path: list.path,
             sha256: list.sha256.to_string(),
             prefixes_v4: list.prefixes_v4,
@@ -79,7 +79,7 @@ fn describe(guard: &Guard, services: &Services) -> Result<status::Guard> {
             loaded_at: time::seconds(list.loaded_at),
         },
         confirmation: guard.confirmation()?.map(|confirmation| status::Confirmation {
-            state: confirmation.state.into(),
+            state: confirmation.state,
             deadline: time::seconds(confirmation.deadline),
         }),
         program: status::Program {

@@ -162,7 +162,7 @@ pub(super) fn flags(mode: XdpMode) -> u32 {
 /// The kernel gives a number; this is the cause and the remedy, as far as the number and the interface tell.
 fn refusal(interface: &Interface, mode: XdpMode, identity: &Identity, error: &io::Error) -> Error {
     let Interface { name, mtu, kind, .. } = interface;
-    let refused = Error::failed(format!("{name}: {} XDP refused", mode.word()));
+    let refused = Error::failed(format!("{name}: {} XDP refused", mode.key()));
     let generic = "use --mode generic";
     let one_buffer = identity.name != names::PROGRAM_FRAGS;
     match (mode, error.raw_os_error()) {

@@ -11,6 +11,7 @@ use aya::programs::{ProgramError, TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use portguard_common::drop_log::Rate;
 use portguard_common::frame::LinkType;
+use portguard_common::listed;
 use portguard_common::names;
 use portguard_common::totals::{Count, Totals};
 use portguard_common::transport::Protocol;
@@ -36,16 +37,18 @@ pub struct Shadow {
     link: LinkType,
 }
 
-/// What becomes of a packet for port 111. Its words stand in JSON, and none is renamed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Decision {
-    /// It passes, because its source is on the list.
-    Allowed,
-    /// It is dropped, because its source is not.
-    Dropped,
-    /// It passes in audit mode, and would be dropped else.
-    WouldDrop,
+listed! {
+    /// What becomes of a packet for port 111. Its words stand in JSON, and none is renamed.
+    #[derive(Serialize)]
+    #[serde(into = "&'static str")]
+    pub enum Decision {
+        /// It passes, because its source is on the list.
+        Allowed = "allowed",
+        /// It is dropped, because its source is not.
+        Dropped = "dropped",
+        /// It passes in audit mode, and would be dropped else.
+        WouldDrop = "would_drop",
+    }
 }
 
 impl Shadow {

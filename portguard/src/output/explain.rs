@@ -5,10 +5,11 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
+use portguard_common::listed;
 use portguard_common::transport::Protocol;
 use serde::{Serialize, Serializer};
 
-use crate::allowlist::{self, printable};
+use crate::allowlist::{self, Origin, printable};
 use crate::guard::Decision;
 use crate::output::services::{self, Service, Unguarded};
 
@@ -66,14 +67,16 @@ fn keys<S: Serializer>(protocols: &[Protocol], serializer: S) -> Result<S::Ok, S
     serializer.collect_seq(protocols.iter().map(|protocol| protocol.key()))
 }
 
-/// Who gives a verdict.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Judge {
-    /// The guard's program, run by the kernel on the list in force.
-    Kernel,
-    /// The file, read by this command.
-    File,
+listed! {
+    /// Who gives a verdict.
+    #[derive(Serialize)]
+    #[serde(into = "&'static str")]
+    pub enum Judge {
+        /// The guard's program, run by the kernel on the list in force.
+        Kernel = "kernel",
+        /// The file, read by this command.
+        File = "file",
+    }
 }
 
 /// The list that decides.
@@ -88,17 +91,7 @@ pub struct Allowlist {
     /// Whether the file holds something else than the list in force, or is gone.
     pub changed_on_disk: bool,
     /// Which text the lines are those of; none if there is none any more that fits the list in force.
-    pub lines_of: Option<Lines>,
-}
-
-/// A text that holds the list that decides.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Lines {
-    /// The file.
-    File,
-    /// The copy of what the file last held in good order, which is what was put in force.
-    LastGood,
+    pub lines_of: Option<Origin>,
 }
 
 /// An entry of the list.
@@ -198,7 +191,7 @@ fn shown(allowlist: &Allowlist) -> String {
 
 fn line_of(allowlist: &Allowlist, line: u32) -> String {
     match allowlist.lines_of {
-        Some(Lines::LastGood) => format!("line {line} of the copy of the last good list"),
+        Some(Origin::LastGood) => format!("line {line} of the copy of the last good list"),
         _ => format!("line {line}"),
     }
 }

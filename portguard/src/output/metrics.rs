@@ -199,7 +199,7 @@ impl Metrics {
         let info: Vec<_> = self
             .lists()
             .map(|(name, list, _)| {
-                (name, list.path.to_string_lossy().into_owned(), list.sha256.to_string(), list.origin.word())
+                (name, list.path.to_string_lossy().into_owned(), list.sha256.to_string(), list.origin.key())
             })
             .collect();
         page.gauge(

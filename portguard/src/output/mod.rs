@@ -15,3 +15,8 @@ pub mod status;
 pub mod suggest;
 mod table;
 pub mod time;
+
+/// What a guard does, in words.
+pub fn state(enforcing: bool) -> &'static str {
+    if enforcing { "enforcing" } else { "audit only, nothing is dropped" }
+}

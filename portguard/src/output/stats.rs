@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::cli::SortKey;
 use crate::guard::{ByReason, Snapshot, Source};
 use crate::output::calls::Calls;
-use crate::output::{table, time};
+use crate::output::{state, table, time};
 
 /// The document of `stats --json`. Fields may be added; none is renamed or removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -192,7 +192,7 @@ pub fn text(document: &Document) -> String {
 
 fn interface_text(interface: &Interface) -> String {
     let Interface { totals, mode, since, .. } = interface;
-    let state = if interface.enforcing { "enforcing" } else { "audit only, nothing is dropped" };
+    let state = state(interface.enforcing);
     let mut text = format!("{}: {state}, {mode} mode, counting since {since}\n", interface.interface);
 
     let mut table = with_numbers(["", "packets", "bytes"]);

@@ -6,9 +6,11 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 pub use crate::allowlist::OnDisk as File;
+use crate::allowlist::Origin;
 use crate::control::OrderDescription;
-use crate::guard;
+use crate::guard::Waits;
 use crate::output::services::{self, Service, Unguarded};
+use crate::output::state;
 
 /// The document of `status --json`. Fields may be added; none is renamed or removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -66,28 +68,6 @@ pub struct Confirmation {
     pub deadline: String,
 }
 
-/// What a change waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Waits {
-    /// It is in force, and waits for its confirmation.
-    Pending,
-    /// It is in force, and nobody has restored what was before it in time.
-    Overdue,
-    /// What was before it is in force again.
-    Rejected,
-}
-
-impl From<guard::Waits> for Waits {
-    fn from(waits: guard::Waits) -> Self {
-        match waits {
-            guard::Waits::Pending => Self::Pending,
-            guard::Waits::Overdue => Self::Overdue,
-            guard::Waits::Rejected => Self::Rejected,
-        }
-    }
-}
-
 /// A list in force.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Allowlist {
@@ -104,7 +84,7 @@ pub struct Allowlist {
     /// Whether the file holds something else now, or is gone.
     pub changed_on_disk: bool,
     /// `file`; or `last_good`, if the file was broken then and the copy of what it held before was taken.
-    pub origin: &'static str,
+    pub origin: Origin,
     /// What the file holds now.
     pub file: File,
 }
@@ -138,7 +118,7 @@ pub fn text(document: &Document) -> String {
 
 fn write(text: &mut String, guard: &Guard) -> std::fmt::Result {
     let Guard { interface, mode, generation, attached_at, allowlist, program, service, .. } = guard;
-    let state = if guard.enforcing { "enforcing" } else { "audit only, nothing is dropped" };
+    let state = state(guard.enforcing);
     writeln!(text, "{interface}: {state}, {mode} mode, since {attached_at}")?;
     let path = allowlist.path.display();
     match &allowlist.file {
@@ -151,7 +131,7 @@ fn write(text: &mut String, guard: &Guard) -> std::fmt::Result {
             writeln!(text, "             {problem}; what is in force is the list that it held before")?;
         }
     }
-    if allowlist.origin == "last_good" {
+    if allowlist.origin == Origin::LastGood {
         writeln!(
             text,
             "             from the copy of the last good list: the file was broken when it was loaded"

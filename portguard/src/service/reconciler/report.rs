@@ -15,7 +15,7 @@ impl Reconciler {
         let &ServiceOrder { ref allowlist, mode, audit, sources, log } = &self.order;
         let order = OrderDescription {
             allowlist: allowlist.clone(),
-            mode: mode.map(|mode| mode.word().to_owned()),
+            mode: mode.map(|mode| mode.key().to_owned()),
             audit,
             sources,
             log_rate: match log {
