@@ -23,6 +23,7 @@ pub mod index;
 pub mod ipv4;
 pub mod ipv6;
 pub mod layout;
+pub mod listed;
 pub mod policy;
 pub mod reason;
 pub mod rpc;

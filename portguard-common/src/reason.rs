@@ -1,23 +1,6 @@
 //! Why packets are dropped. This is the one list: counters, JSON, metrics and text go through it.
 
-/// An enum whose variants stand once, each with the key that users see: `ALL` has them in order, and counts them.
-macro_rules! listed {
-    ($(#[$about:meta])* pub enum $name:ident { $($(#[$doc:meta])* $variant:ident = $key:literal,)+ }) => {
-        $(#[$about])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum $name { $($(#[$doc])* $variant,)+ }
-
-        impl $name {
-            /// All of them, in order: each at its own number.
-            pub const ALL: [Self; [$($key),+].len()] = [$(Self::$variant),+];
-
-            /// What it is called in JSON and metrics. None is renamed.
-            pub const fn key(self) -> &'static str {
-                match self { $(Self::$variant => $key,)+ }
-            }
-        }
-    };
-}
+use crate::listed;
 
 listed! {
     /// Why an IP packet that nobody could have sent in earnest is dropped without asking the allowlist.
@@ -63,6 +46,11 @@ impl DropReason {
             Self::Fault(fault) => fault.key(),
         }
     }
+
+    /// The one with this key.
+    pub fn from_key(key: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.key() == key)
+    }
 }
 
 #[cfg(test)]
@@ -70,11 +58,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_reason_stands_at_its_number_and_has_a_key_of_its_own() {
-        for (number, fault) in Fault::ALL.into_iter().enumerate() {
-            assert_eq!(fault as usize, number);
+    fn each_reason_has_a_key_of_its_own() {
+        for reason in DropReason::ALL {
+            assert_eq!(DropReason::from_key(reason.key()), Some(reason));
         }
-        let keys = DropReason::ALL.map(DropReason::key);
-        assert_eq!(keys, ["not_allowed", "truncated", "malformed", "too_many_headers"]);
+        assert_eq!(DropReason::ALL[0].key(), "not_allowed");
     }
 }

@@ -5,6 +5,7 @@
 
 use crate::cursor::Cursor;
 use crate::layout::Wire;
+use crate::listed;
 use crate::transport::Protocol;
 
 /// rpcbind's program number (RFC 1833, section 3).
@@ -15,41 +16,37 @@ const CALL: u32 = 0;
 /// The one version of RPC itself.
 const RPC_VERSION: u32 = 2;
 
-/// What a packet asks for. Procedures that answer, or harm, in the same way are one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u8)]
-pub enum Procedure {
-    /// `NULL`: is anybody there?
-    Null = 0,
-    /// `GETPORT` of version 2, `GETADDR` and `GETVERSADDR` of later ones: where is a service?
-    GetAddress = 1,
-    /// `DUMP`: which services are there? The answer is what makes rpcbind a reflector.
-    Dump = 2,
-    /// `CALLIT`, `BCAST` and `INDIRECT`: call another service in the caller's name.
-    CallIt = 3,
-    /// `GETSTAT` of version 4: the second reflector.
-    GetStat = 4,
-    /// `SET` and `UNSET`: change the register.
-    Set = 5,
-    /// A call of any other procedure, version or program.
-    OtherRpc = 6,
-    /// No RPC call, or not enough of one to say what it asks for.
-    NotRpc = 7,
+listed! {
+    /// What a packet asks for. Procedures that answer, or harm, in the same way are one.
+    #[derive(PartialOrd, Ord, Hash)]
+    #[repr(u8)]
+    pub enum Procedure {
+        /// `NULL`: is anybody there?
+        Null = "null",
+        /// `GETPORT` of version 2, `GETADDR` and `GETVERSADDR` of later ones: where is a service?
+        GetAddress = "getaddr",
+        /// `DUMP`: which services are there? The answer is what makes rpcbind a reflector.
+        Dump = "dump",
+        /// `CALLIT`, `BCAST` and `INDIRECT`: call another service in the caller's name.
+        CallIt = "callit",
+        /// `GETSTAT` of version 4: the second reflector.
+        GetStat = "getstat",
+        /// `SET` and `UNSET`: change the register.
+        Set = "set",
+        /// A call of any other procedure, version or program.
+        OtherRpc = "other_rpc",
+        /// No RPC call, or not enough of one to say what it asks for.
+        NotRpc = "not_rpc",
+    }
 }
 
-impl Procedure {
-    /// All of them, each at the index that it is as an integer.
-    pub const ALL: [Self; 8] = [
-        Self::Null,
-        Self::GetAddress,
-        Self::Dump,
-        Self::CallIt,
-        Self::GetStat,
-        Self::Set,
-        Self::OtherRpc,
-        Self::NotRpc,
-    ];
+/// Something for each [`Procedure`], at its number.
+pub type ByProcedure<T> = [T; Procedure::ALL.len()];
 
+// The kernel program keeps procedures apart by their bits, and the procedures of a version in four bits each.
+const _: () = assert!(Procedure::ALL.len().is_power_of_two() && Procedure::ALL.len() <= 16);
+
+impl Procedure {
     /// The procedure of a call (RFC 1833, sections 2.2.1 and 3.2).
     #[inline(always)]
     pub const fn of_call(program: u32, version: u32, procedure: u32) -> Self {
@@ -126,7 +123,7 @@ const RECORD_MARK_LEN: usize = 4;
 pub struct Request(u8);
 
 /// How many kinds of [`Request`] there are: a power of two.
-pub const REQUESTS: usize = 2 * Procedure::ALL.len();
+pub const REQUESTS: usize = Protocol::ALL.len() * Procedure::ALL.len();
 
 /// A counter for each kind of [`Request`].
 pub type Requests = [u64; REQUESTS];
@@ -217,7 +214,7 @@ fn call(mut cursor: impl Cursor) -> Option<Code> {
     Some(codes.get(u32::from_be_bytes(header.procedure_be)))
 }
 
-/// A [`Procedure`] as a number below eight that the verifier can see to be one. Of a `match` that ends in procedures, the
+/// A [`Procedure`] as a number that the verifier can see to be in bounds. Of a `match` that ends in procedures, the
 /// compiler makes arithmetic whose bounds it alone knows.
 #[derive(Clone, Copy)]
 struct Code(u8);
@@ -236,6 +233,8 @@ struct Codes(u64);
 impl Codes {
     const OF_VERSION_3: Self = Self::of(3);
     const OF_VERSION_4: Self = Self::of(4);
+    /// The greatest number of a procedure.
+    const LAST: u8 = Procedure::ALL.len() as u8 - 1;
 
     const fn of(version: u32) -> Self {
         let (mut codes, mut number) = (0, 0);
@@ -248,7 +247,7 @@ impl Codes {
 
     #[inline(always)]
     fn get(&self, number: u32) -> Code {
-        if number < 16 { Code((self.0 >> (4 * number)) as u8 & 7) } else { Code::OTHER_RPC }
+        if number < 16 { Code((self.0 >> (4 * number)) as u8 & Self::LAST) } else { Code::OTHER_RPC }
     }
 }
 
@@ -280,9 +279,6 @@ mod tests {
 
     #[test]
     fn each_is_at_its_index() {
-        for (index, procedure) in Procedure::ALL.into_iter().enumerate() {
-            assert_eq!(procedure as usize, index);
-        }
         for (index, request) in Request::all().enumerate() {
             assert_eq!((request.index(), Request::from_index(index as u8)), (index, request));
         }

@@ -1,5 +1,6 @@
 //! The counters that are not about a source: one [`Totals`] for each CPU, which only that CPU writes.
 
+use crate::ABI_VERSION;
 use crate::layout::Shared;
 use crate::reason::{ByFault, Fault};
 use crate::rpc::{REQUESTS, Requests};
@@ -51,8 +52,16 @@ pub struct Totals {
     /// Denied packets that were to be logged, and for which the log had no room.
     pub not_logged: u64,
     /// Whole pairs of cache lines a CPU, so that no two CPUs write to the same pair.
-    pub reserved: [u64; 3],
+    pub reserved: [u64; RESERVED],
 }
+
+/// What the counters above leave of the 256 bytes. No reason to drop a packet fits any more if this is less than zero, which
+/// does not compile.
+const RESERVED: usize = 256 / size_of::<u64>() - 2 * (3 + Fault::ALL.len()) - REQUESTS - 1;
+
+// Each fault moves the counters behind it: see docs/internals/abi.md.
+const _: () =
+    assert!(Fault::ALL.len() == 3 || ABI_VERSION > 5, "one more reason is one more version of the ABI");
 
 // SAFETY: integers of the same size that fill the 256 bytes (asserted below); zeroes are the empty value.
 unsafe impl Shared for Totals {}

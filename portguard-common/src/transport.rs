@@ -3,6 +3,7 @@
 use crate::PORT;
 use crate::cursor::Cursor;
 use crate::layout::Wire;
+use crate::listed;
 use crate::verdict::Fault;
 
 /// IP protocol number of TCP.
@@ -10,13 +11,14 @@ pub const TCP: u8 = 6;
 /// IP protocol number of UDP.
 pub const UDP: u8 = 17;
 
-/// A transport protocol with ports that rpcbind listens on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// TCP, RFC 9293.
-    Tcp,
-    /// UDP, RFC 768.
-    Udp,
+listed! {
+    /// A transport protocol with ports that rpcbind listens on.
+    pub enum Protocol {
+        /// UDP, RFC 768.
+        Udp = "udp",
+        /// TCP, RFC 9293.
+        Tcp = "tcp",
+    }
 }
 
 impl Protocol {
@@ -27,6 +29,22 @@ impl Protocol {
             TCP => Some(Self::Tcp),
             UDP => Some(Self::Udp),
             _ => None,
+        }
+    }
+
+    /// Its IP protocol number.
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Udp => UDP,
+            Self::Tcp => TCP,
+        }
+    }
+
+    /// Its name, in text.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Udp => "UDP",
+            Self::Tcp => "TCP",
         }
     }
 }

@@ -12,6 +12,7 @@ pub mod control;
 pub mod doctor;
 pub mod error;
 pub mod explain;
+pub mod family;
 pub mod guard;
 pub mod history;
 pub mod interface;

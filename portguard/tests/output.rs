@@ -2,6 +2,8 @@
 
 #[path = "output/doctor.rs"]
 mod doctor;
+#[path = "output/lists.rs"]
+mod lists;
 #[path = "output/probe.rs"]
 mod probe;
 
@@ -10,14 +12,17 @@ use portguard::allowlist::{Origin, Sha256Sum};
 use portguard::cli::stats::SortKey;
 use portguard::cli::{explain, report, stats, status, suggest};
 use portguard::control::OrderDescription;
-use portguard::guard::{Decision, Fill, ListInfo, Protocol, SetId, Snapshot, Source, Sums};
+use portguard::family::Family;
+use portguard::guard::{Decision, Fill, ListInfo, SetId, Snapshot, Source, Sums, Waits};
 use portguard::ops::services;
 use portguard::rpcbind::amplification::{Answers, Size};
 use portguard::rpcbind::{NoReply, Question};
 use portguard::service::metrics::page as metrics;
 use portguard::suggest::proposal::{Finding, LeftOut, Proposal};
+use portguard_common::reason::{ByFault, Fault};
 use portguard_common::rpc::{Procedure, REQUESTS, Requests};
 use portguard_common::totals::{Count, Totals};
+use portguard_common::transport::Protocol;
 
 const SECOND: u64 = 1_000_000_000;
 /// 2026-11-23T05:12:31.123456Z.
@@ -54,7 +59,11 @@ fn snapshot() -> Snapshot {
         set: SetId(1),
         allowed: count(12, 1032),
         not_allowed: count(1_000_130, 68_008_840),
-        faults: [count(3, 90), count(0, 0), count(1, 400)],
+        faults: Fault::ALL.map(|fault| match fault {
+            Fault::Truncated => count(3, 90),
+            Fault::TooManyHeaders => count(1, 400),
+            _ => count(0, 0),
+        }),
         would_drop: count(0, 0),
         sources: vec![
             source("203.0.113.9", 60, 0, 1),
@@ -71,7 +80,7 @@ fn quiet() -> Snapshot {
     let none = count(0, 0);
     Snapshot {
         not_allowed: none,
-        faults: [none; 3],
+        faults: ByFault::default(),
         unattributed: none,
         requests: [0; REQUESTS],
         not_logged: 0,
@@ -120,7 +129,7 @@ fn counters_as_csv() {
     assert_snapshot!(stats::document::csv(&document).unwrap());
 }
 
-fn guard(enforcing: bool, origin: &'static str, file: status::document::File) -> status::document::Guard {
+fn guard(enforcing: bool, origin: Origin, file: status::document::File) -> status::document::Guard {
     status::document::Guard {
         interface: "eth0".into(),
         ifindex: 2,
@@ -194,15 +203,15 @@ fn guards_as_text() {
     let guards = vec![
         status::document::Guard {
             service: Some(service(Some("portguard@eth0.service"), &[])),
-            ..guard(true, "file", status::document::File::Unchanged)
+            ..guard(true, Origin::File, status::document::File::Unchanged)
         },
         status::document::Guard {
             service: Some(service(None, &["audit -> enforcing", "mode generic -> native"])),
-            ..guard(false, "file", status::document::File::Changed)
+            ..guard(false, Origin::File, status::document::File::Changed)
         },
         guard(
             true,
-            "last_good",
+            Origin::LastGood,
             status::document::File::Broken { problem: "line 3: 10.1.2.3/16 has host bits set".into() },
         ),
     ];
@@ -213,22 +222,17 @@ fn guards_as_text() {
 
 #[test]
 fn guards_with_a_change_that_is_not_confirmed_as_text() {
-    let guards = [
-        status::document::Waits::Pending,
-        status::document::Waits::Overdue,
-        status::document::Waits::Rejected,
-    ]
-    .map(|state| {
+    let guards = [Waits::Pending, Waits::Overdue, Waits::Rejected].map(|state| {
         let deadline = "2026-11-23T05:13:31Z".into();
         let confirmation = Some(status::document::Confirmation { state, deadline });
-        status::document::Guard { confirmation, ..guard(true, "file", status::document::File::Changed) }
+        status::document::Guard { confirmation, ..guard(true, Origin::File, status::document::File::Changed) }
     });
     assert_snapshot!(status::text::text(&status::document::Document::new(guards.to_vec())));
 }
 
 #[test]
 fn guards_as_json() {
-    let mut guard = guard(true, "last_good", status::document::File::Broken { problem: "…".into() });
+    let mut guard = guard(true, Origin::LastGood, status::document::File::Broken { problem: "…".into() });
     guard.service = Some(service(Some("portguard@eth0.service"), &["audit -> enforcing"]));
     let document =
         status::document::Document { unguarded: unguarded(), ..status::document::Document::new(vec![guard]) };
@@ -254,7 +258,7 @@ fn verdict(source: &str, outcome: Decision) -> explain::document::Verdict {
             sha256: "5e".repeat(32),
             generation: Some(6),
             changed_on_disk: false,
-            lines_of: Some(explain::document::Lines::File),
+            lines_of: Some(Origin::File),
         },
         entry: allowed.then(|| entry("192.0.2.0/24", 9, Some("NFS clients, rack 4"))),
         nearest: (!allowed).then(|| entry("203.0.113.0/29", 7, None)),
@@ -271,7 +275,7 @@ fn verdicts() -> explain::document::Document {
 
     let mut copy = verdict("192.0.2.7", Allowed);
     copy.allowlist.changed_on_disk = true;
-    copy.allowlist.lines_of = Some(explain::document::Lines::LastGood);
+    copy.allowlist.lines_of = Some(Origin::LastGood);
     let mut gone = verdict("203.0.113.9", Dropped);
     gone.allowlist.changed_on_disk = true;
     gone.allowlist.lines_of = None;
@@ -437,7 +441,7 @@ fn evidence_without_an_rpcbind() {
     assert!(interface["sources"][0]["answer_bytes"].is_null(), "{interface:#}");
 
     let answers = answers();
-    let over_v4 = answers.over(portguard::rpcbind::amplification::Family::V4).unwrap().to_vec();
+    let over_v4 = answers.over(Family::V4).unwrap().to_vec();
     let one_family = Answers::new(Ok(over_v4), Err(NoReply::Refused));
     assert_snapshot!(
         "evidence_with_an_rpcbind_of_one_family",

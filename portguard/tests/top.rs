@@ -10,6 +10,7 @@ use portguard::top::model::{Model, Order, Poll, Reading};
 use portguard::top::rate::Rate;
 use portguard::top::view::{self, Palette};
 use portguard::top::view_state::{Flow, Page, ViewState};
+use portguard_common::reason::ByFault;
 use portguard_common::rpc::{Procedure, REQUESTS, Requests};
 use portguard_common::totals::Count;
 use ratatui::Terminal;
@@ -54,7 +55,7 @@ fn snapshot(second: u64, allowed: u64, unattributed: u64, sources: &[Source]) ->
         set: SetId(1),
         allowed: count(allowed),
         not_allowed,
-        faults: [count(0); 3],
+        faults: ByFault::default(),
         would_drop: count(0),
         sources: sources.to_vec(),
         unattributed: count(unattributed),

@@ -2,6 +2,8 @@
 
 pub(crate) mod document;
 mod mutants;
+mod patched;
+mod variants;
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
@@ -34,6 +36,8 @@ enum Proof {
     Linux,
     /// Whether deliberate bugs are caught
     Mutants,
+    /// Whether one more variant of a list that users see is everywhere
+    Variants,
 }
 
 /// Verifies, and writes `docs/verification.md`.
@@ -52,6 +56,7 @@ fn verify(proof: Proof, frames: Option<u64>) -> Result<()> {
         Proof::Parsers => long(document::PARSERS, "program", "parsers::", frames.unwrap_or(10_000_000)),
         Proof::Linux => long(document::LINUX, "linux", "linux_delivers", frames.unwrap_or(1_000_000)),
         Proof::Mutants => mutants::run(),
+        Proof::Variants => variants::run(),
     }
 }
 

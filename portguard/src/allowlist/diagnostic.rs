@@ -9,6 +9,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anstyle::AnsiColor;
+use portguard_common::listed;
 use unicode_width::UnicodeWidthStr as _;
 
 use crate::printable::printable;
@@ -16,13 +17,14 @@ use crate::printable::printable;
 /// How many problems of a kind are kept and shown: the first ones of the file. All are counted.
 const MAX_SHOWN: usize = 20;
 
-/// Whether a list with this problem can be used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Severity {
-    /// It cannot.
-    Error,
-    /// It can, but hardly does what was meant.
-    Warning,
+listed! {
+    /// Whether a list with this problem can be used.
+    pub enum Severity {
+        /// It cannot.
+        Error = "error",
+        /// It can, but hardly does what was meant.
+        Warning = "warning",
+    }
 }
 
 /// Whether to colour what is rendered.
@@ -65,9 +67,10 @@ pub struct Diagnostic {
 impl Diagnostic {
     /// The problem, and an empty line.
     fn render(&self, path: &Path, style: Style) -> String {
-        let (level, colour) = match self.severity {
-            Severity::Error => ("error", AnsiColor::Red),
-            Severity::Warning => ("warning", AnsiColor::Yellow),
+        let level = self.severity.key();
+        let colour = match self.severity {
+            Severity::Error => AnsiColor::Red,
+            Severity::Warning => AnsiColor::Yellow,
         };
         let [title, bold, frame] = match style {
             Style::Plain => [anstyle::Style::new(); 3],
@@ -168,10 +171,8 @@ impl Diagnostics {
     }
 
     fn counted(&self, count: usize, more: &str) -> String {
-        let what = match self.iter().next().map(|diagnostic| diagnostic.severity) {
-            Some(Severity::Error) => "error",
-            Some(Severity::Warning) | None => "warning",
-        };
+        let first = self.iter().next().map(|diagnostic| diagnostic.severity);
+        let what = first.unwrap_or(Severity::Warning).key();
         format!("{count} {more}{what}{}", if count == 1 { "" } else { "s" })
     }
 

@@ -7,6 +7,7 @@ use ipnet::{IpNet, Ipv4Net};
 use super::Entry;
 use super::diagnostic::{Diagnostic, Diagnostics, Severity};
 use super::source::Source;
+use crate::family::Family;
 
 /// Adds what is wrong or odd about `entries`.
 pub(super) fn lint(
@@ -91,7 +92,7 @@ pub(super) fn relate(entries: &[Entry], mut found: impl FnMut(Relation)) {
 /// What is odd about a prefix, and what to do about it.
 pub(crate) fn oddity(prefix: IpNet) -> Option<(String, String)> {
     if prefix.prefix_len() == 0 {
-        let family = if prefix.addr().is_ipv4() { "IPv4" } else { "IPv6" };
+        let family = Family::of(prefix.addr()).name();
         return Some((
             format!("{prefix} lets everyone in: it guards nothing over {family}"),
             "write the networks of your clients instead".to_owned(),

@@ -22,6 +22,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
+use portguard_common::listed;
+use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 pub use self::diagnostic::{Diagnostic, Diagnostics, Severity, Style};
@@ -31,6 +33,7 @@ pub use self::on_disk::OnDisk;
 use self::source::{Source, Span};
 pub use self::stamp::FileStamp;
 use crate::error::{Error, Kind};
+use crate::family::Family;
 use crate::printable::printable;
 
 /// Where the allowlist is unless another path is named.
@@ -100,22 +103,15 @@ impl fmt::Display for Sha256Sum {
     }
 }
 
-/// Where the text of a list was read from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
-    /// From its file.
-    File,
-    /// From the copy of what its file last held in good order; see [`crate::allowlist::last_good`].
-    LastGood,
-}
-
-impl Origin {
-    /// The word for it, in output of every format.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::File => "file",
-            Self::LastGood => "last_good",
-        }
+listed! {
+    /// Where the text of a list was read from.
+    #[derive(Serialize)]
+    #[serde(into = "&'static str")]
+    pub enum Origin {
+        /// From its file.
+        File = "file",
+        /// From the copy of what its file last held in good order; see [`crate::allowlist::last_good`].
+        LastGood = "last_good",
     }
 }
 
@@ -192,6 +188,14 @@ impl Allowlist {
     /// How many IPv6 prefixes the list holds.
     pub fn prefixes_v6(&self) -> usize {
         self.entries.len() - self.prefixes_v4
+    }
+
+    /// How many prefixes of a family the list holds.
+    pub fn prefixes(&self, family: Family) -> usize {
+        match family {
+            Family::V4 => self.prefixes_v4(),
+            Family::V6 => self.prefixes_v6(),
+        }
     }
 }
 

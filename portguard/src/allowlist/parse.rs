@@ -11,6 +11,7 @@ use super::diagnostic::{Diagnostic, Diagnostics, Severity};
 use super::nodes::{Node, Nodes, Result, Unreadable};
 use super::source::{Source, Span, cut};
 use super::{Entry, MAX_PREFIXES_PER_FAMILY, prefix};
+use crate::family;
 use crate::printable::printable;
 
 /// How much of a key or tag a message repeats, in bytes.
@@ -283,9 +284,10 @@ impl<'s> Reader<'s, '_> {
     }
 
     fn report_limits(&mut self) {
-        for (name, Family { prefixes, excess }) in
-            [("IPv4", std::mem::take(&mut self.v4)), ("IPv6", std::mem::take(&mut self.v6))]
-        {
+        for (name, Family { prefixes, excess }) in [
+            (family::Family::V4.name(), std::mem::take(&mut self.v4)),
+            (family::Family::V6.name(), std::mem::take(&mut self.v6)),
+        ] {
             if let Some(span) = excess {
                 self.nodes.error(
                     span,

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::{IpNet, IpSubnets, Ipv4Subnets, Ipv6Subnets};
 
 use super::source::cut;
+use crate::family::Family;
 use crate::printable::printable;
 
 /// How much of a prefix a message repeats, in bytes: any real one fits.
@@ -79,7 +80,7 @@ impl Fault {
                 (format!("{text} has host bits set"), format!("did you mean {net} or {host}?"))
             }
             Blunder::LengthOutOfRange { host } => {
-                let family = if host.addr().is_ipv4() { "IPv4" } else { "IPv6" };
+                let family = Family::of(host.addr()).name();
                 let max = host.max_prefix_len();
                 (
                     format!("the prefix length of {text} is out of range"),

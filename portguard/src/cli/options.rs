@@ -1,9 +1,10 @@
 //! Options that several verbs have.
 
-use clap::builder::PossibleValue;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
+use portguard_common::transport::Protocol;
 
-use crate::guard::{ModeChoice, Named, Protocol, Trial};
+use crate::guard::{ModeChoice, Named, Trial};
 
 /// What `attach` and `run` name of the order of a guard.
 #[derive(Debug, Args)]
@@ -66,16 +67,26 @@ impl ValueEnum for ModeChoice {
     }
 }
 
-impl ValueEnum for Protocol {
-    fn value_variants<'a>() -> &'a [Self] {
-        &Self::ALL
-    }
+/// Reads a protocol by its key.
+pub(super) fn protocol() -> impl TypedValueParser<Value = Protocol> {
+    let values = Protocol::ALL.map(|protocol| {
+        PossibleValue::new(protocol.key()).help(match protocol {
+            Protocol::Udp => "A datagram with a call",
+            Protocol::Tcp => "The first segment of a connection",
+        })
+    });
+    PossibleValuesParser::new(values).try_map(|key| Protocol::from_key(&key).ok_or("no such protocol"))
+}
 
-    fn to_possible_value(&self) -> Option<PossibleValue> {
-        let help = match self {
-            Self::Udp => "A datagram with a call",
-            Self::Tcp => "The first segment of a connection",
-        };
-        Some(PossibleValue::new(self.key()).help(help))
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::interface::XdpMode;
+
+    #[test]
+    fn modes_are_typed_as_they_are_shown() {
+        for mode in XdpMode::ALL {
+            assert!(ModeChoice::ALL.iter().any(|choice| choice.key() == mode.key()), "{mode:?}");
+        }
     }
 }

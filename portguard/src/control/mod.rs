@@ -25,6 +25,7 @@ use std::path::PathBuf;
 use std::process;
 
 use nix::unistd::{Uid, geteuid, getppid};
+use portguard_common::listed;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -160,16 +161,26 @@ pub struct Message {
     pub list_problems: Option<String>,
 }
 
-/// How grave a message is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Severity {
-    /// Nothing failed.
-    Note,
-    /// Something is not as it should be.
-    Warning,
-    /// Something failed.
-    Error,
+listed! {
+    /// How grave a message is.
+    #[derive(Deserialize, Serialize)]
+    #[serde(into = "&'static str", try_from = "String")]
+    pub enum Severity {
+        /// Nothing failed.
+        Note = "note",
+        /// Something is not as it should be.
+        Warning = "warning",
+        /// Something failed.
+        Error = "error",
+    }
+}
+
+impl TryFrom<String> for Severity {
+    type Error = &'static str;
+
+    fn try_from(key: String) -> Result<Self, &'static str> {
+        Self::from_key(&key).ok_or("a severity that this version does not know")
+    }
 }
 
 impl Description {

@@ -1,17 +1,20 @@
 //! What a check has found.
 
+use portguard_common::listed;
 use serde::Serialize;
 
-/// How bad it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Status {
-    /// As it should be.
-    Ok,
-    /// The guard works, but not as well as it could; or something could not be seen.
-    Warning,
-    /// The port is open, or a guard cannot be put on.
-    Failure,
+listed! {
+    /// How bad it is.
+    #[derive(PartialOrd, Ord, Serialize)]
+    #[serde(into = "&'static str")]
+    pub enum Status {
+        /// As it should be.
+        Ok = "ok",
+        /// The guard works, but not as well as it could; or something could not be seen.
+        Warning = "warning",
+        /// The port is open, or a guard cannot be put on.
+        Failure = "failure",
+    }
 }
 
 /// The result of a check.

@@ -209,7 +209,7 @@ fn judge(seen: &Seen) -> Vec<Finding> {
 
 fn judge_guard(guard: &Facts) -> Finding {
     const ID: &str = "guard";
-    let mode = guard.mode.word();
+    let mode = guard.mode.key();
     if guard.enforcing {
         Finding::ok(ID, format!("enforcing, {mode} mode"))
     } else {

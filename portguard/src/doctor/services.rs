@@ -11,7 +11,7 @@ use portguard_common::transport::Protocol;
 
 use super::Finding;
 use super::init::Init;
-use super::sockets::{Socket, Sockets, name};
+use super::sockets::{Socket, Sockets};
 use crate::rpcbind::{self, NoReply, Programs, Question, Registration, registrations};
 
 /// How long rpcbind may take.
@@ -33,7 +33,7 @@ fn registered(sockets: &Sockets) -> Result<Vec<Registration>, String> {
     let servers =
         [SocketAddr::from((Ipv4Addr::LOCALHOST, PORT)), SocketAddr::from((Ipv6Addr::LOCALHOST, PORT))];
     let has = |protocol| sockets.of_rpcbind().any(|socket| socket.protocol == protocol);
-    let protocols = [Protocol::Udp, Protocol::Tcp].into_iter().filter(|protocol| has(*protocol));
+    let protocols = Protocol::ALL.into_iter().filter(|protocol| has(*protocol));
     let mut why = NoReply::Refused.to_string();
     for (protocol, server) in protocols.flat_map(|protocol| servers.map(|server| (protocol, server))) {
         let replies = rpcbind::ask(server, protocol, &dumps, LIMIT);
@@ -66,7 +66,7 @@ fn judge(
     let mut services: BTreeMap<u32, BTreeSet<(&'static str, u32)>> = BTreeMap::new();
     for service in registered.iter().filter(|service| service.program != PROGRAM) {
         let places = services.entry(service.program).or_default();
-        let protocol = protocol(&service.netid).map(name);
+        let protocol = protocol(&service.netid).map(Protocol::name);
         places.extend(protocol.zip(service.port));
     }
     let called = |program: u32| {
@@ -89,7 +89,7 @@ fn judge(
 fn judge_service(places: &BTreeSet<(&'static str, u32)>, sockets: &Sockets) -> Finding {
     const ID: &str = "service";
     let is_open = |(protocol, port): &&(&'static str, u32)| {
-        let at = |it: &&Socket| name(it.protocol) == *protocol && u32::from(it.local.port()) == *port;
+        let at = |it: &&Socket| it.protocol.name() == *protocol && u32::from(it.local.port()) == *port;
         sockets.0.iter().filter(at).any(Socket::is_exposed)
     };
     let open: Vec<String> =

@@ -22,15 +22,7 @@ impl Socket {
 
     /// `UDP 0.0.0.0:111`.
     pub(super) fn words(&self) -> String {
-        format!("{} {}", name(self.protocol), self.local)
-    }
-}
-
-/// The name of a protocol.
-pub(super) fn name(protocol: Protocol) -> &'static str {
-    match protocol {
-        Protocol::Udp => "UDP",
-        Protocol::Tcp => "TCP",
+        format!("{} {}", self.protocol.name(), self.local)
     }
 }
 

@@ -117,7 +117,7 @@ fn busy(interface: &Interface, foreign: AttachedXdp) -> Error {
         "program {}{}, in {} mode",
         foreign.program_id,
         program.as_ref().map(|program| format!(", {program}")).unwrap_or_default(),
-        foreign.mode.word()
+        foreign.mode.key()
     ));
     if program.is_some_and(|program| instance::is_name_of_guard(&program)) {
         return error.remedy(

@@ -55,8 +55,7 @@ impl<'de, T: Default + Deserialize<'de>> Deserialize<'de> for ByReason<T> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut reasons = ByReason::default();
                 while let Some(key) = map.next_key::<String>()? {
-                    let known = DropReason::ALL.into_iter().find(|reason| reason.key() == key);
-                    match known {
+                    match DropReason::from_key(&key) {
                         Some(DropReason::NotAllowed) => reasons.not_allowed = map.next_value()?,
                         Some(DropReason::Fault(fault)) => {
                             let value = map.next_value()?;

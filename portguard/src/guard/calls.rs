@@ -1,8 +1,8 @@
 //! What denied packets asked rpcbind for.
 
-use portguard_common::rpc::{Procedure, Request, Requests};
+use portguard_common::rpc::{self, Procedure, Request, Requests};
 use portguard_common::transport::Protocol;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::guard::Asked;
 
@@ -18,40 +18,9 @@ pub struct Calls {
     pub tcp_best_effort: ByProcedure,
 }
 
-/// Packets by procedure of rpcbind (RFC 1833).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct ByProcedure {
-    /// Is anybody there?
-    pub null: u64,
-    /// `GETPORT`, `GETADDR`, `GETVERSADDR`.
-    pub getaddr: u64,
-    /// `DUMP`.
-    pub dump: u64,
-    /// `CALLIT`, `BCAST`, `INDIRECT`.
-    pub callit: u64,
-    /// `GETSTAT`.
-    pub getstat: u64,
-    /// `SET`, `UNSET`.
-    pub set: u64,
-    /// Any other call.
-    pub other_rpc: u64,
-    /// No call.
-    pub not_rpc: u64,
-}
-
-/// The name of a procedure in documents.
-pub fn key(procedure: Procedure) -> &'static str {
-    match procedure {
-        Procedure::Null => "null",
-        Procedure::GetAddress => "getaddr",
-        Procedure::Dump => "dump",
-        Procedure::CallIt => "callit",
-        Procedure::GetStat => "getstat",
-        Procedure::Set => "set",
-        Procedure::OtherRpc => "other_rpc",
-        Procedure::NotRpc => "not_rpc",
-    }
-}
+/// Packets by procedure of rpcbind (RFC 1833), which JSON has by the key of the procedure.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ByProcedure(rpc::ByProcedure<u64>);
 
 /// The name of a procedure in tables.
 pub fn name(procedure: Procedure) -> &'static str {
@@ -67,37 +36,21 @@ pub fn name(procedure: Procedure) -> &'static str {
     }
 }
 
-/// The name of a protocol.
-pub fn protocol(protocol: Protocol) -> &'static str {
-    match protocol {
-        Protocol::Udp => "UDP",
-        Protocol::Tcp => "TCP",
-    }
-}
-
 impl ByProcedure {
     /// The sum of the counters.
     pub fn sum(&self) -> u64 {
-        Procedure::ALL.into_iter().map(|procedure| self.of(procedure)).sum()
+        self.0.iter().sum()
     }
 
     /// The counter of a procedure.
     pub fn of(&self, procedure: Procedure) -> u64 {
-        let mut copy = *self;
-        *copy.counter(procedure)
+        self.0[procedure as usize]
     }
+}
 
-    fn counter(&mut self, procedure: Procedure) -> &mut u64 {
-        match procedure {
-            Procedure::Null => &mut self.null,
-            Procedure::GetAddress => &mut self.getaddr,
-            Procedure::Dump => &mut self.dump,
-            Procedure::CallIt => &mut self.callit,
-            Procedure::GetStat => &mut self.getstat,
-            Procedure::Set => &mut self.set,
-            Procedure::OtherRpc => &mut self.other_rpc,
-            Procedure::NotRpc => &mut self.not_rpc,
-        }
+impl Serialize for ByProcedure {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(Procedure::ALL.map(|procedure| (procedure.key(), self.of(procedure))))
     }
 }
 
@@ -109,7 +62,7 @@ impl From<Requests> for Calls {
                 Protocol::Udp => &mut calls.udp,
                 Protocol::Tcp => &mut calls.tcp_best_effort,
             };
-            *protocol.counter(request.procedure()) = requests[request.index()];
+            protocol.0[request.procedure() as usize] = requests[request.index()];
         }
         calls
     }
@@ -122,18 +75,25 @@ impl From<&Asked> for Calls {
 }
 
 impl Calls {
+    /// Those over a protocol.
+    fn over(&self, protocol: Protocol) -> ByProcedure {
+        match protocol {
+            Protocol::Udp => self.udp,
+            Protocol::Tcp => self.tcp_best_effort,
+        }
+    }
+
     /// The headings of [`Calls::cells`].
     pub fn columns() -> impl Iterator<Item = String> {
-        ["udp", "tcp"]
-            .into_iter()
-            .flat_map(|protocol| Procedure::ALL.map(|procedure| format!("{protocol}_{}", key(procedure))))
+        Protocol::ALL.into_iter().flat_map(|protocol| {
+            Procedure::ALL.map(|procedure| format!("{}_{}", protocol.key(), procedure.key()))
+        })
     }
 
     /// The counters as cells of a table.
     pub fn cells(&self) -> impl Iterator<Item = String> {
-        [self.udp, self.tcp_best_effort]
-            .into_iter()
-            .flat_map(|by| Procedure::ALL.map(|procedure| by.of(procedure).to_string()))
+        let over = Protocol::ALL.map(|protocol| self.over(protocol));
+        over.into_iter().flat_map(|by| Procedure::ALL.map(|procedure| by.of(procedure).to_string()))
     }
 
     /// What was asked for most, over UDP or else over TCP, in one word.

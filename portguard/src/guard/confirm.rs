@@ -15,6 +15,9 @@ use aya_obj::generated::BPF_F_MMAPABLE;
 use portguard_common::confirm::{
     InstanceId, PENDING, Pending, REJECTED, RESTORES_INSTANCE, RESTORES_NO_GUARD,
 };
+use portguard_common::listed;
+
+use serde::Serialize;
 
 use crate::allowlist::Sha256Sum;
 use crate::error::{Error, Result};
@@ -49,15 +52,18 @@ impl Trial {
     }
 }
 
-/// What a change waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Waits {
-    /// It is in force, and waits for its confirmation.
-    Pending,
-    /// It is in force, was not confirmed in time, and nothing has restored what was before.
-    Overdue,
-    /// It was not confirmed, and what was before is in force.
-    Rejected,
+listed! {
+    /// What a change waits for.
+    #[derive(Serialize)]
+    #[serde(into = "&'static str")]
+    pub enum Waits {
+        /// It is in force, and waits for its confirmation.
+        Pending = "pending",
+        /// It is in force, was not confirmed in time, and nothing has restored what was before.
+        Overdue = "overdue",
+        /// It was not confirmed, and what was before is in force.
+        Rejected = "rejected",
+    }
 }
 
 /// How it is with the last change of a guard that was on trial.

@@ -19,6 +19,7 @@ use portguard_common::totals::{Count, Totals};
 
 use crate::allowlist::Sha256Sum;
 use crate::error::{Error, Result};
+use crate::family::Family;
 use crate::guard::by_reason::ByReason;
 use crate::guard::clock::{self, Calendar, Clock, unix_now};
 use crate::guard::mapped::Mapped;
@@ -101,6 +102,14 @@ pub struct Sums {
 }
 
 impl Sums {
+    /// The table of the sources of a family.
+    pub fn fill(&self, family: Family) -> Fill {
+        match family {
+            Family::V4 => self.v4,
+            Family::V6 => self.v6,
+        }
+    }
+
     /// All that was dropped, or would have been in audit mode, by reason.
     pub fn by_reason(&self) -> ByReason<Count> {
         ByReason { not_allowed: self.not_allowed, faults: self.totals.faults }

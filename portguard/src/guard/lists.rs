@@ -25,6 +25,7 @@ use portguard_common::policy::{FROM_FILE, FROM_LAST_GOOD, ListRecord, PATH_LEN, 
 use crate::allowlist::lookup_builder::{self, Index};
 use crate::allowlist::{Allowlist, Origin, Sha256Sum};
 use crate::error::{Error, Result};
+use crate::family::Family;
 use crate::guard::bpf;
 use crate::guard::clock;
 use crate::guard::event::Event;
@@ -62,14 +63,18 @@ pub struct ListInfo {
 }
 
 impl ListInfo {
+    /// The prefixes of a family.
+    pub fn prefixes(&self, family: Family) -> u32 {
+        match family {
+            Family::V4 => self.prefixes_v4,
+            Family::V6 => self.prefixes_v6,
+        }
+    }
+
     /// Fails if a list that is to replace this one has no entry of an address family that this one has some of.
     pub(super) fn require_no_family_lost(&self, list: &Allowlist) -> Result<()> {
-        let lost: Vec<&str> =
-            [("IPv4", self.prefixes_v4, list.prefixes_v4()), ("IPv6", self.prefixes_v6, list.prefixes_v6())]
-                .iter()
-                .filter(|(_, before, after)| *before > 0 && *after == 0)
-                .map(|(family, ..)| *family)
-                .collect();
+        let is_lost = |family: &Family| self.prefixes(*family) > 0 && list.prefixes(*family) == 0;
+        let lost: Vec<&str> = Family::ALL.into_iter().filter(is_lost).map(Family::name).collect();
         if lost.is_empty() {
             return Ok(());
         }

@@ -64,7 +64,6 @@ pub use privileges::require as require_privileges;
 pub use reset::Reset;
 pub use shadow::{Decision, Shadow};
 pub use source::{Asked, Source};
-pub use test_frame::Protocol;
 pub use trial::{Due, Restored, next_deadline, restore};
 pub use uppers::PutBack;
 

@@ -37,9 +37,9 @@ impl ModeChoice {
     pub fn key(self) -> &'static str {
         match self {
             Self::Auto => "auto",
-            Self::Native => "native",
-            Self::Generic => "generic",
-            Self::Offload => "offload",
+            Self::Native => XdpMode::Native.key(),
+            Self::Generic => XdpMode::Generic.key(),
+            Self::Offload => XdpMode::Offload.key(),
         }
     }
 
@@ -194,7 +194,7 @@ pub(super) fn flags(mode: XdpMode) -> u32 {
 /// The kernel gives a number; this is the cause and the remedy, as far as the number and the interface tell.
 fn refusal(interface: &Interface, mode: XdpMode, identity: &Identity, error: io::Error) -> Error {
     let Interface { name, mtu, kind, .. } = interface;
-    let refused = Error::failed(format!("{name}: {} XDP refused", mode.word()));
+    let refused = Error::failed(format!("{name}: {} XDP refused", mode.key()));
     let generic = "use --mode generic";
     let one_buffer = identity.name != names::PROGRAM_FRAGS;
     match (mode, error.raw_os_error()) {

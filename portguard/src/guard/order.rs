@@ -137,7 +137,7 @@ impl Order {
             change("", &state(self.audit), &state(new.audit));
         }
         if self.mode != new.mode {
-            change("mode ", &self.mode.word(), &new.mode.word());
+            change("mode ", &self.mode.key(), &new.mode.key());
         }
         if self.sources != new.sources {
             change("sources ", &self.sources, &new.sources);

@@ -179,7 +179,7 @@ impl Guard {
         let other = order::mode_in_force(choice).filter(|other| *other != mode);
         let Some(other) = other else { return Ok(()) };
         let name = &self.interface().name;
-        let (mode, other) = (mode.word(), other.word());
+        let (mode, other) = (mode.key(), other.key());
         Err(Error::failed(format!("{name}: cannot change the mode from {mode} to {other}"))
             .because("a guard that is attached keeps its mode")
             .remedy(format!("Run portguard detach {name} and attach again; in between the port is open.")))

@@ -11,14 +11,16 @@ use aya::programs::{ProgramError, TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use portguard_common::drop_log::Rate;
 use portguard_common::frame::LinkType;
+use portguard_common::listed;
 use portguard_common::names;
 use portguard_common::totals::{Count, Totals};
+use portguard_common::transport::Protocol;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
 use crate::guard::instance::{Constants, OBJECT, POLICY_MAPS, Task, cannot_create, refused};
 use crate::guard::mapped::Mapped;
-use crate::guard::test_frame::{self, Protocol};
+use crate::guard::test_frame;
 use crate::guard::{Guard, device};
 
 /// `enum xdp_action`, `include/uapi/linux/bpf.h`.
@@ -35,16 +37,18 @@ pub struct Shadow {
     link: LinkType,
 }
 
-/// What becomes of a packet for port 111. Its words stand in JSON, and none is renamed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Decision {
-    /// It passes, because its source is on the list.
-    Allowed,
-    /// It is dropped, because its source is not.
-    Dropped,
-    /// It passes in audit mode, and would be dropped else.
-    WouldDrop,
+listed! {
+    /// What becomes of a packet for port 111. Its words stand in JSON, and none is renamed.
+    #[derive(Serialize)]
+    #[serde(into = "&'static str")]
+    pub enum Decision {
+        /// It passes, because its source is on the list.
+        Allowed = "allowed",
+        /// It is dropped, because its source is not.
+        Dropped = "dropped",
+        /// It passes in audit mode, and would be dropped else.
+        WouldDrop = "would_drop",
+    }
 }
 
 impl Shadow {
@@ -112,7 +116,7 @@ impl Shadow {
             (action, (allowed, would_drop, faults)) => Err(broken().because(format!(
                 "it contradicts itself: for {} from {source} it returns {action}, and counts {allowed} allowed, \
                  {would_drop} that would be dropped, and {faults:?} faulty",
-                protocol.word(),
+                protocol.name(),
             ))),
         }
     }

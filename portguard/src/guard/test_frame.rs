@@ -4,46 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use portguard_common::PORT;
 use portguard_common::frame::LinkType;
-use serde::Serialize;
-
-/// A protocol that rpcbind listens to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Protocol {
-    /// A datagram with a call.
-    Udp,
-    /// The first segment of a connection.
-    Tcp,
-}
-
-impl Protocol {
-    /// Both of them.
-    pub const ALL: [Self; 2] = [Self::Udp, Self::Tcp];
-
-    /// What it is called on the command line and in JSON.
-    pub fn key(self) -> &'static str {
-        match self {
-            Self::Udp => "udp",
-            Self::Tcp => "tcp",
-        }
-    }
-
-    /// The word for it, to the eye.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Udp => "UDP",
-            Self::Tcp => "TCP",
-        }
-    }
-
-    /// Its number in IP headers.
-    fn number(self) -> u8 {
-        match self {
-            Self::Udp => 17,
-            Self::Tcp => 6,
-        }
-    }
-}
+use portguard_common::transport::Protocol;
 
 /// Where the questions go, for which the guard does not care: addresses for documentation (RFC 5737, RFC 3849).
 const DESTINATION_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);

@@ -7,45 +7,30 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use portguard_common::listed;
 use portguard_common::rpc::{Request, Requests};
 use portguard_common::totals::Count;
 use portguard_common::transport::Protocol;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::guard::calls;
 use crate::guard::{ByReason, SetId, Snapshot, Source};
 
 /// How many sources a line lists. The others are in `other_sources`.
 pub const HEAVIEST: usize = 256;
 
-/// Why a line was written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
-    /// `stats --reset` replaces the counters by new ones.
-    Reset,
-    /// `detach` removes the guard and its counters.
-    Detach,
-    /// A new program version comes with counters of its own.
-    Upgrade,
-    /// A loader was killed before it removed counters that it had replaced.
-    Abandoned,
-    /// The counters go on; the service writes them at intervals.
-    Periodic,
-}
-
-impl Reason {
-    /// All reasons.
-    pub const ALL: [Self; 5] = [Self::Reset, Self::Detach, Self::Upgrade, Self::Abandoned, Self::Periodic];
-
-    /// The name in a line.
-    pub fn key(self) -> &'static str {
-        match self {
-            Self::Reset => "reset",
-            Self::Detach => "detach",
-            Self::Upgrade => "upgrade",
-            Self::Abandoned => "abandoned",
-            Self::Periodic => "periodic",
-        }
+listed! {
+    /// Why a line was written.
+    pub enum Reason {
+        /// `stats --reset` replaces the counters by new ones.
+        Reset = "reset",
+        /// `detach` removes the guard and its counters.
+        Detach = "detach",
+        /// A new program version comes with counters of its own.
+        Upgrade = "upgrade",
+        /// A loader was killed before it removed counters that it had replaced.
+        Abandoned = "abandoned",
+        /// The counters go on; the service writes them at intervals.
+        Periodic = "periodic",
     }
 }
 
@@ -158,7 +143,7 @@ pub struct Totals {
     pub by_reason: ByReason<Packets>,
 }
 
-/// Packets by procedure (a key of [`calls::key`]) for each protocol. Counts of zero are left out.
+/// Packets by procedure (by [`Procedure::key`](portguard_common::rpc::Procedure::key)) for each protocol. Counts of zero are left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequestCounts {
     /// Datagrams.
@@ -281,7 +266,7 @@ impl From<Requests> for RequestCounts {
                     Protocol::Udp => &mut counts.udp,
                     Protocol::Tcp => &mut counts.tcp_best_effort,
                 };
-                protocol.insert(calls::key(request.procedure()).to_owned(), count);
+                protocol.insert(request.procedure().key().to_owned(), count);
             }
         }
         counts
@@ -358,6 +343,6 @@ mod reason {
         deserializer: D,
     ) -> Result<Option<Reason>, D::Error> {
         let key = Option::<String>::deserialize(deserializer)?;
-        Ok(key.and_then(|key| Reason::ALL.into_iter().find(|reason| reason.key() == key)))
+        Ok(key.and_then(|key| Reason::from_key(&key)))
     }
 }

@@ -13,6 +13,7 @@ use std::path::Path;
 use ipnet::IpNet;
 use nix::libc;
 use nix::sys::socket::SockProtocol;
+use portguard_common::listed;
 
 use crate::error::{Error, Kind, Result};
 use crate::netlink;
@@ -151,25 +152,15 @@ pub struct AttachedXdp {
     pub program_id: u32,
 }
 
-/// Where an XDP program runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum XdpMode {
-    /// In the driver.
-    Native,
-    /// In the network stack.
-    Generic,
-    /// On the card.
-    Offload,
-}
-
-impl XdpMode {
-    /// The word for it, in output of every format.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Native => "native",
-            Self::Generic => "generic",
-            Self::Offload => "offload",
-        }
+listed! {
+    /// Where an XDP program runs.
+    pub enum XdpMode {
+        /// In the driver.
+        Native = "native",
+        /// In the network stack.
+        Generic = "generic",
+        /// On the card.
+        Offload = "offload",
     }
 }
 

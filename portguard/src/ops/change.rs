@@ -9,8 +9,8 @@ use crate::allowlist::{self, Allowlist};
 use crate::error::Result;
 use crate::guard::{self, Attached, CANNOT_REPLACE, Guard, ListInfo, Named, Order, PinRoot, Trial};
 use crate::interface::Interface;
-use crate::ops::Messages;
 use crate::ops::trial::tell_waiting;
+use crate::ops::{Messages, state};
 
 /// How many changed prefixes are listed.
 const LISTED: usize = 20;
@@ -70,7 +70,7 @@ pub(crate) fn put_on(
     uppers.failed.into_iter().for_each(|error| messages.error(error));
     let state = state(!named.audit.unwrap_or(false));
     let entries = entries(list.entries().len());
-    messages.data(format!("{name}: attached in {} mode, {state}, {entries}\n", mode.word()));
+    messages.data(format!("{name}: attached in {} mode, {state}, {entries}\n", mode.key()));
     if trial.is_some() {
         tell_waiting(&Guard::by_name(Some(pin_root), name)?, name, messages)?;
     }
@@ -182,7 +182,7 @@ impl Before {
         if let (Some(before), Some(after)) = (origin(&self.list), origin(&after))
             && before != after
         {
-            changes.push(format!("allowlist from {} -> {}", before.word(), after.word()));
+            changes.push(format!("allowlist from {} -> {}", before.key(), after.key()));
         }
         if self.abi != guard.abi_version() {
             changes.push(format!("upgraded from ABI {} to ABI {}", self.abi, guard.abi_version()));
@@ -195,10 +195,6 @@ fn renewed(name: &str, guard: &Guard, list: Option<&Allowlist>) -> String {
     let entries = list.map_or("the list in force stays".to_owned(), |list| entries(list.entries().len()));
     let state = state(guard.is_enforcing());
     format!("{name}: renewed in place, {state}, {entries}, counters kept")
-}
-
-fn state(enforcing: bool) -> &'static str {
-    if enforcing { "enforcing" } else { "audit only, nothing is dropped" }
 }
 
 fn entries(number: usize) -> String {

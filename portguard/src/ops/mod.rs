@@ -46,3 +46,8 @@ pub(crate) fn unique(names: &[String]) -> Vec<&String> {
     }
     unique
 }
+
+/// What a guard does, in words.
+pub fn state(enforcing: bool) -> &'static str {
+    if enforcing { "enforcing" } else { "audit only, nothing is dropped" }
+}

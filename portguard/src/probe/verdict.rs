@@ -1,27 +1,30 @@
 //! What answers mean to others.
 
+use portguard_common::listed;
 use portguard_common::transport::Protocol;
 use serde::Serialize;
 
 use super::{Answer, Finding};
 use crate::rpcbind::{NoReply, Question};
 
-/// What one may think of a port 111; the worse, the greater.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Verdict {
-    /// It cannot be reached from here.
-    Unreachable,
-    /// Nobody listens there.
-    Refused,
-    /// It says nothing at all.
-    Silent,
-    /// It answers over TCP, where a source cannot be forged.
-    TcpOnly,
-    /// Something is there, but it does not speak as rpcbind does. Over UDP, that may do harm, too.
-    Unclear,
-    /// It answers over UDP, and so to whom a forger likes.
-    Reflector,
+listed! {
+    /// What one may think of a port 111; the worse, the greater.
+    #[derive(PartialOrd, Ord, Serialize)]
+    #[serde(into = "&'static str")]
+    pub enum Verdict {
+        /// It cannot be reached from here.
+        Unreachable = "unreachable",
+        /// Nobody listens there.
+        Refused = "refused",
+        /// It says nothing at all.
+        Silent = "silent",
+        /// It answers over TCP, where a source cannot be forged.
+        TcpOnly = "tcp_only",
+        /// Something is there, but it does not speak as rpcbind does. Over UDP, that may do harm, too.
+        Unclear = "unclear",
+        /// It answers over UDP, and so to whom a forger likes.
+        Reflector = "reflector",
+    }
 }
 
 /// What became of the questions over one protocol.

@@ -5,7 +5,7 @@
 //! answers to well-formed calls, as they are now: `DUMP` answers with what is registered, `GETSTAT` with what was asked for.
 
 use std::iter::Sum;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Add;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use portguard_common::rpc::Procedure;
 use portguard_common::transport::Protocol;
 use serde::Serialize;
 
+use crate::family::Family;
 use crate::rpcbind::{self, NoReply, Question};
 
 /// How long all questions over one family may take.
@@ -60,32 +61,7 @@ impl Sum for Range {
     }
 }
 
-/// Of which kind addresses are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Family {
-    /// IPv4.
-    V4,
-    /// IPv6.
-    V6,
-}
-
 impl Family {
-    /// Both of them.
-    pub const ALL: [Self; 2] = [Self::V4, Self::V6];
-
-    /// That of an address.
-    pub fn of(address: IpAddr) -> Self {
-        if address.is_ipv4() { Self::V4 } else { Self::V6 }
-    }
-
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::V4 => "IPv4",
-            Self::V6 => "IPv6",
-        }
-    }
-
     /// Where this host's own rpcbind listens: calls go over `lo`, and never meet a guard.
     pub fn rpcbind(self) -> SocketAddr {
         match self {

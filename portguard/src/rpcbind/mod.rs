@@ -54,6 +54,20 @@ pub enum NoReply {
     Unreachable(String),
 }
 
+impl NoReply {
+    /// What it is called in JSON and tables. None is renamed.
+    pub const fn key(&self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::Silent => "silent",
+            Self::Stalled => "stalled",
+            Self::Closed => "closed",
+            Self::Garbled(_) => "garbled",
+            Self::Unreachable(_) => "unreachable",
+        }
+    }
+}
+
 impl fmt::Display for NoReply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

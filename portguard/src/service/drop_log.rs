@@ -116,7 +116,7 @@ fn log(interface: &str, drop: &LoggedDrop, uptime: Uptime) {
         interface,
         source = %drop.source,
         port = drop.port,
-        protocol = calls::protocol(drop.request.protocol()),
+        protocol = drop.request.protocol().name(),
         procedure = calls::name(drop.request.procedure()),
         bytes = drop.bytes,
         at = time::microseconds(uptime.unix_time(drop.at)),

@@ -8,6 +8,7 @@ use std::io::{self, IsTerminal};
 use std::sync::Arc;
 
 use crate::allowlist::{Invalid, Style};
+use crate::control::Severity;
 use crate::error::Error;
 use crate::ops::{Console, Message, Messages, Progress};
 
@@ -23,7 +24,7 @@ impl Console for Stderr {
             Message::Note(text) => note(text),
             Message::Warning(text) => warning(text),
             Message::Error(failed) => error(failed),
-            Message::ReportedError(text) => labelled("error", "31", text),
+            Message::ReportedError(text) => labelled(Severity::Error, text),
         }
     }
 
@@ -42,20 +43,26 @@ pub fn error(error: &Error) {
     if let Some(invalid) = Invalid::of(error) {
         eprint!("{}", invalid.render(style_of(&io::stderr())));
     }
-    labelled("error", "31", &error.to_string());
+    labelled(Severity::Error, &error.to_string());
 }
 
 /// Prints what the user must know: the guard is on, but something is not as it should be.
 pub fn warning(text: &str) {
-    labelled("warning", "33", text);
+    labelled(Severity::Warning, text);
 }
 
 /// Prints what the user should know although nothing failed.
 pub fn note(text: &str) {
-    labelled("note", "36", text);
+    labelled(Severity::Note, text);
 }
 
-fn labelled(label: &str, colour: &str, text: &str) {
+fn labelled(severity: Severity, text: &str) {
+    let label = severity.key();
+    let colour = match severity {
+        Severity::Error => 31,
+        Severity::Warning => 33,
+        Severity::Note => 36,
+    };
     match style_of(&io::stderr()) {
         Style::Coloured => eprintln!("\x1b[1;{colour}m{label}:\x1b[0m {text}"),
         Style::Plain => eprintln!("{label}: {text}"),

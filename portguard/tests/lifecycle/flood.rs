@@ -79,7 +79,7 @@ fn sums_are_exact_and_sources_bounded_however_many_there_are() {
     let sent = sum([v4, v6]);
     let stats = portguard.stats_of(sent.packets);
     assert_eq!(stats.totals.dropped, sent, "to the last packet and byte");
-    assert_eq!(stats.totals.by_reason.not_allowed, sent);
+    assert_eq!(stats.totals.by_reason.of("not_allowed"), sent);
     assert_eq!(stats.totals.allowed, Count::default());
 
     let cpus = aya::util::nr_cpus().expect("the number of CPUs");

@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 
+use portguard_common::reason::Fault;
 pub(crate) use xtask::proof::ALLOWLIST;
 
 use xtask::lab::headers::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ipv4, Ipv6, TCP, UDP, ethernet, extension as ext};
@@ -18,12 +19,8 @@ pub(crate) enum Expect {
     Allowed,
     /// It is dropped, and attributed to its source.
     Denied(IpAddr, Protocol),
-    /// It is dropped as cut short.
-    Truncated,
-    /// It is dropped as contradicting itself.
-    Malformed,
-    /// It is dropped for having too many headers.
-    TooManyHeaders,
+    /// It is dropped whatever its source.
+    Fault(Fault),
 }
 
 /// The protocol that a denied packet is attributed with.
@@ -281,14 +278,19 @@ fn denied() -> Vec<Case> {
     let mut padded = udp4(&Ipv4::default());
     padded.extend([0; 18]);
     cases.push(v4("padding behind the packet, which counts", &padded, denied4(Protocol::Udp)));
-    let v6_in_v4 =
-        tagged("IPv6 behind the ethertype of IPv4", &[], ETHERTYPE_IPV4, &udp6(vec![]), Expect::Malformed);
+    let v6_in_v4 = tagged(
+        "IPv6 behind the ethertype of IPv4",
+        &[],
+        ETHERTYPE_IPV4,
+        &udp6(vec![]),
+        Expect::Fault(Fault::Malformed),
+    );
     let v4_in_v6 = tagged(
         "IPv4 behind the ethertype of IPv6",
         &[],
         ETHERTYPE_IPV6,
         &udp4(&Ipv4::default()),
-        Expect::Malformed,
+        Expect::Fault(Fault::Malformed),
     );
     cases.extend([v6_in_v4, v4_in_v6]);
     cases
@@ -306,7 +308,7 @@ fn vlan_tags() -> Vec<Case> {
                 .map(|tag| (if kinds >> tag & 1 == 0 { VLAN } else { SERVICE_VLAN }, 0xa000 + tag as u16))
                 .collect();
             let name = format!("{count} tags, kinds {kinds:0count$b}");
-            let limited = |expect| if count <= 4 { expect } else { Expect::TooManyHeaders };
+            let limited = |expect| if count <= 4 { expect } else { Expect::Fault(Fault::TooManyHeaders) };
             let mut case = |name, ethertype, packet: &[u8], expect: Expect| {
                 let mut case = tagged(name, &tags, ethertype, packet, limited(expect));
                 // The IP header was not looked for behind the tags that were too many.
@@ -349,15 +351,23 @@ fn ipv4_headers() -> Vec<Case> {
     }
     for ihl in 0..5 {
         let header = Ipv4 { ihl: Some(ihl), ..Ipv4::default() };
-        cases.push(v4(format!("a header length of {ihl} words"), &udp4(&header), Expect::Malformed));
+        cases.push(v4(
+            format!("a header length of {ihl} words"),
+            &udp4(&header),
+            Expect::Fault(Fault::Malformed),
+        ));
     }
     for version in (0..16).filter(|version| *version != 4) {
         let header = Ipv4 { version, ..Ipv4::default() };
-        cases.push(v4(format!("IP version {version} in IPv4"), &udp4(&header), Expect::Malformed));
+        cases.push(v4(
+            format!("IP version {version} in IPv4"),
+            &udp4(&header),
+            Expect::Fault(Fault::Malformed),
+        ));
     }
     for version in (0..16).filter(|version| *version != 6) {
         let packet = Ipv6 { version, ..Ipv6::default() }.udp(40_000, 111, &DUMP);
-        cases.push(v6(format!("IP version {version} in IPv6"), &packet, Expect::Malformed));
+        cases.push(v6(format!("IP version {version} in IPv6"), &packet, Expect::Fault(Fault::Malformed)));
     }
     let odd = [
         ("type of service", Ipv4 { tos: 0xff, ..Ipv4::default() }),
@@ -414,7 +424,7 @@ fn ipv4_fragments() -> Vec<Case> {
     cases.push(v4("first fragment of TCP, 8 bytes", &tcp.packet(&ports), denied4(Protocol::Tcp)));
     for length in 0..4 {
         let name = format!("first fragment with {length} bytes of its ports");
-        cases.push(v4(name, &first.packet(&ports[..length]), Expect::Truncated));
+        cases.push(v4(name, &first.packet(&ports[..length]), Expect::Fault(Fault::Truncated)));
     }
     let later = Ipv4 { fragment_offset: 1, options: vec![1; 8], ..Ipv4::default() };
     cases.push(v4("later fragment with options", &later.packet(&ports), Expect::Pass));
@@ -460,7 +470,8 @@ fn extension_headers() -> Vec<Case> {
     }
     for (name, extension) in each_extension() {
         for count in [8, 15, 16, 17, 18, 24] {
-            let expect = if count <= 16 { denied6(Protocol::Udp) } else { Expect::TooManyHeaders };
+            let expect =
+                if count <= 16 { denied6(Protocol::Udp) } else { Expect::Fault(Fault::TooManyHeaders) };
             let packet = udp6(vec![extension.clone(); count]);
             // What does not fit into a packet cannot be sent.
             if packet.len() <= 65_535 {
@@ -480,7 +491,7 @@ fn extension_headers() -> Vec<Case> {
     for count in [1, 2, 16, 17] {
         let (number, mut chain) = xtask::lab::headers::chain(&vec![ext::authentication(3); count], UDP);
         chain.extend(ports);
-        let expect = if count <= 16 { denied4(Protocol::Udp) } else { Expect::TooManyHeaders };
+        let expect = if count <= 16 { denied4(Protocol::Udp) } else { Expect::Fault(Fault::TooManyHeaders) };
         cases.push(v4(format!("{count} authentication headers in IPv4"), &ipv4(number, chain), expect));
     }
     let options = [ext::authentication(3), ext::padding(ext::DESTINATION_OPTIONS, 0)];
@@ -512,7 +523,7 @@ fn ipv6_fragments() -> Vec<Case> {
         cases.push(v6(
             format!("first fragment with {length} bytes of its ports"),
             &packet,
-            Expect::Truncated,
+            Expect::Fault(Fault::Truncated),
         ));
     }
     let mut behind = fragment(0, true, 0);
@@ -523,7 +534,7 @@ fn ipv6_fragments() -> Vec<Case> {
         packet.truncate(packet.len() - 16);
         packet
     };
-    cases.push(v6("first fragment that ends within its options", &cut, Expect::Truncated));
+    cases.push(v6("first fragment that ends within its options", &cut, Expect::Fault(Fault::Truncated)));
     let mut twice = fragment(0, false, 0);
     twice.extensions.push(ext::fragment(3, true, 0));
     cases.push(v6("later fragment in an atomic one", &twice.packet(UDP, &ports), Expect::Pass));
@@ -565,7 +576,7 @@ fn truncations() -> Vec<Case> {
             let expect = match length {
                 // The ethertype, and with it the tags, must be whole for the frame to be IP.
                 _ if length < ip => Expect::Pass,
-                _ if length < ports + 4 => Expect::Truncated,
+                _ if length < ports + 4 => Expect::Fault(Fault::Truncated),
                 _ => case.expect,
             };
             cases.push(Case {

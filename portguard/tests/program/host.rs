@@ -9,7 +9,7 @@ use portguard_common::cursor::Linear;
 use portguard_common::frame::LinkType;
 use portguard_common::ipv6::DirectStep;
 use portguard_common::transport;
-use portguard_common::verdict::{Datapath, Fault, Verdict, judge};
+use portguard_common::verdict::{Datapath, Verdict, judge};
 
 use crate::frames::{Expect, Link, Protocol};
 
@@ -37,9 +37,7 @@ impl<A: Address> Datapath<A> for Host {
                     transport::Protocol::Tcp => Protocol::Tcp,
                 },
             ),
-            Verdict::Reject(Fault::Truncated) => Expect::Truncated,
-            Verdict::Reject(Fault::Malformed) => Expect::Malformed,
-            Verdict::Reject(Fault::TooManyHeaders) => Expect::TooManyHeaders,
+            Verdict::Reject(fault) => Expect::Fault(fault),
         };
         (expect, link_header_len)
     }

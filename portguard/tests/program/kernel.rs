@@ -11,6 +11,7 @@ use aya::programs::{ProgramError, TestRun as _, TestRunOptions, Xdp};
 use aya_obj::programs::XdpAttachType;
 use portguard::guard::{Guard, PinRoot, Snapshot};
 use portguard_common::names;
+use portguard_common::reason::Fault;
 use xtask::lab::{Namespace, run};
 
 use crate::frames::{Expect, Link, Protocol};
@@ -46,9 +47,8 @@ pub(crate) struct Outcome {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Moved {
     Allowed(Unit),
-    Truncated(Unit),
-    Malformed(Unit),
-    TooManyHeaders(Unit),
+    /// By the key of the fault.
+    Fault(&'static str, Unit),
     NotAllowed(Unit),
     WouldDrop(Unit),
     Unattributed(Unit),
@@ -237,18 +237,16 @@ fn program(guard: &Guard) -> Xdp {
 impl Outcome {
     /// What must come of a frame of which `bytes` would be counted.
     pub(crate) fn expected(expect: Expect, bytes: u64, audit: bool) -> Self {
-        let both = |counter: fn(Unit) -> Moved| {
+        let both = |counter: &dyn Fn(Unit) -> Moved| {
             vec![(counter(Unit::Packets), 1), (counter(Unit::Bytes), i128::from(bytes))]
         };
         let refused = !matches!(expect, Expect::Pass | Expect::Allowed);
         let mut moved = match expect {
             Expect::Pass => vec![],
-            Expect::Allowed => both(Moved::Allowed),
-            Expect::Truncated => both(Moved::Truncated),
-            Expect::Malformed => both(Moved::Malformed),
-            Expect::TooManyHeaders => both(Moved::TooManyHeaders),
+            Expect::Allowed => both(&Moved::Allowed),
+            Expect::Fault(fault) => both(&|unit| Moved::Fault(fault.key(), unit)),
             Expect::Denied(source, protocol) => {
-                let mut moved = both(Moved::NotAllowed);
+                let mut moved = both(&Moved::NotAllowed);
                 moved.push((Moved::Source(source, Unit::Packets), 1));
                 moved.push((Moved::Source(source, Unit::Bytes), bytes.into()));
                 if protocol == Protocol::Tcp {
@@ -258,7 +256,7 @@ impl Outcome {
             }
         };
         if audit && refused {
-            moved.extend(both(Moved::WouldDrop));
+            moved.extend(both(&Moved::WouldDrop));
         }
         moved.retain(|(_, by)| *by != 0);
         moved.sort_unstable();
@@ -269,12 +267,8 @@ impl Outcome {
 fn moved(before: &Snapshot, after: &Snapshot) -> Vec<(Moved, i128)> {
     let values = |snapshot: &Snapshot| {
         let mut values = Vec::new();
-        let [truncated, malformed, too_many_headers] = snapshot.faults;
         let counts = [
             (Moved::Allowed as fn(Unit) -> Moved, snapshot.allowed),
-            (Moved::Truncated, truncated),
-            (Moved::Malformed, malformed),
-            (Moved::TooManyHeaders, too_many_headers),
             (Moved::NotAllowed, snapshot.not_allowed),
             (Moved::WouldDrop, snapshot.would_drop),
             (Moved::Unattributed, snapshot.unattributed),
@@ -282,6 +276,10 @@ fn moved(before: &Snapshot, after: &Snapshot) -> Vec<(Moved, i128)> {
         for (counter, count) in counts {
             values.push((counter(Unit::Packets), i128::from(count.packets)));
             values.push((counter(Unit::Bytes), i128::from(count.bytes)));
+        }
+        for (fault, count) in Fault::ALL.into_iter().zip(snapshot.faults) {
+            values.push((Moved::Fault(fault.key(), Unit::Packets), count.packets.into()));
+            values.push((Moved::Fault(fault.key(), Unit::Bytes), count.bytes.into()));
         }
         for source in &snapshot.sources {
             values.push((Moved::Source(source.address, Unit::Packets), source.count.packets.into()));

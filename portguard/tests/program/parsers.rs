@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use portguard_common::reason::Fault;
 use xtask::proof::figures::Figures;
 use xtask::proof::oracle::{self, Finding};
 use xtask::proof::{self, Generator, is_listed};
@@ -75,9 +76,9 @@ fn against_oracle(host: &Host, frame: &[u8], tally: &mut Tally) -> Option<String
         Finding::Candidate { source, .. } if is_listed(source) => Expect::Allowed,
         Finding::Candidate { source, is_tcp: true } => Expect::Denied(source, Protocol::Tcp),
         Finding::Candidate { source, is_tcp: false } => Expect::Denied(source, Protocol::Udp),
-        Finding::Truncated => Expect::Truncated,
-        Finding::Malformed => Expect::Malformed,
-        Finding::TooManyHeaders => Expect::TooManyHeaders,
+        Finding::Truncated => Expect::Fault(Fault::Truncated),
+        Finding::Malformed => Expect::Fault(Fault::Malformed),
+        Finding::TooManyHeaders => Expect::Fault(Fault::TooManyHeaders),
     };
     let is_for_the_port = matches!(finding, Finding::Candidate { .. });
     tally.for_the_port += u64::from(is_for_the_port);

@@ -10,7 +10,7 @@ use crate::workspace;
 
 /// The modules of the crate, from the lowest layer up. Those of a layer do not import each other.
 const LAYERS: [&[&str]; 12] = [
-    &["error", "netlink", "printable", "state_directory", "time"],
+    &["error", "family", "netlink", "printable", "state_directory", "time"],
     &["interface", "rpcbind"],
     &["allowlist"],
     &["guard"],

@@ -17,24 +17,25 @@ pub fn text(document: &Document) -> String {
             let _ = writeln!(text, "         -> {}", printable(remedy));
         }
     }
-    let [ok, warnings, failures] =
-        [Status::Ok, Status::Warning, Status::Failure].map(|it| document.count(it));
     let _ = match document.status {
-        Status::Ok => writeln!(text, "All is well: {ok} checks."),
-        _ => writeln!(
-            text,
-            "{ok} ok, {warnings} {}, {failures} {}",
-            plural(warnings, "warning"),
-            plural(failures, "failure")
-        ),
+        Status::Ok => writeln!(text, "All is well: {} checks.", document.count(Status::Ok)),
+        _ => writeln!(text, "{}", Status::ALL.map(|status| counted(document, status)).join(", ")),
     };
     text
 }
 
+/// How many findings have a status.
+fn counted(document: &Document, status: Status) -> String {
+    let (count, word) = (document.count(status), status.key());
+    match status {
+        Status::Ok => format!("{count} {word}"),
+        Status::Warning | Status::Failure => format!("{count} {}", plural(count, word)),
+    }
+}
+
 fn word(status: Status) -> &'static str {
     match status {
-        Status::Ok => "ok",
-        Status::Warning => "warning",
+        Status::Ok | Status::Warning => status.key(),
         Status::Failure => "FAILURE",
     }
 }

@@ -4,10 +4,12 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
-use serde::Serialize;
+use portguard_common::listed;
+use portguard_common::transport::Protocol;
+use serde::{Serialize, Serializer};
 
-use crate::allowlist;
-use crate::guard::{Decision, Protocol};
+use crate::allowlist::{self, Origin};
+use crate::guard::Decision;
 use crate::ops::services::{ServiceState, Unguarded};
 
 /// The document of `explain --json`. Fields may be added; none is renamed or removed.
@@ -40,6 +42,7 @@ pub struct Verdict {
     /// Who says so.
     pub judged_by: Judge,
     /// The protocols that were tried; the verdict is the same for each.
+    #[serde(serialize_with = "keys")]
     pub protocols: Vec<Protocol>,
     /// The list that decides.
     pub allowlist: Allowlist,
@@ -58,14 +61,21 @@ pub struct Verdict {
     pub service: Option<ServiceState>,
 }
 
-/// Who gives a verdict.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Judge {
-    /// The guard's program, run by the kernel on the list in force.
-    Kernel,
-    /// The file, read by this command.
-    File,
+/// Protocols as their keys.
+fn keys<S: Serializer>(protocols: &[Protocol], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(protocols.iter().map(|protocol| protocol.key()))
+}
+
+listed! {
+    /// Who gives a verdict.
+    #[derive(Serialize)]
+    #[serde(into = "&'static str")]
+    pub enum Judge {
+        /// The guard's program, run by the kernel on the list in force.
+        Kernel = "kernel",
+        /// The file, read by this command.
+        File = "file",
+    }
 }
 
 /// The list that decides.
@@ -80,17 +90,7 @@ pub struct Allowlist {
     /// Whether the file holds something else than the list in force, or is gone.
     pub changed_on_disk: bool,
     /// Which text the lines are those of; none if there is none any more that fits the list in force.
-    pub lines_of: Option<Lines>,
-}
-
-/// A text that holds the list that decides.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Lines {
-    /// The file.
-    File,
-    /// The copy of what the file last held in good order, which is what was put in force.
-    LastGood,
+    pub lines_of: Option<Origin>,
 }
 
 /// An entry of the list.

@@ -10,14 +10,15 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use ipnet::IpNet;
+use portguard_common::transport::Protocol;
 
 use self::document::Document;
 use crate::allowlist::{Allowlist, Entry, Origin};
+use crate::cli::options;
 use crate::cli::print::{finish, print, print_before, print_json};
 use crate::error::{Error, Result};
 use crate::explain::text::Text;
 use crate::explain::{entries, source};
-use crate::guard::Protocol;
 use crate::guard::{self, Access, Covering, Decision, Guard, PinRoot, Shadow};
 use crate::interface;
 use crate::ops::services::Services;
@@ -39,7 +40,7 @@ pub struct Args {
     #[arg(long = "iface", value_name = "IFACE")]
     pub interface: Option<String>,
     /// The protocol of the packets [default: both]
-    #[arg(long = "proto", value_name = "PROTOCOL", value_enum)]
+    #[arg(long = "proto", value_name = "PROTOCOL", value_parser = options::protocol())]
     pub protocol: Option<Protocol>,
     /// Judge by this file, whatever is guarded [default: the guards' lists; without any guard, $PORTGUARD_ALLOWLIST
     /// or /etc/portguard/allowlist.yaml]
@@ -146,10 +147,7 @@ fn by_guard(question: &Question, guard: &Guard, services: &Services) -> Result<V
         sha256: list.sha256.to_string(),
         generation: Some(list.generation),
         changed_on_disk: text.changed_on_disk(),
-        lines_of: text.allowlist().map(|allowlist| match allowlist.origin() {
-            Origin::File => document::Lines::File,
-            Origin::LastGood => document::Lines::LastGood,
-        }),
+        lines_of: text.allowlist().map(Allowlist::origin),
     };
     // Read back from the kernel only if there is no text, and only once.
     let mut kernel: Option<Vec<IpNet>> = None;
@@ -232,7 +230,7 @@ fn by_file(question: &Question, path: &Path, messages: &mut Messages) -> Result<
         sha256: list.sha256().to_string(),
         generation: None,
         changed_on_disk: false,
-        lines_of: Some(document::Lines::File),
+        lines_of: Some(Origin::File),
     };
     let verdict = |&source: &IpAddr| {
         let covering = entries::covering(prefixes(), source);

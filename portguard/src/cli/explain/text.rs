@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::document::{Allowlist, Document, Entry, Lines, Verdict};
+use super::document::{Allowlist, Document, Entry, Verdict};
+use crate::allowlist::Origin;
 use crate::guard::Decision;
 use crate::ops::services;
 use crate::printable::printable;
@@ -28,7 +29,7 @@ fn write(text: &mut String, verdict: &Verdict) -> std::fmt::Result {
         None => write!(text, "{source}, judged by the file")?,
     }
     if let [only] = verdict.protocols[..] {
-        write!(text, " over {}", only.word())?;
+        write!(text, " over {}", only.name())?;
     }
     writeln!(text, ": {}", reason(verdict))?;
     if let Some(note) = note {
@@ -86,7 +87,7 @@ fn shown(allowlist: &Allowlist) -> String {
 
 fn line_of(allowlist: &Allowlist, line: u32) -> String {
     match allowlist.lines_of {
-        Some(Lines::LastGood) => format!("line {line} of the copy of the last good list"),
+        Some(Origin::LastGood) => format!("line {line} of the copy of the last good list"),
         _ => format!("line {line}"),
     }
 }

@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::printable::printable;
 use crate::probe::verdict::{Amplification, State, Verdict, factor};
 use crate::probe::{Answer, Finding, services};
-use crate::rpcbind::{More, NoReply, Programs, Registration};
+use crate::rpcbind::{More, Programs, Registration};
 use crate::time;
 
 /// The document of `probe --json`. Fields may be added; none is renamed or removed.
@@ -141,21 +141,9 @@ impl Transport {
     fn new(answers: &[Answer]) -> Self {
         let (state, problem) = match State::of(answers) {
             State::Answers => ("answers", None),
-            State::Nothing(reason) => (word(reason), Some(reason.to_string())),
+            State::Nothing(reason) => (reason.key(), Some(reason.to_string())),
         };
         Self { state, problem, replies: answers.iter().map(Reply::new).collect() }
-    }
-}
-
-/// The word for it, in documents and tables.
-fn word(reason: &NoReply) -> &'static str {
-    match reason {
-        NoReply::Refused => "refused",
-        NoReply::Silent => "silent",
-        NoReply::Stalled => "stalled",
-        NoReply::Closed => "closed",
-        NoReply::Garbled(_) => "garbled",
-        NoReply::Unreachable(_) => "unreachable",
     }
 }
 

@@ -6,9 +6,10 @@ use portguard_common::rpc::Procedure;
 use serde::Serialize;
 
 use crate::cli::stats::document::{Packets, SourceRow};
+use crate::family::Family;
 use crate::guard::calls::{self, Calls};
 use crate::guard::{Snapshot, Source};
-use crate::rpcbind::amplification::{Answers, Family, Range};
+use crate::rpcbind::amplification::{Answers, Range};
 use crate::time;
 
 /// The document of `report --json`. Fields may be added; none is renamed or removed.
@@ -175,7 +176,7 @@ impl Replies {
         let sizes = answers.over(family);
         let measured = |sizes: &[crate::rpcbind::amplification::Size]| {
             let reply = |size: &crate::rpcbind::amplification::Size| Reply {
-                procedure: calls::key(size.question.procedure()),
+                procedure: size.question.procedure().key(),
                 call: size.question.name(),
                 version: size.question.version(),
                 request_bytes: size.request,
@@ -185,7 +186,8 @@ impl Replies {
         };
         let stated = || {
             let stated = |procedure| Some((procedure, family.stated(procedure)?));
-            let row = |(procedure, reply_bytes)| Stated { procedure: calls::key(procedure), reply_bytes };
+            let row =
+                |(procedure, reply_bytes): (Procedure, _)| Stated { procedure: procedure.key(), reply_bytes };
             Procedure::ALL.into_iter().filter_map(stated).map(row).collect()
         };
         Self {
@@ -283,7 +285,7 @@ impl ReplyTotals {
             unattributed.push(rest);
             let of_family = |(family, count)| answers.bytes(Some(family), procedure, count);
             ProcedureRow {
-                procedure: calls::key(procedure),
+                procedure: procedure.key(),
                 udp,
                 tcp_best_effort: total.tcp_best_effort.of(procedure),
                 answer_bytes: sum(Family::ALL.into_iter().zip(counts).map(of_family).chain([rest])),

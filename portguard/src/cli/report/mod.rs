@@ -68,7 +68,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode> {
         let snapshot = guard.counters()?;
         taken_at = snapshot.taken_at;
         let name = guard.interface().name.clone();
-        let (mode, enforcing) = (guard.mode().word(), guard.is_enforcing());
+        let (mode, enforcing) = (guard.mode().key(), guard.is_enforcing());
         interfaces.push(document::Interface::new(name, mode, enforcing, snapshot, &answers, top));
         Ok(())
     });

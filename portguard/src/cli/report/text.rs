@@ -3,8 +3,10 @@
 use std::fmt::Write as _;
 
 use comfy_table::{CellAlignment, Table};
+use portguard_common::rpc::Procedure;
 
-use super::document::{Document, Interface, Replies, Reply};
+use super::document::{Document, Interface, Replies, Reply, Rpcbind};
+use crate::family::Family;
 use crate::rpcbind::amplification::Range;
 use crate::term::table;
 
@@ -199,7 +201,8 @@ fn sources(interface: &Interface) -> String {
 
 /// What rpcbind answers.
 fn replies(document: &Document) -> String {
-    let families = [("IPv4", &document.rpcbind.ipv4), ("IPv6", &document.rpcbind.ipv6)];
+    let Rpcbind { ipv4, ipv6 } = &document.rpcbind;
+    let families = [(Family::V4.name(), ipv4), (Family::V6.name(), ipv6)];
     let mut text = String::new();
     let known: Vec<&Vec<Reply>> =
         families.iter().filter_map(|(_, replies)| replies.measured.as_ref()).collect();
@@ -234,19 +237,21 @@ fn replies(document: &Document) -> String {
         text += STATED;
         for (family, replies) in families {
             let Some(stated) = &replies.stated else { continue };
-            let size = |key| {
-                let size =
-                    stated.iter().find(|stated| stated.procedure == key).map(|stated| stated.reply_bytes);
+            let size = |procedure: Procedure| {
+                let size = stated
+                    .iter()
+                    .find(|stated| stated.procedure == procedure.key())
+                    .map(|stated| stated.reply_bytes);
                 let Range { at_least, at_most } = size.unwrap_or_default();
                 format!("{at_least} to {at_most}")
             };
             let _ = writeln!(
                 text,
                 "  {family}: GETADDR {} (by the address), SET and UNSET {}, CALLIT {}, other RPC {}, not RPC 0.",
-                size("getaddr"),
-                size("set"),
-                size("callit"),
-                size("other_rpc")
+                size(Procedure::GetAddress),
+                size(Procedure::Set),
+                size(Procedure::CallIt),
+                size(Procedure::OtherRpc)
             );
         }
     }

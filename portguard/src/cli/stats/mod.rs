@@ -77,7 +77,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode> {
     for guard in guards {
         let mut read = |guard: Guard| {
             let (name, mode, enforcing) =
-                (guard.interface().name.clone(), guard.mode().word(), guard.is_enforcing());
+                (guard.interface().name.clone(), guard.mode().key(), guard.is_enforcing());
             let snapshot = if args.reset {
                 let reset = Reset::begin(guard, &mut |event| messages.take(&name, event))?;
                 let held = reset.held.clone();

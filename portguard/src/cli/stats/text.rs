@@ -7,6 +7,7 @@ use portguard_common::rpc::Procedure;
 
 use super::document::{Document, Interface, NotShown, Packets};
 use crate::guard::calls::{self, Calls};
+use crate::ops::state;
 use crate::term::table;
 
 /// The document for the eye.
@@ -16,7 +17,7 @@ pub fn text(document: &Document) -> String {
 
 fn interface_text(interface: &Interface) -> String {
     let Interface { totals, mode, since, .. } = interface;
-    let state = if interface.enforcing { "enforcing" } else { "audit only, nothing is dropped" };
+    let state = state(interface.enforcing);
     let mut text = format!("{}: {state}, {mode} mode, counting since {since}\n", interface.interface);
 
     let mut table = with_numbers(["", "packets", "bytes"]);

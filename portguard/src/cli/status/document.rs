@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 pub use crate::allowlist::OnDisk as File;
+use crate::allowlist::Origin;
 use crate::control::OrderDescription;
-use crate::guard;
+use crate::guard::Waits;
 use crate::ops::services::{ServiceState, Unguarded};
 
 /// The document of `status --json`. Fields may be added; none is renamed or removed.
@@ -65,28 +66,6 @@ pub struct Confirmation {
     pub deadline: String,
 }
 
-/// What a change waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Waits {
-    /// It is in force, and waits for its confirmation.
-    Pending,
-    /// It is in force, and nobody has restored what was before it in time.
-    Overdue,
-    /// What was before it is in force again.
-    Rejected,
-}
-
-impl From<guard::Waits> for Waits {
-    fn from(waits: guard::Waits) -> Self {
-        match waits {
-            guard::Waits::Pending => Self::Pending,
-            guard::Waits::Overdue => Self::Overdue,
-            guard::Waits::Rejected => Self::Rejected,
-        }
-    }
-}
-
 /// A list in force.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Allowlist {
@@ -103,7 +82,7 @@ pub struct Allowlist {
     /// Whether the file holds something else now, or is gone.
     pub changed_on_disk: bool,
     /// `file`; or `last_good`, if the file was broken then and the copy of what it held before was taken.
-    pub origin: &'static str,
+    pub origin: Origin,
     /// What the file holds now.
     pub file: File,
 }

@@ -87,7 +87,7 @@ fn describe(guard: &Guard, services: &Services) -> Result<document::Guard> {
     Ok(document::Guard {
         interface: name.clone(),
         ifindex: guard.interface().index,
-        mode: guard.mode().word(),
+        mode: guard.mode().key(),
         enforcing: guard.is_enforcing(),
         generation: list.generation,
         pinned: guard.pin(),
@@ -95,7 +95,7 @@ fn describe(guard: &Guard, services: &Services) -> Result<document::Guard> {
         allowlist: document::Allowlist {
             changed_on_disk: file != OnDisk::Unchanged,
             file,
-            origin: list.origin.word(),
+            origin: list.origin,
             path: list.path,
             sha256: list.sha256.to_string(),
             prefixes_v4: list.prefixes_v4,
@@ -103,7 +103,7 @@ fn describe(guard: &Guard, services: &Services) -> Result<document::Guard> {
             loaded_at: time::seconds(list.loaded_at),
         },
         confirmation: guard.confirmation()?.map(|confirmation| document::Confirmation {
-            state: confirmation.state.into(),
+            state: confirmation.state,
             deadline: time::seconds(confirmation.deadline),
         }),
         program: document::Program {

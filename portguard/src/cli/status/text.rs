@@ -2,8 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::document::{Allowlist, Confirmation, Document, File, Guard, Program, Waits};
-use crate::ops::services;
+use super::document::{Allowlist, Confirmation, Document, File, Guard, Program};
+use crate::allowlist::Origin;
+use crate::guard::Waits;
+use crate::ops::{services, state};
 
 /// The document for the eye.
 pub fn text(document: &Document) -> String {
@@ -21,7 +23,7 @@ pub fn text(document: &Document) -> String {
 
 fn write(text: &mut String, guard: &Guard) -> std::fmt::Result {
     let Guard { interface, mode, generation, attached_at, allowlist, program, service, .. } = guard;
-    let state = if guard.enforcing { "enforcing" } else { "audit only, nothing is dropped" };
+    let state = state(guard.enforcing);
     writeln!(text, "{interface}: {state}, {mode} mode, since {attached_at}")?;
     let path = allowlist.path.display();
     match &allowlist.file {
@@ -34,7 +36,7 @@ fn write(text: &mut String, guard: &Guard) -> std::fmt::Result {
             writeln!(text, "             {problem}; what is in force is the list that it held before")?;
         }
     }
-    if allowlist.origin == "last_good" {
+    if allowlist.origin == Origin::LastGood {
         writeln!(
             text,
             "             from the copy of the last good list: the file was broken when it was loaded"

@@ -137,7 +137,7 @@ impl From<Order> for OrderDescription {
     fn from(Order { list, mode, audit, sources, log, cpus: _ }: Order) -> Self {
         Self {
             allowlist: list,
-            mode: Some(mode.word().to_owned()),
+            mode: Some(mode.key().to_owned()),
             audit,
             sources: Some(sources),
             log_rate: match log {

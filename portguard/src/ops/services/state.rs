@@ -1,5 +1,6 @@
 //! What services keep, and what of it is not as they are ordered: parts of several documents.
 
+use portguard_common::listed;
 use serde::Serialize;
 
 use crate::control;
@@ -46,14 +47,16 @@ pub struct Unguarded {
     pub why: Option<String>,
 }
 
-/// How it is with an interface that should have a guard and has none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum UnguardedState {
-    /// There is no such interface; the service waits for it.
-    Waiting,
-    /// The interface is there, and port 111 is open on it.
-    Open,
+listed! {
+    /// How it is with an interface that should have a guard and has none.
+    #[derive(Serialize)]
+    #[serde(into = "&'static str")]
+    pub enum UnguardedState {
+        /// There is no such interface; the service waits for it.
+        Waiting = "waiting",
+        /// The interface is there, and port 111 is open on it.
+        Open = "open",
+    }
 }
 
 /// The service that is to guard an interface.

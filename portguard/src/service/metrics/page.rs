@@ -5,7 +5,6 @@ use std::fmt;
 
 use portguard_common::rpc::Request;
 use portguard_common::totals::Count;
-use portguard_common::transport::Protocol;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
 use prometheus_client::metrics::counter::ConstCounter;
@@ -13,7 +12,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use crate::allowlist::OnDisk;
-use crate::guard::calls;
+use crate::family::Family;
 use crate::guard::{ListInfo, Sums};
 
 /// What the service knows at one moment.
@@ -176,8 +175,9 @@ impl Metrics {
             "portguard_allowlist_prefixes",
             "Prefixes of the list in force.",
             self.lists().flat_map(|(name, list, _)| {
-                [("ipv4", list.prefixes_v4), ("ipv6", list.prefixes_v6)]
-                    .map(|(family, number)| ([("interface", name), ("family", family)], f64::from(number)))
+                Family::ALL.map(|family| {
+                    ([("interface", name), ("family", family.key())], f64::from(list.prefixes(family)))
+                })
             }),
         )?;
         page.gauge(
@@ -199,7 +199,7 @@ impl Metrics {
         let info: Vec<_> = self
             .lists()
             .map(|(name, list, _)| {
-                (name, list.path.to_string_lossy().into_owned(), list.sha256.to_string(), list.origin.word())
+                (name, list.path.to_string_lossy().into_owned(), list.sha256.to_string(), list.origin.key())
             })
             .collect();
         page.gauge(
@@ -240,11 +240,7 @@ impl Metrics {
             "Packets that were not allowed, by what they asked rpcbind for (over TCP as well as a segment can tell).",
             self.guards().flat_map(|(name, guard)| {
                 Request::all().map(move |request| {
-                    let protocol = match request.protocol() {
-                        Protocol::Udp => "udp",
-                        Protocol::Tcp => "tcp",
-                    };
-                    let procedure = calls::key(request.procedure());
+                    let (protocol, procedure) = (request.protocol().key(), request.procedure().key());
                     let labels =
                         [("interface", name), ("protocol", protocol), ("procedure", procedure)];
                     (labels, guard.sums.totals.requests[request.index()])
@@ -258,8 +254,7 @@ impl Metrics {
         )?;
         let tables = || {
             self.guards().flat_map(|(name, Guard { sums, .. })| {
-                [("ipv4", sums.v4), ("ipv6", sums.v6)]
-                    .map(|(family, fill)| ([("interface", name), ("family", family)], fill))
+                Family::ALL.map(|family| ([("interface", name), ("family", family.key())], sums.fill(family)))
             })
         };
         page.gauge(

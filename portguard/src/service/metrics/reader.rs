@@ -72,7 +72,7 @@ impl Reader {
                         (list, file)
                     });
                     State::Guarded(Some(Box::new(page::Guard {
-                        mode: guard.mode().word(),
+                        mode: guard.mode().key(),
                         enforcing: guard.is_enforcing(),
                         as_ordered: differences.is_empty(),
                         list,

@@ -215,7 +215,10 @@ fn through_a_guard_the_denied_see_silence_and_the_allowed_see_the_services() {
     assert!(stats.sources.iter().all(|source| DENIED.contains(&source.source)), "{stats:?}");
     assert_eq!(stats.sources.len(), 2, "{stats:?}");
     // Nothing that changes anything, or calls anybody.
-    assert!(stats.sources.iter().all(|it| it.calls.udp.set + it.calls.udp.callit == 0), "{stats:?}");
+    assert!(
+        stats.sources.iter().all(|it| it.calls.udp.of("set") + it.calls.udp.of("callit") == 0),
+        "{stats:?}"
+    );
     // Each question twice over UDP.
     assert!(stats.sources.iter().all(|source| source.udp_packets == 2 * 16), "{stats:?}");
 

@@ -2,8 +2,6 @@
 
 use xtask::lab::rpc::PROGRAM;
 
-use crate::support::ByProcedure;
-
 /// A call, and as what it is to be counted.
 #[derive(Debug, Clone)]
 pub(super) struct Call {
@@ -90,19 +88,4 @@ pub(super) fn all(is_v6: bool) -> Vec<Call> {
     more("not_rpc", words(&[1, 1, 0, 0, 0, 0]));
     more("not_rpc", words(&[1, 0, 1, PROGRAM, 3, 4, 0, 0, 0, 0]));
     calls
-}
-
-/// The counter of a procedure.
-pub(super) fn counter<'a>(calls: &'a mut ByProcedure, procedure: &str) -> &'a mut u64 {
-    match procedure {
-        "null" => &mut calls.null,
-        "getaddr" => &mut calls.getaddr,
-        "dump" => &mut calls.dump,
-        "callit" => &mut calls.callit,
-        "getstat" => &mut calls.getstat,
-        "set" => &mut calls.set,
-        "other_rpc" => &mut calls.other_rpc,
-        "not_rpc" => &mut calls.not_rpc,
-        unknown => panic!("{unknown} is no procedure"),
-    }
 }

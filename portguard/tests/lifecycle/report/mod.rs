@@ -65,7 +65,7 @@ fn a_reflection_attack_brings_the_victim_what_the_report_says_was_prevented() {
         let hit = play.attack(family, &attack);
         sum += hit;
         let source = interface.source(OTHER[family]);
-        assert_eq!((source.udp_packets, source.calls.udp.dump), (REQUESTS, REQUESTS));
+        assert_eq!((source.udp_packets, source.calls.udp.of("dump")), (REQUESTS, REQUESTS));
         let prevented = source.answer_bytes.expect("rpcbind answers");
         assert!(prevented.contains(hit), "{hit} bytes at the victim: {source:?}");
         let measured = replies.measured.as_ref().expect("rpcbind answers");
@@ -204,7 +204,7 @@ fn text_csv_and_json_say_the_same_and_are_cut_off_as_asked() {
         assert_eq!(cell("source").parse(), Ok(source.source));
         assert_eq!((cell("host"), cell("interface"), cell("since")), (name.trim(), IFACE, &*interface.since));
         assert_eq!((cell("first_seen"), cell("last_seen")), (&*source.first_seen, &*source.last_seen));
-        assert_eq!(cell("udp_dump"), source.calls.udp.dump.to_string());
+        assert_eq!(cell("udp_dump"), source.calls.udp.of("dump").to_string());
         assert_eq!(cell("answer_bytes_at_least"), at_least.to_string());
         assert_eq!(cell("answer_bytes_at_most"), at_most.to_string());
     }

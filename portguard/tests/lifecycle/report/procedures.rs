@@ -5,11 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::thread;
 use std::time::Duration;
 
+use portguard_common::rpc::Procedure;
 use xtask::lab::frame::Packet;
 use xtask::lab::{Forger, Outcome, PacketSocket, run_within};
 use xtask::proof::rpc::procedure;
 
-use super::calls::{self, counter};
+use super::calls;
 use super::document::report_of;
 use crate::support::{Calls, DENIED, OTHER, Role, SERVER, SILENCE, Testbed, flow};
 
@@ -56,19 +57,17 @@ fn seen(wire: &mut PacketSocket) -> BTreeMap<IpAddr, Calls> {
             "not RPC" => "not_rpc",
             unknown => panic!("{unknown}"),
         };
-        *counter(by, key) += 1;
+        *by.counter(key) += 1;
     }
     wire.ensure_lossless().expect("a witness without gaps");
     seen
 }
 
 fn add(sum: &mut Calls, calls: &Calls) {
-    const KEYS: [&str; 8] = ["null", "getaddr", "dump", "callit", "getstat", "set", "other_rpc", "not_rpc"];
-    for key in KEYS {
-        for (sum, mut more) in [(&mut sum.udp, calls.udp), (&mut sum.tcp_best_effort, calls.tcp_best_effort)]
-        {
-            *counter(sum, key) += *counter(&mut more, key);
-        }
+    for procedure in Procedure::ALL {
+        let key = procedure.key();
+        *sum.udp.counter(key) += calls.udp.of(key);
+        *sum.tcp_best_effort.counter(key) += calls.tcp_best_effort.of(key);
     }
 }
 
@@ -88,12 +87,12 @@ fn procedures_are_counted_to_the_last_call() {
             for _ in 0..times {
                 forger.send(&Packet::udp(flow(source, server, 111), &call.message)).expect("sending");
             }
-            *counter(&mut counts.udp, call.procedure) += times;
+            *counts.udp.counter(call.procedure) += times;
         }
         for _ in 0..3 {
             forger.send(&Packet::tcp_syn(flow(source, server, 111))).expect("sending");
         }
-        counts.tcp_best_effort.not_rpc += 3;
+        *counts.tcp_best_effort.counter("not_rpc") += 3;
     }
     let by_hand = seen(&mut wire);
     assert_eq!(by_hand, sent, "what was sent is on the wire");
@@ -122,18 +121,14 @@ fn procedures_are_counted_to_the_last_call() {
     assert_eq!(all.keys().copied().collect::<Vec<_>>(), DENIED);
     for source in DENIED {
         let Calls { udp, tcp_best_effort } = all[&source];
-        assert!(udp.getaddr + udp.null + udp.dump > 0, "{source}: {udp:?}");
-        assert!(tcp_best_effort.not_rpc > 0, "{source}: {tcp_best_effort:?}");
+        assert!(udp.of("getaddr") + udp.of("null") + udp.of("dump") > 0, "{source}: {udp:?}");
+        assert!(tcp_best_effort.of("not_rpc") > 0, "{source}: {tcp_best_effort:?}");
     }
     all.extend(sent);
 
     let mut total = Calls::default();
     all.values().for_each(|calls| add(&mut total, calls));
-    let packets = [total.udp, total.tcp_best_effort]
-        .map(|by| [by.null, by.getaddr, by.dump, by.callit, by.getstat, by.set, by.other_rpc, by.not_rpc])
-        .concat()
-        .into_iter()
-        .sum();
+    let packets = total.udp.counts().chain(total.tcp_best_effort.counts()).sum();
     let stats = testbed.portguard().stats_of(packets);
     let counted: BTreeMap<IpAddr, Calls> = stats.sources.iter().map(|row| (row.source, row.calls)).collect();
     assert_eq!(counted, all, "stats");
@@ -144,8 +139,7 @@ fn procedures_are_counted_to_the_last_call() {
     assert_eq!(counted, all, "report");
     assert_eq!(report.totals.calls, total, "report");
     for row in &report.procedures {
-        let (mut udp, mut tcp) = (total.udp, total.tcp_best_effort);
-        let expected = (*counter(&mut udp, &row.procedure), *counter(&mut tcp, &row.procedure));
+        let expected = (total.udp.of(&row.procedure), total.tcp_best_effort.of(&row.procedure));
         assert_eq!((row.udp, row.tcp_best_effort), expected, "{row:?}");
     }
 }

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 
 use nix::sys::signal::Signal;
+use portguard_common::rpc::Procedure;
 use xtask::lab::{Count, Host, Namespace, PacketSocket, rpc};
 
 use crate::support::{
@@ -49,19 +50,12 @@ fn assert_same(samples: &BTreeMap<String, f64>, portguard: Portguard<'_>) {
     assert_eq!(counted("allowed", ""), totals.allowed);
     assert_eq!(counted("would_drop", ""), totals.would_drop);
     assert_eq!(counted("unattributed", ""), stats.unattributed);
-    for (reason, count) in [
-        ("not_allowed", totals.by_reason.not_allowed),
-        ("truncated", totals.by_reason.truncated),
-        ("malformed", totals.by_reason.malformed),
-        ("too_many_headers", totals.by_reason.too_many_headers),
-    ] {
+    for (reason, count) in totals.by_reason.each() {
         assert_eq!(counted("denied", &format!(",reason=\"{reason}\"")), count, "{reason}");
     }
     assert_eq!(of("not_logged_packets_total", "") as u64, totals.not_logged);
-    let procedures =
-        ["null", "getaddr", "dump", "callit", "getstat", "set", "other_rpc", "not_rpc"].into_iter();
     let requests = ["udp", "tcp"].into_iter().flat_map(|protocol| {
-        procedures.clone().map(move |procedure| format!(",protocol=\"{protocol}\",procedure=\"{procedure}\""))
+        Procedure::ALL.map(|procedure| format!(",protocol=\"{protocol}\",procedure=\"{}\"", procedure.key()))
     });
     let requests: Vec<String> =
         requests.map(|labels| (of("requests_total", &labels) as u64).to_string()).collect();
@@ -134,7 +128,7 @@ fn they_are_what_stats_and_status_tell_and_only_ever_go_up() {
     let packet = xtask::lab::frame::Packet::udp(flow(DENIED[0], SERVER[0], rpc::PORT), &rpc::dump_call());
     from.send(&packet.frame(from.mac(), to, &[])).expect("sending");
     let stats = portguard.stats_of(exchanged.sent().packets + 1);
-    assert_eq!((stats.totals.would_drop.packets, stats.totals.calls.udp.dump), (1, 1));
+    assert_eq!((stats.totals.would_drop.packets, stats.totals.calls.udp.of("dump")), (1, 1));
     assert_same(&scrape(server), portguard);
 
     // From zero again.

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use portguard_common::reason::DropReason;
+use portguard_common::rpc::{self, Procedure};
 use serde::Deserialize;
 use xtask::lab::Count;
 
@@ -136,13 +138,20 @@ pub(crate) struct Totals {
     pub(crate) not_logged: u64,
 }
 
+/// By the key of the reason.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct ByReason {
-    pub(crate) not_allowed: Count,
-    pub(crate) truncated: Count,
-    pub(crate) malformed: Count,
-    pub(crate) too_many_headers: Count,
+pub(crate) struct ByReason(BTreeMap<String, Count>);
+
+impl ByReason {
+    /// What was counted for a reason.
+    pub(crate) fn of(&self, reason: &str) -> Count {
+        *self.0.get(reason).unwrap_or_else(|| panic!("no {reason} in {self:?}"))
+    }
+
+    /// What was counted for each, by its key.
+    pub(crate) fn each(&self) -> impl Iterator<Item = (&str, Count)> {
+        self.0.iter().map(|(reason, count)| (&**reason, *count))
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -165,17 +174,41 @@ pub(crate) struct Calls {
     pub(crate) tcp_best_effort: ByProcedure,
 }
 
+/// By procedure.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct ByProcedure {
-    pub(crate) null: u64,
-    pub(crate) getaddr: u64,
-    pub(crate) dump: u64,
-    pub(crate) callit: u64,
-    pub(crate) getstat: u64,
-    pub(crate) set: u64,
-    pub(crate) other_rpc: u64,
-    pub(crate) not_rpc: u64,
+#[serde(try_from = "BTreeMap<String, u64>")]
+pub(crate) struct ByProcedure(rpc::ByProcedure<u64>);
+
+impl TryFrom<BTreeMap<String, u64>> for ByProcedure {
+    type Error = String;
+
+    fn try_from(counts: BTreeMap<String, u64>) -> Result<Self, String> {
+        let mut by_procedure = Self::default();
+        for procedure in Procedure::ALL {
+            let count = counts.get(procedure.key()).ok_or_else(|| format!("no {procedure:?}"))?;
+            by_procedure.0[procedure as usize] = *count;
+        }
+        if counts.len() == Procedure::ALL.len() { Ok(by_procedure) } else { Err(format!("more: {counts:?}")) }
+    }
+}
+
+impl ByProcedure {
+    /// The counter of the procedure with that key.
+    pub(crate) fn of(&self, procedure: &str) -> u64 {
+        let mut copy = *self;
+        *copy.counter(procedure)
+    }
+
+    /// The same, to count.
+    pub(crate) fn counter(&mut self, procedure: &str) -> &mut u64 {
+        let known = Procedure::from_key(procedure);
+        &mut self.0[known.unwrap_or_else(|| panic!("{procedure} is no procedure")) as usize]
+    }
+
+    /// The counters, in the order of the columns of the table.
+    pub(crate) fn counts(self) -> impl Iterator<Item = u64> {
+        self.0.into_iter()
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -189,10 +222,7 @@ pub(crate) struct NotShown {
 impl Calls {
     /// In the order of the columns of the table.
     pub(crate) fn cells(&self) -> Vec<String> {
-        let cells = |by: &ByProcedure| {
-            [by.null, by.getaddr, by.dump, by.callit, by.getstat, by.set, by.other_rpc, by.not_rpc]
-        };
-        [cells(&self.udp), cells(&self.tcp_best_effort)].concat().iter().map(u64::to_string).collect()
+        self.udp.counts().chain(self.tcp_best_effort.counts()).map(|count| count.to_string()).collect()
     }
 }
 
@@ -210,7 +240,7 @@ impl Stats {
 
     /// All packets for port 111.
     pub(crate) fn packets(&self) -> u64 {
-        self.totals.allowed.packets + self.totals.by_reason.not_allowed.packets
+        self.totals.allowed.packets + self.totals.by_reason.of("not_allowed").packets
     }
 
     /// What every such document promises.
@@ -220,12 +250,12 @@ impl Stats {
         let sources = self.sources.iter().map(Source::count);
         assert_eq!(
             sum(sources.chain([Count { packets, bytes }, self.unattributed])),
-            by_reason.not_allowed,
+            by_reason.of("not_allowed"),
             "sources, not_shown and unattributed are all that was not allowed: {self:?}"
         );
-        let ByReason { not_allowed, truncated, malformed, too_many_headers } = *by_reason;
+        assert_eq!(by_reason.0.len(), DropReason::ALL.len(), "{by_reason:?}");
         assert_eq!(
-            sum([not_allowed, truncated, malformed, too_many_headers]),
+            sum(by_reason.each().map(|(_, count)| count)),
             sum([*dropped, *would_drop]),
             "each reason is counted in dropped or in would_drop: {:?}",
             self.totals

@@ -18,7 +18,7 @@ mod witness;
 
 pub(crate) use behind::{Typed, behind_its_back, detach_link, typed};
 pub(crate) use config_map::ConfigMap;
-pub(crate) use documents::{ByProcedure, Calls, OrderStatus, ServiceStatus, Stats, Status, Unguarded, sum};
+pub(crate) use documents::{Calls, OrderStatus, ServiceStatus, Stats, Status, Unguarded, sum};
 pub(crate) use earlier::{ABI_4, as_abi4, attach_abi4};
 pub(crate) use form::{chosen, is_long};
 pub(crate) use http::{ask, connect, samples};

@@ -251,7 +251,7 @@ impl Portguard<'_> {
     pub(crate) fn assert_counted(&self, exchanged: &TrafficTotals) -> Stats {
         let stats = self.stats_of(exchanged.sent().packets);
         assert_eq!(stats.totals.allowed, exchanged.sent_allowed(), "allowed");
-        assert_eq!(stats.totals.by_reason.not_allowed, exchanged.sent_denied(), "denied");
+        assert_eq!(stats.totals.by_reason.of("not_allowed"), exchanged.sent_denied(), "denied");
         let by_source: BTreeMap<IpAddr, Count> = exchanged.denied().collect();
         assert_eq!(stats.by_source(), by_source);
         stats

@@ -127,7 +127,7 @@ fn a_long_flood_with_reloads_leaves_everything_flat_and_every_sum_exact() {
     // What a cable had no room for says the cable, but not of whom it was.
     let lost = lost() - lost_before;
     let stats = portguard.stats_of(allowed + denied - lost);
-    let (passed, dropped) = (stats.totals.allowed.packets, stats.totals.by_reason.not_allowed.packets);
+    let (passed, dropped) = (stats.totals.allowed.packets, stats.totals.by_reason.of("not_allowed").packets);
     assert_eq!(passed + dropped + lost, allowed + denied, "to the last packet");
     assert!(passed <= allowed && dropped <= denied, "{passed} of {allowed}, {dropped} of {denied}");
     let first_memory = first.expect("a look at half time");
