@@ -32,7 +32,7 @@ impl Packet {
     #[inline(always)]
     pub(crate) fn pack(self) -> u64 {
         // No packet is near 2^32 bytes long, so the length needs no cut to 32 bits. A cut would change no value, but the
-        // verifier would refuse it: the length comes from pointers, and the verifier permits no 32-bit arithmetic with them.
+        // verifier would refuse it: the length comes from pointers, with which it permits no 32-bit arithmetic.
         let port = u64::from(u16::from_ne_bytes(self.source_port_be));
         self.bytes | port << 32 | (self.request.index() as u64) << 48
     }
