@@ -1,4 +1,4 @@
-//! What is wrong or odd about valid entries, seen on their own and together.
+//! Finds problems of entries that are valid prefixes: in single entries, and between entries.
 
 use std::net::IpAddr;
 
@@ -8,7 +8,7 @@ use super::Entry;
 use super::diagnostic::{Diagnostic, Diagnostics, Severity};
 use super::source::Source;
 
-/// Adds what is wrong or odd about `entries`.
+/// Adds the errors and warnings about `entries`.
 pub(super) fn lint(
     entries: &[Entry],
     source: &Source<'_>,
@@ -55,16 +55,16 @@ fn add(
     });
 }
 
-/// What an entry does to others.
+/// A relation between two entries, by their numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Relation {
     /// Two entries have the same prefix.
     Same { first: usize, again: usize },
-    /// The prefix of an entry lies within that of another one, the longest of those around it.
+    /// The prefix of the entry `inner` lies within that of `outer`, the longest of the prefixes around it.
     Inside { outer: usize, inner: usize },
 }
 
-/// Finds all relations: of several entries with one prefix, only the first takes part in nesting.
+/// Finds all relations. Of several entries with the same prefix, only the first one is in relations of nesting.
 pub(super) fn relate(entries: &[Entry], mut found: impl FnMut(Relation)) {
     let prefix = |index: usize| entries[index].prefix;
     let mut order: Vec<usize> = (0..entries.len()).collect();

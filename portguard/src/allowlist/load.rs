@@ -81,7 +81,7 @@ fn read(path: &Path, errors: &mut Diagnostics) -> Result<(Vec<u8>, FileStamp), B
     })
 }
 
-/// All bytes of `file`; none if there are more than `max`.
+/// All bytes of `file`; `None` if there are more than `max`.
 fn read_at_most(file: &File, max: u64) -> io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
     file.take(max + 1).read_to_end(&mut bytes)?;
