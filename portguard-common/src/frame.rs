@@ -64,7 +64,7 @@ struct VlanTag {
 // SAFETY: `repr(C)`, byte arrays only.
 unsafe impl Wire for VlanTag {}
 
-/// What the link layer carries.
+/// The content of a frame.
 #[derive(Clone, Copy, Debug)]
 pub enum Link<C> {
     /// An IPv4 packet begins here.

@@ -52,7 +52,7 @@ pub enum Verdict<A> {
     },
     /// For the guarded port, from a source that no entry covers: dropped.
     Deny(Denied<A>),
-    /// Dropped whatever its source.
+    /// Faulty: dropped, independently of its source.
     Reject(Fault),
 }
 

@@ -60,7 +60,7 @@ impl Cursor for AllBuffers {
         let mut on_stack = OnStack(MaybeUninit::<T>::uninit());
         let header = on_stack.0.as_mut_ptr();
         let offset = u32::try_from(self.offset).ok()?;
-        // SAFETY: the context is the kernel's, and the buffer has the length that the helper is told.
+        // SAFETY: the context is the kernel's, and the buffer has the length that the call passes.
         let failed = unsafe { bpf_xdp_load_bytes(self.ctx, offset, header.cast(), size_of::<T>() as u32) };
         if failed != 0 {
             return None;

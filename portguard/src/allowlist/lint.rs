@@ -88,7 +88,7 @@ pub(super) fn relate(entries: &[Entry], mut found: impl FnMut(Relation)) {
     }
 }
 
-/// What is odd about a prefix, and what to do about it.
+/// The warning about a prefix, and the advice for the user; `None` if there is no warning.
 pub(crate) fn oddity(prefix: IpNet) -> Option<(String, String)> {
     if prefix.prefix_len() == 0 {
         let family = if prefix.addr().is_ipv4() { "IPv4" } else { "IPv6" };
@@ -113,7 +113,7 @@ fn mapped(prefix: IpNet) -> Option<Ipv4Net> {
     Ipv4Net::new(prefix.addr().to_ipv4_mapped()?, length).ok()
 }
 
-/// Why no packet on a card ever comes from a prefix, and what to do about it.
+/// Why no packet that a network card receives has a source in a prefix, and the advice for the user.
 fn never_a_source(prefix: IpNet) -> Option<(&'static str, &'static str)> {
     let (first, last) = (prefix.network(), prefix.broadcast());
     let within = |what: fn(&IpAddr) -> bool| what(&first) && what(&last);

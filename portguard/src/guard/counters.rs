@@ -1,7 +1,7 @@
 //! Reads what the kernel program has counted, in one set of counters.
 //!
 //! Each denied packet is in one way or in one remainder of the source tables, so the total of the denied packets is
-//! the sum over the tables: whatever moment a reader catches, its parts add up.
+//! the sum over the tables: the parts add up at each moment of a reading.
 
 use std::fmt;
 use std::str::FromStr;

@@ -26,7 +26,7 @@ enum Packets {
     Unseen {
         /// Why they do not pass XDP, for an error message.
         why: &'static str,
-        /// What to guard instead.
+        /// The advice to guard another interface.
         instead: &'static str,
     },
 }

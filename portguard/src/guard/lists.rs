@@ -359,7 +359,7 @@ impl GracePeriod {
 /// Writes the description of the list in a slot that is not in force.
 fn describe(policy: &Mapped<Policy>, slot: u32, record: ListRecord) {
     let policy = policy.element(0);
-    // SAFETY: the element is mapped; the slot is not in force, so nobody reads its record; the slot is 0 or 1.
+    // SAFETY: the element is mapped; the slot is not in force, so no reader uses its record; the slot is 0 or 1.
     unsafe { (&raw mut (*policy).lists).cast::<ListRecord>().add(slot as usize).write_volatile(record) };
 }
 

@@ -184,7 +184,7 @@ mod tests {
     /// Long enough for what should not come.
     const SILENCE: Duration = Duration::from_millis(400);
 
-    /// A console to which nothing is to be told.
+    /// A console that must not get messages.
     #[derive(Debug)]
     struct Unexpected;
 
@@ -205,7 +205,7 @@ mod tests {
     }
 
     impl Guards {
-        /// Of which none is there yet, nor the directory.
+        /// Starts a watch before the directory of guards exists.
         fn new() -> Self {
             let folder = TempDir::new().unwrap();
             let console: Arc<dyn Console> = Arc::new(Unexpected);
@@ -254,7 +254,7 @@ mod tests {
             rename(&directory, guards.folder.path().join("elsewhere")).unwrap();
             guards.assert_told(&format!("{} that has another name", directory.display())).await;
             remove_dir_all(guards.folder.path().join("elsewhere")).unwrap();
-            // It was still watched. Its removal may be told of, but need not be.
+            // The old directory was still watched. Its removal may cause a notification, but need not.
             let _ = timeout(SILENCE, guards.lost.notified()).await;
         }
 
