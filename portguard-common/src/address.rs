@@ -1,28 +1,28 @@
-//! IP addresses: the bytes of the wire, held in integers.
+//! IP addresses as integers whose bytes in memory are those on the wire.
 //!
-//! Integers are compared, hashed and copied in one or two instructions; and they are aligned, which the verifier wants on
-//! the stack, where the compiler would cut an array of bytes into parts at odd addresses.
+//! Integers take one or two instructions to compare, hash or copy. They are also aligned, which the verifier requires on
+//! the stack: the compiler would split an array of bytes into parts at odd addresses.
 
 use core::fmt::Debug;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::layout::Shared;
 
-/// An IPv4 address.
+/// An IPv4 address: its four bytes in network order, read as a native integer.
 pub type V4 = u32;
 
-/// An IPv6 address.
+/// An IPv6 address: its first and its last eight bytes in network order, each read as a native integer.
 pub type V6 = [u64; 2];
 
 /// An IP address.
 pub trait Address: Shared + PartialEq + Debug {
-    /// How it stands on the wire.
+    /// The bytes of the address in network order.
     type Wire;
 
     /// The address with these bytes.
     fn from_wire(wire: Self::Wire) -> Self;
 
-    /// The address as everybody writes it.
+    /// The address as the type of the standard library, which prints it in the usual notation.
     fn ip(self) -> IpAddr;
 }
 

@@ -1,30 +1,30 @@
 //! The only raw reads of packet memory.
 //!
-//! A [`Linear`] cursor reads a header after it has compared its end with the end of the frame: the form of bounds check
-//! that the BPF verifier recognises (`data + offset + size > data_end`).
+//! Before a [`Linear`] cursor reads a header, it compares the end of the header with the end of the frame. The BPF
+//! verifier recognises this form of bounds check (`data + offset + size > data_end`).
 
 use core::marker::PhantomData;
 use core::mem::size_of;
 
 use crate::layout::Wire;
 
-/// The furthest offset into a frame that a cursor can be set to with [`Cursor::at`]: four VLAN tags, an IPv6 header
-/// and sixteen extension headers of the greatest length (2048 bytes each) end before it. The verifier gives no access
-/// to what lies more than 65,535 bytes behind the start of a packet (`MAX_PACKET_OFF` in `kernel/bpf/verifier.c`).
+/// The largest offset into a frame that [`Cursor::at`] accepts. Four VLAN tags, an IPv6 header and sixteen extension
+/// headers of the greatest length (2048 bytes each) end before it. The verifier permits no access to bytes more than
+/// 65,535 bytes after the start of a packet (`MAX_PACKET_OFF` in `kernel/bpf/verifier.c`).
 pub const MAX_OFFSET: usize = 0x8fff;
 
 /// A position in a frame that moves forward over its headers.
 pub trait Cursor: Copy {
-    /// Reads a header and moves behind it; `None` if the frame ends before the header does.
+    /// Reads a header and moves to its end; `None` if the frame ends before the header does.
     fn read<T: Wire>(&mut self) -> Option<T>;
 
     /// Moves `length` bytes forward; `None` if the frame ends before that.
     fn skip(&mut self, length: usize) -> Option<()>;
 
-    /// The position `offset` bytes behind the start of the frame; `None` beyond [`MAX_OFFSET`].
+    /// The position `offset` bytes after the start of the frame; `None` beyond [`MAX_OFFSET`].
     fn at(&self, offset: usize) -> Option<Self>;
 
-    /// How many bytes lie between the start of the frame and this position.
+    /// The number of bytes between the start of the frame and this position.
     fn offset(&self) -> usize;
 
     /// The next byte, without moving.
@@ -40,8 +40,8 @@ pub trait Cursor: Copy {
 pub struct Linear<'a> {
     start: *const u8,
     position: *const u8,
-    /// `position - start`, counted and not computed: a number that comes from two packet pointers is turned back into
-    /// pointer arithmetic by the compiler, in forms that the verifier does not follow.
+    /// `position - start`, counted and not computed. The compiler turns a difference of two packet pointers back into
+    /// pointer arithmetic, in forms that the verifier does not follow.
     offset: usize,
     end: *const u8,
     frame: PhantomData<&'a [u8]>,

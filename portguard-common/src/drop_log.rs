@@ -1,11 +1,11 @@
-//! The log of drops: a sample of the denied packets, of which a flood can make no more than the loader has allowed.
+//! The drop log: a sample of the denied packets. Its rate is limited to the one that the loader has set, also in a flood.
 //!
-//! Each CPU has a [`TokenBucket`] of its own, which no other CPU writes to. What it has no token for is counted
-//! ([`crate::totals::Totals::not_logged`]), and so is what finds the ring full.
+//! Each CPU has its own [`TokenBucket`], and no other CPU writes it. If a packet finds no token, or finds the ring full,
+//! [`crate::totals::Totals::not_logged`] counts it.
 
 use crate::layout::Shared;
 
-/// What one CPU may log.
+/// The token bucket of one CPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C, align(64))]
 pub struct TokenBucket {
@@ -19,11 +19,11 @@ unsafe impl Shared for TokenBucket {}
 
 const _: () = assert!(size_of::<TokenBucket>() == 64);
 
-/// How fast a bucket fills, and how much it holds. Constants of the loaded program.
+/// How fast a token bucket fills, and how much it holds. Both are constants of the loaded program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Rate {
-    /// The time that one token takes, in nanoseconds. Zero: nothing is logged.
+    /// The time in which a bucket gains one token, in nanoseconds. Zero switches the log off.
     pub interval: u64,
     /// The time in which an empty bucket becomes full, in nanoseconds.
     pub depth: u64,
@@ -33,11 +33,11 @@ pub struct Rate {
 unsafe impl Shared for Rate {}
 
 impl Rate {
-    /// Nothing is logged.
+    /// The rate with which the program logs nothing.
     pub const OFF: Self = Self { interval: 0, depth: 0 };
 
-    /// What each of `cpus` CPUs may do so that all of them together log `lines` a second, and as many at once (or one
-    /// each, if there are more CPUs than lines).
+    /// The rate of each of `cpus` CPUs with which all of them together log `lines` entries a second, and as many at
+    /// once. If there are more CPUs than lines, each CPU may log one entry at once.
     pub fn per_cpu(lines: u32, cpus: u32) -> Self {
         const SECOND: u64 = 1_000_000_000;
         let interval = SECOND * u64::from(cpus.max(1)) / u64::from(lines.max(1));
@@ -46,7 +46,7 @@ impl Rate {
 }
 
 impl TokenBucket {
-    /// Takes a token at this time, if there is one.
+    /// Takes a token, if there is one at `now`, in nanoseconds of `CLOCK_MONOTONIC`. Returns whether there was one.
     #[inline(always)]
     pub fn take(&mut self, now: u64, rate: Rate) -> bool {
         let full_at = if self.full_at < now { now } else { self.full_at };
@@ -63,21 +63,21 @@ impl TokenBucket {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Event {
-    /// When it came, in nanoseconds of `CLOCK_MONOTONIC`.
+    /// When the program logged it, in nanoseconds of `CLOCK_MONOTONIC`.
     pub at: u64,
     /// Its source: an IPv6 address ([`crate::address::V6`]), or an IPv4 address ([`crate::address::V4`]) and a zero.
     pub source: [u64; 2],
-    /// The index of the interface that it came in on.
+    /// The index of the interface that received it.
     pub ifindex: u32,
-    /// Its length, from the IP header on.
+    /// Its length in bytes, from the IP header on.
     pub bytes: u32,
-    /// Its source port, as on the wire.
+    /// Its source port, in network byte order.
     pub port_be: [u8; 2],
     /// 4 or 6.
     pub ip_version: u8,
     /// The index of its [`crate::rpc::Request`].
     pub request: u8,
-    /// 1 if the guard enforces, 0 if it has let the packet pass in audit mode.
+    /// 1 if the guard dropped the packet, 0 if it passed in audit mode.
     pub dropped: u32,
 }
 
@@ -90,7 +90,7 @@ const _: () = assert!(size_of::<Event>() == 40);
 mod tests {
     use super::*;
 
-    /// Two a second, and up to three at once.
+    /// A token every 500 ns, and up to three at once.
     const RATE: Rate = Rate { interval: 500, depth: 1500 };
 
     fn taken(times: impl IntoIterator<Item = u64>) -> usize {

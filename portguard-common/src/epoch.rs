@@ -1,21 +1,21 @@
-//! Since when a set of counters counts, and what it takes to read them. Only the loader reads and writes it; it is
-//! pinned with the counters, and replaced with them when they are reset.
+//! When a set of counters began, and what a reader needs to interpret it. Only the loader reads and writes this record.
+//! It is pinned together with the counters, and a reset replaces both.
 
 use crate::layout::Shared;
 use crate::sources::Seed;
 
-/// The one value of the epoch map.
+/// The only value of the epoch map.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Epoch {
-    /// When the counters were at zero, in nanoseconds of `CLOCK_BOOTTIME` (of Unix time in ABI 4).
+    /// When the counters began at zero, in nanoseconds of `CLOCK_BOOTTIME` (of Unix time in ABI 4).
     pub since: u64,
-    /// Jiffies (`jiffies_64`) at some moment of that time ...
+    /// A reading of `jiffies_64` from that time.
     pub jiffies: u64,
-    /// ... and nanoseconds of `CLOCK_MONOTONIC` at the same moment.
+    /// `CLOCK_MONOTONIC` in nanoseconds, read at the same moment as `jiffies`.
     pub monotonic: u64,
-    /// Of the hash that has distributed the sources over the tables. A program that goes on with these counters must
-    /// go on with this seed.
+    /// The seed of the hash that distributes the sources over the tables. Each program that counts into these maps must
+    /// use this seed.
     pub seed: Seed,
 }
 

@@ -1,18 +1,18 @@
 //! Link layer: Ethernet II with 802.1Q and 802.1ad tags, and links without a header of their own.
 //!
-//! Frames with a length instead of an ethertype (802.3 with LLC) cannot carry IP to Linux, and pass.
+//! Linux does not take IP from frames with a length instead of an ethertype (802.3 with LLC), so these frames pass.
 
 use crate::cursor::Cursor;
 use crate::layout::Wire;
 
-/// How many VLAN tags may stand in front of a packet. Linux itself has no limit; two are in use (802.1ad), and each
-/// one more costs the verifier work on every path behind it.
+/// The most VLAN tags in front of a packet. Linux itself has no limit. Two are in use (802.1ad), and each further tag
+/// adds to the verifier's work on every path after it.
 pub const MAX_VLAN_TAGS: usize = 4;
 
-/// The most that [`parse`] reads of a frame, in bytes.
+/// The most bytes of a frame that [`parse`] reads.
 pub const LONGEST_HEADER: usize = size_of::<EthernetHeader>() + MAX_VLAN_TAGS * size_of::<VlanTag>();
 
-/// What stands at the start of a frame.
+/// The kind of header at the start of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum LinkType {
@@ -22,8 +22,8 @@ pub enum LinkType {
     RawIp = 1,
 }
 
-/// An ethertype (IEEE 802 numbers) as the integer that its two bytes on the wire are on this machine: one load, one
-/// comparison.
+/// An ethertype (IEEE 802 numbers): its two bytes on the wire, read as a native integer. A check then takes one load
+/// and one comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct EtherType(u16);
 
@@ -31,7 +31,7 @@ const IPV4: EtherType = EtherType::of([0x08, 0x00]);
 const IPV6: EtherType = EtherType::of([0x86, 0xdd]);
 /// 802.1Q.
 const VLAN: EtherType = EtherType::of([0x81, 0x00]);
-/// 802.1ad, the outer tag of "QinQ". Linux knows these two only (`eth_type_vlan` in `include/linux/if_vlan.h`).
+/// 802.1ad, the outer tag of "QinQ". Linux knows only these two (`eth_type_vlan` in `include/linux/if_vlan.h`).
 const SERVICE_VLAN: EtherType = EtherType::of([0x88, 0xa8]);
 
 impl EtherType {
@@ -64,20 +64,21 @@ struct VlanTag {
 // SAFETY: `repr(C)`, byte arrays only.
 unsafe impl Wire for VlanTag {}
 
-/// What the link layer carries.
+/// The content of a frame.
 #[derive(Clone, Copy, Debug)]
 pub enum Link<C> {
     /// An IPv4 packet begins here.
     Ipv4(C),
     /// An IPv6 packet begins here.
     Ipv6(C),
-    /// Anything else; also a frame that is too short to say what it carries, which Linux does not take for IP either.
+    /// Anything else. This includes frames that end before the field that shows what they carry; Linux does not take
+    /// them for IP either.
     Other,
-    /// More than [`MAX_VLAN_TAGS`] tags, up to here.
+    /// More than [`MAX_VLAN_TAGS`] tags. The cursor is at the end of the last permitted tag.
     TooManyTags(C),
 }
 
-/// Finds out what the frame carries.
+/// Determines what the frame carries. `frame` is a cursor at its first byte.
 #[inline(always)]
 pub fn parse<C: Cursor>(frame: C, link_type: LinkType) -> Link<C> {
     match link_type {

@@ -1,58 +1,63 @@
-//! The index: whether the allowlist covers an address, in a few nanoseconds and however long the list is.
+//! The index: it tells in a few nanoseconds whether the allowlist covers an address, however long the list is.
 //!
-//! The tries of the kernel hold the list and can answer for any address, but an answer takes them longer the more
-//! entries there are, and forged sources ask for a different one each time. The index stands in front of them. It is
-//! built in user space from the same list (`portguard/src/index.rs`), and leaves to the tries what it cannot hold.
+//! The kernel's tries hold the list and decide for any address. Their look-ups slow down as the list grows, and forged
+//! sources take a different path through the trie each time. The index stands in front of the tries. It is built in user
+//! space from the same list (`portguard/src/allowlist/lookup_builder.rs`), and leaves to the tries what it cannot hold.
 //!
-//! The verdict needs no longest prefix: every entry allows. So a list is a set of disjoint ranges of addresses, and
-//! the index is a way to the few ranges that are near an address:
+//! The verdict needs no longest prefix, because every entry allows. A list is therefore a set of disjoint ranges of
+//! addresses, and the index finds the few ranges that are near an address. It is a level-compressed trie (Nilsson and
+//! Karlsson, "IP-Address Lookup Using LC-Tries", 1999) behind a table that is indexed directly:
 //!
-//! 1. The [`Front`] knows for the first 16 bits of an address whether all such addresses are covered, or none. It has
-//!    16 KiB; the sources of a forged flood die here.
-//! 2. For the others, the root [`Node`] of the front leads through *tables*, which take some bits of the address each,
-//!    to a *leaf*, which has a few ranges to compare the whole address with.
+//! 1. The [`Front`] has a *hint* for each value of the first 16 bits of an address: the list covers all addresses that
+//!    begin with them, or none, or the hint does not decide. The hints take 16 KiB. They decide most sources of a
+//!    forged flood, unless the list is long.
+//! 2. For the other addresses, a search begins at the root [`Node`] of the front. It passes *tables*, each of which is
+//!    indexed by some bits of the address, and ends in a *leaf*. A leaf has a few ranges, with which the whole address
+//!    is compared.
 //!
-//! Tables may skip bits that all their ranges have in common. An address that differs in them still ends in a leaf that
-//! does not have it, or at [`Node::DENIED`], because leaves hold whole ranges.
+//! Tables may skip bits that all their ranges have in common. The search for an address that differs in these bits still
+//! ends in a leaf that does not contain the address, or at [`Node::DENIED`], because leaves hold whole ranges.
 //!
-//! Tables and leaves lie in lines of one or two cache lines ([`Indexed::Line`]). The lines of a list of up to a few
-//! thousand entries follow the front; those of a longer one are in a map of their own, and take a call each to get at.
+//! Tables and leaves are stored in *lines*, each of one or two cache lines ([`Indexed::Line`]). The lines of a list of up
+//! to a few thousand entries are in the front. Those of a longer list are in a map of their own, and each access to one
+//! takes a call.
 //!
-//! The front of a long list leaves most addresses undecided. In front of its tables is a *sieve*: a bit for each block of
-//! addresses ([`Indexed::sieve_bit`]) that says whether anything in the block is covered. Forged sources end there, in one
-//! line of 2 MiB, instead of in three or four of all memory.
+//! The front of a long list leaves most addresses undecided. A bitmap in front of its tables, the *sieve*, has a bit for
+//! each block of addresses ([`Indexed::sieve_bit`]), which tells whether the list covers any address in the block. It
+//! stops forged sources after an access to one line within 2 MiB, instead of to three or four lines anywhere in memory.
 
 use crate::address::{Address, V4, V6};
 use crate::layout::Shared;
 
-/// The most tables on the way to a leaf. What would take more is left to the tries.
+/// The most tables between the root and a leaf. The tries decide for addresses that would need more.
 pub const MAX_DEPTH: usize = 8;
 
-/// How many of the first bits of an address the front looks at.
+/// How many of the first bits of an address select its hint in the front.
 pub const FRONT_BITS: u32 = 16;
 
-/// How many lines fit into a [`Front`].
+/// The number of lines that fit into a [`Front`].
 pub const LINES_IN_FRONT: usize = 1024;
 
-/// How many bits a sieve has, as binary logarithm: 2 MiB. A million entries all over the internet leave at most one bit in
-/// sixteen set.
+/// The binary logarithm of the number of bits in a sieve: 2 MiB. A million entries, spread over the internet, set at
+/// most one bit in sixteen.
 pub const SIEVE_BITS: u32 = 24;
 
-/// The first step of a look-up; one for each address family and slot of lists.
+/// The first step of a look-up. There is a front for each address family and slot.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Front<A: Indexed> {
-    /// Where to go on: a [`Node`].
+    /// The [`Node`] at which a search begins.
     pub root: u64,
-    /// 1 if the root leads into the lines below, 0 if it leads into the map.
+    /// 1 if `root` refers to the lines below, 0 if it refers to the lines in the map.
     pub has_lines: u64,
-    /// The line that the sieve begins in; 0 if there is none.
+    /// The number of the line in which the sieve begins; 0 if there is no sieve.
     pub sieve: u64,
-    /// Zero: keeps what follows at a multiple of a cache line.
+    /// Zero. It keeps the following fields at multiples of a cache line.
     pub reserved: [u64; 5],
-    /// Two bits for each value of the first [`FRONT_BITS`] of an address, four values to a byte: one of [`mod@hint`].
+    /// Two bits for each value of the first [`FRONT_BITS`] bits of an address: one of [`mod@hint`]. A byte has four
+    /// hints, the first of them in its lowest bits.
     pub hints: [u8; 1 << (FRONT_BITS - 2)],
-    /// Tables and leaves.
+    /// Tables and leaves, if `has_lines` is 1.
     pub lines: [A::Line; LINES_IN_FRONT],
 }
 
@@ -76,7 +81,6 @@ impl<A: Indexed> Front<A> {
     }
 }
 
-/// The lines in a front.
 impl<A: Indexed> Lines<A> for Front<A> {
     #[inline(always)]
     fn line(&self, number: u32) -> Option<&A::Line> {
@@ -84,39 +88,40 @@ impl<A: Indexed> Lines<A> for Front<A> {
     }
 }
 
-/// What the front says.
+/// The values of the hints in [`Front::hints`].
 pub mod hint {
-    /// The root knows more.
+    /// The hint does not decide: the search from the root does.
     pub const UNDECIDED: u8 = 0;
-    /// No such address is covered.
+    /// The list covers no address with these first bits.
     pub const DENIED: u8 = 1;
-    /// All such addresses are covered.
+    /// The list covers all addresses with these first bits.
     pub const COVERED: u8 = 2;
 }
 
-/// A place in the index. The lowest three bits are the kind, the upper 32 the number of a line; for a table, bits 8 to
-/// 15 are how many bits of the address it takes, bits 16 to 23 how many it skips.
+/// A reference to a table or a leaf, or a decision. The lowest three bits are the kind, and the upper 32 bits the number
+/// of a line. For a table, bits 8 to 15 are the number of address bits that index it, and bits 16 to 23 the number of
+/// address bits before those.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Node(pub u64);
 
 impl Node {
-    /// Ask the tries.
+    /// The tries decide.
     pub const UNDECIDED: Self = Self(0);
-    /// No such address is covered.
+    /// The list covers no address that leads to this node.
     pub const DENIED: Self = Self(1);
-    /// All such addresses are covered.
+    /// The list covers all addresses that lead to this node.
     pub const COVERED: Self = Self(2);
 
     const LEAF: u64 = 3;
     const TABLE: u64 = 4;
 
-    /// A leaf in this line.
+    /// A reference to the leaf in this line.
     pub fn leaf(line: u32) -> Self {
         Self(Self::LEAF | u64::from(line) << 32)
     }
 
-    /// A table that begins in this line and takes `bits` bits of an address behind its first `skip`, all of them within
-    /// one of its halves of 64 bits.
+    /// A reference to the table that begins in this line. The first `skip` bits of an address do not matter to it, and
+    /// the `bits` bits after them index it. Those must be in the same half of 64 bits.
     pub fn table(line: u32, skip: u32, bits: u32) -> Self {
         debug_assert!(bits > 0 && skip % 64 + bits <= 64);
         Self(Self::TABLE | u64::from(bits) << 8 | u64::from(skip) << 16 | u64::from(line) << 32)
@@ -133,35 +138,37 @@ impl Node {
     }
 }
 
-/// An address as the index sees it.
+/// An address that an index can hold, with the layout of that index.
 pub trait Indexed: Address {
-    /// Some ranges of a leaf, or some nodes of a table.
+    /// A unit of storage: the ranges of a leaf, some nodes of a table, or some words of the sieve.
     type Line: Shared + core::fmt::Debug + AsRef<[u64]> + AsMut<[u64]>;
 
     /// A line of zeroes.
     const EMPTY: Self::Line;
 
-    /// How many nodes a line holds, as binary logarithm.
+    /// The binary logarithm of the number of nodes in a line.
     const LINE_BITS: u32;
 
-    /// How many ranges a line holds.
+    /// The number of ranges in a line.
     const RANGES: usize;
 
-    /// The length of the prefix that a block of the sieve is.
+    /// The length of the prefixes that are the blocks of the sieve, in bits.
     const SIEVE_PREFIX: u32;
 
-    /// The 64 bits of the address behind its first 0 or 64, from the highest bit on.
+    /// The first 64 bits of the address, or the 64 bits after them if `second`, as an integer in host byte order. The
+    /// first bit is the highest one. Bits after the end of the address are zero.
     fn half(self, second: bool) -> u64;
 
-    /// The bit of a sieve for the block of this number: the first [`Indexed::SIEVE_PREFIX`] bits of its addresses.
-    /// Below 2^[`SIEVE_BITS`]. Several blocks may share it.
+    /// The number of a block's bit in the sieve, below 2^[`SIEVE_BITS`]. The number of the block is the first
+    /// [`Indexed::SIEVE_PREFIX`] bits of its addresses. Several blocks may share a bit.
     fn sieve_bit(block: u64) -> u64;
 
-    /// Whether one of the ranges of a leaf has the address. The ranges are in order, and the last one fills the line.
+    /// Whether one of the ranges of a leaf contains the address. The ranges are in ascending order, and the last one is
+    /// repeated to fill the line.
     fn is_in(self, leaf: &Self::Line) -> bool;
 }
 
-/// IPv4. A range is one word: the first address in its upper half, the last one in the lower.
+/// In a leaf, a range is one word: its first address in the upper half, and its last one in the lower half.
 impl Indexed for V4 {
     type Line = [u64; 8];
 
@@ -196,7 +203,7 @@ impl Indexed for V4 {
     }
 }
 
-/// IPv6. A range is four words: the halves of the first address, and those of the last.
+/// In a leaf, a range is four words: the halves of its first address, then those of its last one.
 impl Indexed for V6 {
     type Line = [u64; 16];
 
@@ -204,13 +211,13 @@ impl Indexed for V6 {
 
     const LINE_BITS: u32 = 4;
     const RANGES: usize = 4;
-    /// What a site's provider has.
+    /// The usual prefix of the provider of a site.
     const SIEVE_PREFIX: u32 = 32;
 
     #[inline(always)]
     fn sieve_bit(block: u64) -> u64 {
-        // Multiplicative hashing (Knuth, The Art of Computer Programming, section 6.4). Whoever aims at the bits that are
-        // set gets as far as the tables.
+        // Multiplicative hashing (Knuth, The Art of Computer Programming, section 6.4). The hash has no seed, so a sender
+        // can choose addresses whose bits are set. Those addresses only reach the tables.
         block.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - SIEVE_BITS)
     }
 
@@ -238,20 +245,20 @@ impl Indexed for V6 {
     }
 }
 
-/// The lines of an index.
+/// Access to the lines of an index.
 pub trait Lines<A: Indexed> {
-    /// The line of this number; `None` if there is none.
+    /// The line with this number; `None` if there is none.
     fn line(&self, number: u32) -> Option<&A::Line>;
 }
 
-/// What the front says about an address: one of [`mod@hint`].
+/// The hint of the front for an address: one of [`mod@hint`].
 #[inline(always)]
 pub fn hint<A: Indexed>(front: &Front<A>, address: A) -> u8 {
     let first = (address.half(false) >> (64 - FRONT_BITS)) as usize;
     front.hints[first / 4 % front.hints.len()] >> (first % 4 * 2) & 3
 }
 
-/// Goes on where the front is undecided: whether the list covers the address; `None` if the tries have to say.
+/// Whether the list covers an address for which the hint does not decide; `None` if the tries must decide.
 #[inline(always)]
 pub fn search<A: Indexed>(front: &Front<A>, lines: &impl Lines<A>, address: A) -> Option<bool> {
     if front.sieve != 0 && is_sifted_out(front.sieve as u32, lines, address)? {
@@ -260,14 +267,15 @@ pub fn search<A: Indexed>(front: &Front<A>, lines: &impl Lines<A>, address: A) -
     walk::<A, { MAX_DEPTH + 1 }>(Node(front.root), lines, address)
 }
 
-/// The same in the lines of the front, in no more than three steps, which short lists seldom take; `None` if that is not
-/// enough, either.
+/// As [`search`], but in the lines of the front only, without the sieve, and in at most three steps. Short lists seldom
+/// take as many. `None` also if three steps are not enough.
 #[inline(always)]
 pub fn search_nearby<A: Indexed>(front: &Front<A>, address: A) -> Option<bool> {
     walk::<A, 3>(Node(front.root), front, address)
 }
 
-/// Whether the sieve that begins in line `first` says that no address of the block is covered.
+/// Whether the list covers no address in the block of `address`, by the sieve that begins in line `first`; `None` if that
+/// line is missing.
 #[inline(always)]
 fn is_sifted_out<A: Indexed>(first: u32, lines: &impl Lines<A>, address: A) -> Option<bool> {
     let SieveBit { line, word, bit } = SieveBit::of::<A>(address.half(false) >> (64 - A::SIEVE_PREFIX));
@@ -275,23 +283,23 @@ fn is_sifted_out<A: Indexed>(first: u32, lines: &impl Lines<A>, address: A) -> O
     Some(line.as_ref().get(word)? >> bit & 1 == 0)
 }
 
-/// Where the bit of a block is.
+/// The position of a block's bit in the sieve.
 #[derive(Clone, Copy, Debug)]
 pub struct SieveBit {
-    /// In which line of the sieve.
+    /// The line, counted from the first line of the sieve.
     pub line: u32,
-    /// In which word of the line.
+    /// The word of that line.
     pub word: usize,
-    /// In which bit of the word.
+    /// The bit of that word; the lowest is 0.
     pub bit: u32,
 }
 
 impl SieveBit {
-    /// That of the block of this number, see [`Indexed::sieve_bit`].
+    /// The position for the block with this number, see [`Indexed::sieve_bit`].
     #[inline(always)]
     pub fn of<A: Indexed>(block: u64) -> Self {
         let bit = A::sieve_bit(block);
-        // A line holds as many words as nodes.
+        // A node takes one word, so a line has as many words as nodes.
         let word = (bit >> 6) as usize & ((1 << A::LINE_BITS) - 1);
         Self { line: (bit >> (6 + A::LINE_BITS)) as u32, word, bit: (bit & 63) as u32 }
     }
@@ -300,12 +308,12 @@ impl SieveBit {
 #[inline(always)]
 fn walk<A: Indexed, const NODES: usize>(root: Node, lines: &impl Lines<A>, address: A) -> Option<bool> {
     let mut node = root;
-    // The root, and a node in each of the tables.
+    // One round for the root, and one for the node from each table.
     for _ in 0..NODES {
         match node.kind() {
             Node::TABLE => {
                 let (bits, skip) = (node.0 >> 8 & 63, node.0 >> 16 & 127);
-                // A table of no bits does not exist; the shift must stay below 64 all the same.
+                // No table is indexed by zero bits, but the shift must be below 64 in any case.
                 let slot = address.half(skip >= 64) << (skip & 63) >> ((64 - bits) & 63);
                 let line = lines.line(node.line().wrapping_add((slot >> A::LINE_BITS) as u32))?;
                 node = Node(*line.as_ref().get(slot as usize & ((1 << A::LINE_BITS) - 1))?);

@@ -1,8 +1,8 @@
 //! IPv4 (RFC 791), as far as it decides which port a packet is for.
 //!
-//! The total length and the checksum have no part in the verdict: Linux drops a packet whose length or checksum is wrong whatever
-//! the verdict, and leaves the length at zero in the largest packets that it puts together itself (BIG TCP), which
-//! generic XDP sees.
+//! The total length and the checksum do not influence the verdict. Linux itself drops packets with a wrong length or
+//! checksum. It also leaves the length at zero in the largest packets that it assembles (BIG TCP), and generic XDP sees
+//! these packets.
 
 use crate::address::{Address as _, V4};
 use crate::cursor::Cursor;
@@ -33,10 +33,10 @@ unsafe impl Wire for Header {}
 const HEADER_LEN: usize = 20;
 const _: () = assert!(size_of::<Header>() == HEADER_LEN);
 
-/// The 13 low bits of `flags_fragment_offset_be`, as the integer that these two bytes are on this machine.
+/// The mask of the 13 low bits of `flags_fragment_offset_be`, for its two bytes read as a native integer.
 const FRAGMENT_OFFSET: u16 = u16::from_ne_bytes([0x1f, 0xff]);
 
-/// The segment or datagram for the guarded port that the packet at `cursor` is, if it is one.
+/// Parses the packet at `cursor`; `None` if it is no segment or datagram for the guarded port.
 #[inline(always)]
 pub(crate) fn parse<C: Cursor>(
     mut cursor: C,
@@ -51,7 +51,7 @@ pub(crate) fn parse<C: Cursor>(
         cursor.skip(ihl - HEADER_LEN).ok_or(Fault::Truncated)?;
     }
     if u16::from_ne_bytes(header.flags_fragment_offset_be) & FRAGMENT_OFFSET != 0 {
-        // A later fragment: no ports, and no use without the first.
+        // A later fragment has no ports, and its receiver cannot use it without the first one.
         return Ok(None);
     }
     let (protocol, cursor) = match Protocol::from_number(header.protocol) {

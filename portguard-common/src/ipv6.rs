@@ -1,11 +1,11 @@
-//! IPv6 (RFC 8200), as far as it decides which port a packet is for; and the walk along extension headers, of which
-//! IPv4 has one, too (the authentication header).
+//! IPv6 (RFC 8200), as far as it decides which port a packet is for, and the walk along extension headers. IPv4 has one
+//! of these headers, too: the authentication header.
 //!
-//! The walk is cut into steps: a step is a pure function of the frame and a [`Position`] that fits into 64 bits. The
-//! kernel program calls it as a BPF global function, which the verifier checks once and not once for each of the
-//! [`MAX_EXTENSION_HEADERS`] rounds; the host calls it directly.
+//! The walk consists of steps. A step is a pure function of the frame and a [`Position`] that fits into 64 bits. The
+//! kernel program calls it as a BPF global function: the verifier checks that function once, and not once for each of
+//! the [`MAX_EXTENSION_HEADERS`] rounds. The host calls it directly.
 //!
-//! The payload length is not looked at, for the reasons given in [`crate::ipv4`].
+//! The payload length does not influence the verdict, for the reasons in [`crate::ipv4`].
 
 use crate::address::{Address as _, V6};
 use crate::cursor::Cursor;
@@ -13,8 +13,8 @@ use crate::layout::Wire;
 use crate::transport::{self, Protocol};
 use crate::verdict::{Candidate, Fault, UNDECLARED};
 
-/// How many extension headers may stand in front of TCP or UDP. RFC 8200 has seven kinds and asks that each stand
-/// once (destination options twice); Linux walks on without a limit.
+/// The most extension headers in front of TCP or UDP. RFC 8200 has seven kinds, and recommends that each occurs once
+/// (destination options twice). Linux has no limit.
 pub const MAX_EXTENSION_HEADERS: usize = 16;
 
 const HOP_BY_HOP: u8 = 0;
@@ -50,7 +50,7 @@ const _: () = assert!(size_of::<Header>() == 40);
 #[repr(C)]
 struct ExtensionHeader {
     next_header: u8,
-    /// In units and from a base that depend on the header; reserved in a fragment header.
+    /// Its unit and its base depend on the kind of header. Reserved in a fragment header.
     length: u8,
     /// In a fragment header: the offset in units of eight bytes (13 bits), two reserved bits, and the M flag.
     fragment_offset_be: [u8; 2],
@@ -82,9 +82,9 @@ impl Chain {
     }
 }
 
-/// Where the walk along the extension headers is, packed into 64 bits: from the lowest bit up, 32 bits of offset from
-/// the start of the frame, eight bits of the number of the header there, and `ENDED` if the packet has no
-/// ports or `CUT_SHORT` if the frame ends before the header does.
+/// The state of the walk along the extension headers, packed into 64 bits. Bits 0 to 31 are the offset from the start of
+/// the frame, and bits 32 to 39 the number of the header at that offset. Bit 40 alone (`ENDED`) means that the packet has
+/// no ports. Bit 41 alone (`CUT_SHORT`) means that the frame ends before the header does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Position(pub u64);
 
@@ -108,13 +108,13 @@ impl Position {
     }
 }
 
-/// One step of the walk: [`step_over`] on a certain frame.
+/// One step of the walk: [`step_over`], applied to one frame.
 pub trait ChainStep {
-    /// The position behind the extension header at `position`.
+    /// The position after the extension header at `position`.
     fn step(&self, position: Position) -> Position;
 }
 
-/// The step as the host makes it.
+/// The step as a direct call, for the host.
 #[derive(Clone, Copy, Debug)]
 pub struct DirectStep<C>(
     /// A cursor over the frame.
@@ -127,7 +127,7 @@ impl<C: Cursor> ChainStep for DirectStep<C> {
     }
 }
 
-/// The position behind the extension header at `position` of the frame that `frame` is a cursor over.
+/// The position after the extension header at `position`. `frame` is a cursor anywhere in the frame.
 #[inline(always)]
 pub fn step_over(frame: impl Cursor, position: Position) -> Position {
     let Some(mut cursor) = frame.at(position.offset()) else { return Position::CUT_SHORT };
@@ -136,7 +136,7 @@ pub fn step_over(frame: impl Cursor, position: Position) -> Position {
         FRAGMENT => {
             let [high, low] = header.fragment_offset_be;
             if high != 0 || low & 0xf8 != 0 {
-                // A later fragment: no ports, and no use without the first.
+                // A later fragment has no ports, and its receiver cannot use it without the first one.
                 return Position::ENDED;
             }
             EXTENSION_HEADER_LEN
@@ -149,8 +149,9 @@ pub fn step_over(frame: impl Cursor, position: Position) -> Position {
     Position::new(position.offset() + length, header.next_header)
 }
 
-/// TCP or UDP behind the extension headers that begin at `cursor` with one of number `header`; `None` if the packet
-/// is neither, or a later fragment.
+/// Walks along the extension headers that begin at `cursor`, the first of which has the number `header`. Returns the
+/// protocol after them and a cursor at its header; `None` if it is neither TCP nor UDP, or if the packet is a later
+/// fragment.
 #[inline(always)]
 pub(crate) fn upper_layer<C: Cursor>(
     cursor: C,
@@ -181,7 +182,7 @@ pub(crate) fn upper_layer<C: Cursor>(
     Err(Fault::TooManyHeaders)
 }
 
-/// The segment or datagram for the guarded port that the packet at `cursor` is, if it is one.
+/// Parses the packet at `cursor`; `None` if it is no segment or datagram for the guarded port.
 #[inline(always)]
 pub(crate) fn parse<C: Cursor>(
     mut cursor: C,

@@ -1,9 +1,9 @@
 //! Marker traits for types whose bytes cross a boundary: from the wire, or through a map.
 
-/// A header as it stands on the wire: any bytes are a valid value, at any address.
+/// A header in its layout on the wire. Any bytes at any address are a valid value.
 ///
-/// Copies of a header that are long enough have an alignment of their own, for the kernel's stack, where the verifier
-/// wants each access aligned.
+/// The longer headers set an alignment (`repr(align)`), which applies to their copies: these lie on the kernel's stack,
+/// where the verifier requires that each access is aligned.
 ///
 /// # Safety
 ///

@@ -1,16 +1,17 @@
-//! What the kernel program and its loader agree on: the parser, the verdict, and the records of the accounting.
+//! The code that the kernel program and its loader share: the parser, the verdict, and the records in shared maps.
 //!
-//! The same lines are compiled for the kernel (`bpfel-unknown-none`) and for the host, where the unit, property and
-//! fuzz tests run them.
+//! The same code is compiled for the kernel (`bpfel-unknown-none`) and for the host. The unit, property and fuzz tests
+//! run the host build.
 //!
 //! Invariants:
 //! - Parsing is total: every frame has exactly one [`verdict::Verdict`]; every loop is bounded by a named constant.
 //! - No panic is reachable: in the kernel a panic is an endless loop, which the verifier refuses.
-//! - Only [`cursor`] has `unsafe` code, the marker traits of wire and map layouts aside.
+//! - Only [`cursor`] has `unsafe` code, apart from implementations of the marker traits in [`layout`].
 //! - Types in shared maps are `repr(C)`, without padding, `bool` or `Option`; their size is asserted where they are
 //!   defined. A change to one of them, or to the meaning of a map, bumps [`ABI_VERSION`].
 //!
-//! Integers are in host order; wire values stay byte arrays.
+//! Integers are in host byte order, except addresses ([`address`]). Other fields of headers remain byte arrays, and
+//! names that end in `_be` mark network byte order.
 #![no_std]
 
 pub mod address;
@@ -38,45 +39,46 @@ pub const PORT: u16 = 111;
 /// The version of everything that lives in pinned maps: docs/internals/abi.md.
 pub const ABI_VERSION: u32 = 5;
 
-/// The versions that a loader can read, and upgrade to its own without a gap. It leaves guards of any other alone.
+/// The ABI versions of guards that a loader can read, and can upgrade to its own version without a gap in the
+/// filtering. It leaves guards of other versions unchanged.
 pub const READABLE_ABI_VERSIONS: [u32; 2] = [4, ABI_VERSION];
 
-/// The names of programs and maps in the object, of which the pins have the same.
+/// The names of programs and maps in the object file. The pins have the same names, except the guard's program.
 pub mod names {
     /// The guard, for packets in one buffer.
     pub const PROGRAM: &str = "portguard";
     /// The guard, for packets in several buffers.
     pub const PROGRAM_FRAGS: &str = "portguard_frags";
-    /// The clock: see the kernel program.
+    /// The program that reads the clocks of the kernel, `portguard_clock` in `portguard-ebpf/src/main.rs`.
     pub const CLOCK: &str = "portguard_clock";
     /// One [`crate::policy::Policy`].
     pub const POLICY: &str = "POLICY";
-    /// Tries by slot.
+    /// The IPv4 tries: an array of maps, with an element for each slot.
     pub const LISTS_V4: &str = "LISTS_V4";
-    /// Tries by slot.
+    /// The IPv6 tries: an array of maps, with an element for each slot.
     pub const LISTS_V6: &str = "LISTS_V6";
-    /// [`crate::index::Front`] by slot.
+    /// An array with a [`crate::index::Front`] for each slot.
     pub const FRONTS_V4: &str = "FRONTS_V4";
-    /// [`crate::index::Front`] by slot.
+    /// An array with a [`crate::index::Front`] for each slot.
     pub const FRONTS_V6: &str = "FRONTS_V6";
-    /// The lines of indexes by slot.
+    /// The lines of the IPv4 indexes ([`crate::index::Indexed::Line`]): an array of maps, with an element for each slot.
     pub const INDEXES_V4: &str = "INDEXES_V4";
-    /// The lines of indexes by slot.
+    /// The lines of the IPv6 indexes ([`crate::index::Indexed::Line`]): an array of maps, with an element for each slot.
     pub const INDEXES_V6: &str = "INDEXES_V6";
-    /// [`crate::totals::Totals`] by CPU.
+    /// An array with a [`crate::totals::Totals`] for each CPU.
     pub const TOTALS: &str = "TOTALS";
-    /// [`crate::sources::BucketV4`] by CPU and hash.
+    /// An array of [`crate::sources::BucketV4`]: a slice for each CPU, indexed by hash.
     pub const BUCKETS_V4: &str = "BUCKETS_V4";
-    /// [`crate::sources::Record`] by bucket and way.
+    /// An array of [`crate::sources::Record`], indexed by bucket and way.
     pub const RECORDS_V4: &str = "RECORDS_V4";
-    /// [`crate::sources::BucketV6`] by CPU and hash.
+    /// An array of [`crate::sources::BucketV6`]: a slice for each CPU, indexed by hash.
     pub const BUCKETS_V6: &str = "BUCKETS_V6";
-    /// [`crate::sources::Record`] by bucket and way.
+    /// An array of [`crate::sources::Record`], indexed by bucket and way.
     pub const RECORDS_V6: &str = "RECORDS_V6";
-    /// [`crate::drop_log::TokenBucket`] by CPU.
+    /// An array with a [`crate::drop_log::TokenBucket`] for each CPU.
     pub const LOG_BUCKETS: &str = "LOG_BUCKETS";
-    /// A ring of [`crate::drop_log::Event`].
+    /// A ring buffer of [`crate::drop_log::Event`].
     pub const LOG: &str = "LOG";
-    /// One [`crate::epoch::Epoch`]; not in the object, the loader makes it.
+    /// One [`crate::epoch::Epoch`]. The loader creates this map; it is not in the object file.
     pub const EPOCH: &str = "EPOCH";
 }

@@ -1,14 +1,13 @@
-//! What the guard enforces: which list is in force, and where the list came from. Whether it drops or only counts is a
-//! constant of the program. docs/internals/abi.md says what changed from one ABI to the next.
+//! The policy of a guard: which list is in force, and where the list came from. Whether the guard drops or only counts is
+//! a constant of the program. docs/internals/abi.md lists the changes from one ABI version to the next.
 //!
-//! There are two slots for lists. A reload fills the one that is not in force and then stores its number in
-//! [`Policy::active`]: from one packet to the next the new list is in force, for IPv4 and IPv6 together, and so is its
-//! description.
+//! There are two slots for lists. A reload fills the slot that is not in force, and then stores its number in
+//! [`Policy::active`]. That one store puts the new list in force for IPv4 and IPv6 together, with its description.
 
 use crate::drop_log::Rate;
 use crate::layout::Shared;
 
-/// Slots for lists; a slot is the index of a trie in each of the two outer maps.
+/// The number of slots for lists. A slot is the index of a trie in each of the two outer maps.
 pub const SLOTS: usize = 2;
 
 /// The longest path of an allowlist, in bytes (`PATH_MAX` of Linux, with its NUL).
@@ -16,10 +15,11 @@ pub const PATH_LEN: usize = 4096;
 
 /// [`ListRecord::origin`]: the list was read from the file at [`ListRecord::path`].
 pub const FROM_FILE: u32 = 0;
-/// [`ListRecord::origin`]: that file was broken, and the copy of what it last held in good order was taken.
+/// [`ListRecord::origin`]: that file was not usable, and the loader read the last good list, a copy of an earlier state
+/// of the file.
 pub const FROM_LAST_GOOD: u32 = 1;
 
-/// The one value of the policy map. The kernel program reads `active`, the loader the rest.
+/// The only value of the policy map. The kernel program reads `active`, and the loader reads the other fields.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Policy {
@@ -29,9 +29,10 @@ pub struct Policy {
     pub reserved: u32,
     /// When the guard was attached, in nanoseconds of `CLOCK_BOOTTIME` (of Unix time in ABI 4).
     pub attached_at: u64,
-    /// How much each CPU may log: the constant of the program that runs, for the next one.
+    /// The log rate of each CPU: a copy of the running program's constant. The loader reads it to give the next program
+    /// the same rate.
     pub log_rate: Rate,
-    /// What is in the slots.
+    /// The descriptions of the lists, indexed by slot.
     pub lists: [ListRecord; SLOTS],
 }
 
@@ -44,11 +45,11 @@ const _: () = assert!(size_of::<Policy>() == 32 + SLOTS * size_of::<ListRecord>(
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct ListRecord {
-    /// 1 for the list that the guard was attached with, one more for each list after it.
+    /// 1 for the list that the guard was attached with, and one more for each list after it.
     pub generation: u64,
     /// When the list was put into the slot, in nanoseconds of `CLOCK_BOOTTIME` (of Unix time in ABI 4).
     pub loaded_at: u64,
-    /// Of the bytes of the file.
+    /// The SHA-256 of the bytes of the file.
     pub sha256: [u8; 32],
     /// Number of IPv4 prefixes.
     pub prefixes_v4: u32,

@@ -3,7 +3,7 @@
 use crate::listed;
 
 listed! {
-    /// Why an IP packet that nobody could have sent in earnest is dropped without asking the allowlist.
+    /// Why an IP packet is dropped without a look-up in the allowlist. No working sender sends such packets.
     pub enum Fault {
         /// The frame ends within a header that decides about the port.
         Truncated = "truncated",

@@ -1,7 +1,7 @@
 //! ONC RPC, as far as portguard counts: which procedure of rpcbind a packet for the guarded port asks for.
 //!
-//! Counted, and never asked for a verdict: a call that is cut to its first 24 bytes is still answered in full, and a
-//! forger may write what he likes.
+//! The procedure is only counted, and never decides a verdict: rpcbind replies in full even to a call that is cut to its
+//! first 24 bytes, and a forger can write any procedure.
 
 use crate::cursor::Cursor;
 use crate::layout::Wire;
@@ -144,9 +144,10 @@ impl Request {
 
     /// What the segment or datagram whose header is at `cursor` asks for.
     ///
-    /// Over UDP that is exact for whole datagrams; the first fragment of one that is torn within the call is
-    /// [`Procedure::NotRpc`]. Over TCP it is the best that can be said of one segment: what a call would be that begins
-    /// where the segment's data do. Segments without data, such as the first of a connection, are not RPC either.
+    /// Over UDP the result is exact for whole datagrams. If a datagram is fragmented within the call header, its first
+    /// fragment is [`Procedure::NotRpc`]. Over TCP the result is a best effort from one segment: it assumes that a call
+    /// begins where the segment's data begin. Segments without data, such as the first of a connection, are
+    /// [`Procedure::NotRpc`], too.
     #[inline(always)]
     pub fn of(cursor: impl Cursor, protocol: Protocol) -> Self {
         match protocol {
@@ -182,7 +183,7 @@ impl Request {
 #[inline(always)]
 fn datagram(mut cursor: impl Cursor) -> Option<Code> {
     let header = cursor.read::<UdpHeader>()?;
-    // What lies behind the datagram is padding of the link, which the receiver does not get to see.
+    // Bytes after the end of the datagram are padding of the link layer, which the receiver does not get.
     let length = usize::from(u16::from_be_bytes(header.length_be));
     if length < size_of::<UdpHeader>() + size_of::<CallHeader>() {
         return None;
@@ -214,8 +215,8 @@ fn call(mut cursor: impl Cursor) -> Option<Code> {
     Some(codes.get(u32::from_be_bytes(header.procedure_be)))
 }
 
-/// A [`Procedure`] as a number that the verifier can see to be in bounds. Of a `match` that ends in procedures, the
-/// compiler makes arithmetic whose bounds it alone knows.
+/// A [`Procedure`] as a number that the verifier can prove to be below eight. From a `match` that returns procedures, the
+/// compiler makes arithmetic whose bounds the verifier cannot follow.
 #[derive(Clone, Copy)]
 struct Code(u8);
 

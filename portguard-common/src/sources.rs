@@ -1,19 +1,19 @@
-//! Who was denied, how often: a table of fixed size that every denied packet passes through at the same cost, whether
-//! its source is known or new.
+//! The source table: it counts denied packets by source. Its size is fixed, and each denied packet costs the same,
+//! whether its source is known or new.
 //!
 //! Each CPU has a slice of its own, and no other CPU writes to it: there are no atomics, no locks, and no allocation.
-//! A slice is an array of buckets; a seeded hash ([`Seed`]) of the source address picks the bucket, and the source is
+//! A slice is an array of buckets. A seeded hash ([`Seed`]) of the source address selects the bucket, and the source is
 //! in one of its [`WAYS`] ways or nowhere. A way is
 //!
 //! - *empty*, or
 //! - *single*: its source has sent one packet, which the bucket itself remembers, or
-//! - *established*: its source has sent more, and the [`Record`] beside the bucket counts them.
+//! - *established*: its source has sent more packets, and the [`Record`] beside the bucket counts them.
 //!
-//! A forged flood, in which every source is new, so touches one bucket a packet and no record. A new source takes an
-//! empty way if there is one, else the place of a single (which one, the hash decides), else that of the established
-//! source with the fewest packets. What the evicted source had goes into the bucket's remainder: **every packet is in
-//! exactly one way or in exactly one remainder**, so nothing is ever lost, and a source that keeps coming is
-//! established before long and stays while singles come and go.
+//! In a forged flood every source is new, so each packet accesses one bucket and no record. A new source takes an empty
+//! way if there is one. Otherwise it replaces a single (the hash selects which one); if there is none, it replaces the
+//! established source with the fewest packets. The counts of the evicted source go into the bucket's remainder: **every
+//! packet is in exactly one way or in exactly one remainder**, so no packet is lost. A source that continues to send is
+//! soon established, and remains while singles replace each other.
 //!
 //! Times are [`Stamp`]s.
 
@@ -24,26 +24,26 @@ use crate::layout::Shared;
 use crate::rpc::{REQUESTS, Request, Requests};
 use crate::totals::Count;
 
-/// Sources a bucket can hold.
+/// The number of sources that a bucket can hold.
 pub const WAYS: usize = 4;
 
 /// Time in units of 2^[`STAMP_SHIFT`] jiffies: 64 ms at `HZ=1000`, 640 ms at `HZ=100`; wraps after 8 years or more.
 pub type Stamp = u32;
 
-/// See [`Stamp`].
+/// The binary logarithm of the jiffies in the unit of a [`Stamp`].
 pub const STAMP_SHIFT: u32 = 6;
 
 /// A source address as the key of a table.
 pub trait Key: Address {
-    /// Fills the bucket up to a power of two.
+    /// Pads the bucket to a power of two.
     type Padding: Shared + core::fmt::Debug;
 
-    /// A hash of 32 bits that nobody can aim at who does not know the seed. `seed` gives its numbers one by one, as a
-    /// short address does not take them all.
+    /// A hash of 32 bits. A sender that does not know the seed cannot choose addresses for a bucket. `seed` returns the
+    /// numbers of the seed one by one, because a short address does not need all of them.
     fn hash(self, seed: impl Fn(usize) -> u64) -> u32;
 }
 
-/// The random numbers of the hash: one for each half word of the longest key, and one to add.
+/// The random numbers of the hash: a factor for each 32 bits of the longest key, and a summand.
 pub type Seed = [u64; 5];
 
 /// Vector multiply-shift (Thorup, "High Speed Hashing for Integers and Strings", section 3.5): for two keys and a
@@ -76,28 +76,28 @@ impl Key for V6 {
     }
 }
 
-/// What a way holds: one byte in [`Bucket::states`].
+/// The state of a way: one byte in [`Bucket::states`].
 mod state {
     use crate::rpc::{REQUESTS, Request};
 
     pub(super) const EMPTY: u8 = 0;
-    /// And as many states behind it as there are requests.
+    /// The first state of a single. There is one for each kind of request, in the order of their indexes.
     const SINGLE: u8 = 1;
     pub(super) const ESTABLISHED: u8 = SINGLE + REQUESTS as u8;
 
-    /// A single that has asked for this.
+    /// The state of a single whose packet has this request.
     #[inline(always)]
     pub(super) fn single(request: Request) -> u8 {
         SINGLE + request.index() as u8
     }
 
-    /// What a single has asked for.
+    /// The request in the packet of a single.
     #[inline(always)]
     pub(super) fn request(single: u8) -> Request {
         Request::from_index(single.wrapping_sub(SINGLE))
     }
 
-    /// Whether none is empty: whether none of the bytes is zero.
+    /// Whether no way is empty, that is, whether no byte is zero.
     #[inline(always)]
     pub(super) fn are_taken(states: [u8; super::WAYS]) -> bool {
         let states = u32::from_ne_bytes(states);
@@ -110,16 +110,16 @@ mod state {
     }
 }
 
-/// The ways that a source can be in, and the remainder. One cache line for IPv4, two for IPv6.
+/// The ways that a source can be in, and the remainder. A bucket takes one cache line for IPv4, and two for IPv6.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Bucket<K: Key> {
     keys: [K; WAYS],
     first_seen: [Stamp; WAYS],
-    /// Of the packet of a single.
+    /// The length of the packet of a single, in bytes.
     lengths: [u16; WAYS],
     states: [u8; WAYS],
-    /// Odd while a way changes hands: a reader then tries again.
+    /// Odd while another source takes a way: a reader then tries again.
     sequence: u32,
     remainder: Count,
     padding: K::Padding,
@@ -138,17 +138,17 @@ unsafe impl Shared for BucketV6 {}
 const _: () = assert!(size_of::<BucketV4>() == 64 && align_of::<BucketV4>() == 8);
 const _: () = assert!(size_of::<BucketV6>() == 128 && align_of::<BucketV6>() == 8);
 
-/// What an established source has sent.
+/// The packets of an established source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Record {
     /// All packets, and their bytes.
     pub count: Count,
-    /// When the last one came.
+    /// The time of the last packet.
     pub last_seen: Stamp,
     /// Zero.
     pub reserved: u32,
-    /// What the packets asked for.
+    /// The number of packets with each kind of request.
     pub requests: Requests,
 }
 
@@ -162,20 +162,20 @@ const _: () = assert!(size_of::<Record>() == 152 && align_of::<Record>() == 8);
 pub struct Event<K> {
     /// Its source.
     pub source: K,
-    /// The hash of the source, for the choice among equals.
+    /// The hash of the source, which selects one of several singles.
     pub hash: u32,
     /// Its length in bytes, see [`Count::bytes`].
     pub bytes: u64,
-    /// What it asks for.
+    /// The call that it contains.
     pub request: Request,
-    /// The time.
+    /// The time at which it is counted.
     pub now: Stamp,
 }
 
 /// The records that belong to a bucket.
 pub trait Records {
-    /// The record of a way. `None` never happens where the tables have the right sizes; the packet is then counted in
-    /// the remainder.
+    /// The record of a way. It is never `None` if the tables have the right sizes; if it is, the packet is counted in the
+    /// remainder.
     fn record(&mut self, way: usize) -> Option<&mut Record>;
 }
 
@@ -190,7 +190,7 @@ impl Record {
 }
 
 impl<K: Key> Bucket<K> {
-    /// Counts a denied packet whose source has its place in this bucket.
+    /// Counts a denied packet. The hash of its source must select this bucket.
     #[inline(always)]
     pub fn count(&mut self, event: &Event<K>, records: &mut impl Records) {
         match self.way_of(event.source) {
@@ -220,14 +220,14 @@ impl<K: Key> Bucket<K> {
         record.count = self.count_of_single(way);
         record.requests[state::request(self.states[way]).index()] = 1;
         record.add(event);
-        // The record is complete before a reader is told to look at it.
+        // The record must be complete before the state makes readers use it.
         compiler_fence(Ordering::Release);
         self.states[way] = state::ESTABLISHED;
     }
 
     #[inline(always)]
     fn count_first(&mut self, event: &Event<K>, records: &mut impl Records) {
-        // In a flood all ways are taken, and most of them by singles: the first look then finds one.
+        // In a flood, all ways are taken, most of them by singles: the first way that is checked is then a single.
         let way = event.hash as usize % WAYS;
         let (way, gone) = if state::are_taken(self.states) && state::is_single(self.states[way]) {
             (way, self.count_of_single(way))
@@ -242,7 +242,7 @@ impl<K: Key> Bucket<K> {
         self.sequence = self.sequence.wrapping_add(1);
     }
 
-    /// The way for a new source, and what the one that was there has sent.
+    /// The way for a new source, and the packets of the source that was in that way.
     #[inline(always)]
     fn make_room(&self, start: usize, records: &mut impl Records) -> (usize, Count) {
         let empty = (0..WAYS).find(|&way| self.states[way] == state::EMPTY);
@@ -266,7 +266,7 @@ impl<K: Key> Bucket<K> {
                 self.lengths[way] = length;
                 state::single(event.request)
             }
-            // Only in a frame of several buffers: too long for the bucket to remember.
+            // The packet is too long for `lengths`, which is possible in a frame of several buffers only.
             Err(_) => match records.record(way) {
                 Some(record) => {
                     *record = Record::default();
@@ -281,11 +281,12 @@ impl<K: Key> Bucket<K> {
         };
     }
 
-    /// The established source with the fewest packets: its way, and what it has sent. Rare: with an established source
-    /// in each way, the next new source becomes a single, and singles make way first.
+    /// The established source with the fewest packets: its way, and its packets. Calls are rare: if each way has an
+    /// established source, the next new source becomes a single, and singles are replaced first.
     #[inline(always)]
     fn least_established(&self, records: &mut impl Records) -> (usize, Count) {
-        // Not an `Option`: of one that is `None` the compiler keeps what was never written, which Linux 5.10 refuses.
+        // Not an `Option`: the compiler copies the payload of a `None`, which was never written, and Linux 5.10 refuses
+        // that.
         let mut least = (0, records.record(0).map_or_else(Count::default, |record| record.count));
         for way in 1..WAYS {
             if let Some(record) = records.record(way)
@@ -297,14 +298,14 @@ impl<K: Key> Bucket<K> {
         least
     }
 
-    /// What the single in this way has sent.
+    /// The one packet of the single in this way.
     #[inline(always)]
     fn count_of_single(&self, way: usize) -> Count {
         Count { packets: 1, bytes: u64::from(self.lengths[way % WAYS]) }
     }
 
-    /// What the source in this way has sent; `None` if the way is empty. `record` gives the record of the way, and is
-    /// asked only about established sources.
+    /// The source in this way, and its packets; `None` if the way is empty. `record` returns the record of the way. It is
+    /// called for established sources only.
     pub fn sighting(&self, way: usize, record: impl FnOnce() -> Record) -> Option<(K, Sighting)> {
         let first_seen = self.first_seen[way];
         let sighting = match self.states[way] {
@@ -322,30 +323,30 @@ impl<K: Key> Bucket<K> {
         Some((self.keys[way], sighting))
     }
 
-    /// The packets of sources that had to make way for others.
+    /// The packets of sources that were evicted from this bucket.
     pub fn remainder(&self) -> Count {
         self.remainder
     }
 
-    /// Where the sequence number is: see [`Bucket::is_whole`].
+    /// The offset of the sequence number, in bytes: see [`Bucket::is_whole`].
     pub const SEQUENCE_OFFSET: usize = core::mem::offset_of!(Self, sequence);
 
-    /// Whether a copy of a bucket, and of its records, holds together. `before` and `after` are the sequence numbers
-    /// that were read from the original before the first and after the last byte was copied.
+    /// Whether a copy of a bucket and its records is consistent. `before` and `after` are the sequence numbers that were
+    /// read from the original before the first byte was copied, and after the last one.
     pub fn is_whole(before: u32, after: u32) -> bool {
         before == after && before.is_multiple_of(2)
     }
 }
 
-/// What a source has sent, as far as it is remembered.
+/// The packets of a source that the table remembers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sighting {
     /// All packets, and their bytes.
     pub count: Count,
-    /// What the packets asked for.
+    /// The number of packets with each kind of request.
     pub requests: Requests,
-    /// When the first one came.
+    /// The time of the first packet.
     pub first_seen: Stamp,
-    /// When the last one came.
+    /// The time of the last packet.
     pub last_seen: Stamp,
 }

@@ -5,8 +5,8 @@ use crate::layout::Shared;
 use crate::reason::{ByFault, Fault};
 use crate::rpc::{REQUESTS, Requests};
 
-/// Packets, and the bytes they have from the IP header on (link headers do not count, padding does). Of a packet that
-/// says that it ends in the first of several buffers, the others are not counted.
+/// Packets, and their bytes from the IP header on (link headers do not count, padding does). If a packet in several
+/// buffers declares a length that ends in the first buffer, the bytes of the other buffers are not counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Count {
@@ -43,13 +43,13 @@ pub struct Totals {
     pub allowed: Count,
     /// Dropped whatever their source.
     pub faults: ByFault<Count>,
-    /// What passed, in audit mode, of the faults above and of the denied packets in the source tables.
+    /// Packets that passed in audit mode, of the faults above and of the denied packets in the source tables.
     pub would_drop: Count,
-    /// Denied packets that no source table took in; the tables' own remainders come on top.
+    /// Denied packets that no source table counts. The remainders of the tables are not included.
     pub unattributed: Count,
     /// What all denied packets asked for, in the source tables or not.
     pub requests: Requests,
-    /// Denied packets that were to be logged, and for which the log had no room.
+    /// Denied packets that the log had no token or no room for.
     pub not_logged: u64,
     /// Whole pairs of cache lines a CPU, so that no two CPUs write to the same pair.
     pub reserved: [u64; RESERVED],

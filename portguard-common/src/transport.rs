@@ -1,4 +1,4 @@
-//! TCP and UDP, as far as the guard looks: the ports, which both have in their first four bytes (RFC 768, RFC 9293).
+//! TCP and UDP, as far as the verdict needs them: both have their ports in the first four bytes (RFC 768, RFC 9293).
 
 use crate::PORT;
 use crate::cursor::Cursor;
@@ -60,7 +60,7 @@ struct Ports {
 // SAFETY: `repr(C)`, two byte arrays.
 unsafe impl Wire for Ports {}
 
-/// The source port of the segment or datagram at `cursor`, as on the wire; `None` if it is not for [`PORT`].
+/// The source port of the segment or datagram at `cursor`, in network byte order; `None` if it is not for [`PORT`].
 #[inline(always)]
 pub(crate) fn source_port_of_candidate(mut cursor: impl Cursor) -> Result<Option<[u8; 2]>, Fault> {
     let ports = cursor.read::<Ports>().ok_or(Fault::Truncated)?;

@@ -1,4 +1,4 @@
-//! What becomes of a frame.
+//! The verdict on a frame.
 
 use crate::address::{Address, V4, V6};
 use crate::cursor::Cursor;
@@ -12,13 +12,13 @@ use crate::{ipv4, ipv6};
 /// A TCP segment or UDP datagram for the guarded port.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Candidate<A, C> {
-    /// Who sent it, if the sender is honest.
+    /// Its source address, which may be forged.
     pub(crate) source: A,
-    /// From which port, as on the wire.
+    /// Its source port, in network byte order.
     pub(crate) source_port_be: [u8; 2],
-    /// Over which protocol.
+    /// TCP or UDP.
     pub(crate) protocol: Protocol,
-    /// Where its header begins.
+    /// A cursor at the start of its TCP or UDP header.
     pub(crate) header: C,
     /// See [`Denied::declared_len`].
     pub(crate) declared_len: usize,
@@ -27,23 +27,23 @@ pub(crate) struct Candidate<A, C> {
 /// A TCP segment or UDP datagram that is denied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Denied<A> {
-    /// Who sent it, if the sender is honest.
+    /// Its source address, which may be forged.
     pub source: A,
-    /// From which port, as on the wire.
+    /// Its source port, in network byte order.
     pub source_port_be: [u8; 2],
-    /// What it asks for. Found out after the verdict, on which it has no influence.
+    /// The call that it contains. It is determined after the verdict, and does not influence the verdict.
     pub request: Request,
-    /// How long the packet is by what its IP header says, in bytes; [`UNDECLARED`] if it does not say.
+    /// The length of the packet in bytes that its IP header declares; [`UNDECLARED`] if the header declares none.
     pub declared_len: usize,
 }
 
-/// The length of a packet that does not say how long it is: a jumbogram, or one that Linux has put together.
+/// The declared length of a packet whose IP header declares none: a jumbogram, or a packet that Linux has assembled.
 pub const UNDECLARED: usize = usize::MAX;
 
-/// What becomes of a frame while the guard enforces. `A` is the kind of its source address.
+/// The verdict on a frame, with its action while the guard enforces. `A` is the type of its source address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict<A> {
-    /// Not the guard's business: passes, uncounted.
+    /// Not for the guarded port: passes, uncounted.
     Pass,
     /// For the guarded port, from a source on the allowlist: passes.
     Allow {
@@ -52,16 +52,17 @@ pub enum Verdict<A> {
     },
     /// For the guarded port, from a source that no entry covers: dropped.
     Deny(Denied<A>),
-    /// Dropped whatever its source.
+    /// Faulty: dropped, independently of its source.
     Reject(Fault),
 }
 
-/// Who knows the allowlist for addresses of one kind, and what to do about a verdict.
+/// Looks up addresses of one family in the allowlist, and acts on verdicts.
 ///
-/// The verdict is handed over rather than returned because the kernel program must not carry "an address of either
-/// kind" around: what one arm of such an enum leaves undefined, the verifier finds unreadable.
+/// [`judge`] passes the verdict to [`Datapath::finish`] and does not return it. A returned verdict would be an enum over
+/// both address families: the compiler would copy registers that one of its variants leaves undefined, and the verifier
+/// refuses to read them.
 pub trait Datapath<A: Address> {
-    /// What comes of a verdict.
+    /// The result of acting on a verdict.
     type Outcome;
 
     /// Whether an entry of the allowlist covers `source`.
@@ -71,9 +72,9 @@ pub trait Datapath<A: Address> {
     fn finish(&self, verdict: Verdict<A>, link_header_len: usize) -> Self::Outcome;
 }
 
-/// Judges the frame at `frame`, a cursor at its first byte.
+/// Judges a frame; `frame` is a cursor at its first byte.
 ///
-/// `step` is [`ipv6::step_over`] applied to the frame, or a call that comes to the same.
+/// `step` is [`ipv6::step_over`] applied to the frame, or a call with the same result.
 #[inline(always)]
 pub fn judge<Outcome, C>(
     frame: impl Cursor,
@@ -100,7 +101,8 @@ fn finish<A: Address, K: Cursor, C: Datapath<A>>(
     parsed: Result<Option<Candidate<A, K>>, Fault>,
     packet: K,
 ) -> C::Outcome {
-    // One call each: of a verdict that is put together first, the compiler carries along what the arms leave undefined.
+    // One call for each verdict: if the arms made a verdict for one common call, the compiler would copy the parts of it
+    // that they leave undefined.
     let finish = |verdict| datapath.finish(verdict, packet.offset());
     match parsed {
         Ok(None) => finish(Verdict::Pass),

@@ -9,14 +9,14 @@ use portguard_common::verdict::Fault;
 use crate::family::Family;
 use crate::maps::{self, Cells, TOTALS};
 
-/// The number of this CPU, which picks its cells.
+/// The number of this CPU, which selects its cells.
 #[inline(always)]
 pub(crate) fn cpu() -> u32 {
     // SAFETY: the helper has no preconditions.
     unsafe { bpf_get_smp_processor_id() }
 }
 
-/// The totals of a CPU. To be asked for its own only, and not while what it was given before is in use.
+/// The totals of a CPU. A caller may pass the number of its own CPU only, and may hold one reference at a time.
 #[inline(always)]
 pub(crate) fn totals_of(cpu: u32) -> Option<&'static mut Totals> {
     // SAFETY: the map holds zeroed or written `Totals`, no other CPU writes to this CPU's, and the caller holds no other
@@ -71,12 +71,12 @@ impl Account {
         }
     }
 
-    /// Whether the source table had a place for the packet.
+    /// Counts the packet in the source table; false if the table has no bucket for it.
     #[inline(always)]
     fn attribute<A: Family>(&self, source: A, request: Request) -> bool {
         let hash = source.hash(maps::seed);
         let bits = maps::bucket_bits();
-        // The upper bits pick the bucket, the lower ones the way.
+        // The upper bits of the hash select the bucket, and the lower ones the way.
         let index = (self.cpu << bits) + (u64::from(hash) << bits >> 32) as u32;
         let Some(bucket) = A::buckets().get_ptr_mut(index) else { return false };
         let event = Event { source, hash, bytes: self.bytes, request, now: now() };

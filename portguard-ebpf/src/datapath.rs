@@ -13,28 +13,28 @@ use crate::family::Family;
 use crate::maps::{self, POLICY};
 use crate::packet;
 
-/// Judges a frame.
+/// The kernel's side of a verdict on one frame.
 pub(crate) struct KernelDatapath {
     pub(crate) ctx: *mut xdp_md,
     pub(crate) extent: Extent,
 }
 
-/// What part of the frame is being judged.
+/// The part of the frame that the parser reads.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Extent {
     /// All of it, in one buffer.
     OneBuffer,
-    /// Its first buffer. What is not in there may be in the next.
+    /// Its first buffer. Headers that are not in it may be in the next one.
     FirstBuffer,
-    /// All of it, in however many buffers.
+    /// All of it, in any number of buffers.
     AllBuffers,
 }
 
 impl KernelDatapath {
     /// The length of the packet that begins `start` bytes into the frame, up to the end of the frame.
     ///
-    /// Asking for the length of a frame in several buffers takes a call, and calls are what costs most on processors
-    /// that need a safe return. A packet that by its own account ends in the first buffer has no others.
+    /// The length of a frame in several buffers takes a call, and calls have the highest cost on processors that need a
+    /// safe return. If the declared length of a packet ends in the first buffer, the other buffers do not count.
     #[inline(always)]
     fn packet_len(&self, start: usize, declared: usize) -> u64 {
         let ctx = XdpContext::new(self.ctx);
@@ -46,7 +46,8 @@ impl KernelDatapath {
         }
     }
 
-    /// Whether there is more of that packet behind the first buffer, and has not been looked at.
+    /// Whether the parser has read the first buffer only, and the packet continues after it: by its declared length, and
+    /// because there is another buffer.
     #[inline(always)]
     fn goes_on(&self, start: usize, declared: usize) -> bool {
         let ctx = XdpContext::new(self.ctx);
@@ -59,7 +60,7 @@ impl KernelDatapath {
 impl<A: Family + PartialEq> Datapath<A> for KernelDatapath {
     type Outcome = u32;
 
-    /// Asks the list in the active slot. An empty slot covers nobody.
+    /// Looks the source up in the list in the active slot. An empty slot covers no source.
     #[inline(always)]
     fn covers(&self, source: A) -> bool {
         let Some(policy) = policy() else { return false };
@@ -69,7 +70,7 @@ impl<A: Family + PartialEq> Datapath<A> for KernelDatapath {
         match hint(front, source) {
             hint::DENIED => false,
             hint::COVERED => true,
-            // A short list; without a call.
+            // A short list: its lines are in the front, so the look-up needs no call.
             _ if front.has_lines != 0 => {
                 index::search_nearby(front, source).unwrap_or_else(|| source.is_on_list(slot))
             }
@@ -91,7 +92,7 @@ impl<A: Family + PartialEq> Datapath<A> for KernelDatapath {
                 }
                 let packet = Packet::new(&denied, self.packet_len(link_header_len, denied.declared_len));
                 match self.extent {
-                    // Rare, and short of stack.
+                    // Rare, and in a function that has little stack left: a call has a stack frame of its own.
                     Extent::AllBuffers => denied.source.denied(self.ctx, packet),
                     Extent::OneBuffer | Extent::FirstBuffer => {
                         denied::finish(self.ctx, denied.source, packet)
@@ -110,7 +111,7 @@ impl<A: Family + PartialEq> Datapath<A> for KernelDatapath {
     }
 }
 
-/// What becomes of a packet that is not to pass, after it has been counted: the action.
+/// The action for a denied or faulty packet, which has been counted.
 #[inline(always)]
 pub(crate) fn refuse(mut account: Account) -> u32 {
     if maps::is_audit() {
@@ -120,7 +121,7 @@ pub(crate) fn refuse(mut account: Account) -> u32 {
     XDP_DROP
 }
 
-/// The one policy, valid for as long as the program runs.
+/// The only policy, valid for as long as the program runs.
 #[inline(always)]
 fn policy() -> Option<*const Policy> {
     POLICY.get_ptr(0)

@@ -1,7 +1,7 @@
-//! What becomes of a denied packet: it is counted, perhaps logged, and dropped.
+//! Counts a denied packet, logs it if the log has room, and drops it (or lets it pass in audit mode).
 //!
-//! Inline in the common case. The BPF global functions are for the others: the verifier checks them once and not with
-//! each of the ways that lead here, and their variables are not on the stack of those ways.
+//! In the common case this code is inline. The BPF global functions are for the other cases: the verifier checks such a
+//! function once, and not again on each path that calls it, and its variables are not on the stack of its callers.
 
 use aya_ebpf::bindings::xdp_md;
 use portguard_common::address::V4;
@@ -13,7 +13,7 @@ use crate::datapath;
 use crate::family::Family;
 use crate::log;
 
-/// A denied packet, but for its source.
+/// A denied packet without its source.
 #[derive(Clone, Copy)]
 pub(crate) struct Packet {
     pub(crate) bytes: u64,
@@ -27,12 +27,12 @@ impl Packet {
         Self { bytes, source_port_be: denied.source_port_be, request: denied.request }
     }
 
-    /// As the argument of a call, in 64 bits: its length in the lowest 32, then its source port as the integer that its
-    /// two bytes are on this machine, then the index of its request.
+    /// Packs the packet into 64 bits, as the argument of a call: the length in bits 0 to 31, the two bytes of the source
+    /// port (read as a native integer) in bits 32 to 47, and the index of the request in bits 48 to 55.
     #[inline(always)]
     pub(crate) fn pack(self) -> u64 {
-        // No packet is near 2^32 bytes long. To cut the number off there would not be noticed but by the verifier, which
-        // does not allow arithmetic in 32 bits with the pointers that it comes from.
+        // No packet is near 2^32 bytes long, so the length needs no cut to 32 bits. A cut would change no value, but the
+        // verifier would refuse it: the length comes from pointers, with which it permits no 32-bit arithmetic.
         let port = u64::from(u16::from_ne_bytes(self.source_port_be));
         self.bytes | port << 32 | (self.request.index() as u64) << 48
     }
@@ -47,21 +47,21 @@ impl Packet {
     }
 }
 
-/// For IPv4; the last argument is a packed [`Packet`]. Returns the action.
+/// [`finish`] for IPv4; the last argument is a packed [`Packet`]. Returns the action.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn portguard_denied_v4(ctx: *mut xdp_md, source: V4, packed: u64) -> u32 {
     finish(ctx, source, Packet::unpack(packed))
 }
 
-/// For IPv6; the halves of the source, and a packed [`Packet`]. Returns the action.
+/// [`finish`] for IPv6; the arguments are the halves of the source, and a packed [`Packet`]. Returns the action.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn portguard_denied_v6(ctx: *mut xdp_md, first: u64, second: u64, packed: u64) -> u32 {
     finish(ctx, [first, second], Packet::unpack(packed))
 }
 
-/// Returns the action.
+/// Counts and logs a denied packet. Returns the action.
 #[inline(always)]
 pub(crate) fn finish<A: Family>(ctx: *mut xdp_md, source: A, packet: Packet) -> u32 {
     let mut account = Account::open(packet.bytes);

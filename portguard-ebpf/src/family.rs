@@ -1,4 +1,4 @@
-//! Which maps belong to which kind of address.
+//! The maps of each address family.
 
 use aya_ebpf::bindings::xdp_md;
 use portguard_common::address::{V4, V6};
@@ -16,23 +16,23 @@ use crate::maps::{
 pub(crate) trait Family: Key + Indexed + 'static {
     /// The length of an address in bits.
     const BITS: u32;
-    /// The version of IP.
+    /// The version of IP, 4 or 6.
     const VERSION: u8;
-    /// The address as the log has it: see [`portguard_common::drop_log::Event::source`].
+    /// The address in the form of [`portguard_common::drop_log::Event::source`].
     fn words(self) -> [u64; 2];
-    /// Whether the list in a slot covers the address; asked where the front of the index does not know.
+    /// Whether the list in a slot covers the address. It is called if the front of the index does not decide.
     fn is_on_list(self, slot: u32) -> bool;
-    /// What becomes of a denied packet from this source: the action.
+    /// Counts and logs a denied packet from this source, in a BPF global function. Returns the action.
     fn denied(self, ctx: *mut xdp_md, packet: Packet) -> u32;
-    /// The allowlists.
+    /// The tries of the lists.
     fn lists() -> &'static Lists<Self>;
-    /// What the indexes of the allowlists begin with.
+    /// The fronts of the indexes.
     fn fronts() -> &'static Cells<Front<Self>>;
-    /// The tables and leaves of the indexes.
+    /// The lines of the indexes that do not fit into their fronts.
     fn indexes() -> &'static Indexes<Self>;
-    /// The source table.
+    /// The buckets of the source table.
     fn buckets() -> &'static Cells<Bucket<Self>>;
-    /// What the source table knows about established sources.
+    /// The records of the source table, for established sources.
     fn records() -> &'static Cells<Record>;
 }
 

@@ -1,6 +1,7 @@
-//! Whether a list covers a source that the front of its index leaves undecided: by its index, or by its trie.
+//! Looks up sources that the front of an index leaves undecided: in the rest of the index, and then in the trie.
 //!
-//! Both are BPF global functions, so that the verifier checks them once and not with each of the ways that lead here.
+//! The two entry points are BPF global functions: the verifier checks them once, and not again on each path that calls
+//! them.
 
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use portguard_common::address::V4;
@@ -9,14 +10,14 @@ use portguard_common::index::{self, Lines};
 use crate::family::Family;
 use crate::maps::IndexLines;
 
-/// For IPv4. Returns 0 or 1.
+/// Whether the list in a slot covers an IPv4 source. Returns 0 or 1.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn portguard_covers_v4(slot: u32, source: V4) -> u32 {
     covers(slot, source).into()
 }
 
-/// For IPv6; the halves of the source. Returns 0 or 1.
+/// Whether the list in a slot covers an IPv6 source, of which `first` and `second` are the halves. Returns 0 or 1.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn portguard_covers_v6(slot: u32, first: u64, second: u64) -> u32 {
@@ -40,7 +41,7 @@ fn search<A: Family>(slot: u32, source: A) -> Option<bool> {
     index::search(front, &LinesOf(A::indexes().get(slot)?), source)
 }
 
-/// The lines of an index in their map.
+/// The lines of an index that are in a map of their own.
 struct LinesOf<A: Family>(&'static IndexLines<A>);
 
 impl<A: Family> Lines<A> for LinesOf<A> {
@@ -50,8 +51,9 @@ impl<A: Family> Lines<A> for LinesOf<A> {
     }
 }
 
-/// A key of a trie, with its address at a multiple of eight bytes. The compiler takes it that memory may be accessed at
-/// any address (the loads from packets are three times as many without), but on the stack the verifier does not.
+/// A key of a trie on the stack, with its address at a multiple of eight bytes. The compiler may access memory at any
+/// address (without this permission, it makes three times as many loads from packets), but the verifier requires aligned
+/// accesses on the stack.
 #[repr(C, align(8))]
 struct StackKey<A> {
     _aligned: u32,

@@ -1,7 +1,7 @@
 //! Writes a sample of the denied packets into the ring that the service reads.
 //!
-//! The rate is a constant of the loaded program: where it is zero, the verifier sees that nothing here is ever reached,
-//! and leaves it out.
+//! The rate is a constant of the loaded program. If it is zero, the verifier sees that this code is never reached, and
+//! removes it.
 
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
@@ -12,7 +12,7 @@ use crate::denied::Packet;
 use crate::family::Family;
 use crate::maps::{self, LOG, LOG_BUCKETS};
 
-/// Logs a denied packet, if there is a log and it has room.
+/// Logs a denied packet, if the log is on and has room.
 #[inline(always)]
 pub(crate) fn denied<A: Family>(ctx: *mut xdp_md, source: A, packet: Packet) {
     if maps::log_rate() != Rate::OFF {
@@ -21,11 +21,11 @@ pub(crate) fn denied<A: Family>(ctx: *mut xdp_md, source: A, packet: Packet) {
     }
 }
 
-/// Above what a packed [`Packet`] uses.
+/// The position of the version of IP, above the bits of a packed [`Packet`].
 const VERSION_SHIFT: u32 = 56;
 
-/// A BPF global function, so that the verifier checks it once. The source as [`Event::source`]; a packed [`Packet`]
-/// with the version of IP. Returns 0.
+/// A BPF global function, so that the verifier checks it once. `first` and `second` are the source in the form of
+/// [`Event::source`]; `packed` is a packed [`Packet`] with the version of IP. Returns 0.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn portguard_log(ctx: *mut xdp_md, first: u64, second: u64, packed: u64) -> u32 {
@@ -39,7 +39,7 @@ pub(crate) extern "C" fn portguard_log(ctx: *mut xdp_md, first: u64, second: u64
     0
 }
 
-/// Whether there was room.
+/// Writes an entry; false if there is no token or no room for it.
 #[inline(always)]
 fn write(ctx: *mut xdp_md, cpu: u32, source: [u64; 2], packet: Packet, ip_version: u8) -> bool {
     // SAFETY: the helper has no preconditions.

@@ -1,13 +1,13 @@
-//! The kernel half of portguard: an XDP program that lets port 111 hear only from the sources on the allowlist.
+//! The kernel program of portguard: an XDP program that lets only sources on the allowlist reach port 111.
 //!
-//! No policy is made here: `portguard-common` parses and judges, this crate gives it the packet, the tries and the
+//! This crate makes no policy. `portguard-common` parses and judges; this crate gives it the packet, the lists and the
 //! counters.
 //!
 //! Invariants:
 //! - One exit: counter first, then action.
-//! - The cells of a CPU are written by that CPU only, without atomics: XDP runs with softirqs off.
+//! - Only a CPU itself writes its cells, without atomics: XDP runs with softirqs off.
 //! - A packet is judged by one list: the slot in force is read once.
-//! - Where a map has no answer (which its loader rules out), the packet is treated as denied: fail closed.
+//! - If a map has no element for a key (the loader prevents this), the packet is treated as denied: fail closed.
 #![no_std]
 #![no_main]
 #![expect(
@@ -45,19 +45,20 @@ pub(crate) fn portguard(ctx: XdpContext) -> u32 {
     verdict::judge(packet::first_buffer(&ctx), maps::link_type(), &datapath, &FirstBufferStep(ctx.ctx))
 }
 
-/// The same for packets in several buffers (jumbo frames, large receive offload): Linux 5.18 and later.
+/// The guard for interfaces whose packets may come in several buffers (jumbo frames, large receive offload): Linux 5.18
+/// and later.
 #[xdp(frags)]
 pub(crate) fn portguard_frags(ctx: XdpContext) -> u32 {
     if packet::first_len(&ctx) < LONGEST_HEADER as u64 && packet::goes_on(&ctx) {
-        // Some drivers leave the first buffer empty: it then cannot even say that the packet is not IP.
+        // Some drivers leave the first buffer empty. It then does not even show whether the packet is IP.
         return portguard_scattered(ctx.ctx);
     }
     let datapath = KernelDatapath { ctx: ctx.ctx, extent: Extent::FirstBuffer };
     verdict::judge(packet::first_buffer(&ctx), maps::link_type(), &datapath, &FirstBufferStep(ctx.ctx))
 }
 
-/// Judges a packet whose headers go on behind its first buffer. A BPF global function, so that the verifier checks it
-/// apart from the common case.
+/// Judges a packet whose headers continue after its first buffer. A BPF global function, so that the verifier checks it
+/// separately from the common case.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn portguard_scattered(ctx: *mut xdp_md) -> u32 {
@@ -66,9 +67,9 @@ pub(crate) extern "C" fn portguard_scattered(ctx: *mut xdp_md) -> u32 {
     verdict::judge(AllBuffers::new(&ctx), maps::link_type(), &datapath, &AllBuffersStep(ctx.ctx))
 }
 
-/// Says what time it is on both clocks that the loader needs to make sense of a stamp: writes the jiffies, then the
-/// nanoseconds since boot (`CLOCK_MONOTONIC`), as native 64-bit integers over the first 16 bytes of the packet.
-/// Never attached; the loader calls it with `BPF_PROG_TEST_RUN`.
+/// Reads both clocks that the loader needs to interpret a stamp. It writes the jiffies, then the nanoseconds since boot
+/// (`CLOCK_MONOTONIC`), as native 64-bit integers over the first 16 bytes of the packet. It is never attached; the loader
+/// calls it with `BPF_PROG_TEST_RUN`.
 #[xdp]
 pub(crate) fn portguard_clock(ctx: XdpContext) -> u32 {
     let clocks = ctx.data() as *mut [u64; 2];
@@ -80,7 +81,7 @@ pub(crate) fn portguard_clock(ctx: XdpContext) -> u32 {
     XDP_PASS
 }
 
-/// A step along the extension headers as a call of [`portguard_step`].
+/// A step along the extension headers, as a call of [`portguard_step`].
 struct FirstBufferStep(*mut xdp_md);
 
 impl ChainStep for FirstBufferStep {
@@ -90,8 +91,8 @@ impl ChainStep for FirstBufferStep {
     }
 }
 
-/// A BPF global function: the verifier checks it once, for any position, and takes nothing for granted about what it
-/// returns. Inlined into the walk instead, the states of sixteen rounds would multiply.
+/// A BPF global function: the verifier checks it once, for any position, and assumes nothing about the value that it
+/// returns. If it were inlined into the walk, the verifier's states of sixteen rounds would multiply.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn portguard_step(ctx: *mut xdp_md, position: u64) -> u64 {
@@ -108,7 +109,7 @@ impl ChainStep for AllBuffersStep {
     }
 }
 
-/// As [`portguard_step`].
+/// [`portguard_step`] for headers in any buffer.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn portguard_scattered_step(ctx: *mut xdp_md, position: u64) -> u64 {
@@ -122,7 +123,7 @@ fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
     loop {}
 }
 
-/// The kernel lends its GPL helpers to programs with a compatible licence; these words are the ones it knows
+/// The kernel offers its GPL helpers to programs with a compatible licence. This is one of the strings that it recognises
 /// (`license_is_gpl_compatible` in `include/linux/license.h`).
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]

@@ -1,6 +1,6 @@
 //! The maps, and the constants that the loader writes into the program.
 //!
-//! Sizes given here as 1 are set by the loader.
+//! The loader sets each size that is 1 here.
 
 use aya_ebpf::Global;
 use aya_ebpf::bindings::{BPF_F_INNER_MAP, BPF_F_MMAPABLE};
@@ -16,19 +16,19 @@ use portguard_common::totals::Totals;
 
 const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
 
-/// A map of one kind of element that the loader reads through memory.
+/// An array map that the loader reads through a memory mapping.
 pub(crate) type Cells<T> = Array<T, 1, MMAPABLE>;
 
-/// The tries of a list by slot: prefix -> number of the entry in the file.
+/// The tries of the lists, indexed by slot. A trie maps a prefix to the number of its entry in the file.
 pub(crate) type Lists<A> = ArrayOfMaps<LpmTrie<A, u32, 1>, SLOTS>;
 
-/// The lines of an index. As many as the index of a list takes, which the kernel allows by the flag for inner maps.
+/// The lines of an index. Their number depends on the list, which the kernel permits because of the flag for inner maps.
 pub(crate) type IndexLines<A> = Array<<A as Indexed>::Line, 1, { MMAPABLE | BPF_F_INNER_MAP as usize }>;
 
-/// The indexes of a list by slot.
+/// The lines of the indexes, indexed by slot.
 pub(crate) type Indexes<A> = ArrayOfMaps<IndexLines<A>, SLOTS>;
 
-/// What is enforced.
+/// The policy, as the only element.
 #[btf_map]
 pub(crate) static POLICY: Cells<Policy> = Array::new();
 
@@ -37,10 +37,10 @@ pub(crate) static LISTS_V4: Lists<V4> = ArrayOfMaps::new();
 #[btf_map]
 pub(crate) static LISTS_V6: Lists<V6> = ArrayOfMaps::new();
 
-/// By slot.
+/// Indexed by slot.
 #[btf_map]
 pub(crate) static FRONTS_V4: Cells<Front<V4>> = Array::new();
-/// By slot.
+/// Indexed by slot.
 #[btf_map]
 pub(crate) static FRONTS_V6: Cells<Front<V6>> = Array::new();
 #[btf_map]
@@ -48,48 +48,49 @@ pub(crate) static INDEXES_V4: Indexes<V4> = ArrayOfMaps::new();
 #[btf_map]
 pub(crate) static INDEXES_V6: Indexes<V6> = ArrayOfMaps::new();
 
-/// By CPU.
+/// Indexed by CPU.
 #[btf_map]
 pub(crate) static TOTALS: Cells<Totals> = Array::new();
 
-/// By CPU, and in a CPU's slice by hash.
+/// Indexed by CPU, and by hash within the slice of a CPU.
 #[btf_map]
 pub(crate) static BUCKETS_V4: Cells<BucketV4> = Array::new();
-/// By bucket, and in a bucket by way.
+/// Indexed by bucket, and by way within a bucket.
 #[btf_map]
 pub(crate) static RECORDS_V4: Cells<Record> = Array::new();
-/// By CPU, and in a CPU's slice by hash.
+/// Indexed by CPU, and by hash within the slice of a CPU.
 #[btf_map]
 pub(crate) static BUCKETS_V6: Cells<BucketV6> = Array::new();
-/// By bucket, and in a bucket by way.
+/// Indexed by bucket, and by way within a bucket.
 #[btf_map]
 pub(crate) static RECORDS_V6: Cells<Record> = Array::new();
 
-/// By CPU.
+/// Indexed by CPU.
 #[btf_map]
 pub(crate) static LOG_BUCKETS: Cells<TokenBucket> = Array::new();
-/// Sampled drops, for the service to read: some 1,300.
+/// The drop log, which the service reads. It has room for some 1,300 entries.
 #[btf_map]
 pub(crate) static LOG: RingBuf<Event, 65_536> = RingBuf::new();
 
-/// What the frames of the interface begin with: a [`LinkType`] as integer.
+/// The first header of the frames of the interface: a [`LinkType`] as integer.
 #[unsafe(no_mangle)]
 static LINK_TYPE: Global<u32> = Global::new(0);
 
-/// The slice of a CPU in the bucket maps has 2^this buckets.
+/// The binary logarithm of the number of buckets in the slice of a CPU.
 #[unsafe(no_mangle)]
 static BUCKET_BITS: Global<u32> = Global::new(0);
 
-/// Of the hash that picks the bucket: a [`portguard_common::sources::Seed`]. Numbers that can be loaded one by one.
+/// The seed of the hash that selects the bucket: a [`portguard_common::sources::Seed`], as numbers that can be loaded one
+/// by one.
 #[unsafe(no_mangle)]
 static SEED: [Global<u64>; 5] = [const { Global::new(0) }; 5];
 
-/// 0: denied packets are dropped. 1: everything passes, and is counted as if it were not to. A constant, so that the
-/// verifier leaves out of the program what does not apply.
+/// 0: denied and faulty packets are dropped. 1: all packets pass, and are counted as in enforcing mode. It is a constant,
+/// so that the verifier removes the code that does not apply.
 #[unsafe(no_mangle)]
 static AUDIT: Global<u32> = Global::new(0);
 
-/// How much each CPU may log.
+/// The log rate of each CPU: the fields of a [`Rate`] in their order.
 #[unsafe(no_mangle)]
 static LOG_RATE: Global<[u64; 2]> = Global::new([0; 2]);
 

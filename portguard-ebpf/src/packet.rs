@@ -8,7 +8,7 @@ use aya_ebpf::programs::XdpContext;
 use portguard_common::cursor::{Cursor, Linear, MAX_OFFSET};
 use portguard_common::layout::Wire;
 
-/// The first buffer of the packet, which is all of it but for jumbo frames and large receive offload.
+/// The first buffer of the packet. It is all of the packet, except for jumbo frames and large receive offload.
 #[inline(always)]
 pub(crate) fn first_buffer(ctx: &XdpContext) -> Linear<'_> {
     // SAFETY: the kernel keeps this memory readable while the program runs, and nothing here writes to it (the clock
@@ -16,30 +16,30 @@ pub(crate) fn first_buffer(ctx: &XdpContext) -> Linear<'_> {
     unsafe { Linear::from_raw(ctx.data() as *const u8, ctx.data_end() as *const u8) }
 }
 
-/// How many bytes its first buffer has.
+/// The number of bytes in the first buffer.
 #[inline(always)]
 pub(crate) fn first_len(ctx: &XdpContext) -> u64 {
     (ctx.data_end() - ctx.data()) as u64
 }
 
-/// Whether there are more buffers.
+/// Whether the packet continues after the first buffer.
 #[inline(always)]
 pub(crate) fn goes_on(ctx: &XdpContext) -> bool {
     first_len(ctx) < len(ctx)
 }
 
-/// How many bytes the whole packet has.
+/// The number of bytes in all buffers.
 #[inline(always)]
 pub(crate) fn len(ctx: &XdpContext) -> u64 {
     // SAFETY: the helper takes the context that the kernel has handed to the program.
     unsafe { bpf_xdp_get_buff_len(ctx.ctx) }
 }
 
-/// A header on the stack, where the verifier wants accesses aligned.
+/// A header on the stack, where the verifier requires aligned accesses.
 #[repr(align(8))]
 struct OnStack<T>(MaybeUninit<T>);
 
-/// The whole packet, whatever buffers it lies in: slower, a call for each header.
+/// A cursor over the whole packet, in any number of buffers. It is slower: each header takes a call.
 #[derive(Clone, Copy)]
 pub(crate) struct AllBuffers {
     ctx: *mut xdp_md,
@@ -60,7 +60,7 @@ impl Cursor for AllBuffers {
         let mut on_stack = OnStack(MaybeUninit::<T>::uninit());
         let header = on_stack.0.as_mut_ptr();
         let offset = u32::try_from(self.offset).ok()?;
-        // SAFETY: the context is the kernel's, and the buffer has the length that the helper is told.
+        // SAFETY: the context is the kernel's, and the buffer has the length that the call passes.
         let failed = unsafe { bpf_xdp_load_bytes(self.ctx, offset, header.cast(), size_of::<T>() as u32) };
         if failed != 0 {
             return None;

@@ -1,27 +1,27 @@
-//! One error type for every command: what failed, why, and what to do next.
+//! The error type of all commands: what failed, why, and what to do next.
 
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 use std::iter;
 
-/// The result of everything that can fail in front of the user.
+/// The result of a function whose error is shown to a user.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// The class of a failure; it decides the exit code of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// The command could not do what it was asked to do.
+    /// The command failed for another reason.
     Failed,
-    /// The command line makes no sense.
+    /// The command line is not valid.
     Usage,
     /// The allowlist breaks one of its rules.
     InvalidAllowlist,
-    /// There is no such interface, or no guard on it.
+    /// The interface does not exist, or has no guard.
     NotThere,
     /// A capability is missing.
     NotPermitted,
-    /// The command could not do what it was asked to do, and guards above the interface were off for a moment in vain.
+    /// The command failed, and guards on top of the interface were detached for a moment without a result.
     LiftedInVain,
 }
 
@@ -38,7 +38,7 @@ impl Kind {
     }
 }
 
-/// A failure, told in the order a reader needs it: what failed, why, and what to do about it.
+/// A failure in three parts, in the order in which a user reads them: what failed, why, and what to do about it.
 ///
 /// There is one idiom: `Error::failed(what)`, then `because(text)` or `caused_by(error)`, then `remedy(help)`.
 #[derive(Debug)]
@@ -52,14 +52,14 @@ pub struct Error {
 /// The cause of a failure.
 #[derive(Debug)]
 enum Why {
-    /// In words.
+    /// A text.
     Text(String),
     /// Another error.
     Source(Box<dyn StdError + Send + Sync>),
 }
 
 impl Error {
-    /// A failure of the given class; `what` names the object and what could not be done with it.
+    /// A failure of this class; `what` names the object and the operation that failed.
     pub fn new(kind: Kind, what: impl Into<String>) -> Self {
         Self { kind, what: what.into(), why: None, remedy: None }
     }
@@ -69,20 +69,20 @@ impl Error {
         Self::new(Kind::Failed, what)
     }
 
-    /// The same failure, of another class.
+    /// The same failure with another class.
     #[must_use]
     pub fn of_kind(self, kind: Kind) -> Self {
         Self { kind, ..self }
     }
 
-    /// Adds the cause, in words.
+    /// Adds the cause as a text.
     #[must_use]
     pub fn because(self, why: impl fmt::Display) -> Self {
         Self { why: Some(Why::Text(why.to_string())), ..self }
     }
 
-    /// Adds the cause, which remains the [source](StdError::source). A system call that is not permitted decides the exit code,
-    /// unless the failure has a class already.
+    /// Adds the cause as an error, which remains the [source](StdError::source). If a system call was not permitted, the
+    /// class becomes [`Kind::NotPermitted`], unless it is another one than [`Kind::Failed`] already.
     #[must_use]
     pub fn caused_by(self, error: impl StdError + Send + Sync + 'static) -> Self {
         let is_not_permitted = chain(&error)
@@ -92,18 +92,18 @@ impl Error {
         Self { kind, why: Some(Why::Source(Box::new(error))), ..self }
     }
 
-    /// Adds what the user can do about it: a full sentence.
+    /// Adds the advice for the user, as a full sentence.
     #[must_use]
     pub fn remedy(self, remedy: impl Into<String>) -> Self {
         Self { remedy: Some(remedy.into()), ..self }
     }
 
-    /// What could not be done.
+    /// The object and the operation that failed.
     pub fn what(&self) -> &str {
         &self.what
     }
 
-    /// Why: each cause behind the one before, unless that has said it already.
+    /// The text of the cause, followed by the causes of that cause. A text that is part of an earlier one is left out.
     pub fn why(&self) -> Option<String> {
         match self.why.as_ref()? {
             Why::Text(text) => Some(text.clone()),
@@ -121,7 +121,7 @@ impl Error {
         }
     }
 
-    /// What the user can do about it.
+    /// The advice for the user.
     pub fn advice(&self) -> Option<&str> {
         self.remedy.as_deref()
     }
@@ -132,7 +132,7 @@ impl Error {
     }
 }
 
-/// An error, and what caused it, one after the other.
+/// An error, followed by its sources.
 fn chain<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
     iter::successors(Some(error), |error| (*error).source())
 }
@@ -163,7 +163,7 @@ impl StdError for Error {
 mod tests {
     use super::*;
 
-    /// An error of a library, which leaves it to others to show its cause.
+    /// An error of a library, which does not show its cause itself.
     #[derive(Debug)]
     struct CallFailed(io::Error);
 

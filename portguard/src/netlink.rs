@@ -2,7 +2,7 @@
 //!
 //! A reply that is lost, cut, interrupted or malformed is a [`Failure`], never a shorter list: a caller would take an
 //! interface that is missing from a list for one that does not exist. Callers decode only the attributes that they need,
-//! so an attribute that nobody reads cannot cost an interface.
+//! so another attribute that is malformed does not make an interface disappear.
 
 use std::fmt;
 use std::io;
@@ -17,22 +17,22 @@ use nix::sys::socket::{
 };
 use nix::sys::time::TimeVal;
 
-/// How long the kernel may take for each datagram of a reply. It has the reply at once, unless it has lost it.
+/// The longest wait for each datagram of a reply. The kernel has the reply at once, unless it has lost it.
 const TIMEOUT: TimeVal = TimeVal::new(10, 0);
 /// The kernel's datagrams are not larger than 32 KiB (`netlink_dump`).
 const MAX_DATAGRAM: usize = 64 * 1024;
-/// How often a dump is asked for until one comes through without an interruption,
+/// The most attempts to get a dump without an interruption.
 const ATTEMPTS: u32 = 20;
-/// and how long to wait before the next attempt.
+/// The pause before the next attempt.
 const PAUSE: Duration = Duration::from_millis(10);
 /// `struct nlmsghdr`.
 const HEADER_LEN: usize = 16;
 /// `struct nlattr`.
 const ATTRIBUTE_HEADER_LEN: usize = 4;
-/// There is only one request on a socket.
+/// The sequence number of the request: each socket is used for one request only.
 const SEQUENCE: u32 = 1;
 
-/// Message types that every protocol has.
+/// The message types that all netlink protocols have.
 const NOOP: u16 = libc::NLMSG_NOOP as u16;
 const ERROR: u16 = libc::NLMSG_ERROR as u16;
 const DONE: u16 = libc::NLMSG_DONE as u16;
@@ -43,15 +43,15 @@ const OVERRUN: u16 = libc::NLMSG_OVERRUN as u16;
 pub(crate) enum Failure {
     /// The socket cannot be used.
     Socket(io::Error),
-    /// The kernel refuses the request, or gives up in the middle of the reply.
+    /// The kernel refuses the request, or fails in the middle of the reply.
     Refused(io::Error),
-    /// What was asked for kept changing while the kernel was listing it.
+    /// The objects changed in each attempt, while the kernel was listing them.
     Interrupted,
     /// The kernel had no room for all messages.
     Overrun,
-    /// The reply did not come to its end in time.
+    /// The end of the reply did not arrive in time.
     Unfinished,
-    /// The reply is not as the protocol has it.
+    /// The reply does not conform to the protocol.
     Malformed(String),
 }
 
@@ -72,12 +72,12 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// A malformed reply.
+/// The failure for a malformed reply.
 pub(crate) fn malformed(what: impl Into<String>) -> Failure {
     Failure::Malformed(what.into())
 }
 
-/// Asks for a list; returns the bodies of its messages. `request` and `reply` are message types.
+/// Requests a list, and returns the bodies of its messages. `request` and `reply` are message types.
 pub(crate) fn dump(
     protocol: SockProtocol,
     request: u16,
@@ -98,14 +98,14 @@ fn dump_once(protocol: SockProtocol, request: u16, body: &[u8], reply: u16) -> R
     let socket =
         socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol).map_err(failed)?;
     setsockopt(&socket, sockopt::ReceiveTimeout, &TIMEOUT).map_err(failed)?;
-    // From now on, nothing is received from anybody but the kernel.
+    // After this call, the socket receives messages from the kernel only.
     connect(socket.as_raw_fd(), &NetlinkAddr::new(0, 0)).map_err(failed)?;
     send(socket.as_raw_fd(), &dump_request(request, body), MsgFlags::empty()).map_err(failed)?;
 
     let mut dump = Dump::new(reply);
     let mut datagram = vec![0; MAX_DATAGRAM];
     loop {
-        // With MSG_TRUNC, the length is that of the datagram, whether it fits or not.
+        // With MSG_TRUNC, the length is that of the datagram, even if the datagram does not fit.
         match recv(socket.as_raw_fd(), &mut datagram, MsgFlags::MSG_TRUNC) {
             Ok(length) => {
                 let whole = datagram
@@ -135,16 +135,16 @@ fn message(kind: u16, flags: u16, body: &[u8]) -> Vec<u8> {
     message.extend(kind.to_ne_bytes());
     message.extend(flags.to_ne_bytes());
     message.extend(SEQUENCE.to_ne_bytes());
-    // The kernel knows who asks.
+    // The port number of the sender: the kernel knows it.
     message.extend(0_u32.to_ne_bytes());
     message.extend(body);
     message
 }
 
-/// A reply to the request for a list, while it comes in.
+/// The state of a reply to the request for a list.
 #[derive(Debug)]
 struct Dump {
-    /// The type of its messages.
+    /// The type of the messages of the list.
     reply: u16,
     bodies: Vec<Vec<u8>>,
     interrupted: bool,
@@ -154,7 +154,7 @@ struct Dump {
 enum Progress {
     /// More datagrams follow.
     Unfinished,
-    /// That was the last one.
+    /// The last datagram was read.
     Complete,
 }
 
@@ -163,8 +163,8 @@ impl Dump {
         Self { reply, bodies: Vec::new(), interrupted: false }
     }
 
-    /// Takes the next datagram. That a reply goes on is not read from `NLM_F_MULTI`, which some protocols do not set:
-    /// every list ends with `NLMSG_DONE`.
+    /// Reads the next datagram. It does not use `NLM_F_MULTI` to see whether the reply continues, because some
+    /// protocols do not set that flag. Each list ends with `NLMSG_DONE`.
     fn take(&mut self, datagram: &[u8]) -> Result<Progress, Failure> {
         let mut rest = datagram;
         if rest.is_empty() {
@@ -180,7 +180,7 @@ impl Dump {
             match message.kind {
                 NOOP => {}
                 OVERRUN => return Err(Failure::Overrun),
-                // Both begin with the negative number of an error, or 0.
+                // Both messages begin with the negative number of an error, or with 0.
                 DONE => {
                     return match code(message.body)? {
                         0 => Ok(Progress::Complete),
@@ -223,7 +223,7 @@ struct Message<'a> {
 }
 
 impl<'a> Message<'a> {
-    /// The first message, and what is behind it; nothing if it is cut off.
+    /// The first message, and the bytes after it; `None` if it is cut off.
     fn split(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
         let length = usize::try_from(u32_at(bytes, 0)?).ok()?;
         let message = bytes.get(..length)?;
@@ -234,7 +234,7 @@ impl<'a> Message<'a> {
     }
 }
 
-/// The attributes in the body of a message, or in another attribute: type and value.
+/// An iterator over the attributes in the body of a message, or in another attribute: type and value.
 #[derive(Debug, Clone)]
 pub(crate) struct Attributes<'a>(&'a [u8]);
 
@@ -243,7 +243,7 @@ impl<'a> Attributes<'a> {
         Self(bytes)
     }
 
-    /// Takes the first attribute; nothing if it is cut off.
+    /// Takes the first attribute; `None` if it is cut off.
     fn take(&mut self) -> Option<(u16, &'a [u8])> {
         let length = usize::from(u16_at(self.0, 0)?);
         let kind = u16_at(self.0, 2)? & libc::NLA_TYPE_MASK as u16;
@@ -262,7 +262,7 @@ impl<'a> Iterator for Attributes<'a> {
         }
         let attribute = self.take();
         if attribute.is_none() {
-            // What is behind it cannot be found.
+            // The next attribute cannot be found.
             self.0 = &[];
         }
         Some(attribute.ok_or_else(|| malformed("an attribute is cut off")))
@@ -286,18 +286,18 @@ fn aligned(length: usize) -> usize {
     length.next_multiple_of(4)
 }
 
-/// The number at that place of a structure.
+/// The integer at an offset of a structure, in host byte order.
 pub(crate) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
-/// The number at that place of a structure.
+/// The integer at an offset of a structure, in host byte order.
 pub(crate) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
-/// A socket that receives a message whenever an interface of this network namespace comes, goes, or changes; it does not
-/// block.
+/// A socket that receives a message for each interface of this network namespace that appears, disappears or changes. It
+/// does not block.
 pub(crate) fn link_events() -> io::Result<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)?;
@@ -394,7 +394,7 @@ mod tests {
             assert_eq!(read.iter().all(Result::is_ok), whole, "cut to {length}: {read:?}");
             assert!(read.len() <= 2, "cut to {length}");
         }
-        // A length that does not cover its own header would be read for ever.
+        // A length shorter than the header of the attribute must not make an endless loop.
         assert!(Attributes::new(&[0, 0, 3, 0, 0, 0, 0, 0]).all(|attribute| attribute.is_err()));
     }
 }

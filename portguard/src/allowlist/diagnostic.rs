@@ -1,6 +1,6 @@
-//! Problems of an allowlist, and the one renderer that shows them, as rustc shows its own.
+//! Problems of an allowlist, and the renderer that shows them in the form of rustc.
 //!
-//! (annotate-snippets cannot name the column in a line of which it is given only a part, and a list may be one line of
+//! (annotate-snippets cannot report the right column if it gets only a part of a line, and a list may be one line of
 //! many megabytes.)
 
 use std::collections::BTreeMap;
@@ -14,15 +14,15 @@ use unicode_width::UnicodeWidthStr as _;
 
 use crate::printable::printable;
 
-/// How many problems of a kind are kept and shown: the first ones of the file. All are counted.
+/// The most problems of one severity that are kept and shown: the first ones in the file. All problems are counted.
 const MAX_SHOWN: usize = 20;
 
 listed! {
     /// Whether a list with this problem can be used.
     pub enum Severity {
-        /// It cannot.
+        /// The list cannot be used.
         Error = "error",
-        /// It can, but hardly does what was meant.
+        /// The list can be used, but probably does not do what the user intends.
         Warning = "warning",
     }
 }
@@ -36,31 +36,31 @@ pub enum Style {
     Coloured,
 }
 
-/// A place in the file, with what a reader needs to see of it.
+/// A place in the file, with an excerpt of the file around it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
-    /// From 1 on.
+    /// The line; the first one is 1.
     pub line: u32,
-    /// In characters, from 1 on.
+    /// The column in characters; the first one is 1.
     pub column: u32,
     /// The offending text; the end of a long one is cut off.
     pub text: String,
     /// The line of the file, or the part of it around the offending text.
     pub(super) excerpt: String,
-    /// The offending text in `excerpt`, in bytes.
+    /// The range of the offending text in `excerpt`, in bytes.
     pub(super) marked: Range<usize>,
 }
 
 /// One problem.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// How bad it is.
+    /// Whether the list can be used.
     pub severity: Severity,
-    /// What is wrong.
+    /// The problem, in one line.
     pub message: String,
-    /// What to do about it.
+    /// The advice for the user.
     pub help: Option<String>,
-    /// Where it is; none if it is the file as a whole.
+    /// The place of the problem; `None` if it concerns the whole file.
     pub place: Option<Place>,
 }
 
@@ -111,7 +111,7 @@ impl Diagnostic {
 }
 
 impl Place {
-    /// The excerpt in one line of printable characters, and the marks to go below the offending text.
+    /// The excerpt as one line of printable characters, and the marks for the line below it.
     fn draw(&self) -> (String, String) {
         let shown = |text: &str| printable(&text.replace('\t', "    "));
         let Range { start, end } = self.marked;
@@ -142,7 +142,7 @@ impl Diagnostics {
         self.push_with(line, column, || diagnostic);
     }
 
-    /// Adds a problem at that line and column; it is only built if it is one of those to be shown.
+    /// Adds a problem at this line and column. `build` is called only if the problem is among those that are shown.
     pub(super) fn push_with(&mut self, line: u32, column: u32, build: impl FnOnce() -> Diagnostic) {
         let key = (line, column, self.total);
         self.total += 1;
@@ -160,12 +160,12 @@ impl Diagnostics {
         self.first.values()
     }
 
-    /// How many problems there are.
+    /// The number of problems.
     pub fn total(&self) -> usize {
         self.total
     }
 
-    /// How many problems there are, in words: `2 errors`.
+    /// The number of problems as text: `2 errors`.
     pub fn count(&self) -> impl fmt::Display {
         self.counted(self.total, "")
     }
@@ -176,7 +176,7 @@ impl Diagnostics {
         format!("{count} {more}{what}{}", if count == 1 { "" } else { "s" })
     }
 
-    /// The problems as rustc would show them, an empty line after each, and how many more there are.
+    /// The problems in the form of rustc, with an empty line after each, and the number of those that are not shown.
     pub fn render(&self, style: Style) -> String {
         let mut text: String = self.iter().map(|diagnostic| diagnostic.render(&self.path, style)).collect();
         let hidden = self.total - self.first.len();

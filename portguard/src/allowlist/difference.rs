@@ -1,4 +1,4 @@
-//! What changes from one list to the next.
+//! The difference between the list in force and a new list.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -12,14 +12,14 @@ pub struct Difference {
     pub added: Vec<IpNet>,
     /// In the old list only.
     pub removed: Vec<IpNet>,
-    /// How many are in both.
+    /// The number of prefixes in both lists.
     pub unchanged: usize,
     /// The generation of the old list, and of the new one.
     pub generations: (u64, u64),
 }
 
 impl Difference {
-    /// Compares the list in force with one that may take its place.
+    /// Compares the list in force with one that may replace it. `generation` is that of the list in force.
     pub fn new(old: &BTreeSet<IpNet>, new: &BTreeSet<IpNet>, generation: u64) -> Self {
         Self {
             added: new.difference(old).copied().collect(),
@@ -29,7 +29,7 @@ impl Difference {
         }
     }
 
-    /// The prefixes that change, one a line, at most `limit` of them.
+    /// The added and removed prefixes, one on each line, at most `limit` of them.
     pub fn lines(&self, limit: usize) -> String {
         let changes = self.added.iter().map(|prefix| ('+', prefix));
         let changes = changes.chain(self.removed.iter().map(|prefix| ('-', prefix)));

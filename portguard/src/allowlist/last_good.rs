@@ -1,12 +1,12 @@
-//! The last good lists: a copy of every list that was put in force, by the path of its file.
+//! The last good lists: for each file, a copy of the last list from it that was put in force.
 //!
 //! ```text
 //! /var/lib/portguard/               mode 0700; or what systemd names in $STATE_DIRECTORY
 //!   3a17…0b-allowlist.yaml          mode 0600; the bytes of a list; the digits are the hash of its path
 //! ```
 //!
-//! A copy is complete and on the disk before it takes the place of the one before it, so whatever moment a loader is
-//! killed at, there is one or the other. Only who holds the lock of the guards writes here.
+//! A copy is complete and on the disk before it replaces the previous copy. If a loader is killed at any moment, one of
+//! the two copies is there. Only a process that holds the lock of the guards writes here.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -22,13 +22,13 @@ use crate::allowlist::{Allowlist, Checked, Origin, Sha256Sum};
 use crate::error::{Error, Result};
 use crate::state_directory;
 
-/// Longer names of files are cut: they only help who looks into the directory.
+/// Longer file names are cut. They only help a person who reads the directory.
 const SHOWN_NAME: usize = 100;
 
 /// Keeps a copy of a list that has been put in force. The caller holds the lock of the guards.
 ///
 /// # Errors
-/// The directory cannot be written to, or its disk is full. The copy before stays as it was.
+/// The directory cannot be written to, or its disk is full. The previous copy remains.
 pub fn keep(list: &Allowlist) -> Result<()> {
     if list.origin() == Origin::LastGood {
         return Ok(());
@@ -43,7 +43,7 @@ pub fn keep(list: &Allowlist) -> Result<()> {
     unfinished.push(".new");
     let new = directory.join(unfinished);
     replace(&directory, &new, &path, list.text()).map_err(|error| {
-        // What is left of it would fill the disk further.
+        // An incomplete copy would take space on the disk.
         let _ = fs::remove_file(&new);
         Error::failed(format!("cannot keep a copy of the list in {}", directory.display()))
             .caused_by(error)
@@ -54,10 +54,10 @@ pub fn keep(list: &Allowlist) -> Result<()> {
     })
 }
 
-/// The copy of what the file at a path last held in good order, if there is one.
+/// The last good list from the file at a path, if there is one.
 ///
 /// # Errors
-/// There is one, but it cannot be used.
+/// There is a copy, but it cannot be used.
 pub fn of(path: &Path) -> Result<Option<Allowlist>> {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let directory = state_directory::path();
@@ -77,7 +77,7 @@ pub fn of(path: &Path) -> Result<Option<Allowlist>> {
     Ok(Some(allowlist.last_good_of(path)))
 }
 
-/// Writes a file whole, or leaves the one that is there.
+/// Replaces a file completely, or leaves it unchanged.
 fn replace(directory: &Path, new: &Path, path: &Path, text: &[u8]) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     let mut file = OpenOptions::new()
@@ -90,7 +90,7 @@ fn replace(directory: &Path, new: &Path, path: &Path, text: &[u8]) -> io::Result
     file.write_all(text)?;
     file.sync_all()?;
     fs::rename(new, path)?;
-    // The new name is on the disk when its directory is.
+    // The rename is on the disk only after the directory is.
     File::open(directory)?.sync_all()
 }
 

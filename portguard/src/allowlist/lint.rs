@@ -1,4 +1,4 @@
-//! What is wrong or odd about valid entries, seen on their own and together.
+//! Finds problems of entries that are valid prefixes: in single entries, and between entries.
 
 use std::net::IpAddr;
 
@@ -9,7 +9,7 @@ use super::diagnostic::{Diagnostic, Diagnostics, Severity};
 use super::source::Source;
 use crate::family::Family;
 
-/// Adds what is wrong or odd about `entries`.
+/// Adds the errors and warnings about `entries`.
 pub(super) fn lint(
     entries: &[Entry],
     source: &Source<'_>,
@@ -56,16 +56,16 @@ fn add(
     });
 }
 
-/// What an entry does to others.
+/// A relation between two entries, by their numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Relation {
     /// Two entries have the same prefix.
     Same { first: usize, again: usize },
-    /// The prefix of an entry lies within that of another one, the longest of those around it.
+    /// The prefix of the entry `inner` lies within that of `outer`, the longest of the prefixes around it.
     Inside { outer: usize, inner: usize },
 }
 
-/// Finds all relations: of several entries with one prefix, only the first takes part in nesting.
+/// Finds all relations. Of several entries with the same prefix, only the first one is in relations of nesting.
 pub(super) fn relate(entries: &[Entry], mut found: impl FnMut(Relation)) {
     let prefix = |index: usize| entries[index].prefix;
     let mut order: Vec<usize> = (0..entries.len()).collect();
@@ -89,7 +89,7 @@ pub(super) fn relate(entries: &[Entry], mut found: impl FnMut(Relation)) {
     }
 }
 
-/// What is odd about a prefix, and what to do about it.
+/// The warning about a prefix, and the advice for the user; `None` if there is no warning.
 pub(crate) fn oddity(prefix: IpNet) -> Option<(String, String)> {
     if prefix.prefix_len() == 0 {
         let family = Family::of(prefix.addr()).name();
@@ -114,7 +114,7 @@ fn mapped(prefix: IpNet) -> Option<Ipv4Net> {
     Ipv4Net::new(prefix.addr().to_ipv4_mapped()?, length).ok()
 }
 
-/// Why no packet on a card ever comes from a prefix, and what to do about it.
+/// Why no packet that a network card receives has a source in a prefix, and the advice for the user.
 fn never_a_source(prefix: IpNet) -> Option<(&'static str, &'static str)> {
     let (first, last) = (prefix.network(), prefix.broadcast());
     let within = |what: fn(&IpAddr) -> bool| what(&first) && what(&last);

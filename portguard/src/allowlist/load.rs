@@ -1,4 +1,4 @@
-//! The file of an allowlist: what must hold of it before its content counts.
+//! Reads the file of an allowlist, and checks its type, size and permissions.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -31,8 +31,8 @@ pub(super) fn load(path: &Path) -> Result<Checked, Box<Invalid>> {
     }
 }
 
-/// The content of the file, and its stamp from before it was read; what is wrong with a file that can be read all the same
-/// goes to `errors`.
+/// The content of the file, and its stamp from before it was read. Problems that do not prevent the reading go to
+/// `errors`.
 fn read(path: &Path, errors: &mut Diagnostics) -> Result<(Vec<u8>, FileStamp), Box<Diagnostic>> {
     let shown = printable(&path.to_string_lossy());
     let cannot_read = |error: io::Error| {
@@ -47,7 +47,8 @@ fn read(path: &Path, errors: &mut Diagnostics) -> Result<(Vec<u8>, FileStamp), B
         };
         problem(format!("cannot read {shown}: {error}"), help)
     };
-    // Opened first and looked at then, so that it is one file; without waiting for the other end of a FIFO.
+    // The file is opened before its metadata are read, so that both are of the same file. The open call does not wait
+    // for the other end of a FIFO.
     let file = fs::OpenOptions::new()
         .read(true)
         .custom_flags(OFlag::O_NONBLOCK.bits())
@@ -80,7 +81,7 @@ fn read(path: &Path, errors: &mut Diagnostics) -> Result<(Vec<u8>, FileStamp), B
     })
 }
 
-/// All bytes of `file`; none if there are more than `max`.
+/// All bytes of `file`; `None` if there are more than `max`.
 fn read_at_most(file: &File, max: u64) -> io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
     file.take(max + 1).read_to_end(&mut bytes)?;

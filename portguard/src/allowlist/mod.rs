@@ -1,7 +1,7 @@
-//! The allowlist: YAML -> validated prefixes that know their line and column.
+//! The allowlist: it turns YAML into validated prefixes with their lines and columns.
 //!
-//! [`parse`](Allowlist::parse) is pure: bytes in; out comes the whole list, or everything that is wrong with it. Only
-//! [`load`](Allowlist::load) touches the file system.
+//! [`parse`](Allowlist::parse) is pure: it turns bytes into the whole list, or into all problems with it.
+//! [`load`](Allowlist::load) reads a file.
 
 mod diagnostic;
 mod difference;
@@ -36,10 +36,10 @@ use crate::error::{Error, Kind};
 use crate::family::Family;
 use crate::printable::printable;
 
-/// Where the allowlist is unless another path is named.
+/// The path of the allowlist if no other path is named.
 pub const DEFAULT_PATH: &str = "/etc/portguard/allowlist.yaml";
 
-/// The most prefixes that a list may hold, for IPv4 and for IPv6 each.
+/// The most prefixes of a list, for IPv4 and for IPv6 each.
 pub const MAX_PREFIXES_PER_FAMILY: usize = 1 << 20;
 
 /// The largest file that is read, in bytes: both families full, at 128 bytes an entry.
@@ -59,23 +59,23 @@ impl Entry {
         self.prefix
     }
 
-    /// What the user wrote next to the prefix.
+    /// The value of the key `comment` of the entry.
     pub fn comment(&self) -> Option<&str> {
         self.comment.as_deref()
     }
 
-    /// The line of the prefix in the file, from 1 on.
+    /// The line of the prefix in the file; the first one is 1.
     pub fn line(&self) -> u32 {
         self.span.line
     }
 
-    /// The column of the prefix in its line, in characters, from 1 on.
+    /// The column of the prefix in its line, in characters; the first one is 1.
     pub fn column(&self) -> u32 {
         self.span.column
     }
 }
 
-/// The SHA-256 of a file's bytes; shown in hexadecimal.
+/// A SHA-256, usually of the bytes of a list; displayed in hexadecimal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sha256Sum([u8; 32]);
 
@@ -104,18 +104,19 @@ impl fmt::Display for Sha256Sum {
 }
 
 listed! {
-    /// Where the text of a list was read from.
+    /// The place from which the text of a list was read.
     #[derive(Serialize)]
     #[serde(into = "&'static str")]
     pub enum Origin {
-        /// From its file.
+        /// Its file.
         File = "file",
-        /// From the copy of what its file last held in good order; see [`crate::allowlist::last_good`].
+        /// The last good list from its file; see [`crate::allowlist::last_good`].
         LastGood = "last_good",
     }
 }
 
-/// A valid allowlist: no prefix twice, every prefix without host bits, at most [`MAX_PREFIXES_PER_FAMILY`] of each family.
+/// A valid allowlist: no prefix occurs twice, no prefix has host bits, and each family has at most
+/// [`MAX_PREFIXES_PER_FAMILY`] prefixes.
 #[derive(Debug, Clone)]
 pub struct Allowlist {
     path: PathBuf,
@@ -131,46 +132,46 @@ impl Allowlist {
     /// Reads and validates the list at `path`.
     ///
     /// # Errors
-    /// Everything that is wrong with the list or with its file.
+    /// The list or its file has errors. The error contains all of them.
     pub fn load(path: &Path) -> Result<Checked, Box<Invalid>> {
         load::load(path)
     }
 
-    /// Validates `bytes`, the content of the file at `path`; `path` only serves to name it.
+    /// Validates `bytes`, the content of the file at `path`. The path is used in messages only.
     ///
     /// # Errors
-    /// Everything that is wrong with the list.
+    /// The list has errors. The error contains all of them.
     pub fn parse(path: &Path, bytes: &[u8]) -> Result<Checked, Box<Invalid>> {
         check(path, bytes.to_vec(), Diagnostics::new(path))
     }
 
-    /// The same list, read from the copy of what the file at `path` last held in good order.
+    /// The same list, marked as the last good list from the file at `path`.
     pub(crate) fn last_good_of(self, path: PathBuf) -> Self {
         Self { path, origin: Origin::LastGood, stamp: None, ..self }
     }
 
-    /// The file, as an absolute path if the list was loaded from it.
+    /// The path of the file; it is absolute if the list was loaded from the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether it was read from that file.
+    /// Whether it was read from that file, or from the last good list.
     pub fn origin(&self) -> Origin {
         self.origin
     }
 
-    /// Whether the file has not changed since the list was read from it, as far as can be told from outside. False for a
-    /// list that was not read from its file.
+    /// Whether the file has not changed since the list was read from it, by its metadata. It is false for a list that
+    /// was not read from its file.
     pub fn is_fresh(&self) -> bool {
         self.stamp.is_some() && self.stamp == FileStamp::at(&self.path)
     }
 
-    /// The bytes that it was read from.
+    /// The bytes of the list.
     pub fn text(&self) -> &[u8] {
         &self.text
     }
 
-    /// The hash of these bytes.
+    /// The SHA-256 of the bytes of the list.
     pub fn sha256(&self) -> Sha256Sum {
         self.sha256
     }
@@ -180,12 +181,12 @@ impl Allowlist {
         &self.entries
     }
 
-    /// How many IPv4 prefixes the list holds.
+    /// The number of IPv4 prefixes in the list.
     pub fn prefixes_v4(&self) -> usize {
         self.prefixes_v4
     }
 
-    /// How many IPv6 prefixes the list holds.
+    /// The number of IPv6 prefixes in the list.
     pub fn prefixes_v6(&self) -> usize {
         self.entries.len() - self.prefixes_v4
     }
@@ -199,35 +200,35 @@ impl Allowlist {
     }
 }
 
-/// A valid list, and what is odd about it.
+/// A valid list with its warnings.
 #[derive(Debug, Clone)]
 pub struct Checked {
     /// The list.
     pub allowlist: Allowlist,
-    /// What works, but is hardly meant so.
+    /// Parts of the list that are valid, but probably not intended.
     pub warnings: Diagnostics,
 }
 
-/// A list that must not be used, and why.
+/// A list with errors, which must not be used.
 #[derive(Debug, Clone)]
 pub struct Invalid {
-    /// The file, as the user named it.
+    /// The path of the file, as the user named it.
     pub path: PathBuf,
     /// The hash of the file's content, if it could be read.
     pub sha256: Option<Sha256Sum>,
-    /// What is wrong: at least one problem.
+    /// The errors; at least one.
     pub errors: Diagnostics,
-    /// What is odd about the rest.
+    /// The warnings about the other parts of the list.
     pub warnings: Diagnostics,
 }
 
 impl Invalid {
-    /// The problems of the list that a failure is about: to be shown before the failure itself.
+    /// The problems of a list that are the source of a failure. A caller shows them before the failure itself.
     pub fn of(error: &Error) -> Option<&Self> {
         std::error::Error::source(error)?.downcast_ref()
     }
 
-    /// Every problem as the user shall see it: errors first.
+    /// All problems in the form for users, errors first.
     pub fn render(&self, style: Style) -> String {
         self.errors.render(style) + &self.warnings.render(style)
     }
@@ -248,7 +249,7 @@ impl From<Box<Invalid>> for Error {
     }
 }
 
-/// Validates `bytes`; `errors` holds what is wrong with the file already.
+/// Validates a list; `errors` has the errors of its file already.
 fn check(path: &Path, text: Vec<u8>, mut errors: Diagnostics) -> Result<Checked, Box<Invalid>> {
     let mut warnings = Diagnostics::new(path);
     let sha256 = Sha256Sum::of(&text);

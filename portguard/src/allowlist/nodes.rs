@@ -1,6 +1,6 @@
-//! The YAML parser's events -> nodes: what a document is made of, told from where it stands.
+//! Turns the events of the YAML parser into nodes of the document, each with its place in the file.
 //!
-//! Nothing is built and nothing expands: aliases are nodes like others.
+//! No tree is built, and aliases are not expanded: they are nodes like others.
 
 use serde_yaml::granit_parser::{self, ErrorKind, Event, Marker, Parser, ScalarStyle, ScanError, StrInput};
 
@@ -8,15 +8,16 @@ use super::diagnostic::{Diagnostic, Diagnostics, Severity};
 use super::source::{Source, Span, to_u32};
 use crate::printable::printable;
 
-/// How deep lists and mappings may nest, far more than a valid list needs (its entries are at the third level).
+/// The deepest nesting of lists and mappings. It is far more than a valid list needs: its entries are at the third
+/// level.
 const MAX_DEPTH: usize = 32;
 
-/// The YAML cannot be read any further.
+/// The rest of the YAML cannot be read. The problem has been reported.
 pub(super) struct Unreadable;
 
 pub(super) type Result<T = (), E = Unreadable> = std::result::Result<T, E>;
 
-/// A node of the document: what the parser's events tell of its start.
+/// The start of a node of the document.
 pub(super) enum Node<'s> {
     Text(String),
     Null,
@@ -25,7 +26,7 @@ pub(super) enum Node<'s> {
     Alias(&'s str),
 }
 
-/// The documents of a file, node by node, and the problems with it.
+/// Reads the documents of a file node by node, and collects problems.
 pub(super) struct Nodes<'s, 'd> {
     source: &'d Source<'s>,
     events: Parser<'s, StrInput<'s>>,
@@ -43,7 +44,7 @@ impl<'s, 'd> Nodes<'s, 'd> {
         Self { source, events: Parser::new_from_str_with_options(source.text(), options), errors }
     }
 
-    /// The next key of a mapping; none at its end. A key that is no text is reported, and given as `Some(None)`.
+    /// The next key of a mapping; `None` at the end of the mapping. A key that is not text has `None` as its text.
     pub(super) fn key(&mut self) -> Result<Option<(Option<String>, Span)>> {
         let (event, span) = self.event()?;
         if matches!(event, Event::MappingEnd) {
@@ -58,7 +59,7 @@ impl<'s, 'd> Nodes<'s, 'd> {
         }))
     }
 
-    /// The next item of a list; none at its end.
+    /// The next item of a list; `None` at the end of the list.
     pub(super) fn item(&mut self) -> Result<Option<(Node<'s>, Span)>> {
         let (event, span) = self.event()?;
         if matches!(event, Event::SequenceEnd) {
@@ -72,7 +73,7 @@ impl<'s, 'd> Nodes<'s, 'd> {
         self.skip(&node)
     }
 
-    /// Reads the rest of a node without looking into it.
+    /// Skips the rest of a node.
     pub(super) fn skip(&mut self, node: &Node<'s>) -> Result {
         let mut depth = usize::from(matches!(node, Node::List | Node::Mapping));
         while depth > 0 {
@@ -104,7 +105,7 @@ impl<'s, 'd> Nodes<'s, 'd> {
                 let text = self.source.text().get(span.start as usize..span.end as usize);
                 (Node::Alias(text.unwrap_or_default()), None)
             }
-            // The grammar of events has a node wherever one is asked for.
+            // The grammar of the events has a node at each place where this function is called.
             _ => {
                 self.error(span, "a value is missing here", "write a prefix, like 192.0.2.0/24");
                 return Err(Unreadable);
@@ -133,7 +134,7 @@ impl<'s, 'd> Nodes<'s, 'd> {
 
     fn syntax_error(&mut self, error: &ScanError) {
         let mut span = between(*error.marker(), *error.marker());
-        // One character to point at.
+        // The span must mark one character.
         span.end = span.start.saturating_add(1);
         let help = match error.kind() {
             ErrorKind::RecursionLimitExceeded => {

@@ -1,4 +1,4 @@
-//! What the file of a list holds by now, compared with the list in force.
+//! Compares the current content of the file of a list with the list in force.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -9,23 +9,23 @@ use serde::Serialize;
 use super::{Allowlist, MAX_FILE_SIZE, Sha256Sum};
 use crate::printable::printable;
 
-/// What the file holds.
+/// The current content of the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum OnDisk {
     /// The list in force.
     Unchanged,
-    /// Another list, which is valid.
+    /// Another valid list.
     Changed,
-    /// Something that is no list, or nothing: it is not there, or cannot be read.
+    /// No valid list, or the file does not exist or cannot be read.
     Broken {
-        /// Why.
+        /// The first problem, in one line.
         problem: String,
     },
 }
 
 impl OnDisk {
-    /// What a file holds now, if the list in force was read from it with that hash.
+    /// The current content of a file, compared with the list in force, which was read from it and has this hash.
     pub fn of(path: &Path, sha256: Sha256Sum) -> Self {
         if holds(path, sha256) {
             return Self::Unchanged;
@@ -33,7 +33,7 @@ impl OnDisk {
         match Allowlist::load(path) {
             Ok(checked) if checked.allowlist.sha256() == sha256 => Self::Unchanged,
             Ok(_) => Self::Changed,
-            // Such as one that others may write: it would not be loaded again, whatever it holds.
+            // This includes a file that other users may write: it would not be loaded, with any content.
             Err(invalid) => {
                 let first = invalid.errors.iter().next();
                 let problem = first.map_or_else(String::new, |problem| {
@@ -46,7 +46,8 @@ impl OnDisk {
     }
 }
 
-/// Whether a file holds what it did, and only its owner may write it: spares the validation of a long list.
+/// Whether a file still has the content with this hash, and only its owner may write it. This saves the validation of a
+/// long list.
 fn holds(path: &Path, sha256: Sha256Sum) -> bool {
     let fine = |file: fs::Metadata| file.is_file() && file.len() <= MAX_FILE_SIZE && file.mode() & 0o022 == 0;
     fs::metadata(path).is_ok_and(fine) && fs::read(path).is_ok_and(|bytes| Sha256Sum::of(&bytes) == sha256)

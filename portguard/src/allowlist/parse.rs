@@ -1,8 +1,9 @@
-//! The YAML of an allowlist -> its entries.
+//! Turns the YAML of an allowlist into its entries.
 //!
-//! Reads the parser's events as they come: nothing is built but the entries, so that a list of two million is no
-//! problem; the texts are seen as they were written, before YAML takes `10.0` for a number; and the reader goes on after
-//! a problem, to report the others too. Aliases are events as well: they are refused, so nothing ever expands.
+//! The reader handles the events of the YAML parser one by one. It builds only the entries, so that a list of two
+//! million entries is possible. It sees texts in their written form, before YAML turns `10.0` into a number. It
+//! continues after a problem, and reports all problems. Aliases are events, too: the reader refuses them, so no alias
+//! is ever expanded.
 
 use ipnet::IpNet;
 use serde_yaml::granit_parser::Event;
@@ -14,27 +15,27 @@ use super::{Entry, MAX_PREFIXES_PER_FAMILY, prefix};
 use crate::family;
 use crate::printable::printable;
 
-/// How much of a key or tag a message repeats, in bytes.
+/// The most bytes of a key or alias that a message repeats.
 const MAX_TEXT: usize = 64;
 
-/// What is on the top level.
+/// The keys of the top level.
 const TOP_KEYS: &[&str] = &["allow"];
 
-/// What is in an entry of the long form.
+/// The keys of an entry in the long form.
 const ENTRY_KEYS: &[&str] = &["prefix", "comment"];
 
-/// Takes the entries out of `source`; all problems go to `errors` and `warnings`.
+/// Reads the entries of `source`. All problems go to `errors` and `warnings`.
 pub(super) fn parse(source: &Source<'_>, errors: &mut Diagnostics, warnings: &mut Diagnostics) -> Vec<Entry> {
     let nodes = Nodes::of(source, errors);
     let mut reader =
         Reader { source, nodes, warnings, entries: Vec::new(), v4: Family::default(), v6: Family::default() };
-    // What a syntax error leaves unread has no meaning; the error itself is among the problems already.
+    // After a syntax error, the rest has no meaning. The error itself was reported.
     let _ = reader.stream();
     reader.report_limits();
     reader.entries
 }
 
-/// How full a family is.
+/// The number of prefixes of a family, and its limit.
 #[derive(Default)]
 struct Family {
     prefixes: usize,
@@ -115,7 +116,7 @@ impl<'s> Reader<'s, '_> {
                 }
             }
         }
-        // It is in all likelihood behind the unknown key.
+        // The list is probably the value of the unknown key, which was reported.
         if allow.is_none() && !unknown {
             self.nodes.error(start, "`allow` is missing", "write `allow:`, and the prefixes below it");
         }
@@ -211,7 +212,7 @@ impl<'s> Reader<'s, '_> {
         }
         match prefix {
             Some((Some(prefix), span)) => self.push(prefix, comment.and_then(|(text, _)| text), span),
-            // The prefix is wrong, or in all likelihood behind the unknown key: said already.
+            // The prefix is not valid, or it is probably the value of the unknown key. Both were reported.
             Some((None, _)) => {}
             None if unknown => {}
             None => self.nodes.error(
@@ -298,14 +299,14 @@ impl<'s> Reader<'s, '_> {
         }
     }
 
-    /// A key that has been there before, and its value.
+    /// Reports a key that occurs again, and skips its value.
     fn repeated_key(&mut self, key: &str, span: Span, first: Span) -> Result {
         let help = format!("it is on line {} already: remove one of them, or join them", first.line);
         self.nodes.error(span, format!("the key `{key}` is there twice"), help);
         self.nodes.skip_value()
     }
 
-    /// A key that means nothing here, and its value.
+    /// Reports an unknown key, and skips its value.
     fn unknown_key(&mut self, key: Option<&str>, span: Span, known: &[&str]) -> Result {
         let Some(key) = key else {
             self.nodes.error(span, "the key is not text", permitted(known));
@@ -342,7 +343,7 @@ fn permitted(keys: &[&str]) -> String {
     format!("the keys that may be here: `{}`", keys.join("`, `"))
 }
 
-/// The known key that `key` was probably meant to be.
+/// The known key that the user probably intended.
 fn closest<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
     let distance = |known: &str| strsim::damerau_levenshtein(&cut(key, MAX_TEXT).to_lowercase(), known);
     known

@@ -1,4 +1,4 @@
-//! The text of one prefix -> an address and a length, or what is wrong with it and what was probably meant.
+//! Parses the text of one prefix into an address and a length, or into an error with a suggestion.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -8,25 +8,25 @@ use super::source::cut;
 use crate::family::Family;
 use crate::printable::printable;
 
-/// How much of a prefix a message repeats, in bytes: any real one fits.
+/// The most bytes of a prefix that a message repeats: all real prefixes fit.
 const MAX_TEXT: usize = 64;
 
-/// How long a name in the DNS can be (RFC 1035, 2.3.4, without the dot at its end).
+/// The longest name in the DNS, in bytes (RFC 1035, 2.3.4, without the dot at its end).
 const MAX_NAME: usize = 253;
 
-/// How many prefixes are named instead of a range of addresses.
+/// The most prefixes that a message suggests instead of a range of addresses.
 const MAX_COVER: usize = 4;
 
-/// Why a text is no prefix.
+/// The error of a text that is not a prefix.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Fault {
-    /// What is wrong.
+    /// The problem.
     pub(super) message: String,
-    /// What to write instead.
+    /// The text to write instead.
     pub(super) help: String,
 }
 
-/// Takes `text` as a prefix in CIDR notation, or as a single address.
+/// Parses `text` as a prefix in CIDR notation, or as a single address.
 pub(super) fn parse(text: &str) -> Result<IpNet, Fault> {
     cidr(text).map_err(|blunder| Fault::of(text, as_a_whole(text).unwrap_or(blunder)))
 }
@@ -43,7 +43,7 @@ fn cidr(text: &str) -> Result<IpNet, Blunder> {
     if net == written { Ok(net) } else { Err(Blunder::HostBits { net, host }) }
 }
 
-/// The ways to miss a prefix that people are known to take.
+/// The known mistakes in prefixes.
 #[derive(Debug)]
 enum Blunder {
     Empty,
@@ -193,7 +193,7 @@ fn strip_zeros(number: &str) -> &str {
 fn parse_length(length: &str, address: IpAddr) -> Result<u8, Blunder> {
     let host = IpNet::from(address);
     if digits(length) {
-        // As no valid length has leading zeros, a length without them that does not fit is out of range.
+        // A number that is too large without its leading zeros is out of range.
         let number = strip_zeros(length).parse().ok().filter(|number| *number <= host.max_prefix_len());
         return match number {
             Some(number) if !has_leading_zeros(length) => Ok(number),
@@ -208,7 +208,7 @@ fn parse_length(length: &str, address: IpAddr) -> Result<u8, Blunder> {
     }
 }
 
-/// What is wrong with `text`, which is no prefix, before its parts are looked at.
+/// The mistake in the whole of `text`, which is not a prefix, before its parts are checked.
 fn as_a_whole(text: &str) -> Option<Blunder> {
     let trimmed = text.trim();
     if trimmed.is_empty() {
@@ -231,7 +231,7 @@ fn as_a_whole(text: &str) -> Option<Blunder> {
     })
 }
 
-/// Why `address`, before a `/` and `length` if there is one, is no address.
+/// The mistake in `address`, which is not an address. `length` is the text after a `/`, if there is one.
 fn no_address(address: &str, length: Option<&str>) -> Blunder {
     range(address)
         .or_else(|| brackets(address, length))
@@ -271,7 +271,7 @@ fn zone(address: &str, length: Option<&str>) -> Option<Blunder> {
     Some(Blunder::Zone { meant: meant(address, length)? })
 }
 
-/// What was meant, if it is a prefix.
+/// The intended text, if it is a prefix.
 fn meant(address: &str, length: Option<&str>) -> Option<String> {
     let text = length.map_or_else(|| address.to_owned(), |length| format!("{address}/{length}"));
     cidr(&text).is_ok().then_some(text)
@@ -293,7 +293,7 @@ fn port(address: &str) -> Option<Blunder> {
     digits(port).then_some(Blunder::Port { address: address.into() })
 }
 
-/// Dotted numbers that make no IPv4 address.
+/// Dotted numbers that are not an IPv4 address.
 fn ipv4(address: &str, length: Option<&str>) -> Option<Blunder> {
     let parts: Vec<&str> = address.split('.').collect();
     let numbers: Vec<&str> = parts.iter().copied().take_while(|part| digits(part)).collect();
@@ -305,7 +305,7 @@ fn ipv4(address: &str, length: Option<&str>) -> Option<Blunder> {
     if too_big {
         return Some(Blunder::OctetTooBig);
     }
-    // What is missing on the right is zero, and the prefix covers it, unless a length was given.
+    // Missing numbers on the right are zero. Without a given length, the suggested prefix covers all values of them.
     let whole = numbers
         .iter()
         .map(|number| strip_zeros(number))

@@ -4,28 +4,28 @@ use std::str;
 
 use super::diagnostic::{Diagnostic, Place, Severity};
 
-/// How much of a line is shown before the offending text, and from its start on, in bytes.
+/// The most bytes of a line that are shown before the offending text, and from the start of that text on.
 const CONTEXT: usize = 80;
 
-/// How much of the offending text is shown, in bytes.
+/// The most bytes of the offending text that are shown.
 const MAX_TEXT: usize = 160;
 
-/// What ends a line in YAML.
+/// The characters that end a line in YAML.
 const NEWLINES: [char; 2] = ['\n', '\r'];
 
-/// Stands where something was cut off.
+/// Marks a place where text was cut off.
 const CUT: &str = "…";
 
-/// A place in the file. Its offsets fit: [`MAX_FILE_SIZE`](super::MAX_FILE_SIZE) is far below 4 GiB.
+/// A place in the file. Its offsets fit into 32 bits: [`MAX_FILE_SIZE`](super::MAX_FILE_SIZE) is far below 4 GiB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Span {
-    /// The first byte.
+    /// The offset of its first byte.
     pub(super) start: u32,
-    /// The first byte after it.
+    /// The offset of the first byte after it.
     pub(super) end: u32,
-    /// From 1 on.
+    /// The line; the first one is 1.
     pub(super) line: u32,
-    /// In characters, from 1 on.
+    /// The column in characters; the first one is 1.
     pub(super) column: u32,
 }
 
@@ -48,7 +48,7 @@ impl<'a> Source<'a> {
         self.text
     }
 
-    /// What a reader needs to see of the place at `span`.
+    /// The place at `span`, with its excerpt of the file.
     pub(super) fn place(&self, span: Span) -> Place {
         place(self.text, span)
     }
@@ -57,7 +57,7 @@ impl<'a> Source<'a> {
 fn place(text: &str, span: Span) -> Place {
     let start = boundary_before(text, span.start as usize);
     let end = boundary_after(text, span.end as usize).max(start);
-    // Not the whole line: it may be the whole file.
+    // The excerpt is not always the whole line: a line may be the whole file.
     let before = boundary_after(text, start.saturating_sub(CONTEXT));
     let after = boundary_before(text, start + CONTEXT).max(start);
     let line_start = text[before..start].rfind(NEWLINES).map(|newline| before + newline + 1);
@@ -78,17 +78,17 @@ fn place(text: &str, span: Span) -> Place {
     }
 }
 
-/// The last place between characters at or before `offset`.
+/// The last boundary between characters at or before `offset`.
 fn boundary_before(text: &str, offset: usize) -> usize {
     (0..=offset.min(text.len())).rev().find(|offset| text.is_char_boundary(*offset)).unwrap_or(0)
 }
 
-/// The first place between characters at or after `offset`.
+/// The first boundary between characters at or after `offset`.
 fn boundary_after(text: &str, offset: usize) -> usize {
     (offset..text.len()).find(|offset| text.is_char_boundary(*offset)).unwrap_or(text.len())
 }
 
-/// At most `max` bytes of `text`, and a sign if there is more.
+/// At most `max` bytes of `text`, and a mark if there are more.
 pub(super) fn cut(text: &str, max: usize) -> String {
     let kept = &text[..boundary_before(text, max)];
     if kept.len() == text.len() { kept.to_owned() } else { format!("{kept}{CUT}") }
@@ -99,7 +99,7 @@ fn not_utf8(bytes: &[u8], error: str::Utf8Error) -> Diagnostic {
     let line_start = valid.rfind('\n').map_or(0, |newline| newline + 1);
     let line = bytes[line_start..].split(|byte| *byte == b'\n').next().unwrap_or_default();
     let column = valid[line_start..].chars().count();
-    // Each bad byte becomes one U+FFFD, so that what precedes it keeps its offset.
+    // Each invalid byte becomes one U+FFFD, so the text before the first one keeps its offsets.
     let shown = String::from_utf8_lossy(&line[..line.len().min(valid.len() - line_start + CONTEXT)]);
     let at = valid.len() - line_start;
     let bad = bytes[error.valid_up_to()];
@@ -123,7 +123,7 @@ fn not_utf8(bytes: &[u8], error: str::Utf8Error) -> Diagnostic {
     }
 }
 
-/// An offset, line or column as the 32 bits that hold any of them in a file of permitted size.
+/// An offset, line or column as 32 bits, which are enough for a file of permitted size.
 pub(super) fn to_u32(value: usize) -> u32 {
     u32::try_from(value).unwrap_or(u32::MAX)
 }

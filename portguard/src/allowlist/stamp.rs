@@ -1,10 +1,10 @@
-//! What tells one state of a file from another without a look into it.
+//! Detects a change of a file from its metadata, without reading the file.
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-/// Device, inode, mode, size, and the time of the last change, of a file.
+/// The device, inode, mode, size, and time of the last change (ctime) of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileStamp {
     device: u64,
@@ -15,7 +15,7 @@ pub struct FileStamp {
 }
 
 impl FileStamp {
-    /// That of the file at a path, symbolic links followed; `None` if there is no file, or it cannot be looked at.
+    /// The stamp of the file at a path, after symbolic links; `None` if there is no file, or no access to its metadata.
     pub fn at(path: &Path) -> Option<Self> {
         std::fs::metadata(path).ok().map(|metadata| Self::of(&metadata))
     }

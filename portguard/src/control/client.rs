@@ -1,4 +1,4 @@
-//! The commands' side: finds the services, and hands requests to them. It blocks, and each wait has a limit.
+//! The client for commands: it finds the services, and sends requests to them. It blocks, and each wait has a limit.
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
@@ -21,13 +21,13 @@ use super::{
 };
 use crate::error::{Error, Result};
 
-/// How long a client waits.
+/// The limits of a client's waits.
 #[derive(Debug, Clone, Copy)]
 pub struct Timing {
     /// The time to connect and to get a description.
     pub describe: Duration,
-    /// The time until a service says that it is busy, and from then to the next time that it says so. It is longer than
-    /// the service's own interval, since the host may be busy as well.
+    /// The longest time between two lines of a service that is busy. It is longer than the service's own interval,
+    /// because the host may be busy as well.
     pub silence: Duration,
     /// The time for a reload or a confirmation.
     pub whole: Duration,
@@ -52,20 +52,20 @@ pub struct Service {
 }
 
 impl Service {
-    /// What the service said of itself when it was found.
+    /// The description of the service when it was found.
     pub fn description(&self) -> &Description {
         &self.description
     }
 
-    /// Lets the service put the content of its allowlist in force, and waits for the result.
+    /// Requests that the service puts the content of its allowlist in force, and waits for the result.
     ///
     /// # Errors
-    /// The service refuses, ends, or does not reply. What the reload itself fails for is in the outcome.
+    /// The service refuses, ends, or does not reply. Errors of the reload itself are in the outcome.
     pub fn reload(&self, reload: Reload) -> Result<Outcome> {
         self.outcome(&Request::Reload(reload))
     }
 
-    /// Lets the service keep what it has put in force on trial.
+    /// Requests that the service confirms its changes on trial.
     ///
     /// # Errors
     /// Like [`Service::reload`].
@@ -86,8 +86,8 @@ impl Service {
     }
 }
 
-/// The services on this host but this process, in all network namespaces. A socket whose process does not answer, or
-/// may not be believed, is an error in its place.
+/// The services on this host in all network namespaces, without this process. A socket whose process does not reply, or
+/// is not trusted, is an error in the list.
 ///
 /// # Errors
 /// A runtime directory cannot be read, or other users can write to it.
@@ -95,7 +95,8 @@ pub fn services() -> Result<Vec<Result<Service>>> {
     services_in(&places(), Timing::default())
 }
 
-/// Where services may be. A shell may have inherited the variable of another unit, so it does not hide the usual place.
+/// The directories that may have sockets. A shell may have inherited the variable of another unit, so the default
+/// directory is always among them.
 fn places() -> Vec<RuntimeDirectory> {
     let mut places = vec![RuntimeDirectory::from_environment(), RuntimeDirectory::default()];
     places.dedup();
@@ -112,7 +113,7 @@ pub fn services_in(directories: &[RuntimeDirectory], timing: Timing) -> Result<V
         let own = directory.socket_of(process::id());
         sockets.extend(directory.sockets()?.into_iter().filter(|path| *path != own));
     }
-    // At the same time, so that several services that do not answer cost no more than one.
+    // All at the same time, so that several services that do not reply cost no more time than one.
     let found = thread::scope(|scope| {
         let searches: Vec<_> =
             sockets.into_iter().map(|socket| scope.spawn(move || find(socket, timing))).collect();
@@ -127,7 +128,7 @@ pub fn services_in(directories: &[RuntimeDirectory], timing: Timing) -> Result<V
 /// interface.
 ///
 /// # Errors
-/// Like [`services`]; or no service answers that it keeps the interface, and one does not answer at all.
+/// Like [`services`]; or no service that replies keeps the interface, and one service does not reply.
 pub fn owner_of(ifindex: Option<u32>, names: &[&str]) -> Result<Option<Service>> {
     let namespace = network_namespace()?;
     owner_among(services()?, namespace, ifindex, names)
@@ -136,7 +137,7 @@ pub fn owner_of(ifindex: Option<u32>, names: &[&str]) -> Result<Option<Service>>
 /// The service that keeps an interface of a network namespace, among these.
 ///
 /// # Errors
-/// None of the services that answer keeps the interface, and one does not answer.
+/// No service that replies keeps the interface, and one service does not reply.
 pub fn owner_among(
     services: Vec<Result<Service>>,
     namespace: u64,
@@ -160,7 +161,7 @@ pub fn owner_among(
     unknown.map_or(Ok(None), Err)
 }
 
-/// The service behind a socket; none if nobody listens there.
+/// The service behind a socket; `None` if no process listens there.
 fn find(socket: PathBuf, timing: Timing) -> Result<Option<Service>> {
     let end = Instant::now() + timing.describe;
     let Some(mut connection) = Connection::open(&socket, timing.describe)? else { return Ok(None) };
@@ -174,12 +175,12 @@ fn find(socket: PathBuf, timing: Timing) -> Result<Option<Service>> {
 struct Connection<'a> {
     socket: &'a Path,
     stream: UnixStream,
-    /// What has been read, and is not part of a line that has been returned.
+    /// The bytes that have been read, after the last line that was returned.
     read: Vec<u8>,
 }
 
 impl<'a> Connection<'a> {
-    /// Connects, in this time, to a process that may be believed; none if nobody listens.
+    /// Connects to a trusted process, within `limit`; `None` if no process listens.
     fn open(socket: &'a Path, limit: Duration) -> Result<Option<Self>> {
         let stream = match connected(socket, limit) {
             Ok(stream) => stream,
@@ -199,7 +200,7 @@ impl<'a> Connection<'a> {
         Ok(Some(Self { socket, stream, read: Vec::new() }))
     }
 
-    /// Sends a request and waits for the reply: this long for each line, and no longer than until the end.
+    /// Sends a request and waits for the reply: at most `silence` for each line, and not longer than until `end`.
     fn ask(&mut self, request: &Request, silence: Duration, end: Instant) -> Result<Reply> {
         let line = encode(request).map_err(|error| unreadable(self.socket, &error.to_string()))?;
         if line.len() > LONGEST_LINE {
@@ -208,7 +209,7 @@ impl<'a> Connection<'a> {
         let written =
             self.stream.set_write_timeout(Some(silence)).and_then(|()| self.stream.write_all(&line));
         match written {
-            // The service may have replied all the same, to say why it does not read.
+            // The service may have sent a reply with the reason why it does not read.
             Err(error) if !is_end(&error) => return Err(self.broken(error, silence)),
             _ => {}
         }
@@ -225,7 +226,7 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// The next line without its end; none if the service has closed the connection.
+    /// The next line without its end; `None` if the service has closed the connection.
     fn line(&mut self, limit: Instant) -> io::Result<Option<Vec<u8>>> {
         let mut seen = 0;
         loop {
@@ -264,7 +265,7 @@ impl<'a> Connection<'a> {
     }
 }
 
-/// Connects. If the queue of the socket is full, the kernel waits for as long as a write may take.
+/// Connects to a socket. If its queue is full, the kernel waits for the time limit of a write.
 fn connected(path: &Path, limit: Duration) -> nix::Result<UnixStream> {
     let socket = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
     let limit = TimeVal::new(limit.as_secs().try_into().unwrap_or(i64::MAX), limit.subsec_micros().into());

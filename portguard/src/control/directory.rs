@@ -12,9 +12,9 @@ use nix::unistd::geteuid;
 
 use crate::error::{Error, Result};
 
-/// Where the sockets are unless systemd says otherwise.
+/// The directory of the sockets, unless systemd names another one.
 const DEFAULT: &str = "/run/portguard";
-/// How the name of a socket ends.
+/// The end of the name of a socket.
 const SUFFIX: &str = ".sock";
 
 /// The directory that has the socket of each service.
@@ -28,12 +28,12 @@ impl Default for RuntimeDirectory {
 }
 
 impl RuntimeDirectory {
-    /// This one.
+    /// A runtime directory with this path.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self(path.into())
     }
 
-    /// The first one that systemd names in `$RUNTIME_DIRECTORY` (systemd.exec(5)), else `/run/portguard`.
+    /// The first directory that systemd names in `$RUNTIME_DIRECTORY` (systemd.exec(5)), or `/run/portguard`.
     pub fn from_environment() -> Self {
         Self::from_variable(env::var_os("RUNTIME_DIRECTORY").as_deref())
     }
@@ -46,7 +46,7 @@ impl RuntimeDirectory {
         }
     }
 
-    /// The path.
+    /// The path of the directory.
     pub fn path(&self) -> &Path {
         &self.0
     }
@@ -93,12 +93,12 @@ impl RuntimeDirectory {
         Ok(paths)
     }
 
-    /// The socket of the service that is this process.
+    /// The path of the socket of the service with this process number.
     pub(super) fn socket_of(&self, pid: u32) -> PathBuf {
         self.0.join(format!("{pid}{SUFFIX}"))
     }
 
-    /// Fails if another user could put sockets into the directory: commands would believe what those say.
+    /// Fails if another user could put sockets into the directory: commands would trust their replies.
     fn require_private(&self, metadata: &fs::Metadata) -> Result<()> {
         let (owner, mode) = (metadata.uid(), metadata.mode() & 0o7777);
         let own = owner == 0 || owner == geteuid().as_raw();

@@ -14,7 +14,7 @@
 //! Invariants:
 //! - Each side closes the connection unless the other one runs as root or as the same user (`SO_PEERCRED`).
 //! - A client that is slow, silent or gone delays neither the service nor other clients.
-//! - Nobody waits without a limit.
+//! - Each wait has a limit.
 
 pub mod client;
 mod directory;
@@ -38,31 +38,31 @@ use crate::guard::network_namespace;
 pub const PROTOCOL: u32 = 1;
 /// The longest line, in bytes, with its end.
 pub const LONGEST_LINE: usize = 1 << 20;
-/// Says that the service works on the request.
+/// The line that the service sends while it works on a request.
 const BUSY: &[u8] = b"{\"busy\":true}\n";
 
-/// What a client asks for.
+/// A request of a client.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "snake_case")]
 pub enum Request {
-    /// Who the service is, and what it keeps.
+    /// Describe the service, its order and its interfaces.
     Describe,
     /// Put the content of the allowlist in force.
     Reload(Reload),
-    /// Keep what was put in force on trial.
+    /// Confirm the changes on trial.
     Confirm(Confirm),
 }
 
 /// The arguments of a reload.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reload {
-    /// The interfaces to reload; empty: all that the service keeps.
+    /// The interfaces to reload; all that the service keeps if it is empty.
     #[serde(default)]
     pub interfaces: Vec<String>,
     /// Accept a list that loses all entries of an address family.
     #[serde(default)]
     pub allow_empty: bool,
-    /// Restore the list of before unless a [`Confirm`] comes within this time.
+    /// Restore the previous list unless a [`Confirm`] arrives within this time.
     #[serde(default)]
     pub confirm_seconds: Option<u64>,
 }
@@ -70,28 +70,28 @@ pub struct Reload {
 /// The arguments of a confirmation.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Confirm {
-    /// The interfaces to confirm; empty: all that the service keeps.
+    /// The interfaces to confirm; all that the service keeps if it is empty.
     #[serde(default)]
     pub interfaces: Vec<String>,
 }
 
-/// What the service replies.
+/// A reply of the service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "reply", rename_all = "snake_case")]
 enum Reply {
     Description(Description),
     Outcome(Outcome),
-    /// The service did not do it.
+    /// The service refused the request.
     Refused {
-        /// Why.
+        /// The reason.
         text: String,
     },
 }
 
-/// Who a service is, and what it keeps.
+/// A service, its order and its interfaces.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Description {
-    /// Its process, as numbered in its own PID namespace.
+    /// The number of its process, in its own PID namespace.
     pub pid: u32,
     /// Its systemd unit.
     pub unit: Option<String>,
@@ -99,23 +99,23 @@ pub struct Description {
     pub namespace: u64,
     /// Its version of portguard.
     pub version: String,
-    /// What it keeps in force.
+    /// The order that it keeps in force.
     pub order: OrderDescription,
-    /// Where.
+    /// The interfaces that it is ordered to guard.
     pub interfaces: Vec<Kept>,
 }
 
 /// The order that a service keeps in force.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrderDescription {
-    /// The allowlist.
+    /// The path of the allowlist.
     #[serde(with = "path")]
     pub allowlist: PathBuf,
-    /// The mode, if it was asked for: `auto`, `native`, `generic`.
+    /// The mode, if it was named: `auto`, `native`, `generic`.
     pub mode: Option<String>,
-    /// Whether the guard only counts.
+    /// Whether the guards run in audit mode.
     pub audit: bool,
-    /// The size of the source table, if it was asked for.
+    /// The number of sources that each CPU remembers, if it was named.
     pub sources: Option<u32>,
     /// The entries that the drop log may write in a second, if it is on.
     pub log_rate: Option<u32>,
@@ -126,11 +126,11 @@ pub struct OrderDescription {
 pub struct Kept {
     /// Its name on the command line of the service.
     pub name: String,
-    /// Its index; none while the service waits for it.
+    /// Its index; `None` while the service does not keep its guard.
     pub ifindex: Option<u32>,
-    /// Its state, for people to read.
+    /// Its state, as text for users.
     pub state: String,
-    /// Whether the interface is there, and the service could not guard it.
+    /// Whether the interface exists, and the service could not guard it.
     #[serde(default)]
     pub open: bool,
     /// Why the service could not guard it.
@@ -138,7 +138,7 @@ pub struct Kept {
     pub why: Option<String>,
 }
 
-/// What a command is to print, and its exit code.
+/// The output of a command, and its exit code.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
     /// The text for standard output.
@@ -152,9 +152,9 @@ pub struct Outcome {
 /// A message for standard error.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
-    /// How grave it is.
+    /// Its severity.
     pub severity: Severity,
-    /// One line.
+    /// Its text, in one line.
     pub text: String,
     /// The problems of an allowlist, as lines that are printed before the text.
     #[serde(default)]
@@ -162,15 +162,15 @@ pub struct Message {
 }
 
 listed! {
-    /// How grave a message is.
+    /// The severity of a message.
     #[derive(Deserialize, Serialize)]
     #[serde(into = "&'static str", try_from = "String")]
     pub enum Severity {
-        /// Nothing failed.
+        /// Nothing has failed.
         Note = "note",
-        /// Something is not as it should be.
+        /// Something is not in order.
         Warning = "warning",
-        /// Something failed.
+        /// Something has failed.
         Error = "error",
     }
 }
@@ -184,10 +184,10 @@ impl TryFrom<String> for Severity {
 }
 
 impl Description {
-    /// The description of a service that is this process.
+    /// The description of the service in this process.
     ///
     /// # Errors
-    /// `/proc` does not tell the network namespace.
+    /// `/proc` does not show the network namespace.
     pub fn of_this_process(order: OrderDescription, interfaces: Vec<Kept>) -> Result<Self> {
         Ok(Self {
             pid: process::id(),
@@ -199,24 +199,24 @@ impl Description {
         })
     }
 
-    /// The place where an administrator changes what the service is ordered to do.
+    /// The place where an administrator changes the order of the service.
     pub fn place(&self) -> String {
         match &self.unit {
             Some(unit) if unit.starts_with("portguard@") => format!(
                 "{unit} (PORTGUARD_OPTIONS and PORTGUARD_ALLOWLIST in /etc/default/portguard or a drop-in)"
             ),
-            // A unit of the administrator's own need not read that file.
+            // A unit that an administrator has written need not read that file.
             Some(unit) => format!("{unit} (its ExecStart= and environment)"),
             None => format!("the command line of process {}", self.pid),
         }
     }
 
-    /// What an administrator calls the service: `process 123 (portguard@eth0.service)`.
+    /// The name of the service for users: `process 123 (portguard@eth0.service)`.
     pub fn name(&self) -> String {
         name_of(self.pid, self.unit.as_deref())
     }
 
-    /// The place where the service says why it could not do something.
+    /// The place of the service's messages.
     pub fn log(&self) -> String {
         match &self.unit {
             Some(unit) => format!("journalctl -u {unit}"),
@@ -224,7 +224,7 @@ impl Description {
         }
     }
 
-    /// Whether the service keeps an interface of its network namespace. A name counts whatever its index is: the
+    /// Whether the service keeps an interface of its network namespace. A name counts with any index, because the
     /// service follows names.
     pub fn keeps(&self, ifindex: Option<u32>, names: &[&str]) -> bool {
         self.interfaces.iter().any(|kept| {
@@ -243,7 +243,7 @@ impl From<&Error> for Message {
     }
 }
 
-/// What an administrator calls a service.
+/// The name of a service for users.
 pub fn name_of(pid: u32, unit: Option<&str>) -> String {
     let unit = unit.map(|unit| format!(" ({unit})")).unwrap_or_default();
     format!("process {pid}{unit}")
@@ -283,21 +283,21 @@ struct Envelope<T> {
     body: T,
 }
 
-/// A line that carries a request or a reply.
+/// The line with a request or a reply.
 fn encode(body: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
     let mut line = serde_json::to_vec(&Envelope { protocol: PROTOCOL, body })?;
     line.push(b'\n');
     Ok(line)
 }
 
-/// What a line carries, or why it carries nothing.
+/// The request or the reply in a line, or the reason why the line is not valid.
 fn decode<T: DeserializeOwned>(line: &[u8]) -> Result<T, String> {
     #[derive(Deserialize)]
     struct Version {
         protocol: u32,
     }
     let not_readable = |error: serde_json::Error| format!("the line cannot be read: {error}");
-    // First, because the rest may have another form in another version.
+    // The version is read first, because the rest may have another form in another version.
     let Version { protocol } = serde_json::from_slice(line).map_err(not_readable)?;
     if protocol != PROTOCOL {
         return Err(format!(

@@ -33,19 +33,19 @@ pub const MOST_CONNECTIONS: usize = 8;
 pub const MOST_WAITING: usize = 4;
 /// The time that a client has for its request while all connections are taken.
 const GRACE: Duration = Duration::from_millis(50);
-/// The pause after a connection could not be accepted, for want of file descriptors or memory.
+/// The pause after a connection could not be accepted, for lack of file descriptors or memory.
 const PAUSE: Duration = Duration::from_millis(200);
-/// How the name of a socket ends that is bound but not ready.
+/// The end of the name of a socket that is bound but not ready.
 const UNREADY: &str = ".unready";
-/// A socket that is older than this does not become ready any more.
+/// The age from which an unready socket counts as stale.
 const LONGEST_START: Duration = Duration::from_secs(60);
 
-/// How long a client may take, and how often it hears that the service is busy.
+/// The limits of a client, and the interval of busy lines.
 #[derive(Debug, Clone, Copy)]
 pub struct Timing {
-    /// The time for a whole request to come in.
+    /// The time in which a whole request must arrive.
     pub read: Duration,
-    /// The time for a line to go out.
+    /// The time in which a line must be sent.
     pub write: Duration,
     /// The time from one busy line to the next.
     pub busy: Duration,
@@ -66,21 +66,21 @@ pub struct Server {
     _socket: SocketFile,
 }
 
-/// A request that the service is to do.
+/// A request for the service.
 #[derive(Debug)]
 pub struct Incoming {
-    /// What to do.
+    /// The task in the request.
     pub task: Task,
-    /// Where the result goes.
+    /// The sender for the result.
     pub reply: Replier,
 }
 
-/// What the service is to do.
+/// A task for the service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Task {
     /// Put the content of the allowlist in force.
     Reload(Reload),
-    /// Keep what was put in force on trial.
+    /// Confirm the changes on trial.
     Confirm(Confirm),
 }
 
@@ -101,8 +101,8 @@ impl Replier {
 }
 
 impl Server {
-    /// Listens in the runtime directory of this process; the socket is called after the process of the description. To be
-    /// called within a runtime.
+    /// Listens in the runtime directory of this process. The name of the socket is the process number in the
+    /// description. The caller must be within a runtime.
     ///
     /// # Errors
     /// The directory is not safe or not writable, or another service has the socket.
@@ -148,12 +148,12 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It owns the connections, which are closed with it.
+        // This task owns the connections, which are closed with it.
         self.accepting.abort();
     }
 }
 
-/// A socket's file, for as long as it listens.
+/// The file of a socket, which is removed on drop.
 #[derive(Debug)]
 struct SocketFile {
     path: PathBuf,
@@ -163,7 +163,7 @@ struct SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // Unless the file is that of another service by now.
+        // The path may have the file of another service in the meantime.
         if identity(&self.path).is_ok_and(|found| found == self.identity) {
             let _ = fs::remove_file(&self.path);
         }
@@ -211,7 +211,7 @@ fn remove_stale(directory: &RuntimeDirectory) -> Result<()> {
     let unready = directory.files(UNREADY)?.into_iter().filter(|path| old(path));
     for path in directory.sockets()?.into_iter().chain(unready) {
         if matches!(occupant(&path), Occupant::None) {
-            // One that cannot be removed only costs clients a look.
+            // After an error, the socket remains, and clients only try it without a result.
             let _ = fs::remove_file(&path);
         }
     }
@@ -219,15 +219,15 @@ fn remove_stale(directory: &RuntimeDirectory) -> Result<()> {
 }
 
 enum Occupant {
-    /// The file is a socket that nobody listens at.
+    /// The file is a socket at which no process listens.
     None,
-    /// Somebody listens, or may listen.
+    /// A process listens, or may listen.
     Service,
-    /// There is no such file.
+    /// The file does not exist.
     NoFile,
 }
 
-/// Who is behind a socket. Does not wait.
+/// Tests whether a process listens at a socket, without waiting.
 fn occupant(path: &Path) -> Occupant {
     let connected = || {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
@@ -261,7 +261,7 @@ async fn accept(listener: UnixListener, connection: Connection) {
     }
 }
 
-/// What each connection needs.
+/// The state that each connection needs.
 #[derive(Debug, Clone)]
 struct Connection {
     description: Arc<Mutex<Description>>,
@@ -301,7 +301,7 @@ impl Connection {
         self.description.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Gives a task to the service, and waits for the result; returns none if the client leaves.
+    /// Gives a task to the service, and waits for the result; returns `None` if the client leaves.
     async fn hand_over(&self, stream: &UnixStream, task: Task) -> Option<Reply> {
         let refused = |text: String| Some(Reply::Refused { text });
         let (reply, mut outcome) = oneshot::channel();
@@ -332,13 +332,13 @@ impl Connection {
         }
     }
 
-    /// Whether the line has gone out.
+    /// Sends a line; false if that fails or takes too long.
     async fn send(&self, stream: &UnixStream, line: &[u8]) -> bool {
         timeout(self.timing.write, write_all(stream, line)).await.is_ok_and(|written| written.is_ok())
     }
 }
 
-/// The line of a reply. That of an outcome that is too long has the exit code, and says that the rest is missing.
+/// The line of a reply. If an outcome is too long, its line has the exit code, and a warning that the rest is missing.
 fn line_of(reply: &Reply) -> Vec<u8> {
     let fits = |reply: &Reply| encode(reply).ok().filter(|line| line.len() <= LONGEST_LINE);
     if let Some(line) = fits(reply) {

@@ -25,22 +25,23 @@ use crate::guard::sizes::Sizes;
 use crate::guard::uppers::{Lifted, PutBack};
 use crate::interface::{AttachedXdp, Interface, XdpMode};
 
-/// What [`attach`] did.
+/// The result of [`attach`].
 #[derive(Debug)]
 pub struct Attached {
     /// Where the program runs.
     pub mode: XdpMode,
-    /// Why in no better mode, if nobody asked for another.
+    /// Why the program does not run in a better mode; `None` if a mode was named, or the best one is in use.
     pub fallback: Option<Error>,
-    /// The guards above it, which were off for a moment.
+    /// The guards on top of the interface, which were off for a moment.
     pub uppers: PutBack,
 }
 
-/// Puts a guard on an interface that has none, on trial if that is wanted. The caller holds the lock. `lifts`: guards above
-/// may be off for a moment.
+/// Puts a guard on an interface that has none; on trial if there is a `trial`. The caller holds the lock. If `lifts`,
+/// guards on top of the interface may be off for a moment.
 ///
 /// # Errors
-/// The interface cannot be guarded, or has somebody else's program. Nothing is on it then.
+/// The interface cannot be guarded, has a program of another owner, or the kernel refuses. The interface then has no
+/// guard.
 pub fn attach(
     pin_root: &PinRoot,
     interface: &Interface,
@@ -80,14 +81,14 @@ pub fn attach(
             Ok(Attachment { mode, fallback, .. }) => Ok(Attached { mode, fallback, uppers }),
             Err(error) => {
                 let in_vain = !uppers.on.is_empty() || !uppers.failed.is_empty();
-                // That a guard stays off for nothing is worse than what has led to it.
+                // A guard that was taken off and remains off is worse than the first error.
                 let error = uppers.failed.into_iter().next().unwrap_or(error);
                 Err(if in_vain { error.of_kind(Kind::LiftedInVain) } else { error })
             }
         }
     };
     attach().inspect_err(|_| {
-        // The first error is the one to tell.
+        // The first error is the one to report.
         let _ = remove_directory(&directory);
     })
 }
@@ -105,7 +106,7 @@ fn attach_and_pin(
     Ok(attachment)
 }
 
-/// Why an interface without a guard cannot get one: somebody else's program is on it.
+/// The error if an interface without a guard cannot get one, because it has a program of another owner.
 pub fn foreign(interface: &Interface) -> Option<Error> {
     interface.xdp.first().map(|foreign| busy(interface, *foreign))
 }
@@ -135,14 +136,14 @@ fn busy(interface: &Interface, foreign: AttachedXdp) -> Error {
     ))
 }
 
-/// Notes what the program that runs may log, for the next one.
+/// Stores the log rate of the running program, which the next program takes over.
 pub(super) fn set_log_rate(policy: &Mapped<Policy>, rate: Rate) {
     let policy = policy.element(0);
     // SAFETY: the element is mapped, and the kernel program does not use the field.
     unsafe { (&raw mut (*policy).log_rate).write_volatile(rate) };
 }
 
-/// Notes when the guard was attached, in nanoseconds of `CLOCK_BOOTTIME`.
+/// Stores when the guard was attached, in nanoseconds of `CLOCK_BOOTTIME`.
 pub(super) fn set_attached_at(policy: &Mapped<Policy>, time: u64) {
     let policy = policy.element(0);
     // SAFETY: the element is mapped, and the kernel program does not use the field.

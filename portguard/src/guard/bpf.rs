@@ -1,5 +1,5 @@
-//! The `bpf(2)` calls that aya does not offer, or offers with a fall-back that portguard must not take: aya attaches
-//! by netlink when the kernel refuses a link, and what is attached so cannot be pinned.
+//! The `bpf(2)` calls that aya does not offer, or offers with a fall-back that portguard must not use: if the kernel
+//! refuses a link, aya attaches by netlink, and such an attachment cannot be pinned.
 
 use std::ffi::CString;
 use std::io;
@@ -12,12 +12,12 @@ use std::ptr;
 use aya::Pod;
 use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info, bpf_link_type};
 
-/// What the kernel says about an XDP link.
+/// The kernel's information about an XDP link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LinkInfo {
     /// The number of the program that the link runs.
     pub program_id: u32,
-    /// The interface; `None` once it is gone, and the link with it.
+    /// The index of the interface; `None` after the interface has gone, and the link was detached with it.
     pub ifindex: Option<u32>,
 }
 
@@ -34,7 +34,7 @@ pub(super) fn link_create(program: BorrowedFd<'_>, ifindex: u32, flags: u32) -> 
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Replaces the program of a link; from one packet to the next the new one runs.
+/// Replaces the program of a link in one step: each packet is judged by the old program or by the new one.
 pub(super) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
     let mut attr = empty_attr();
     attr.link_update.link_fd = link.as_raw_fd() as u32;
@@ -42,14 +42,14 @@ pub(super) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::
     call(bpf_cmd::BPF_LINK_UPDATE, &mut attr).map(drop)
 }
 
-/// Takes the link off its interface, whoever else holds it.
+/// Detaches the link from its interface, even if other references to the link exist.
 pub(super) fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
     let mut attr = empty_attr();
     attr.link_detach.link_fd = link.as_raw_fd() as u32;
     call(bpf_cmd::BPF_LINK_DETACH, &mut attr).map(drop)
 }
 
-/// Asks what the link runs, and where.
+/// Reads the program and the interface of a link.
 pub(super) fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     // SAFETY: all zeroes is a valid value of this plain C struct.
     let mut info: bpf_link_info = unsafe { mem::zeroed() };
@@ -66,7 +66,7 @@ pub(super) fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     Ok(LinkInfo { program_id: info.prog_id, ifindex: (ifindex != 0).then_some(ifindex) })
 }
 
-/// Puts a map into a slot of an array of maps; returns when no running program uses what was there before
+/// Puts a map into a slot of an array of maps. Returns when no running program uses the previous map any more
 /// (`maybe_wait_bpf_programs` in `kernel/bpf/syscall.c`).
 pub(super) fn set_inner_map(outer: BorrowedFd<'_>, index: u32, inner: BorrowedFd<'_>) -> io::Result<()> {
     let value = inner.as_raw_fd();
@@ -77,7 +77,7 @@ pub(super) fn set_inner_map(outer: BorrowedFd<'_>, index: u32, inner: BorrowedFd
     call(bpf_cmd::BPF_MAP_UPDATE_ELEM, &mut attr).map(drop)
 }
 
-/// Empties a slot of an array of maps; waits until no running program uses what was there.
+/// Empties a slot of an array of maps. Returns when no running program uses the previous map any more.
 pub(super) fn clear_inner_map(map: BorrowedFd<'_>, index: u32) -> io::Result<()> {
     let mut attr = empty_attr();
     attr.__bindgen_anon_2.map_fd = map.as_raw_fd() as u32;
@@ -85,8 +85,8 @@ pub(super) fn clear_inner_map(map: BorrowedFd<'_>, index: u32) -> io::Result<()>
     call(bpf_cmd::BPF_MAP_DELETE_ELEM, &mut attr).map(drop)
 }
 
-/// Puts many elements into a map: a value for each key. After an error, some of them may be there: how many is not to be
-/// known, as a kernel that cannot do this says nothing about it.
+/// Puts many elements into a map: a value for each key. After an error, some of them may be in the map. Their number is
+/// unknown, because a kernel without this call does not report it.
 pub(super) fn update_batch<K: Pod, V: Pod>(map: BorrowedFd<'_>, keys: &[K], values: &[V]) -> io::Result<()> {
     assert_eq!(keys.len(), values.len(), "a value for each key");
     let mut attr = empty_attr();
@@ -97,8 +97,8 @@ pub(super) fn update_batch<K: Pod, V: Pod>(map: BorrowedFd<'_>, keys: &[K], valu
     call(bpf_cmd::BPF_MAP_UPDATE_BATCH, &mut attr).map(drop)
 }
 
-/// Reads a map, many elements at a time: into `keys` and `values`, which both have room for as many as the map can hold.
-/// Returns how many there are.
+/// Reads a map into `keys` and `values`, `batch` elements at a time. Both must have room for as many elements as the map
+/// can hold. Returns the number of elements.
 pub(super) fn lookup_batch<K: Pod, V: Pod>(
     map: BorrowedFd<'_>,
     keys: &mut [K],
@@ -106,7 +106,7 @@ pub(super) fn lookup_batch<K: Pod, V: Pod>(
     batch: usize,
 ) -> io::Result<usize> {
     assert_eq!(keys.len(), values.len(), "a value for each key");
-    // Where the next batch begins: the key before it.
+    // The kernel's position in the map: the last key of the batch before.
     let mut cursor: Option<K> = None;
     let mut found = 0;
     loop {
@@ -120,11 +120,11 @@ pub(super) fn lookup_batch<K: Pod, V: Pod>(
         attr.batch.values = values_left.as_mut_ptr() as u64;
         attr.batch.count = keys_left.len().min(batch) as u32;
         let result = call(bpf_cmd::BPF_MAP_LOOKUP_BATCH, &mut attr);
-        // SAFETY: the kernel leaves the number of keys there that it has written.
+        // SAFETY: the kernel has stored the number of keys that it wrote in this field.
         let count = unsafe { attr.batch.count } as usize;
         match result {
             Ok(_) => found += count,
-            // The map is at its end.
+            // This batch was the last one.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found + count),
             Err(error) => return Err(error),
         }
@@ -135,7 +135,7 @@ pub(super) fn lookup_batch<K: Pod, V: Pod>(
     }
 }
 
-/// Gives a name in the BPF file system to a program, map or link.
+/// Pins a program, map or link at a path in the BPF file system.
 pub(super) fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     let mut attr = empty_attr();
@@ -144,7 +144,7 @@ pub(super) fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
     call(bpf_cmd::BPF_OBJ_PIN, &mut attr).map(drop)
 }
 
-/// Opens what has a name in the BPF file system.
+/// Opens the object that is pinned at a path.
 pub(super) fn get(path: &Path) -> io::Result<OwnedFd> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     let mut attr = empty_attr();
@@ -154,7 +154,7 @@ pub(super) fn get(path: &Path) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// How many programs the kernel runs on what comes in on an interface behind XDP (tcx, Linux 6.6 and later).
+/// The number of programs that the kernel runs on received packets of an interface after XDP (tcx, Linux 6.6 and later).
 pub(super) fn count_on_tcx(ifindex: u32) -> io::Result<u32> {
     let mut attr = empty_attr();
     attr.query.__bindgen_anon_1.target_ifindex = ifindex;
@@ -162,7 +162,7 @@ pub(super) fn count_on_tcx(ifindex: u32) -> io::Result<u32> {
     match call(bpf_cmd::BPF_PROG_QUERY, &mut attr) {
         // SAFETY: the kernel has filled in the number, and any integer is valid there.
         Ok(_) => Ok(unsafe { attr.query.__bindgen_anon_2.prog_cnt }),
-        // It does not know of that.
+        // The kernel has no tcx.
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(0),
         Err(error) => Err(error),
     }
@@ -174,7 +174,7 @@ fn empty_attr() -> bpf_attr {
 }
 
 fn call(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<i32> {
-    // SAFETY: the attributes are fully initialised, as long as the kernel is told, and point to live memory.
+    // SAFETY: the attributes are fully initialised, have the size that the call passes, and point to live memory.
     let result =
         unsafe { libc::syscall(libc::SYS_bpf, command as u32, &raw mut *attr, size_of::<bpf_attr>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as i32) }

@@ -1,4 +1,4 @@
-//! Where guards are kept: the BPF file system.
+//! The pins of guards in the BPF file system, and the lock for changes.
 //!
 //! ```text
 //! /sys/fs/bpf/portguard/            mode 0700; also the lock that changes are made under
@@ -25,7 +25,7 @@ use nix::unistd::geteuid;
 use crate::error::{Error, Kind, Result};
 use crate::guard::mounts;
 
-/// Where guards are kept.
+/// The mount point of the BPF file system.
 pub const BPFFS: &str = "/sys/fs/bpf";
 /// `BPF_FS_MAGIC` in `include/uapi/linux/magic.h`.
 const BPF_FS_MAGIC: FsType = FsType(0xcafe_4a11);
@@ -36,50 +36,50 @@ pub struct PinRoot {
     root: PathBuf,
 }
 
-/// Held by the one portguard that may change guards.
+/// A lock on the directory of all guards, see [`Access`]. It is released on drop.
 #[derive(Debug)]
 pub struct Lock(#[expect(dead_code, reason = "held, not read")] Flock<File>);
 
-/// What a lock is for.
+/// The purpose of a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// To change guards: nobody else holds the lock meanwhile.
+    /// To change guards: the lock is exclusive.
     Change,
-    /// To read what must not change meanwhile: others may read as well.
+    /// To read state that must not change in the meantime: the lock is shared with other readers.
     Judge,
 }
 
-/// How long somebody waits for the lock.
+/// How long a caller waits for the lock.
 pub struct Patience<'a> {
-    /// At most.
+    /// The longest wait.
     pub limit: Duration,
-    /// Whether the wait is to end now, for another reason. Asked again and again.
+    /// Whether the wait must end now for another reason. It is called before each pause of the wait.
     pub stopped: &'a dyn Fn() -> bool,
 }
 
 impl Default for Patience<'_> {
-    /// A minute. Signals end a command by themselves.
+    /// One minute, without another condition: a signal ends a command in any case.
     fn default() -> Self {
         Self { limit: Duration::from_secs(60), stopped: &|| false }
     }
 }
 
-/// How often a lock that somebody else holds is tried.
+/// The pause between two attempts to take a lock that another process holds.
 const LOCK_POLL: Duration = Duration::from_millis(20);
 
-/// Held by each service that keeps an interface guarded: as long as one does, nobody takes the guard off.
+/// The claim of a service on the guard of an interface. While a service holds it, commands do not detach the guard.
 #[derive(Debug)]
 pub struct Claim(Flock<File>);
 
 impl Claim {
-    /// Whether it is on this directory, and not on one that was there before.
+    /// Whether the claim is on this directory, and not on an earlier directory with the same path.
     pub(super) fn is_at(&self, directory: &Path) -> bool {
         is_at(&self.0, directory)
     }
 }
 
 impl PinRoot {
-    /// The directory if it exists: if it does not, there are no guards.
+    /// The directory of all guards; `None` if it does not exist, and there are no guards.
     pub fn find() -> Result<Option<Self>> {
         if !is_bpffs(Path::new(BPFFS))? {
             mounts::require_host()?;
@@ -96,7 +96,8 @@ impl PinRoot {
         }
     }
 
-    /// The directory, made if it does not exist, on a file system that is mounted if it is not; `say` is told of that.
+    /// The directory of all guards. It is made if it does not exist. If the BPF file system is not mounted, it is
+    /// mounted, and `say` gets a message about that.
     pub fn make(say: impl FnOnce(&str)) -> Result<Self> {
         let mount_point = Path::new(BPFFS);
         if !is_bpffs(mount_point)? {
@@ -121,16 +122,16 @@ impl PinRoot {
         Self::find()?.ok_or_else(|| Error::failed(format!("{BPFFS} is not what it was a moment ago")))
     }
 
-    /// Where it is.
+    /// The path of the directory.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Waits until no other portguard changes guards, and keeps others from doing so while the lock is held. `waiting` is
-    /// called once if there is something to wait for, with the process that holds the lock, if that is known.
+    /// Takes the lock, and waits while another process holds it. If it must wait, it calls `waiting` once with the
+    /// process that holds the lock, if that is known.
     ///
     /// # Errors
-    /// Somebody else holds the lock for longer than the patience lasts, or the wait was stopped.
+    /// Another process holds the lock for longer than the limit of `patience`, or the wait was stopped.
     pub fn lock(
         &self,
         access: Access,
@@ -147,7 +148,7 @@ impl PinRoot {
         loop {
             let directory = File::open(&self.root).map_err(|error| Error::failed(&what).caused_by(error))?;
             let holder = match Flock::lock(directory, argument) {
-                // Somebody may have removed the directory, and somebody else made another one.
+                // Other processes may have removed the directory and made a new one since it was opened.
                 Ok(lock) if is_at(&lock, &self.root) => return Ok(Lock(lock)),
                 Ok(_) => continue,
                 Err((directory, Errno::EWOULDBLOCK)) => holder_of(&directory),
@@ -183,7 +184,7 @@ impl PinRoot {
         Ok(indexes)
     }
 
-    /// The directories of the interfaces of all network namespaces, this one's or not, there still or gone.
+    /// The directories of the interfaces of all network namespaces, also of interfaces that are gone.
     pub(super) fn all_interfaces(&self) -> Result<Vec<PathBuf>> {
         let mut directories = Vec::new();
         for namespace in self.namespaces()? {
@@ -193,10 +194,10 @@ impl PinRoot {
         Ok(directories)
     }
 
-    /// Removes the directories of network namespaces in which nothing is guarded.
+    /// Removes the directories of network namespaces that have no guard.
     pub(super) fn remove_empty_namespaces(&self) {
         for namespace in self.namespaces().unwrap_or_default() {
-            // The others are not empty, and stay.
+            // This fails for directories that are not empty, and they remain.
             let _ = fs::remove_dir(namespace);
         }
     }
@@ -220,14 +221,14 @@ pub fn network_namespace() -> Result<u64> {
     })
 }
 
-/// Whether an open file is what is at a path now.
+/// Whether an open file is the one that is at a path now.
 fn is_at(file: &File, path: &Path) -> bool {
     let same = |a: &fs::Metadata, b: &fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
     file.metadata().is_ok_and(|file| fs::metadata(path).is_ok_and(|there| same(&file, &there)))
 }
 
-/// The process that holds a lock on a file, if `/proc` tells (proc_locks(5)): the fifth word of a line, before device and
-/// inode.
+/// The process that holds a lock on a file, from `/proc/locks` (proc_locks(5)): the fifth word of a line, before device
+/// and inode.
 fn holder_of(file: &File) -> Option<u32> {
     let metadata = file.metadata().ok()?;
     let (device, inode) = (metadata.dev(), metadata.ino());
@@ -240,7 +241,8 @@ fn holder_of(file: &File) -> Option<u32> {
     })
 }
 
-/// Claims the guard in the directory of an interface with a name, for one service. The caller holds the lock of all guards.
+/// Claims the guard in a directory for one service; `name` is the name of its interface. The caller holds the lock of
+/// all guards.
 pub(super) fn claim(name: &str, directory: &Path) -> Result<Claim> {
     let failed = |error| Error::failed(format!("cannot lock {}", directory.display())).caused_by(error);
     match Flock::lock(File::open(directory).map_err(failed)?, FlockArg::LockExclusiveNonblock) {
@@ -253,7 +255,7 @@ pub(super) fn claim(name: &str, directory: &Path) -> Result<Claim> {
     }
 }
 
-/// Whether somebody claims the guard in the directory of an interface. The caller holds the lock of all guards.
+/// Whether a service claims the guard in the directory of an interface. The caller holds the lock of all guards.
 pub(super) fn is_claimed(directory: &Path) -> Result<bool> {
     let failed = |error| Error::failed(format!("cannot lock {}", directory.display())).caused_by(error);
     // Exclusive: services of ABI 4 hold a shared lock.
@@ -264,7 +266,7 @@ pub(super) fn is_claimed(directory: &Path) -> Result<bool> {
     }
 }
 
-/// Makes a directory that only root can look into, and its parents.
+/// Makes a directory with mode 0700, and its parents.
 pub(super) fn make_directory(path: &Path) -> Result<()> {
     DirBuilder::new()
         .recursive(true)
@@ -292,7 +294,8 @@ pub(super) fn subdirectories(path: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Fails unless a directory is root's alone: whoever else could write there could hide guards, or forge them.
+/// Fails unless only root has access to a directory: another user who could write to it could hide guards, or forge
+/// them.
 fn require_private(path: &Path, metadata: &fs::Metadata) -> Result<()> {
     let owner = metadata.uid();
     let mode = metadata.mode() & 0o7777;
@@ -306,11 +309,12 @@ fn require_private(path: &Path, metadata: &fs::Metadata) -> Result<()> {
         .remedy("Find out who made it, remove it, and attach again."))
 }
 
-/// Whether guards cannot be pinned any more from within the mount namespace of this process, which is the sandbox of a
-/// service; a new process could. Somebody has taken away either
+/// Whether this process can no longer pin guards, although a new process could. Its mount namespace is then the sandbox
+/// of a service, and one of these has happened:
 ///
-/// - the directory of pins, which alone the sandbox has let be written: the file system around it is read-only; or
-/// - the BPF file system, and mounted another one.
+/// - The directory of pins was removed. It was the only place that the sandbox could write to: the file system around it
+///   is read-only.
+/// - The BPF file system was unmounted, and another one was mounted.
 pub fn is_cut_off() -> bool {
     let place = Path::new(BPFFS);
     let is_read_only = || statvfs(place).is_ok_and(|stat| stat.flags().contains(FsFlags::ST_RDONLY));
@@ -319,11 +323,12 @@ pub fn is_cut_off() -> bool {
     is_gone && is_read_only() || mounts().is_ok_and(|mounts| hides_a_mount_of_the_host(&mounts))
 }
 
-/// A process in a mount namespace of its own keeps the file system that it has had on top of one that was mounted since, and
-/// sees nothing of that but in `/proc/self/mountinfo`: what comes from the host is a mount with a master
-/// (proc_pid_mountinfo(5)), and below the own one.
+/// Whether a mount of the host is hidden below a mount of this process. A process in a mount namespace of its own keeps
+/// its file system on top of one that the host mounts later. Only `/proc/self/mountinfo` shows the later one: a mount
+/// from the host has a master (proc_pid_mountinfo(5)), and is below the mount of the process.
 fn hides_a_mount_of_the_host(mounts: &str) -> bool {
-    // Number, number of the parent, and whether the mount has a master, of each at this place, in no particular order.
+    // The mounts at this place, in no particular order: number, number of the parent, and whether the mount has a
+    // master.
     let here: Vec<(&str, &str, bool)> = mounts
         .lines()
         .filter_map(|line| {
@@ -336,13 +341,13 @@ fn hides_a_mount_of_the_host(mounts: &str) -> bool {
             (*place == BPFFS).then_some((*number, *parent, has_master))
         })
         .collect();
-    // The upper one has the one below it as its parent.
+    // A mount has the mount below it as its parent.
     let is_upper = |number| !here.iter().any(|(_, parent, _)| *parent == number);
     let own_is_upper = here.iter().any(|&(number, _, has_master)| is_upper(number) && !has_master);
     own_is_upper && here.iter().any(|&(number, _, has_master)| has_master && !is_upper(number))
 }
 
-/// Whether a BPF file system is where guards are kept.
+/// Whether a BPF file system is mounted at [`BPFFS`].
 pub fn is_mounted() -> Result<bool> {
     is_bpffs(Path::new(BPFFS))
 }
@@ -371,12 +376,12 @@ mod tests {
         let process = std::process::id();
         assert_eq!(told, Some(Some(process)));
         assert!(error.to_string().contains(&format!("process {process} has held the lock")), "{error}");
-        // Whoever stops the wait ends it at once.
+        // `stopped` ends the wait at once.
         let patience = Patience { limit: Duration::from_secs(3600), stopped: &|| true };
         let error = pin_root.lock(Access::Change, &patience, |_| {}).unwrap_err();
         assert!(error.to_string().contains("was stopped"), "{error}");
         drop(held);
-        // Who only reads shares it.
+        // Readers share the lock.
         let patience = Patience { limit: Duration::ZERO, stopped: &|| false };
         let _one = pin_root.lock(Access::Judge, &patience, |_| {}).unwrap();
         let _other = pin_root.lock(Access::Judge, &patience, |_| {}).unwrap();

@@ -10,11 +10,12 @@ use crate::guard::Asked;
 /// counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Calls {
-    /// Datagrams: exact, as each is a whole call. The first fragment of a call that is torn within its header is
+    /// Datagrams: exact, as each is a whole call. The first fragment of a call that is fragmented within its header is
     /// `not_rpc`.
     pub udp: ByProcedure,
-    /// Segments, by what a call would be that begins where their data do. Segments without data are `not_rpc`; of a
-    /// source that is dropped, no others come unless they are forged.
+    /// Segments: a best effort, which assumes that a call begins where the data of a segment begin. Segments without
+    /// data are `not_rpc`. While the packets of a source are dropped, it sends no segments with data, unless they are
+    /// forged.
     pub tcp_best_effort: ByProcedure,
 }
 

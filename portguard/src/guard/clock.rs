@@ -1,8 +1,9 @@
 //! Turns the stamps of the kernel program into times of day.
 //!
-//! A stamp is in jiffies, because to read them costs one load where a clock costs a call; how long a jiffy is, a
-//! kernel need not say. So the guard keeps one pair of (jiffies, nanoseconds since boot) from when its counters began,
-//! and reads another one now: between the two, time is a straight line.
+//! A stamp is in jiffies, because a program reads jiffies with one load and a clock with a call. The kernel does not
+//! have to tell the length of a jiffy. A guard therefore keeps a pair of (jiffies, nanoseconds since boot) from the
+//! time at which its counters began, and a reader gets a second pair now. Between the two pairs, times are interpolated
+//! linearly.
 
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -20,7 +21,7 @@ pub struct Clock {
     program: Xdp,
 }
 
-/// One moment, on the clocks of the kernel.
+/// One moment, on two clocks of the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moment {
     /// `jiffies_64`.
@@ -58,71 +59,71 @@ impl Clock {
     }
 }
 
-/// Nanoseconds of Unix time.
+/// The current time in nanoseconds of Unix time.
 pub fn unix_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_nanos() as u64)
 }
 
-/// Nanoseconds of `CLOCK_BOOTTIME`: since boot, suspended or not. Nobody sets it.
+/// The current time in nanoseconds of `CLOCK_BOOTTIME`: since boot, with the time in suspend. This clock is never set.
 pub(super) fn boot_now() -> u64 {
     nanoseconds_of(libc::CLOCK_BOOTTIME)
 }
 
-/// A time that a pinned map of this ABI holds, in nanoseconds of Unix time. Units start before the wall clock is right, so
-/// since ABI 5 maps hold times since boot, and the wall clock of now says which time of day that was.
+/// Converts a time that a pinned map of this ABI stores to nanoseconds of Unix time. Systemd starts units before the
+/// wall clock is right. Since ABI 5, maps therefore store times since boot, and the current wall clock converts them.
 pub(super) fn unix_time(abi: u32, stored: u64) -> u64 {
     if is_unix_time(abi) { stored } else { stored.min(boot_now()).saturating_add(unix_time_of_boot()) }
 }
 
-/// A time that a pinned map of this ABI holds, in nanoseconds of `CLOCK_BOOTTIME`.
+/// Converts a time that a pinned map of this ABI stores to nanoseconds of `CLOCK_BOOTTIME`.
 pub(super) fn boot_time(abi: u32, stored: u64) -> u64 {
     if is_unix_time(abi) { stored.min(unix_now()).saturating_sub(unix_time_of_boot()) } else { stored }
 }
 
-/// A time to come, of `CLOCK_BOOTTIME`, in nanoseconds of Unix time.
+/// Converts a time in the future from nanoseconds of `CLOCK_BOOTTIME` to nanoseconds of Unix time.
 pub(super) fn unix_time_to_come(boot: u64) -> u64 {
     boot.saturating_add(unix_time_of_boot())
 }
 
-/// When this host booted, by the wall clock of now; to a millisecond, so that one and the same time is told the same way
-/// whenever it is asked for.
+/// When this host booted, by the current wall clock. It is rounded to a millisecond, so that the same stored time gives
+/// the same result in each call.
 fn unix_time_of_boot() -> u64 {
     const MILLISECOND: u64 = 1_000_000;
     let exact = unix_now().saturating_sub(boot_now());
     (exact + MILLISECOND / 2) / MILLISECOND * MILLISECOND
 }
 
-/// Whether maps of this ABI hold the wall clock.
+/// Whether maps of this ABI store Unix time.
 fn is_unix_time(abi: u32) -> bool {
     abi < 5
 }
 
 fn nanoseconds_of(clock: libc::clockid_t) -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is writable. It cannot fail for the clocks that portguard asks for.
+    // SAFETY: `time` is writable. The call cannot fail for the clocks that portguard reads.
     unsafe { libc::clock_gettime(clock, &raw mut time) };
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
-/// How far `CLOCK_MONOTONIC` is behind Unix time.
+/// The offset between `CLOCK_MONOTONIC` and Unix time.
 #[derive(Debug, Clone, Copy)]
 pub struct Uptime {
     behind: u64,
 }
 
 impl Uptime {
-    /// As it is now.
+    /// The offset now.
     pub fn now() -> Self {
         Self { behind: unix_now().saturating_sub(nanoseconds_of(libc::CLOCK_MONOTONIC)) }
     }
 
-    /// Nanoseconds of `CLOCK_MONOTONIC` as nanoseconds of Unix time.
+    /// Converts nanoseconds of `CLOCK_MONOTONIC` to nanoseconds of Unix time.
     pub fn unix_time(self, monotonic: u64) -> u64 {
         self.behind.saturating_add(monotonic)
     }
 }
 
-/// How to read stamps that were made up to some moment.
+/// Converts stamps of one set of counters, up to the moment of a reading.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Calendar {
     /// When the counters began, in nanoseconds of Unix time.
@@ -133,8 +134,8 @@ pub(super) struct Calendar {
 }
 
 impl Calendar {
-    /// A calendar from the beginning of the counters, which was `since`, to `now`, which was `unix_now`: both in nanoseconds
-    /// of Unix time.
+    /// A calendar from the time at which the counters began to `now`. In nanoseconds of Unix time, these are `since` and
+    /// `unix_now`.
     pub(super) fn new(epoch: Epoch, since: u64, now: Moment, unix_now: u64) -> Self {
         let nanoseconds = now.monotonic.saturating_sub(epoch.monotonic);
         let jiffies = now.jiffies.saturating_sub(epoch.jiffies).max(1);
@@ -142,24 +143,24 @@ impl Calendar {
         Self { since: since.min(unix_now), now, unix_now, nanoseconds_per_jiffy }
     }
 
-    /// The time of a stamp, in nanoseconds of Unix time; never before the counters began, and never after now.
+    /// The time of a stamp, in nanoseconds of Unix time. It is never before the counters began, and never after now.
     pub(super) fn time(&self, stamp: Stamp) -> u64 {
         let age = self.now.jiffies.saturating_sub(self.jiffies(stamp));
         let age = self.nanoseconds_per_jiffy.of(age).min(self.nanoseconds_per_jiffy.numerator);
         self.unix_now.saturating_sub(age).max(self.since)
     }
 
-    /// The jiffies in the middle of a stamp's, in the 2^37 jiffies before now.
+    /// The middle of the jiffies that a stamp stands for. Stamps wrap; the result is within the 2^37 jiffies before now.
     fn jiffies(&self, stamp: Stamp) -> u64 {
         let now = self.now.jiffies >> STAMP_SHIFT;
-        // Negative for a stamp that was made after the clock was read.
+        // Negative if the stamp was made after the clock was read.
         let age = (now as Stamp).wrapping_sub(stamp).cast_signed().max(0);
         let middle = 1 << (STAMP_SHIFT - 1);
         (now.saturating_sub(age as u64) << STAMP_SHIFT) + middle
     }
 }
 
-/// A number that is not whole. As few divisions as can be: it is applied twice to each of many thousand sources.
+/// A fraction. It saves divisions, because it is applied twice to each of many thousand sources.
 #[derive(Debug, Clone, Copy)]
 struct Ratio {
     numerator: u64,
@@ -173,7 +174,7 @@ impl Ratio {
         Self { numerator, denominator, whole: numerator / denominator, rest: numerator % denominator }
     }
 
-    /// `value * numerator / denominator`, rounded down; `u64::MAX` if it is more.
+    /// `value * numerator / denominator`, rounded down; `u64::MAX` if the result is larger.
     fn of(self, value: u64) -> u64 {
         let Self { numerator, denominator, whole, rest } = self;
         let narrow = || value.checked_mul(whole)?.checked_add(value.checked_mul(rest)? / denominator);
@@ -208,7 +209,7 @@ mod tests {
 
     const SECOND: u64 = 1_000_000_000;
 
-    /// The jiffies when they began.
+    /// The jiffies when the counters began.
     const BEGIN: u64 = 4_294_900_000;
 
     /// Counters that began a thousand seconds ago, at 250 jiffies a second.
@@ -236,11 +237,11 @@ mod tests {
         let stored = boot_now() - 100 * SECOND;
         assert!(unix_time(5, stored).abs_diff(unix_now() - 100 * SECOND) < SECOND);
         assert_eq!(boot_time(5, stored), stored);
-        // ABI 4 has stored the wall clock.
+        // ABI 4 stores Unix time.
         let stored = unix_now() - 100 * SECOND;
         assert_eq!(unix_time(4, stored), stored);
         assert!(boot_time(4, stored).abs_diff(boot_now() - 100 * SECOND) < SECOND);
-        // No time is of the future, though the clock was set back since.
+        // No time is in the future, although the clock was set back in the meantime.
         assert!(boot_time(4, unix_now() + 7_200 * SECOND) <= boot_now() + SECOND / 1000);
         assert!(unix_time(5, boot_now() + 7_200 * SECOND) <= unix_now() + SECOND / 1000);
     }

@@ -1,8 +1,8 @@
 //! The record of a change that waits for its confirmation: a map of one element, pinned as `confirm` in the directory of the
 //! interface.
 //!
-//! It is pinned before the link runs the instance on trial, and tells which instance that is. So whether the change is in
-//! force is what the link says, at any moment.
+//! The record is pinned before the link runs the instance on trial, and identifies that instance. The program that the
+//! link runs therefore shows at any moment whether the change is in force.
 
 use std::fs;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
@@ -27,22 +27,22 @@ use crate::guard::{bpf, clock};
 
 /// The file name of the pin.
 const PIN: &str = "confirm";
-/// A record that is being written has this name.
+/// The file name of a record that is not complete yet.
 const NEW_PIN: &str = "confirm-new";
-/// The hash of no list.
+/// [`Pending::sha256`] if no list is on trial.
 const NO_LIST: [u8; 32] = [0; 32];
 
-/// How long a change is to wait for its confirmation.
+/// A request to make a change on trial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Trial {
-    /// So long after it is in force.
+    /// How long the change waits for its confirmation, from the time at which its record is made.
     pub time: Duration,
-    /// Distinguishes it from others.
+    /// A random number that distinguishes the change from others.
     pub token: u64,
 }
 
 impl Trial {
-    /// A change that waits for so many seconds.
+    /// A trial that lasts this number of seconds, with a new token.
     pub fn of_seconds(seconds: u64) -> Self {
         Self { time: Duration::from_secs(seconds), token: RandomState::new().build_hasher().finish() }
     }
@@ -53,36 +53,36 @@ impl Trial {
 }
 
 listed! {
-    /// What a change waits for.
+    /// The state of a change on trial.
     #[derive(Serialize)]
     #[serde(into = "&'static str")]
     pub enum Waits {
         /// It is in force, and waits for its confirmation.
         Pending = "pending",
-        /// It is in force, was not confirmed in time, and nothing has restored what was before.
+        /// It is in force, was not confirmed in time, and the previous state has not been restored yet.
         Overdue = "overdue",
-        /// It was not confirmed, and what was before is in force.
+        /// It was not confirmed, and the previous state is in force.
         Rejected = "rejected",
     }
 }
 
-/// How it is with the last change of a guard that was on trial.
+/// The last change of a guard that was on trial, unless it was confirmed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Confirmation {
-    /// What it waits for.
+    /// Whether it is in force, and whether its deadline has passed.
     pub state: Waits,
-    /// Until when it waits, or has waited, in nanoseconds of Unix time.
+    /// Its deadline, in nanoseconds of Unix time.
     pub deadline: u64,
-    /// Until then.
+    /// The time until the deadline; zero after it.
     pub remaining: Duration,
-    /// Distinguishes it from others.
+    /// A random number that distinguishes the change from others.
     pub token: u64,
-    /// Whether it was a first attachment: without a confirmation, the interface has no guard again.
+    /// Whether it is a first attachment: if it is not confirmed, the guard is detached.
     pub is_first: bool,
 }
 
 impl Confirmation {
-    /// What a record says, if the link runs the program of an instance.
+    /// Interprets a record. `live` is the instance whose program the link runs; `None` if its pins are damaged.
     pub(super) fn of(record: &Pending, live: Option<InstanceName>) -> Self {
         let remaining = remaining(record);
         let state = match () {
@@ -95,7 +95,7 @@ impl Confirmation {
         Self { state, deadline, remaining, token: record.token, is_first }
     }
 
-    /// Whether the change is in force, confirmed or not.
+    /// Whether the change is in force.
     pub fn is_in_force(&self) -> bool {
         self.state != Waits::Rejected
     }
@@ -113,13 +113,14 @@ impl From<InstanceId> for InstanceName {
     }
 }
 
-/// Whether the change that a record is of is in force. With damaged pins it is taken to be.
+/// Whether the change of a record is in force. If the pins of the live instance are damaged, a pending change counts as
+/// in force.
 pub(super) fn is_in_force(record: &Pending, live: Option<InstanceName>) -> bool {
     record.state == PENDING
         && (record.restores == RESTORES_NO_GUARD || live != Some(InstanceName::from(record.before)))
 }
 
-/// How long a change has until its deadline.
+/// The time until the deadline of a change; zero after it.
 pub(super) fn remaining(record: &Pending) -> Duration {
     Duration::from_nanos(record.deadline.saturating_sub(clock::boot_now()))
 }
@@ -137,7 +138,7 @@ pub(super) fn first(trial: Trial, instance: &Instance) -> Pending {
     }
 }
 
-/// The record of a new instance in place of the live one, with the hashes of their lists.
+/// The record of a change from one instance to another. `lists` are the hashes of their lists.
 pub(super) fn exchange(
     trial: Trial,
     [before, new]: [&Instance; 2],
@@ -156,12 +157,12 @@ pub(super) fn exchange(
     }
 }
 
-/// The same record, when what was before is in force again.
+/// The record for the time after the previous state was restored.
 pub(super) fn rejected(record: Pending) -> Pending {
     Pending { state: REJECTED, ..record }
 }
 
-/// Whether a list is what was on trial, and was not confirmed.
+/// Whether the list of a record is this one.
 pub(super) fn rejects(record: &Pending, list: Sha256Sum) -> bool {
     record.sha256 != NO_LIST && record.sha256 == *list.as_bytes()
 }
@@ -184,7 +185,7 @@ pub(super) fn read(interface: &Path) -> Result<Option<Pending>> {
     Ok(Some(mapped.read(0)))
 }
 
-/// Puts a record into the directory of an interface, in one step, whether there is one or not.
+/// Pins a record in the directory of an interface. It replaces an earlier record, if there is one, in one step.
 pub(super) fn write(interface: &Path, record: &Pending) -> Result<()> {
     const WORDS: usize = size_of::<Pending>() / size_of::<u64>();
     let (path, new) = (path(interface), interface.join(NEW_PIN));
@@ -200,7 +201,7 @@ pub(super) fn write(interface: &Path, record: &Pending) -> Result<()> {
     written
         .and_then(|()| fs::rename(&new, &path).map_err(|error| cannot_write().caused_by(error)))
         .inspect_err(|_| {
-            // The first error is the one to tell.
+            // The first error is the one to report.
             let _ = remove_pin(&new);
         })
 }
@@ -257,7 +258,7 @@ mod tests {
         assert_eq!(state(&late, Some(TRIAL)), Waits::Overdue);
         assert_eq!(state(&early, Some(BEFORE)), Waits::Rejected);
         assert_eq!(state(&rejected(early), Some(TRIAL)), Waits::Rejected);
-        // Damaged pins: the guard that is there may be the one on trial.
+        // Damaged pins: the link may run the instance on trial.
         assert_eq!(state(&early, None), Waits::Pending);
         assert_eq!(state(&record(RESTORES_NO_GUARD, Duration::ZERO), Some(TRIAL)), Waits::Overdue);
     }

@@ -1,7 +1,7 @@
-//! All that a guard has counted: the counters that its program writes, and earlier ones that nothing writes to any more.
+//! All counters of a guard: the set that its program writes, and earlier sets, which no program writes any more.
 //!
-//! An upgrade to another ABI and a change of the sizes begin new counters, and so does a reset. The earlier maps are pinned
-//! beside the new ones before the program changes, so a kill at any moment loses nothing, and readers add both.
+//! An upgrade to another ABI, a change of the sizes, and a reset begin new counters. The earlier maps are pinned beside
+//! the new ones before the program changes, and readers add both. A kill at any moment therefore loses no count.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -16,14 +16,14 @@ use crate::guard::source::{Asked, Source};
 /// The sets of counters of an instance.
 #[derive(Debug)]
 pub struct CounterSets {
-    /// What the program counts now.
+    /// The set that the program of the instance writes.
     pub own: Counters,
-    /// What others have counted before it, oldest first.
+    /// The earlier sets, oldest first.
     pub earlier: Vec<Counters>,
 }
 
 impl CounterSets {
-    /// Which sets there are, oldest first.
+    /// The identities of the sets, oldest first.
     pub fn ids(&self) -> impl Iterator<Item = SetId> {
         self.all().map(Counters::id)
     }
@@ -32,14 +32,15 @@ impl CounterSets {
         self.earlier.iter().chain([&self.own])
     }
 
-    /// What all of them have counted, but for the sources.
+    /// The sum of the totals of all sets; the source tables are not included.
     pub fn totals(&self) -> Totals {
         let mut totals = Totals::default();
         self.all().for_each(|set| totals.add(&set.totals()));
         totals
     }
 
-    /// What they hold now, without the sources. How full the source tables are is told of the program's own.
+    /// The sums over all sets, without a list of sources. The fill of the source tables is that of the program's own
+    /// set.
     pub fn sums(&self) -> Sums {
         let mut sums = self.own.sums();
         for set in &self.earlier {
@@ -51,7 +52,7 @@ impl CounterSets {
         sums
     }
 
-    /// What they hold now.
+    /// Reads and merges all sets.
     pub fn read(&self) -> Result<Snapshot> {
         let mut sum = self.own.read()?;
         for set in self.earlier.iter().rev() {
@@ -61,7 +62,7 @@ impl CounterSets {
     }
 }
 
-/// What two sets hold together: an earlier one and one that goes on from it.
+/// Merges the contents of an earlier set and of the set that followed it.
 pub(super) fn merge(earlier: Snapshot, mut later: Snapshot) -> Snapshot {
     for (sum, more) in [
         (&mut later.allowed, earlier.allowed),
@@ -78,7 +79,7 @@ pub(super) fn merge(earlier: Snapshot, mut later: Snapshot) -> Snapshot {
     later.not_logged = later.not_logged.wrapping_add(earlier.not_logged);
     later.sources = merge_sources(earlier.sources, later.sources);
     later.since = earlier.since.min(later.since);
-    // A reader takes it for the same counters as before: nothing has begun anew.
+    // Readers must see the same counters as before: none of the sums has begun again at zero.
     later.set = earlier.set;
     later
 }

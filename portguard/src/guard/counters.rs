@@ -1,7 +1,7 @@
 //! Reads what the kernel program has counted, in one set of counters.
 //!
 //! Each denied packet is in one way or in one remainder of the source tables, so the total of the denied packets is
-//! the sum over the tables: whatever moment a reader catches, its parts add up.
+//! the sum over the tables: the parts add up at each moment of a reading.
 
 use std::fmt;
 use std::str::FromStr;
@@ -37,7 +37,7 @@ pub struct Counters {
     clock: Clock,
 }
 
-/// What tells one set of counters from every other, also from those of other boots: a hash of its random seed.
+/// The identity of a set of counters, also among those of other boots: a hash of its random seed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SetId(pub u64);
 
@@ -77,7 +77,7 @@ pub struct Snapshot {
     pub would_drop: Count,
     /// The sources that are remembered, in no particular order.
     pub sources: Vec<Source>,
-    /// Packets of sources that had to make way for others.
+    /// Denied packets that are counted for no source, because the source tables had no room.
     pub unattributed: Count,
     /// What the packets of `not_allowed` asked for.
     pub requests: Requests,
@@ -93,7 +93,7 @@ pub struct Sums {
     pub totals: Totals,
     /// Packets from sources that are not on the list.
     pub not_allowed: Count,
-    /// Those of them whose sources had to make way for others.
+    /// Those of them that are counted for no source, because the source tables had no room.
     pub unattributed: Count,
     /// The table of IPv4 sources.
     pub v4: Fill,
@@ -173,7 +173,7 @@ impl Counters {
         })
     }
 
-    /// Notes that the counters, which are at zero, begin to count now.
+    /// Stores the current time as the beginning of the counters, which are at zero.
     pub fn begin(&self, seed: Seed) -> Result<()> {
         let now = self.clock.now()?;
         let epoch = Epoch { since: clock::boot_now(), jiffies: now.jiffies, monotonic: now.monotonic, seed };
@@ -304,8 +304,8 @@ impl<K: Key> Table<K>
 where
     Bucket<K>: Shared,
 {
-    /// Reads the slices of all CPUs. A source has its place in the same bucket of each slice, as they share their hash:
-    /// what the CPUs have seen of it is put together bucket by bucket.
+    /// Reads the slices of all CPUs. The slices share one hash, so a source is in the same bucket of each slice: the
+    /// counts of all CPUs are added bucket by bucket.
     fn read(&self, slices: u32, calendar: &Calendar, sources: &mut Vec<Source>, remainder: &mut Count) {
         let slice = self.buckets.len() / slices.max(1);
         let (mut seen, mut together) = (Vec::new(), Vec::<(K, Sighting)>::new());
@@ -350,9 +350,9 @@ where
         fill
     }
 
-    /// Puts what is in a bucket into `seen`, and returns its remainder. If its CPU is at work on it, the copy is taken
-    /// again: soon one falls between two changes, of which even a flood makes no more than a few thousand a second in
-    /// one bucket.
+    /// Puts the sources of a bucket into `seen`, and returns the bucket's remainder. If the CPU of the bucket changes it
+    /// in the meantime, the bucket is copied again. Even a flood makes only a few thousand changes a second in one
+    /// bucket, so a copy between two changes soon succeeds.
     fn bucket(&self, index: u32, seen: &mut Vec<(K, Sighting)>) -> Count {
         loop {
             seen.clear();

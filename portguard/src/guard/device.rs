@@ -1,5 +1,6 @@
-//! Which devices can be guarded: those whose packets the kernel shows to XDP, and portguard can read. On any other a guard
-//! would be attached, and the port open. `docs/attach-points.md` has the same table, and how each row was tried.
+//! Which devices can be guarded: those whose packets pass XDP in a form that portguard can read. On any other device, a
+//! guard would be attached and the port would be open. `docs/attach-points.md` has the same table, and the test of each
+//! row.
 
 use portguard_common::frame::LinkType;
 
@@ -10,7 +11,7 @@ use crate::interface::{Details, Interface};
 const ARPHRD_ETHER: u16 = 1;
 const ARPHRD_NONE: u16 = 0xfffe;
 
-/// What is known of the packets of a kind of device.
+/// The packets of a kind of device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Packets {
     /// They are Ethernet frames, and pass XDP.
@@ -23,14 +24,14 @@ enum Packets {
     OfTun,
     /// They do not pass XDP, or not all of them.
     Unseen {
-        /// How they come past it.
+        /// Why they do not pass XDP, for an error message.
         why: &'static str,
-        /// What to guard instead.
+        /// The advice to guard another interface.
         instead: &'static str,
     },
 }
 
-/// The kinds (`IFLA_INFO_KIND`) that were tried. Any other is refused: whether its packets pass XDP is not known.
+/// The kinds (`IFLA_INFO_KIND`) that were tested. Any other kind is refused: whether its packets pass XDP is not known.
 const KINDS: [(&str, Packets); 26] = [
     ("batadv", Packets::Ethernet),
     ("bond", Packets::Ethernet),
@@ -68,7 +69,7 @@ const IPVLAN: &str = "in mode l3s its packets do not pass XDP, and its mode can 
 const BELOW: &str = "Guard the interface under it: a guard there judges all that comes in for both.";
 const ABOVE: &str = "Guard the interfaces that its packets come in on.";
 
-/// What the frames of an interface begin with; an error where the guard would be attached and open.
+/// The first header of the frames of an interface; an error if a guard would be attached and the port open.
 pub(super) fn link_type(interface: &Interface) -> Result<LinkType> {
     let Interface { name, hardware_type, kind, .. } = interface;
     if interface.loopback {
@@ -92,7 +93,7 @@ pub(super) fn link_type(interface: &Interface) -> Result<LinkType> {
         },
     };
     match (packets, *hardware_type, interface.details) {
-        // Whatever its link type says: that can be set to anything (`TUNSETLINK`), also under a guard.
+        // The link type of a tun device does not matter: it can be set to any value (`TUNSETLINK`), also under a guard.
         (Packets::OfTun, _, Details::Tun { ethernet: Some(true), .. })
         | (Packets::Ethernet | Packets::EthernetOrIp, ARPHRD_ETHER, _) => Ok(LinkType::Ethernet),
         (Packets::OfTun, _, Details::Tun { ethernet: Some(false), .. })
@@ -114,7 +115,7 @@ fn cannot(interface: &Interface, why: &str) -> Error {
         .because(format!("{why}; the guard would let everything through"))
 }
 
-/// Fails, saying why, where an interface would be guarded and open.
+/// Fails with the reason if a guard on the interface would be attached and the port open.
 pub fn require_guardable(interface: &Interface) -> Result<()> {
     link_type(interface).map(drop)
 }
@@ -140,7 +141,7 @@ mod tests {
             (Some("veth"), ARPHRD_ETHER, Details::None, Some(Ethernet)),
             (Some("tun"), ARPHRD_ETHER, frames, Some(Ethernet)),
             (Some("tun"), ARPHRD_NONE, packets, Some(RawIp)),
-            // What it says of itself was changed.
+            // The link type of the device was changed.
             (Some("tun"), ARPHRD_ETHER, packets, Some(RawIp)),
             (Some("tun"), ARPHRD_NONE, frames, Some(Ethernet)),
             (Some("tun"), IPGRE, packets, Some(RawIp)),
@@ -153,7 +154,7 @@ mod tests {
             (Some("vxlan"), ARPHRD_NONE, Details::None, None),
             (Some("ipvlan"), ARPHRD_ETHER, Details::None, None),
             (Some("gre"), IPGRE, Details::None, None),
-            // One that a later kernel brings.
+            // A kind of a later kernel.
             (Some("quantum"), ARPHRD_ETHER, Details::None, None),
             (Some("quantum"), ARPHRD_NONE, Details::None, None),
         ] {

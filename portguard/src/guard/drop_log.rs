@@ -1,4 +1,4 @@
-//! Reads the log of drops: see [`portguard_common::drop_log`].
+//! Reads the drop log: see [`portguard_common::drop_log`].
 
 use std::fmt;
 use std::net::IpAddr;
@@ -11,7 +11,7 @@ use portguard_common::rpc::Request;
 
 use crate::error::{Error, Result};
 
-/// The log of a guard. Whoever reads an entry takes it out.
+/// The drop log of a guard. A reader that takes an entry removes it from the log.
 pub struct DropLog {
     id: u32,
     ring: RingBuf<MapData>,
@@ -20,19 +20,19 @@ pub struct DropLog {
 /// A packet in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoggedDrop {
-    /// When it came, in nanoseconds of `CLOCK_MONOTONIC`.
+    /// When the program logged it, in nanoseconds of `CLOCK_MONOTONIC`.
     pub at: u64,
     /// Its source.
     pub source: IpAddr,
     /// Its source port.
     pub port: u16,
-    /// What it asked for.
+    /// The call that it contains.
     pub request: Request,
-    /// Its length, from the IP header on.
+    /// Its length in bytes, from the IP header on.
     pub bytes: u32,
-    /// The index of the interface that it came in on.
+    /// The index of the interface that received it.
     pub ifindex: u32,
-    /// Whether it was dropped, and not let through in audit mode.
+    /// Whether it was dropped; false if it passed in audit mode.
     pub was_dropped: bool,
 }
 
@@ -49,7 +49,7 @@ impl DropLog {
         self.id
     }
 
-    /// Takes out the next entry, if there is one.
+    /// Removes and returns the next entry, if there is one. Entries with an unknown format are skipped.
     pub fn take(&mut self) -> Option<LoggedDrop> {
         loop {
             let item = self.ring.next()?;
@@ -83,7 +83,7 @@ impl AsFd for DropLog {
     }
 }
 
-/// What an entry says; `None` if it is none of ours.
+/// Decodes an entry; `None` if it does not have the format of an [`Event`].
 fn decoded(item: &[u8]) -> Option<LoggedDrop> {
     if item.len() != size_of::<Event>() {
         return None;

@@ -1,7 +1,7 @@
-//! The earlier sets of counters of an interface: pinned beside the instances, for readers to add.
+//! The earlier sets of counters of an interface. They are pinned beside the instances, and readers add them.
 //!
-//! A set is pinned before the link runs the program that counts into others, so it may be there and still be written: then
-//! the live instance has the same set, and it is left out.
+//! A set is pinned as an earlier one before the link runs the program that writes other counters. Until then, the live
+//! instance has the same set, and readers skip the earlier one.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -16,10 +16,10 @@ use crate::guard::counters::{Counters, SetId};
 use crate::guard::instance::{self, COUNTER_MAPS, Instance};
 use crate::guard::link::remove_directory;
 
-/// More of them are not kept beside a guard: each takes as much memory as the counters of the guard.
+/// The most earlier sets beside a guard: each takes as much memory as the counters of the guard.
 pub(super) const MOST: usize = 8;
 
-/// The name of the directory of a set that is being removed begins so.
+/// The beginning of the name of the directory of a set that is being removed.
 const RETIRED: &str = "retired-";
 
 /// The name of the directory of a set.
@@ -39,25 +39,25 @@ impl Name {
         interface.join(format!("before-abi{}-{}", self.abi, self.set))
     }
 
-    /// Those in the directory of an interface.
+    /// The names of the sets in the directory of an interface.
     fn list(interface: &Path) -> Result<Vec<Self>> {
         Ok(bpffs::subdirectories(interface)?.iter().filter_map(|name| Self::parse(name)).collect())
     }
 }
 
-/// Opens the earlier sets of an interface, oldest first, but for the one that the live instance writes. `instance` is the
-/// directory of the live one.
+/// Opens the earlier sets of an interface, oldest first, without `own`, the set that the live instance writes.
+/// `instance` is the directory of the live instance.
 pub(super) fn open(interface: &Path, instance: &Path, own: SetId) -> Result<Vec<Counters>> {
     let mut sets = Vec::new();
     for name in Name::list(interface)? {
-        // One of a version that this one cannot read is none that it has put there.
+        // A set with an unknown ABI was not pinned by this version.
         if name.set == own || !READABLE_ABI_VERSIONS.contains(&name.abi) {
             continue;
         }
         let directory = name.directory(interface);
         match instance::open_counters(name.abi, &directory, instance) {
             Ok(counters) => sets.push(counters),
-            // Who only looks takes no lock: a reset may have removed it just now.
+            // Readers take no lock: a reset may have removed the set in the meantime.
             Err(_) if !directory.exists() => {}
             Err(error) => return Err(error),
         }
@@ -76,8 +76,8 @@ pub(super) fn keep(interface: &Path, live: &Instance) -> Result<()> {
     pin(interface, live)
 }
 
-/// The same, however many there are: the counters of an instance that another one with a set of its own is about to
-/// replace, which is no earlier set any more then.
+/// As [`keep`], without a limit. It is for the exchange of two instances that have a set of counters each: the set of
+/// the instance that becomes live is an earlier set no more.
 pub(super) fn keep_in_exchange(interface: &Path, live: &Instance) -> Result<()> {
     pin(interface, live)
 }
@@ -85,21 +85,21 @@ pub(super) fn keep_in_exchange(interface: &Path, live: &Instance) -> Result<()> 
 fn pin(interface: &Path, live: &Instance) -> Result<()> {
     let name = Name { abi: live.abi(), set: live.counters.own.id() };
     let directory = name.directory(interface);
-    // A loader that was killed may have left some of it.
+    // A loader that was killed may have left a part of the directory.
     remove_directory(&directory)?;
     bpffs::make_directory(&directory)?;
     let maps = COUNTER_MAPS.into_iter().chain([names::EPOCH]);
     instance::pin_again(live.directory(), &directory, maps).inspect_err(|_| {
-        // The first error is the one to tell.
+        // The first error is the one to report.
         let _ = remove_directory(&directory);
     })
 }
 
-/// Removes a set, if it is there; also what is left of one whose removal was cut short.
+/// Removes a set, if it exists, and the remains of sets whose removal was interrupted.
 pub(super) fn remove(interface: &Path, set: SetId) -> Result<()> {
     for name in Name::list(interface)?.into_iter().filter(|name| name.set == set) {
         let directory = name.directory(interface);
-        // Out of the sight of readers in one step: they take no lock.
+        // Readers take no lock: a rename hides the set from them in one step.
         let retired = interface.join(format!("{RETIRED}{set}"));
         fs::rename(&directory, &retired).map_err(|error| {
             Error::failed(format!("cannot remove {}", directory.display())).caused_by(error)
@@ -110,14 +110,14 @@ pub(super) fn remove(interface: &Path, set: SetId) -> Result<()> {
     retired.into_iter().try_for_each(|name| remove_directory(&interface.join(name)))
 }
 
-/// Held by a reset for as long as it writes down what a set held: another reset leaves that set to it.
+/// The claim of a reset on a set while it writes the contents of the set down. Other resets skip the set.
 #[derive(Debug)]
 pub(super) struct Claim {
     pub(super) set: SetId,
     _lock: Flock<File>,
 }
 
-/// Claims the earlier sets of an interface that nobody else has claimed.
+/// Claims the earlier sets of an interface that no other process has claimed.
 pub(super) fn claim(interface: &Path) -> Result<Vec<Claim>> {
     let mut claims = Vec::new();
     for name in Name::list(interface)? {

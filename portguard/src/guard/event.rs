@@ -1,5 +1,5 @@
-//! What there is to tell while a guard is changed. The one who changes it holds the lock of all guards, so the one who is
-//! told must not wait for anything: no terminal, no pipe, no network.
+//! Events during the change of a guard. The code that changes a guard holds the lock of all guards, so the code that
+//! receives an event must not wait for anything: no terminal, no pipe, no network.
 
 use std::path::Path;
 
@@ -7,21 +7,21 @@ use crate::error::Error;
 use crate::guard::counters::{Counters, SetId, Snapshot};
 use crate::guard::instance::{Instance, InstanceName};
 
-/// Something to tell.
+/// An event during the change of a guard.
 #[derive(Debug)]
 pub enum Event {
-    /// So many entries of a list are in the kernel.
+    /// A part of a list is in the kernel.
     Filled {
-        /// Entries that are there.
+        /// The number of entries that are in the kernel.
         entries: usize,
-        /// Entries of the list.
+        /// The number of entries of the list.
         of: usize,
     },
-    /// Look-ups will be slower than they could be.
+    /// The list has no complete index, so look-ups are slower. The error is the cause.
     WithoutIndex(Error),
-    /// A set of counters is about to be removed: the last chance to keep what it holds.
+    /// A set of counters is about to be removed: this is the last moment to keep its contents.
     Ended(Box<Ended>),
-    /// The same, but what it holds cannot be read.
+    /// A set of counters is about to be removed, and its contents cannot be read.
     Unreadable(Error),
 }
 
@@ -36,7 +36,7 @@ pub struct Ended {
     pub enforcing: bool,
     /// Why it ends.
     pub reason: EndReason,
-    /// What it holds. [`Snapshot::set`] is its identity.
+    /// Its contents. [`Snapshot::set`] is its identity.
     pub snapshot: Snapshot,
 }
 
@@ -45,13 +45,13 @@ pub struct Ended {
 pub enum EndReason {
     /// `stats --reset`.
     Reset,
-    /// The guard was taken off.
+    /// The guard was detached.
     Detached,
-    /// The interface has gone, or a portguard was killed before it removed them.
+    /// The interface has gone, or a portguard was killed before it removed the counters.
     Abandoned,
 }
 
-/// Whose counters they are.
+/// The guard that a set of counters belongs to.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Whose {
     namespace: u64,
@@ -60,7 +60,7 @@ pub(super) struct Whose {
 }
 
 impl Whose {
-    /// Those in the directory of an interface.
+    /// The guard in the directory of an interface.
     pub(super) fn of(interface: &Path, enforcing: bool) -> Self {
         let number = |path: Option<&Path>| {
             let name = path.and_then(Path::file_name).and_then(|name| name.to_str());
@@ -71,7 +71,7 @@ impl Whose {
     }
 }
 
-/// Tells of the end of a set of counters, unless it has never counted anything.
+/// Emits the event for the end of a set of counters, unless the set is empty.
 pub(super) fn tell_end(whose: Whose, set: &Counters, reason: EndReason, tell: &mut dyn FnMut(Event)) {
     let Whose { namespace, ifindex, enforcing } = whose;
     match set.read() {
@@ -83,15 +83,15 @@ pub(super) fn tell_end(whose: Whose, set: &Counters, reason: EndReason, tell: &m
     }
 }
 
-/// Tells of the end of all sets of counters that only the directory of an interface holds: of a guard that is off. `live`
-/// are the sets that go on.
+/// Emits the events for the end of all sets of counters in the directory of an interface, except those in `live`, which
+/// continue.
 pub(super) fn tell_ends(interface: &Path, live: &[SetId], reason: EndReason, tell: &mut dyn FnMut(Event)) {
     let mut told = live.to_vec();
     for name in InstanceName::list(interface).unwrap_or_default() {
         if !name.is_readable() {
             continue;
         }
-        // What a killed loader has left may be incomplete: then it was never live, and has counted nothing.
+        // The leftovers of a killed loader may be incomplete. Such an instance was never live, and has counted nothing.
         let Ok(Instance { counters, .. }) = Instance::open(interface, name) else { continue };
         for set in counters.earlier.iter().chain([&counters.own]) {
             if !told.contains(&set.id()) {

@@ -1,4 +1,4 @@
-//! Puts the index of a list into the kernel, beside the one in force: see [`portguard_common::index`].
+//! Writes the index of a list into the slot that is not in force: see [`portguard_common::index`].
 
 use std::io;
 use std::os::fd::AsFd as _;
@@ -13,8 +13,8 @@ use crate::guard::bpf;
 use crate::guard::instance::Lists;
 use crate::guard::mapped::Mapped;
 
-/// Fills the slot of a list that is not in force. After an error, the slot holds as much of the index as is right by
-/// itself, and leaves everything else to the tries.
+/// Writes an index into a slot that is not in force. After an error, the slot has a part of the index that gives right
+/// results, and the tries decide for all other addresses.
 pub(super) fn put<A: Indexed>(lists: &Lists<A>, slot: u32, index: &Index<A>) -> Result<()> {
     write_front(lists, slot, &without_lines(&index.front));
     if index.lines.is_empty() {
@@ -31,13 +31,13 @@ pub(super) fn put<A: Indexed>(lists: &Lists<A>, slot: u32, index: &Index<A>) -> 
     }
 }
 
-/// What a front decides by itself. Root and sieve go last: they lead into the lines, and the slot may hold those of a list
-/// that could not be filled.
+/// A front with its hints only. Its root and sieve must be written after the lines to which they refer: until then, the
+/// slot may have the lines of an earlier list.
 fn without_lines<A: Indexed>(front: &Front<A>) -> Front<A> {
     Front { root: Node::UNDECIDED.0, sieve: 0, ..*front }
 }
 
-/// Lets go of what the slot holds.
+/// Removes the lines from a slot.
 fn clear<A: Indexed>(lists: &Lists<A>, slot: u32) -> Result<()> {
     match bpf::clear_inner_map(lists.indexes.as_fd(), slot) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(without().caused_by(error)),

@@ -1,9 +1,9 @@
-//! An instance: a loaded program and the maps it works with, each pinned in a directory of the instance.
+//! An instance: a loaded program and its maps, pinned in the directory of the instance.
 //!
-//! Whatever changes the program (the first attachment, an upgrade, a reset of the counters) makes a new instance, and
-//! pins into its directory what it takes over from the old one. The one moment of change is when the link begins to
-//! run the new program: the instance whose program the link runs is the live one, and any other is a leftover that a
-//! loader left behind when it was killed.
+//! Each change of the program (the first attachment, an upgrade, a reset of the counters) makes a new instance. The maps
+//! that it takes over from the old one are pinned in its directory, too. The change takes effect when the link begins to
+//! run the new program. The instance whose program the link runs is the live one. Any other instance is a leftover of a
+//! loader that was killed.
 
 use std::fs;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -31,10 +31,10 @@ use crate::guard::earlier;
 use crate::guard::mapped::Mapped;
 use crate::guard::sizes::Sizes;
 
-/// The kernel half, compiled by the build script.
+/// The object file of the kernel program, compiled by the build script.
 pub(super) static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/portguard.bpf.o"));
 
-/// What is enforced, and which lists.
+/// The maps of the policy and of the lists.
 pub(super) const POLICY_MAPS: [&str; 7] = [
     names::POLICY,
     names::LISTS_V4,
@@ -57,29 +57,29 @@ pub struct Instance {
     name: InstanceName,
     program: OwnedFd,
     identity: Identity,
-    /// What is enforced.
+    /// The policy map.
     pub policy: Mapped<Policy>,
     /// The IPv4 lists.
     pub lists_v4: Lists<V4>,
     /// The IPv6 lists.
     pub lists_v6: Lists<V6>,
-    /// What was counted.
+    /// The counters of the instance, and the earlier sets.
     pub counters: CounterSets,
 }
 
-/// The lists of an address family, by slot: those in force, and those that are being filled.
+/// The lists of an address family. Each map has an element for each slot.
 #[derive(Debug)]
 pub struct Lists<A: Indexed> {
     /// The tries: an array of maps.
     pub tries: OwnedFd,
-    /// What the indexes begin with.
+    /// The fronts of the indexes.
     pub fronts: Mapped<Front<A>>,
     /// The lines of the indexes: an array of maps.
     pub indexes: OwnedFd,
 }
 
 impl<A: Indexed> Lists<A> {
-    /// Opens the lists of an instance in a directory; the names are those of their maps.
+    /// Opens the lists of the instance in a directory, by the names of their maps.
     fn open(directory: &Path, [tries, fronts, indexes]: [&str; 3]) -> Result<Self> {
         let fronts_map = open_map(directory, fronts)?;
         Ok(Self {
@@ -95,31 +95,31 @@ impl<A: Indexed> Lists<A> {
     }
 }
 
-/// How the kernel names a program.
+/// The kernel's identification of a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// Its number, unique while it is loaded.
+    /// Its number, which is unique while the program is loaded.
     pub id: u32,
     /// Its name.
     pub name: String,
-    /// A hash of its instructions.
+    /// A hash of its instructions, as `bpftool prog` shows it.
     pub tag: u64,
 }
 
-/// What a new instance begins with.
+/// The maps that a new instance takes over. All other maps are new.
 #[derive(Debug, Clone, Copy)]
 pub enum Origin<'a> {
-    /// Nothing; its counters get these sizes.
+    /// No maps; the new counters have these sizes.
     New(Sizes),
-    /// All maps of the live one.
+    /// All maps of the live instance.
     Maps(&'a Instance),
-    /// Policy and lists of the live one, and counters of its own, of these sizes.
+    /// The policy, lists and log of the live instance; the new counters have these sizes.
     NewCounters(&'a Instance, Sizes),
-    /// Counters and log of the live one, and a policy and lists of its own.
+    /// The counters and log of the live instance.
     NewLists(&'a Instance),
 }
 
-/// What the loader writes into the program.
+/// The constants that the loader writes into the program.
 #[derive(Debug)]
 pub(super) struct Constants {
     link_type: u32,
@@ -129,19 +129,19 @@ pub(super) struct Constants {
     seed: Seed,
 }
 
-/// What a program is to do, beside what its maps say.
+/// The part of a program's order that is constant in the program, and not in its maps.
 #[derive(Debug, Clone, Copy)]
 pub struct Task {
-    /// What the frames of its interface begin with.
+    /// The first header of the frames of its interface.
     pub link_type: LinkType,
-    /// Whether it only counts what it would drop.
+    /// Whether it runs in audit mode.
     pub audit: bool,
-    /// How much each CPU may log.
+    /// The log rate of each CPU.
     pub log_rate: Rate,
 }
 
 impl Constants {
-    /// For a task, and counters of such sizes whose hash has this seed.
+    /// The constants for a task, and for counters with these sizes and this seed.
     pub(super) fn new(task: Task, sizes: Sizes, seed: Seed) -> Self {
         let Task { link_type, audit, log_rate: Rate { interval, depth } } = task;
         let log_rate = [interval, depth];
@@ -154,7 +154,7 @@ impl Constants {
         }
     }
 
-    /// Has them written into the program, and its maps made with these sizes.
+    /// Makes a loader write the constants into the program, and make the maps with these sizes.
     pub(super) fn give<'a>(&'a self, loader: &mut EbpfLoader<'a>, sizes: Sizes) {
         loader
             .override_global("LINK_TYPE", &self.link_type, true)
@@ -176,12 +176,12 @@ impl Constants {
 /// The name of an instance's directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct InstanceName {
-    /// The layout of its maps.
+    /// The ABI version of its maps.
     pub abi: u32,
-    /// Counts up, so that a new instance can be made beside an old one.
+    /// A number that increases, so that a new instance can be made beside an old one.
     pub number: u32,
-    /// Whether its program only counts what it would drop. In the name, so that it is true of whichever instance is
-    /// live, at any moment.
+    /// Whether its program runs in audit mode. It is in the name, so that it is right for the live instance at any
+    /// moment.
     pub audit: bool,
 }
 
@@ -189,7 +189,7 @@ pub struct InstanceName {
 const AUDIT_SUFFIX: &str = "-audit";
 
 impl InstanceName {
-    /// The directories of instances in the directory of an interface.
+    /// The names of the instances in the directory of an interface.
     pub(super) fn list(interface: &Path) -> Result<Vec<Self>> {
         Ok(bpffs::subdirectories(interface)?.iter().filter_map(|name| Self::parse(name)).collect())
     }
@@ -208,13 +208,13 @@ impl InstanceName {
         READABLE_ABI_VERSIONS.contains(&self.abi)
     }
 
-    /// The path of the directory.
+    /// The path of the instance's directory in the directory of an interface.
     pub(super) fn directory(self, interface: &Path) -> PathBuf {
         let Self { abi, number, audit } = self;
         interface.join(format!("abi{abi}-{number}{}", if audit { AUDIT_SUFFIX } else { "" }))
     }
 
-    /// The name that comes after these.
+    /// The name of the next instance; `taken` are the names of those that exist.
     pub(super) fn next(taken: &[Self], audit: bool) -> Self {
         let number = taken.iter().map(|name| name.number).max().map_or(1, |number| number + 1);
         Self { abi: ABI_VERSION, number, audit }
@@ -222,15 +222,15 @@ impl InstanceName {
 }
 
 impl Instance {
-    /// Loads a new instance into a directory of an interface, beside those that are `taken`; what it keeps of an old one
-    /// stays shared with it.
+    /// Loads a new instance into the directory of an interface, beside the instances in `taken`. It shares the maps
+    /// that it takes over with the old instance.
     pub fn load(interface: &Path, taken: &[InstanceName], task: Task, origin: Origin<'_>) -> Result<Self> {
         let name = InstanceName::next(taken, task.audit);
         let directory = name.directory(interface);
         bpffs::make_directory(&directory)?;
         Self::load_into(&directory, task, origin).and_then(|()| Self::open(interface, name)).inspect_err(
             |_| {
-                // The first error is the one to tell.
+                // The first error is the one to report.
                 let _ = remove(&directory);
             },
         )
@@ -294,7 +294,7 @@ impl Instance {
         open_counters(ABI_VERSION, directory, directory)?.begin(seed)
     }
 
-    /// Opens an instance of an interface, whose name says that it has a layout that this version can read.
+    /// Opens an instance of an interface. The caller has checked that its ABI version is readable.
     pub fn open(interface: &Path, name: InstanceName) -> Result<Self> {
         let directory = &name.directory(interface);
         let own = open_counters(name.abi, directory, directory)?;
@@ -317,17 +317,17 @@ impl Instance {
         self.name
     }
 
-    /// The layout of its maps.
+    /// The ABI version of its maps.
     pub fn abi(&self) -> u32 {
         self.name.abi
     }
 
-    /// Whether its maps have the layout of this version, and it can be changed in place.
+    /// Whether its maps have the ABI version of this portguard, so that it can be changed in place.
     pub fn is_current(&self) -> bool {
         self.name.abi == ABI_VERSION
     }
 
-    /// Whether its program only counts what it would drop.
+    /// Whether its program runs in audit mode.
     pub fn is_audit(&self) -> bool {
         self.name.audit
     }
@@ -337,29 +337,30 @@ impl Instance {
         &self.program
     }
 
-    /// The kernel's name for the program.
+    /// The kernel's identification of the program.
     pub fn identity(&self) -> &Identity {
         &self.identity
     }
 
-    /// The ring of logged drops.
+    /// The ring buffer of the drop log.
     pub(super) fn log(&self) -> Result<MapData> {
         open_map(&self.directory, names::LOG)
     }
 
-    /// Where the instance is pinned.
+    /// The directory in which the instance is pinned.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 }
 
-/// The counters that are pinned in a directory; `instance` has a clock program, of whatever layout.
+/// Opens the counters that are pinned in a directory. `instance` is a directory with a clock program, of any ABI
+/// version.
 pub(super) fn open_counters(abi: u32, directory: &Path, instance: &Path) -> Result<Counters> {
     let clock = Clock::open(&instance.join(names::CLOCK))?;
     Counters::open(abi, |name| open_map(directory, name), clock)
 }
 
-/// Pins maps of one directory in another one, too.
+/// Pins maps of one directory also in another one.
 pub(super) fn pin_again(from: &Path, to: &Path, names: impl Iterator<Item = &'static str>) -> Result<()> {
     for name in names {
         let map = bpf::get(&from.join(name)).map_err(|error| broken(from, name).caused_by(error))?;
@@ -376,14 +377,14 @@ fn open_map(directory: &Path, name: &str) -> Result<MapData> {
     MapData::from_pin(directory.join(name)).map_err(|error| broken(directory, name).caused_by(error))
 }
 
-/// The kernel's name for the program of the instance in a directory, of whatever layout.
+/// The kernel's identification of the program of the instance in a directory, of any ABI version.
 pub(super) fn identity(directory: &Path) -> Result<Identity> {
     let info = ProgramInfo::from_pin(directory.join(PROGRAM_PIN))
         .map_err(|error| broken(directory, PROGRAM_PIN).caused_by(error))?;
     Ok(Identity { id: info.id(), name: info.name_as_str().unwrap_or_default().to_owned(), tag: info.tag() })
 }
 
-/// The instance in the directory of an interface whose program has this number.
+/// The instance whose program has this number, in the directory of an interface.
 pub(crate) fn live(interface: &Path, program_id: u32) -> Result<Option<InstanceName>> {
     let runs = |name: &InstanceName| {
         // A loader that was killed may have left a directory without a program.
@@ -392,7 +393,7 @@ pub(crate) fn live(interface: &Path, program_id: u32) -> Result<Option<InstanceN
     Ok(InstanceName::list(interface)?.into_iter().find(runs))
 }
 
-/// The name of any loaded program; to ask for it takes CAP_SYS_ADMIN.
+/// The name of any loaded program; `None` without `CAP_SYS_ADMIN`, or if there is no such program.
 pub(super) fn program_name(id: u32) -> Option<String> {
     loaded_programs()
         .filter_map(Result::ok)
@@ -400,12 +401,12 @@ pub(super) fn program_name(id: u32) -> Option<String> {
         .and_then(|info| info.name_as_str().map(str::to_owned))
 }
 
-/// Whether a program with this name is a guard's, of whatever version.
+/// Whether a program with this name is the program of a guard, of any version.
 pub(super) fn is_name_of_guard(name: &str) -> bool {
     name.starts_with("portguard")
 }
 
-/// Removes the pins of an instance, and its directory. What the link runs goes on running.
+/// Removes the pins of an instance, and its directory. A program that a link runs continues to run.
 pub(super) fn remove(directory: &Path) -> Result<()> {
     fs::remove_dir_all(directory)
         .map_err(|error| Error::failed(format!("cannot remove {}", directory.display())).caused_by(error))
@@ -420,7 +421,7 @@ fn random_seed() -> Result<[u64; 5]> {
         if got != 8 {
             return Err(Error::failed("cannot get random numbers").caused_by(std::io::Error::last_os_error()));
         }
-        // Odd factors lose nothing of the address.
+        // A multiplication by an odd factor can be inverted, so it loses no bits of the address.
         *word = u64::from_ne_bytes(bytes) | 1;
     }
     Ok(seed)
@@ -440,7 +441,8 @@ pub(super) fn cannot_create() -> Error {
         .remedy("On kernels before 5.11 the limit on locked memory must allow it (ulimit -l unlimited).")
 }
 
-/// Kernels before 5.18 do not know the flag for packets in several buffers, and refuse before they verify anything.
+/// Whether the kernel does not know the flag for packets in several buffers. Kernels before 5.18 refuse it before they
+/// verify the program, so the verifier's log is empty.
 fn is_unknown_flag(error: &ProgramError) -> bool {
     matches!(error, ProgramError::LoadError { io_error, verifier_log }
         if io_error.raw_os_error() == Some(libc::EINVAL) && verifier_log.to_string().trim().is_empty())
@@ -450,7 +452,7 @@ pub(super) fn refused(error: ProgramError) -> Error {
     let failed = Error::failed("the kernel refuses the guard's program");
     match error {
         ProgramError::LoadError { io_error, verifier_log } => {
-            // The complaint comes last, but for figures about the verifier's work.
+            // The cause is the last line, apart from figures about the verifier's work.
             let log = verifier_log.to_string();
             let figures = ["verification time", "stack depth", "processed "];
             let complaint = log

@@ -1,4 +1,4 @@
-//! The pinned link: what shows that a guard is on an interface, and what takes it off.
+//! The pinned link: it shows that a guard is on an interface, and detaches the guard.
 
 use std::fs;
 use std::io;
@@ -16,27 +16,28 @@ use crate::interface::{self, AttachedXdp, Interface};
 /// The file name of the pin.
 pub(crate) const LINK_PIN: &str = "link";
 
-/// Another portguard may replace the program of a link between two of our questions; asked again, the answers fit.
+/// How often link and interface are compared until they agree. Another portguard may replace the program of the link
+/// between the two calls that read them.
 const ATTEMPTS: u32 = 10;
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// A link that is on its interface, as both the link and the interface say.
+/// A link on its interface: both the link and the interface name the same program.
 #[derive(Debug)]
 pub(super) struct PinnedLink {
     /// The interface, as it was when the link was looked up.
     pub interface: Interface,
     /// The directory of the interface.
     pub directory: PathBuf,
-    /// The link.
+    /// The file descriptor of the link.
     pub link: OwnedFd,
-    /// What it runs, and how.
+    /// The program that it runs, and the mode.
     pub program: AttachedXdp,
 }
 
-/// What there is at the pin of a link.
+/// The state of the pin of a link.
 #[derive(Debug)]
 enum Pin {
-    /// No link.
+    /// There is no pin.
     Nothing,
     /// A link whose interface is gone.
     Defunct,
@@ -53,7 +54,7 @@ impl PinnedLink {
         }
     }
 
-    /// Fails if what is pinned for an interface is a link that is on another one.
+    /// Fails if the link that is pinned in the directory of an interface is on another interface.
     pub(crate) fn require_free(pin_root: &PinRoot, interface: &Interface) -> Result<()> {
         let Found::Elsewhere(info) = look(pin_root, interface)? else { return Ok(()) };
         let path = pin_root.interface(interface.index)?.join(LINK_PIN);
@@ -66,7 +67,7 @@ impl PinnedLink {
             .remedy("That guard goes on there. To take it OFF, remove the pin; or move the interface back."))
     }
 
-    /// Takes the program off the interface. What is pinned for it stays.
+    /// Detaches the program from the interface. The pins remain.
     pub(crate) fn detach(&self) -> Result<()> {
         bpf::link_detach(self.link.as_fd()).map_err(|error| {
             Error::failed(format!("{}: cannot take the guard off", self.interface.name)).caused_by(error)
@@ -74,7 +75,7 @@ impl PinnedLink {
     }
 }
 
-/// What [`look`] finds.
+/// The result of [`look`].
 enum Found {
     Nothing,
     Here(PinnedLink),
@@ -107,14 +108,14 @@ fn look(pin_root: &PinRoot, interface: &Interface) -> Result<Found> {
     Ok(Found::Nothing)
 }
 
-/// The link of an interface that came from another network namespace, and may have got another index: the kernel took
-/// the link along, and its pin is where it was.
+/// The link of an interface that was moved here from another network namespace, perhaps with another index. The link
+/// moves with the interface, but its pin remains in the old directory.
 fn moved(pin_root: &PinRoot, interface: &Interface) -> Result<Option<PinnedLink>> {
     if interface.xdp.is_empty() {
         return Ok(None);
     }
     for directory in pin_root.all_interfaces()? {
-        // Who only looks takes no lock: what is not there any more was another interface's.
+        // Readers take no lock: a pin that was removed in the meantime belonged to another interface.
         let Ok(Pin::Live(link, info)) = open(&directory) else { continue };
         let program = interface.xdp.iter().find(|xdp| xdp.program_id == info.program_id);
         if let Some(&program) = program
@@ -138,7 +139,7 @@ fn open(directory: &Path) -> Result<Pin> {
     Ok(if info.ifindex.is_some() { Pin::Live(link, info) } else { Pin::Defunct })
 }
 
-/// The interfaces of this network namespace, by index, for which there are pins, but no link that is on an interface.
+/// The indexes of the interfaces of this network namespace that have pins, but no link that is on an interface.
 pub(super) fn remains(pin_root: &PinRoot) -> Result<Vec<u32>> {
     let mut remains = Vec::new();
     for index in pin_root.interfaces()? {
@@ -149,8 +150,8 @@ pub(super) fn remains(pin_root: &PinRoot) -> Result<Vec<u32>> {
     Ok(remains)
 }
 
-/// Removes what is left of guards whose interfaces are gone, in every network namespace, and of attachments that were
-/// never completed. The caller holds the lock.
+/// Removes the pins of guards whose interfaces are gone, in every network namespace, and of attachments that were never
+/// completed. The caller holds the lock.
 pub(crate) fn sweep(pin_root: &PinRoot, tell: &mut dyn FnMut(Event)) -> Result<()> {
     for directory in pin_root.all_interfaces()? {
         if !matches!(open(&directory)?, Pin::Live(..)) {
@@ -162,7 +163,7 @@ pub(crate) fn sweep(pin_root: &PinRoot, tell: &mut dyn FnMut(Event)) -> Result<(
     Ok(())
 }
 
-/// Removes a directory and all pins in it, if it is there.
+/// Removes a directory and all pins in it, if it exists.
 pub(crate) fn remove_directory(directory: &Path) -> Result<()> {
     match fs::remove_dir_all(directory) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {

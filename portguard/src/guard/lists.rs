@@ -1,8 +1,9 @@
-//! Puts a list in force: fills new tries and indexes beside those in force, makes sure of them, and switches in one step.
+//! Puts a list in force: fills new tries and indexes beside those in force, verifies the tries, and switches in one
+//! step.
 //!
-//! The tries of a list are pinned as `list<generation>-v4` and `-v6` in the directory of the interface, so that the
-//! list in force can be read back from the kernel. A pin with any other generation than the one in force is a leftover
-//! that a loader left behind when it was killed.
+//! The tries of a list are pinned as `list<generation>-v4` and `-v6` in the directory of the interface, so that the list
+//! in force can be read back from the kernel. A pin with another generation than that of the list in force is a
+//! leftover of a loader that was killed.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -46,17 +47,17 @@ pub(super) struct Filled {
 /// Where the list in force came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListInfo {
-    /// 1 for the list that the guard was attached with, one more for each after it.
+    /// 1 for the list that the guard was attached with, and one more for each list after it.
     pub generation: u64,
-    /// The file, at the time.
+    /// The absolute path of the file when the list was read.
     pub path: PathBuf,
-    /// Whether it was read from that file, or from the copy of what the file last held in good order.
+    /// Whether the list was read from that file, or from the last good list.
     pub origin: Origin,
-    /// Of the bytes of the list.
+    /// The SHA-256 of the bytes of the list.
     pub sha256: Sha256Sum,
-    /// IPv4 prefixes.
+    /// The number of IPv4 prefixes.
     pub prefixes_v4: u32,
-    /// IPv6 prefixes.
+    /// The number of IPv6 prefixes.
     pub prefixes_v6: u32,
     /// When it was loaded, in nanoseconds of Unix time.
     pub loaded_at: u64,
@@ -71,7 +72,7 @@ impl ListInfo {
         }
     }
 
-    /// Fails if a list that is to replace this one has no entry of an address family that this one has some of.
+    /// Fails if this list has entries of an address family, and a list that replaces it has none of them.
     pub(super) fn require_no_family_lost(&self, list: &Allowlist) -> Result<()> {
         let is_lost = |family: &Family| self.prefixes(*family) > 0 && list.prefixes(*family) == 0;
         let lost: Vec<&str> = Family::ALL.into_iter().filter(is_lost).map(Family::name).collect();
@@ -88,7 +89,7 @@ impl ListInfo {
     }
 }
 
-/// The list in force; `None` if none ever was.
+/// The list in force; `None` if the instance never had one.
 pub(super) fn in_force(instance: &Instance) -> Option<ListInfo> {
     let record = record_in_force(&instance.policy)?;
     let path = record.path.get(..record.path_len as usize)?;
@@ -111,7 +112,7 @@ fn record_in_force(policy: &Mapped<Policy>) -> Option<ListRecord> {
         let again = policy.read(0);
         let unchanged = again.active == copy.active
             && again.lists.get(copy.active as usize)?.generation == record.generation;
-        // Two reloads since the copy was begun may have written over it.
+        // Two reloads since the copy began may have overwritten the record.
         if unchanged {
             break record;
         }
@@ -133,24 +134,24 @@ pub(super) fn prefixes_in_force(interface: &Path, instance: &Instance) -> Result
             .map_err(|error| unreadable(interface).caused_by(error))?;
         prefixes.push(prefix.into());
     }
-    // Collected at once: the set is built from sorted prefixes, which is many times as fast as one by one.
+    // One `collect` builds the set from sorted prefixes, which is many times as fast as single insertions.
     Ok(prefixes.into_iter().collect())
 }
 
 /// Entries of an address family: network address, length of the prefix, number in the file.
 type Entries<W> = Vec<(W, u8, u32)>;
 
-/// What a slot is filled with.
+/// The content of a slot: a list, before it has a generation.
 #[derive(Debug)]
 pub(super) struct Content {
     v4: Entries<[u8; 4]>,
     v6: Entries<[u8; 16]>,
-    /// All but the generation.
+    /// The description of the list, without its generation.
     record: ListRecord,
 }
 
 impl Content {
-    /// A list that was read from a file.
+    /// The content for a list that was read from a file.
     pub(super) fn of(list: &Allowlist) -> Result<Self> {
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
         for (number, entry) in (0_u32..).zip(list.entries()) {
@@ -180,7 +181,7 @@ impl Content {
         Ok(Self { v4, v6, record })
     }
 
-    /// The list that an instance has in force, read back from its tries.
+    /// The content for the list that an instance has in force, read back from its tries.
     pub(super) fn in_force(interface: &Path, instance: &Instance) -> Result<Self> {
         let record = record_in_force(&instance.policy).ok_or_else(no_list)?;
         let pin = |family| pin(interface, record.generation, family);
@@ -208,11 +209,11 @@ fn flat<W: Pod>(entries: Vec<(Key<W>, u32)>) -> Entries<W> {
 pub struct Covering {
     /// Its prefix.
     pub prefix: IpNet,
-    /// Its number in the file, from 0 on.
+    /// Its number in the file; the first entry has the number 0.
     pub number: u32,
 }
 
-/// Looks up an address in the list in force, as the kernel holds it.
+/// Looks an address up in the list in force, in the kernel's tries.
 pub(super) fn covering(interface: &Path, instance: &Instance, address: IpAddr) -> Result<Option<Covering>> {
     let Some(list) = in_force(instance) else { return Ok(None) };
     let found = match address {
@@ -226,8 +227,9 @@ pub(super) fn covering(interface: &Path, instance: &Instance, address: IpAddr) -
     found.map(covering).transpose()
 }
 
-/// Fills the slot that is not in force. The list in force stays as it is, whatever happens. `before` is the generation of
-/// the list in force, of this instance or of one with maps of its own that this one is to replace.
+/// Fills the slot that is not in force. It never changes the list in force, also if it fails. `before` is the
+/// generation of the list in force: that of this instance, or of an instance with maps of its own that this one
+/// replaces.
 pub(super) fn fill(
     interface: &Path,
     instance: &Instance,
@@ -245,7 +247,8 @@ pub(super) fn fill(
         .family::<V4>(&instance.lists_v4, &mut v4, "v4")
         .and_then(|()| filling.family::<V6>(&instance.lists_v6, &mut v6, "v6"))
         .inspect_err(|_| {
-            // What is there of it takes memory, which may be what was wanting. The first error is the one to tell.
+            // The part that was filled takes memory, and a lack of memory may be the cause. The first error is the one
+            // to report.
             let _ = clear(instance, slot);
             let _ = remove_pins(interface, before);
         })?;
@@ -253,7 +256,7 @@ pub(super) fn fill(
     Ok(Filled { slot, generation })
 }
 
-/// A list on its way into a slot.
+/// A list that is being written into a slot.
 struct Filling<'a> {
     interface: &'a Path,
     generation: u64,
@@ -264,19 +267,20 @@ struct Filling<'a> {
 }
 
 impl Filling<'_> {
-    /// Fills trie and index of a family with entries: network address, length, number in the file.
+    /// Fills the trie and the index of an address family. An entry is a network address, the length of the prefix, and
+    /// its number in the file.
     fn family<A: lookup_builder::Family<Wire: Pod + Ord + Sync, Line: Send>>(
         &mut self,
         lists: &Lists<A>,
         entries: &mut [(A::Wire, u8, u32)],
         name: &str,
     ) -> Result<()> {
-        // The kernel is three times as fast with neighbours one after the other, and the index wants them in order.
+        // Insertions in order make the kernel three times as fast, and the index needs the entries in order.
         entries.sort_unstable();
         let keys: Vec<_> = entries.iter().map(|&(wire, length, _)| Key::new(length.into(), wire)).collect();
         let numbers: Vec<_> = entries.iter().map(|&(_, _, number)| number).collect();
         let prefixes = || keys.iter().map(|key| (A::from_wire(key.data()), key.prefix_len() as u8));
-        // On another CPU, if there is one: the trie takes several times as long.
+        // The index is built on another CPU, if there is one: the trie takes several times as long.
         let (trie, index) = thread::scope(|scope| {
             let index = scope.spawn(|| Index::of(prefixes()));
             let trie = new_trie(&keys, &numbers, |entries| {
@@ -297,7 +301,7 @@ impl Filling<'_> {
     }
 }
 
-/// Puts a filled list in force, and lets go of the one before it when no packet is judged by it any more.
+/// Puts a filled list in force. It removes the previous list when no packet is judged by that list any more.
 pub(super) fn switch(interface: &Path, instance: &Instance, filled: &Filled) -> Result<()> {
     let policy = instance.policy.element(0);
     // SAFETY: the element is mapped for as long as `instance` lives, and aligned; the kernel program reads the field
@@ -307,8 +311,8 @@ pub(super) fn switch(interface: &Path, instance: &Instance, filled: &Filled) -> 
     if before == filled.slot {
         return Ok(());
     }
-    // A packet may have read the number of the old slot just before the switch: the tries must stay there until it is
-    // through.
+    // A program may have read the number of the old slot just before the switch: the tries must remain in that slot
+    // until it has judged its packet.
     GracePeriod::prepare(interface, instance)?.wait();
     clear(instance, before).map_err(|error| {
         Error::failed("the new list is in force, but the kernel does not let go of the one before it")
@@ -317,7 +321,7 @@ pub(super) fn switch(interface: &Path, instance: &Instance, filled: &Filled) -> 
     remove_pins(interface, Some(filled.generation))
 }
 
-/// Lets go of the maps of a slot that is not in force.
+/// Removes the maps from a slot that is not in force.
 fn clear(instance: &Instance, slot: u32) -> io::Result<()> {
     for outer in instance.lists_v4.slots().into_iter().chain(instance.lists_v6.slots()) {
         match bpf::clear_inner_map(outer.as_fd(), slot) {
@@ -328,8 +332,8 @@ fn clear(instance: &Instance, slot: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// A way to wait until every packet that is being judged has been judged and counted: to set a slot of an array of
-/// maps, even to what is there already, waits for that.
+/// Waits until each packet that is being judged now has been judged and counted. The kernel waits for that whenever a
+/// slot of an array of maps is set, even to the map that is already in it.
 pub(crate) struct GracePeriod {
     outer: OwnedFd,
     slot: u32,
@@ -337,7 +341,7 @@ pub(crate) struct GracePeriod {
 }
 
 impl GracePeriod {
-    /// Gets hold of what it takes; the list in force stays as it is.
+    /// Opens the maps that a wait needs. The list in force does not change.
     pub(crate) fn prepare(interface: &Path, instance: &Instance) -> Result<Self> {
         let list = in_force(instance).ok_or_else(no_list)?;
         let path = pin(interface, list.generation, "v4");
@@ -347,38 +351,38 @@ impl GracePeriod {
         Ok(Self { outer, slot: instance.policy.read(0).active, trie })
     }
 
-    /// Waits.
+    /// Waits until all packets that are being judged now are finished.
     pub(crate) fn wait(&self) {
         let waited = bpf::set_inner_map(self.outer.as_fd(), self.slot, self.trie.as_fd());
         if waited.is_err() {
-            // Not to be expected, with everything at hand. A packet takes microseconds.
+            // An error is not expected, because the maps are open. A packet takes microseconds.
             thread::sleep(Duration::from_millis(100));
         }
     }
 }
 
-/// Writes down what is in a slot that is not in force.
+/// Writes the description of the list in a slot that is not in force.
 fn describe(policy: &Mapped<Policy>, slot: u32, record: ListRecord) {
     let policy = policy.element(0);
-    // SAFETY: the element is mapped; the slot is not in force, so nobody reads its record; the slot is 0 or 1.
+    // SAFETY: the element is mapped; the slot is not in force, so no reader uses its record; the slot is 0 or 1.
     unsafe { (&raw mut (*policy).lists).cast::<ListRecord>().add(slot as usize).write_volatile(record) };
 }
 
-/// Removes the pins of all lists but the one that has been switched to together with its instance.
+/// Removes the pins of all lists, except the one that came into force together with its instance.
 pub(super) fn keep_pins_of(interface: &Path, filled: &Filled) -> Result<()> {
     remove_pins(interface, Some(filled.generation))
 }
 
-/// The same, for the list that an instance has in force.
+/// Removes the pins of all lists, except the one that an instance has in force.
 pub(super) fn keep_pins_in_force(interface: &Path, instance: &Instance) -> Result<()> {
     let list = in_force(instance).ok_or_else(no_list)?;
     remove_pins(interface, Some(list.generation))
 }
 
-/// Lets go of a list that was filled beside the one in force, and is not switched to after all: what failed was perhaps for want
-/// of the memory that it takes.
+/// Removes a list that was filled beside the one in force, after a later step has failed. It takes memory, and a lack of
+/// memory may be the cause of the failure.
 pub(super) fn let_go(interface: &Path, instance: &Instance) {
-    // Slots of an earlier ABI are left alone; nothing is filled there.
+    // Lists are never filled into the slots of an earlier ABI.
     if instance.is_current() && in_force(instance).is_some() {
         let _ = clear(instance, 1 - instance.policy.read(0).active);
     }
@@ -393,7 +397,7 @@ fn pin(interface: &Path, generation: u64, family: &str) -> PathBuf {
     interface.join(format!("list{generation}-{family}"))
 }
 
-/// Removes the pins of all lists but one.
+/// Removes the pins of all lists, except those of the generation `keep`.
 fn remove_pins(interface: &Path, keep: Option<u64>) -> Result<()> {
     let failed = |error| Error::failed(format!("cannot clean up {}", interface.display())).caused_by(error);
     let keep = keep.map(|generation| format!("list{generation}-"));

@@ -1,4 +1,4 @@
-//! Array maps, read and written through memory: no system call an element.
+//! Array maps, read and written through a memory mapping, without a system call for each element.
 
 use std::io;
 use std::marker::PhantomData;
@@ -23,7 +23,10 @@ pub struct Mapped<T: Shared> {
 }
 
 impl<T: Shared> Mapped<T> {
-    /// Maps an array, after a comparison of its value size with the size of `T`.
+    /// Maps an array into memory.
+    ///
+    /// # Errors
+    /// The size of the array's values is not that of `T`, or the kernel refuses.
     pub fn new(map: &MapData) -> io::Result<Self> {
         let info = map.info().map_err(io::Error::other)?;
         if info.value_size() as usize != size_of::<T>() {
@@ -47,12 +50,12 @@ impl<T: Shared> Mapped<T> {
         self.len
     }
 
-    /// Whether there are no elements; the kernel makes no such maps.
+    /// Whether there are no elements, which never happens: the kernel makes no empty maps.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// A copy of an element. The kernel program may have been at work on it.
+    /// A copy of an element. The kernel program may have changed the element during the copy.
     ///
     /// # Panics
     ///
@@ -62,7 +65,8 @@ impl<T: Shared> Mapped<T> {
         unsafe { self.element(index).read_volatile() }
     }
 
-    /// An integer within an element, at `offset` bytes from its start; nothing that is read after it was read before it.
+    /// An integer within an element, `offset` bytes after its start. The load has acquire order: later reads of the
+    /// caller do not move before it.
     ///
     /// # Panics
     ///
@@ -73,15 +77,15 @@ impl<T: Shared> Mapped<T> {
         unsafe { AtomicU32::from_ptr(self.element(index).byte_add(offset).cast()) }.load(Ordering::Acquire)
     }
 
-    /// Writes all elements, of which there must be as many.
+    /// Writes all elements of the map.
     ///
     /// # Panics
     ///
-    /// Panics if there are fewer or more.
+    /// Panics if `elements` has another length than the map.
     pub(crate) fn write_all(&self, elements: &[T]) {
         assert_eq!(elements.len(), self.len as usize, "as many elements as the map has");
-        // SAFETY: the elements are mapped one behind the other, for nobody but `self` has this address; whoever
-        // reads the map while it is written copies elements and checks them.
+        // SAFETY: the elements are contiguous in the mapping, and no other code of this process has its address. A
+        // reader of the map that reads during the write copies elements and checks them.
         unsafe { self.first.as_ptr().copy_from_nonoverlapping(elements.as_ptr(), elements.len()) };
     }
 
@@ -99,8 +103,8 @@ impl<T: Shared> Mapped<T> {
 
 impl<T: Shared> Drop for Mapped<T> {
     fn drop(&mut self) {
-        // SAFETY: the mapping was made in `new` and nothing borrows from it. An error leaves it mapped, which harms
-        // nobody.
+        // SAFETY: the mapping was made in `new`, and nothing borrows from it. After an error it remains mapped, which
+        // does no harm.
         let _ = unsafe { munmap(self.first.cast(), self.bytes) };
     }
 }

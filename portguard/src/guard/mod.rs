@@ -1,4 +1,4 @@
-//! The guard on an interface: load, attach, pin, find again. The only opener and writer of pinned maps.
+//! The guard on an interface: loads, attaches, pins and finds it. No other module opens or writes pinned maps.
 
 mod attach;
 mod bpf;
@@ -74,7 +74,7 @@ use instance::InstanceName;
 use link::{PinnedLink, remove_directory};
 use lists::{Content, GracePeriod};
 
-/// What cannot be done with a guard of an earlier ABI.
+/// The operation that a guard of an earlier ABI does not permit, for an error message.
 pub(crate) const CANNOT_REPLACE: &str = "its list cannot be replaced";
 
 /// A guard that is on its interface.
@@ -92,7 +92,7 @@ impl Guard {
             let program = pinned.program.program_id;
             match Self::open(pinned) {
                 Ok(guard) => return Ok(Some(guard)),
-                // Who only looks takes no lock: another portguard may have replaced or removed what was looked at.
+                // Readers take no lock: another portguard may have replaced or removed the instance in the meantime.
                 Err(error) => match PinnedLink::find(pin_root, interface)? {
                     None => return Ok(None),
                     Some(again) if again.program.program_id == program => return Err(error),
@@ -137,8 +137,8 @@ impl Guard {
         guard.ok_or_else(|| not_attached(name))
     }
 
-    /// The guards on these interfaces, each once, whatever names it was given; all of this network namespace if none is
-    /// named.
+    /// The guards on these interfaces, or all guards of this network namespace if `names` is empty. Each guard occurs
+    /// once, also if its interface has several of the names.
     pub fn select(pin_root: Option<&PinRoot>, names: &[String]) -> Result<Vec<Result<Self>>> {
         if names.is_empty() {
             let interfaces = guarded(pin_root)?;
@@ -159,12 +159,12 @@ impl Guard {
         &self.pinned.interface
     }
 
-    /// Where the program runs.
+    /// The mode in which the program runs.
     pub fn mode(&self) -> XdpMode {
         self.pinned.program.mode
     }
 
-    /// Whether denied packets are dropped, not only counted.
+    /// Whether denied packets are dropped; false in audit mode.
     pub fn is_enforcing(&self) -> bool {
         !self.instance.is_audit()
     }
@@ -174,22 +174,22 @@ impl Guard {
         clock::unix_time(self.instance.abi(), self.instance.policy.read(0).attached_at)
     }
 
-    /// What the guard is ordered to do.
+    /// The order of the guard.
     pub fn order(&self) -> Result<Order> {
         Order::of(&self.instance, self.mode())
     }
 
-    /// The kernel's name for the program.
+    /// The kernel's identification of the program.
     pub fn program(&self) -> &Identity {
         self.instance.identity()
     }
 
-    /// The version of the layout of its maps.
+    /// The ABI version of its maps.
     pub fn abi_version(&self) -> u32 {
         self.instance.abi()
     }
 
-    /// Where the link is pinned.
+    /// The path of the link's pin.
     pub fn pin(&self) -> PathBuf {
         self.pinned.directory.join(LINK_PIN)
     }
@@ -209,7 +209,7 @@ impl Guard {
         lists::covering(&self.pinned.directory, &self.instance, address)
     }
 
-    /// A shadow of the program, to be asked for verdicts. The caller holds the lock.
+    /// A shadow of the program, which gives its verdicts. The caller holds the lock.
     pub fn shadow(&self) -> Result<Shadow> {
         self.require_current("its program cannot be asked for verdicts")?;
         Shadow::of(self)
@@ -218,7 +218,8 @@ impl Guard {
     /// Puts a list in force, in one step. The caller holds the lock.
     ///
     /// # Errors
-    /// The list has lost all entries of an address family, and may not; or the kernel refuses. The list in force stays.
+    /// The list has lost all entries of an address family without `allow_empty`, or the kernel refuses. The list in
+    /// force remains.
     pub fn reload(&self, list: &Allowlist, allow_empty: bool, tell: &mut dyn FnMut(Event)) -> Result<()> {
         self.require_current(CANNOT_REPLACE)?;
         self.require_settled()?;
@@ -230,7 +231,8 @@ impl Guard {
         self.forget_rejected()
     }
 
-    /// Fails if a list has no entry of an address family that the list in force has some of, unless that is meant so.
+    /// Fails if the list in force has entries of an address family, and `list` has none of them, unless `allow_empty`
+    /// is set.
     pub fn require_replaceable(&self, list: &Allowlist, allow_empty: bool) -> Result<()> {
         match self.list() {
             Some(in_force) if !allow_empty => in_force.require_no_family_lost(list),
@@ -238,34 +240,34 @@ impl Guard {
         }
     }
 
-    /// The log of drops. There is one whether the program writes to it or not.
+    /// The drop log. It exists also if the log rate is zero.
     pub fn drop_log(&self) -> Result<DropLog> {
         DropLog::open(self.instance.log()?)
     }
 
-    /// The kernel's number for the ring of that log.
+    /// The kernel's number of the ring buffer of the drop log.
     pub fn drop_log_id(&self) -> Result<u32> {
         drop_log::id(&self.instance.log()?)
     }
 
-    /// How many packets have found no room in the log.
+    /// The number of packets that the drop log had no token or no room for.
     pub fn not_logged(&self) -> u64 {
         self.instance.counters.totals().not_logged
     }
 
-    /// What the counters hold now, without the sources.
+    /// The sums of the counters now, without the sources.
     pub fn sums(&self) -> Sums {
         self.instance.counters.sums()
     }
 
-    /// What the counters hold now.
+    /// The contents of the counters now, with the sources.
     pub fn counters(&self) -> Result<Snapshot> {
         self.instance.counters.read()
     }
 }
 
-/// Takes the guard off the interface with a name, in whatever state its maps are. What its counters hold is told before
-/// they go. The caller holds the lock.
+/// Detaches the guard from the interface with a name, also if its maps are damaged. Events report the contents of its
+/// counters before these are removed. The caller holds the lock.
 pub fn detach(pin_root: Option<&PinRoot>, name: &str, tell: &mut dyn FnMut(Event)) -> Result<()> {
     let interface = interface::by_name(name)?;
     let pinned = pin_root.map(|pin_root| PinnedLink::find(pin_root, &interface)).transpose()?.flatten();
@@ -282,15 +284,15 @@ pub fn detach(pin_root: Option<&PinRoot>, name: &str, tell: &mut dyn FnMut(Event
     take_off(&pinned, tell)
 }
 
-/// Takes a guard off, and removes what is pinned for it. The caller holds the lock.
+/// Detaches a guard, and removes its pins. The caller holds the lock.
 fn take_off(pinned: &PinnedLink, tell: &mut dyn FnMut(Event)) -> Result<()> {
-    // Damaged or unknown maps do not keep a guard on.
+    // Damaged or unknown maps must not prevent that a guard is detached.
     let live = instance::live(&pinned.directory, pinned.program.program_id).ok().flatten();
     let live = live.filter(|name| name.is_readable());
     let live = live.and_then(|name| Instance::open(&pinned.directory, name).ok());
     let grace = live.as_ref().and_then(|live| GracePeriod::prepare(&pinned.directory, live).ok());
     pinned.detach()?;
-    // Packets that are being judged are still to be counted.
+    // The counters must include the packets that are being judged now.
     if let Some(grace) = grace {
         grace.wait();
     }
@@ -298,13 +300,13 @@ fn take_off(pinned: &PinnedLink, tell: &mut dyn FnMut(Event)) -> Result<()> {
     remove_directory(&pinned.directory)
 }
 
-/// Whether a service keeps the guard on an interface. The caller holds the lock.
+/// Whether a service has claimed the guard on an interface. The caller holds the lock.
 pub fn is_kept(pin_root: &PinRoot, interface: &Interface) -> Result<bool> {
     let pinned = PinnedLink::find(pin_root, interface)?;
     pinned.map_or(Ok(false), |pinned| bpffs::is_claimed(&pinned.directory))
 }
 
-/// How many programs the kernel runs on what comes in on an interface behind XDP (tcx).
+/// The number of programs that the kernel runs on received packets of an interface after XDP (tcx).
 pub fn count_on_tcx(interface: &Interface) -> std::io::Result<u32> {
     bpf::count_on_tcx(interface.index)
 }
@@ -319,14 +321,14 @@ pub fn is_on(pin_root: &PinRoot, interface: &Interface) -> Result<bool> {
 /// # Errors
 /// There is none, or another service has claimed it.
 pub fn claim(pin_root: &PinRoot, interface: &Interface) -> Result<Claim> {
-    // It may have got its program since it was looked at.
+    // The program may have been attached after `interface` was read.
     let fresh = interface::all()?.into_iter().find(|fresh| fresh.index == interface.index);
     let pinned = fresh.map(|fresh| PinnedLink::find(pin_root, &fresh)).transpose()?.flatten();
     let pinned = pinned.ok_or_else(|| not_attached(&interface.name))?;
     bpffs::claim(&interface.name, &pinned.directory)
 }
 
-/// Whether a claim is on the guard that is on an interface now.
+/// Whether a claim is for the guard that is on an interface now.
 pub fn holds(pin_root: &PinRoot, interface: &Interface, claim: &Claim) -> Result<bool> {
     Ok(PinnedLink::find(pin_root, interface)?.is_some_and(|pinned| claim.is_at(&pinned.directory)))
 }
@@ -341,33 +343,35 @@ pub fn guarded_names(pin_root: Option<&PinRoot>) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// The interfaces of this network namespace, by index, that had a guard whose link is gone; there still or gone, too.
+/// The indexes of the interfaces of this network namespace that had a guard whose link is gone. The interfaces
+/// themselves may be gone, too.
 pub fn remains(pin_root: &PinRoot) -> Result<Vec<u32>> {
     link::remains(pin_root)
 }
 
-/// What a guard whose link is gone was ordered to do, if the pins that are left of it still tell.
+/// The last order of a guard whose link is gone, if its remaining pins show it.
 pub fn order_of_remains(pin_root: &PinRoot, ifindex: u32) -> Option<LastOrder> {
     let directory = pin_root.interface(ifindex).ok()?;
-    // Of several instances, nobody knows which one the link ran.
+    // If there are several instances, it is unknown which one the link ran.
     let [name] = InstanceName::list(&directory).ok()?[..] else { return None };
     let instance = name.is_readable().then(|| Instance::open(&directory, name).ok()).flatten()?;
     LastOrder::of(&instance).ok()
 }
 
-/// How many sources each CPU remembers of each address family if nobody names a number, if that can be told.
+/// The default number of sources that each CPU remembers of each address family; `None` if the sizes of this host are
+/// unknown.
 pub fn default_sources() -> Option<u32> {
     sizes::Sizes::of_this_host(None).ok().map(sizes::Sizes::sources)
 }
 
-/// Removes what is left of guards whose interfaces are gone; what their counters hold is told before. The caller holds the
-/// lock.
+/// Removes the pins of guards whose interfaces are gone. Events report the contents of their counters before these are
+/// removed. The caller holds the lock.
 pub fn sweep(pin_root: &PinRoot, tell: &mut dyn FnMut(Event)) -> Result<()> {
     link::sweep(pin_root, tell)
 }
 
-/// The interfaces of this network namespace that may have a guard: something is pinned for them, or they have come from
-/// another namespace with a program.
+/// The interfaces of this network namespace that may have a guard: they have pins, or they have a program and may come
+/// from another namespace.
 fn guarded(pin_root: Option<&PinRoot>) -> Result<Vec<Interface>> {
     let Some(pin_root) = pin_root else { return Ok(Vec::new()) };
     let indexes = pin_root.interfaces()?;

@@ -1,4 +1,4 @@
-//! Attaches a program in a mode, and says why the kernel would not.
+//! Attaches a program in a mode, and explains why the kernel refuses.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -12,20 +12,21 @@ use crate::guard::bpf;
 use crate::guard::instance::Identity;
 use crate::interface::{self, BondMode, Details, Driver, HV_NETVSC, Interface, XdpMode};
 
-/// The largest MTU that every driver with native XDP takes for packets in one buffer: a page of 4096 bytes, less 256
-/// of headroom, 320 of `skb_shared_info`, and 22 of Ethernet header, VLAN tag and checksum.
+/// The largest MTU that every driver with native XDP accepts for packets in one buffer: a page of 4096 bytes, less 256
+/// bytes of headroom, 320 of `skb_shared_info`, and 22 of Ethernet header, VLAN tag and checksum.
 const MTU_OF_ONE_BUFFER: u32 = 3498;
 
-/// How the kernel is to run the guard.
+/// The mode that a user chooses for a guard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ModeChoice {
-    /// Native; generic where the driver refuses, or native would bind what comes later.
+    /// Native; generic if the driver refuses native mode, or if native mode would restrict or miss later changes of the
+    /// interface.
     Auto,
     /// In the driver, before the kernel allocates anything.
     Native,
     /// In the network stack.
     Generic,
-    /// On the card: refused.
+    /// On the network card: portguard refuses it.
     Offload,
 }
 
@@ -33,7 +34,7 @@ impl ModeChoice {
     /// All of them, in the order that users see.
     pub const ALL: [Self; 4] = [Self::Auto, Self::Native, Self::Generic, Self::Offload];
 
-    /// What it is called on the command line and in JSON.
+    /// Its name on the command line and in JSON.
     pub fn key(self) -> &'static str {
         match self {
             Self::Auto => "auto",
@@ -43,31 +44,31 @@ impl ModeChoice {
         }
     }
 
-    /// The one with that key.
+    /// The choice with this key.
     pub fn of_key(key: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|choice| choice.key() == key)
     }
 }
 
-/// What in the setup of an interface keeps its driver from running a program.
+/// A setting of an interface with which its driver refuses a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Obstacle {
-    /// Its packets need several buffers, and there is no support for that.
+    /// Its packets need several buffers, and the kernel or the driver does not support that.
     OneBuffer {
-        /// Of the interface, in bytes.
+        /// The MTU of the interface, in bytes.
         mtu: u32,
-        /// Where.
+        /// The part that lacks the support.
         lacking: Lacking,
     },
-    /// The driver puts received packets together.
+    /// The driver merges received packets.
     LargeReceiveOffload,
-    /// The driver wants a transmit queue of its own for XDP on each CPU or channel.
+    /// The driver requires a separate transmit queue for XDP on each CPU or channel.
     Channels,
-    /// A cable has fewer receive queues than its other end has transmit queues.
+    /// A veth has fewer receive queues than its peer has transmit queues.
     Queues,
 }
 
-/// Who does not support packets in several buffers.
+/// The part that does not support packets in several buffers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lacking {
     /// The kernel, before 5.18.
@@ -77,7 +78,7 @@ pub enum Lacking {
 }
 
 impl Obstacle {
-    /// That of an MTU where packets in several buffers are not supported.
+    /// The obstacle of this MTU, if it needs packets in several buffers.
     pub fn of_mtu(mtu: u32, lacking: Lacking) -> Option<Self> {
         (mtu > MTU_OF_ONE_BUFFER).then_some(Self::OneBuffer { mtu, lacking })
     }
@@ -100,7 +101,7 @@ impl Obstacle {
         }
     }
 
-    /// What to do about it, other than to use generic mode.
+    /// The advice for an error message, other than generic mode.
     pub fn remedy(self, name: &str) -> String {
         match self {
             Self::OneBuffer { .. } => format!("Lower the MTU to {MTU_OF_ONE_BUFFER}"),
@@ -114,15 +115,15 @@ impl Obstacle {
 /// A program that has just been attached.
 #[derive(Debug)]
 pub(super) struct Attachment {
-    /// Closing it before it is pinned detaches the program.
+    /// The link. If it is closed before it is pinned, the program is detached.
     pub link: OwnedFd,
-    /// Where the program runs.
+    /// The mode in which the program runs.
     pub mode: XdpMode,
-    /// Why it does not run in a better mode, if none was asked for.
+    /// Why it does not run in a better mode; `None` if a mode was named, or the best one is in use.
     pub fallback: Option<Error>,
 }
 
-/// Fails for a mode that portguard has on no interface.
+/// Fails for a mode that portguard supports on no interface.
 pub(super) fn require_possible(interface: &Interface, choice: ModeChoice) -> Result<()> {
     match choice {
         ModeChoice::Offload => Err(no_offload(interface)),
@@ -165,15 +166,16 @@ pub(super) fn attach(
     }
 }
 
-/// Why native mode is not taken unless it is named: it would bind, or miss, what comes later.
+/// Why `auto` does not choose native mode: it would restrict later changes of the interface, or miss packets after them.
 fn why_not_native(interface: &Interface) -> Option<Error> {
     let not_chosen = Error::failed(format!("{}: native XDP not chosen", interface.name));
-    // `bond_enslave` refuses ports whose drivers have no native mode, and the modes that have none are refused.
+    // With a native program on a bond, `bond_enslave` refuses ports whose drivers have no native mode, and the bond
+    // refuses modes without native XDP.
     if matches!(interface.details, Details::Bond { .. }) {
         let why = "no port without native XDP could join the bond then";
         return Some(not_chosen.because(why).remedy("Use --mode native if all its ports will have it."));
     }
-    // `netvsc_vf_setxdp` ignores that the driver of the virtual function does not take the program.
+    // `netvsc_vf_setxdp` ignores the error if the driver of the virtual function refuses the program.
     let is_netvsc =
         interface.kind.is_none() && Driver::of(&interface.name).name.as_deref() == Some(HV_NETVSC);
     is_netvsc.then(|| {
@@ -191,14 +193,15 @@ pub(super) fn flags(mode: XdpMode) -> u32 {
     }
 }
 
-/// The kernel gives a number; this is the cause and the remedy, as far as the number and the interface tell.
+/// The error for a refusal of the kernel. The kernel returns only a number; the cause and the advice are derived from
+/// that number and from the interface.
 fn refusal(interface: &Interface, mode: XdpMode, identity: &Identity, error: io::Error) -> Error {
     let Interface { name, mtu, kind, .. } = interface;
     let refused = Error::failed(format!("{name}: {} XDP refused", mode.key()));
     let generic = "use --mode generic";
     let one_buffer = identity.name != names::PROGRAM_FRAGS;
     match (mode, error.raw_os_error()) {
-        // `dev_xdp_attach` of `net/core/dev.c`; that there is no program on the interface itself was seen before.
+        // `dev_xdp_attach` of `net/core/dev.c`. A check before has shown that the interface itself has no program.
         (_, Some(libc::EEXIST)) => refuse_below(interface, refused),
         (_, Some(libc::EBUSY)) => refused
             .because("another XDP program has come in between")
@@ -238,7 +241,7 @@ fn refusal(interface: &Interface, mode: XdpMode, identity: &Identity, error: io:
     }
 }
 
-/// The kernel attaches no program below one.
+/// The error if a device on top of the interface has a program: the kernel attaches no program below another one.
 fn refuse_below(interface: &Interface, refused: Error) -> Error {
     let name = &interface.name;
     let all = interface::all().unwrap_or_default();
@@ -279,7 +282,7 @@ fn why_no_native_bond(bond: &Interface, mode: BondMode, vlan_srcmac: bool) -> St
     format!("not each of its ports has it ({})", names.join(", "))
 }
 
-/// With a capital letter.
+/// Makes the first letter a capital.
 fn sentence(words: &str) -> String {
     let mut characters = words.chars();
     characters.next().map(|first| first.to_uppercase().chain(characters).collect()).unwrap_or_default()
@@ -289,7 +292,7 @@ fn kernel_version() -> String {
     KernelVersion::current().map_or_else(
         |_| "of unknown version".to_owned(),
         |version| {
-            // `KernelVersion` shows itself as code only.
+            // `KernelVersion` gives its parts as one number only.
             let code = version.code();
             format!("{}.{}", code >> 16, code >> 8 & 0xff)
         },

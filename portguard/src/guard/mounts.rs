@@ -1,5 +1,5 @@
-//! Whether what is mounted where guards are kept lasts: in a container, or in the mounts that `ip netns exec` makes, it goes with
-//! the process, and the guards with it.
+//! Whether the BPF file system that this process sees will last. In a container, or in the mounts that `ip netns exec`
+//! makes, it ends with the process, and the guards end with it.
 
 use std::env;
 use std::fs;
@@ -13,21 +13,21 @@ use crate::guard::bpffs::BPFFS;
 
 /// `PROC_PID_INIT_INO` of `include/linux/proc_ns.h`: the inode number of the first PID namespace.
 const FIRST_PID_NAMESPACE: u64 = 0xefff_fffc;
-/// Set to 1 by who keeps a mount namespace, and wants guards to be kept there.
+/// The environment variable that a user sets to 1 to pin guards in a mount namespace of their own on purpose.
 const OWN_MOUNTS: &str = "PORTGUARD_OWN_MOUNTS";
 
-/// Whose file system guards are kept in.
+/// The owner of the BPF file system that this process sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Whose {
-    /// That of the first process.
+    /// The host: process 1 sees the same file system.
     Host,
-    /// Another one.
+    /// This process or one of its ancestors: process 1 sees another file system.
     Own,
-    /// This is a container, whose first process is not that of the host.
+    /// Unknown, because this process is in a container: process 1 is not that of the host.
     Container,
 }
 
-/// Whose file system is mounted where guards are kept; `None`: that cannot be told.
+/// The owner of the BPF file system that this process sees; `None` if `/proc` does not show it.
 pub fn whose() -> Option<Whose> {
     if is_in_container() {
         return Some(Whose::Container);
@@ -36,17 +36,17 @@ pub fn whose() -> Option<Whose> {
     Some(if same { Whose::Host } else { Whose::Own })
 }
 
-/// Whether this process is in a PID namespace of its own: it cannot see then whether its mounts are those of the host.
+/// Whether this process is in a PID namespace of its own. It then cannot see whether its mounts are those of the host.
 fn is_in_container() -> bool {
     fs::metadata("/proc/self/ns/pid").is_ok_and(|own| own.ino() != FIRST_PID_NAMESPACE)
 }
 
-/// The file system that a process sees where guards are kept.
+/// The device number of the file system that a process sees at [`BPFFS`].
 fn device_of(process: &str) -> io::Result<u64> {
     fs::metadata(format!("/proc/{process}/root{BPFFS}")).map(|metadata| metadata.dev())
 }
 
-/// Fails if this process has mounts of its own, or may have, so that it must mount nothing there.
+/// Fails if this process has mounts of its own, or may have: it must then not mount a BPF file system.
 pub(super) fn require_host() -> Result<()> {
     if !is_in_container() && other_ancestor().is_none() {
         return Ok(());
@@ -54,10 +54,11 @@ pub(super) fn require_host() -> Result<()> {
     Err(not_of_the_host(format!("the BPF file system of the host is not at {BPFFS} here")))
 }
 
-/// Fails if what is mounted there is seen to be the own one of this process, or of who started it, and not that of the host.
+/// Fails if the BPF file system is visibly not that of the host, but that of this process or of a process that started
+/// it.
 pub(super) fn require_lasting() -> Result<()> {
     if env::var_os(OWN_MOUNTS).is_some_and(|value| value == "1") || is_in_container() {
-        // In a container that cannot be seen: `doctor` says so.
+        // A container cannot show whose file system it is: `doctor` reports that.
         return Ok(());
     }
     let Some(ancestor) = other_ancestor() else { return Ok(()) };
@@ -81,14 +82,14 @@ fn not_of_the_host(what: String) -> Error {
         ))
 }
 
-/// The first process among those that started this one, or started that, which has other mounts. In a PID namespace of its own,
-/// the first process was started by nobody.
+/// The nearest ancestor of this process with another mount namespace. In a PID namespace of its own, the first process
+/// has no visible parent.
 fn other_ancestor() -> Option<String> {
     let mounts =
         |process: &str| fs::metadata(format!("/proc/{process}/ns/mnt")).map(|metadata| metadata.ino());
     let own = mounts("thread-self").ok()?;
     let mut process = getppid().to_string();
-    // Those of other users cannot be looked at.
+    // The mounts of other users' processes cannot be read, so the walk ends there.
     while let Ok(theirs) = mounts(&process) {
         if theirs != own {
             return Some(process);
@@ -98,8 +99,8 @@ fn other_ancestor() -> Option<String> {
     None
 }
 
-/// The number of the process that started another one: in `/proc/PID/stat`, the second word behind the name, which
-/// stands in parentheses and may hold any character (proc_pid_stat(5)).
+/// The parent of a process: in `/proc/PID/stat`, the second word after the name. The name is in parentheses, and may
+/// contain any character (proc_pid_stat(5)).
 fn parent_of(process: &str) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     let (_, behind_the_name) = stat.rsplit_once(')')?;

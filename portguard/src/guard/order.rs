@@ -1,5 +1,5 @@
-//! The order of a guard: what it is to do. Each part is read from where it takes effect, so what is ordered and what is in
-//! force cannot disagree; docs/internals/abi.md has the table.
+//! The order of a guard: the list and settings that it must have. Each part is read from the place where it takes
+//! effect, so the order and the state in force cannot disagree. docs/internals/abi.md has a table of these places.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -14,17 +14,17 @@ use crate::guard::sizes::Sizes;
 use crate::interface::XdpMode;
 use crate::printable::printable;
 
-/// How many drops may be logged.
+/// The limit of the drop log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogLimit {
-    /// None.
+    /// No drop is logged.
     Off,
-    /// So many a second, on all CPUs together.
+    /// The most entries in a second, on all CPUs together.
     PerSecond(u32),
 }
 
 impl LogLimit {
-    /// What each CPU may log.
+    /// The rate of each CPU.
     pub(super) fn rate(self, cpus: u32) -> Rate {
         match self {
             Self::Off => Rate::OFF,
@@ -32,12 +32,12 @@ impl LogLimit {
         }
     }
 
-    /// The limit that is in force where this one is ordered.
+    /// The limit that is in force after this one was ordered: rates are rounded.
     fn rounded(self, cpus: u32) -> Self {
         Self::of(self.rate(cpus), cpus)
     }
 
-    /// What all CPUs may log, by what each may.
+    /// The limit of all CPUs together, from the rate of each.
     pub(super) fn of(rate: Rate, cpus: u32) -> Self {
         const SECOND: u64 = 1_000_000_000;
         // Rounded: the interval was rounded down.
@@ -56,50 +56,51 @@ impl fmt::Display for LogLimit {
     }
 }
 
-/// The parts of an order that somebody names, but for the list. `None` leaves a guard as it is, and is the default for a
-/// new one.
+/// The parts of an order that a user has named, without the list. `None` leaves the part of a guard unchanged, and
+/// means the default for a new guard.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Named {
-    /// How the kernel runs it.
+    /// The mode of the program.
     pub mode: Option<ModeChoice>,
-    /// Whether it only counts what it would drop.
+    /// Whether the guard runs in audit mode.
     pub audit: Option<bool>,
-    /// How many sources each CPU remembers, of each address family.
+    /// The number of sources that each CPU remembers, of each address family.
     pub sources: Option<u32>,
-    /// How many drops may be logged a second.
+    /// The limit of the drop log.
     pub log: Option<LogLimit>,
 }
 
-/// What a guard is ordered to do.
+/// The order of a guard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Order {
     /// The file of its list.
     pub list: PathBuf,
-    /// Where its program runs.
+    /// The mode of its program.
     pub mode: XdpMode,
-    /// Whether it only counts what it would drop.
+    /// Whether it runs in audit mode.
     pub audit: bool,
-    /// How many sources each CPU remembers, of each address family.
+    /// The number of sources that each CPU remembers, of each address family.
     pub sources: u32,
-    /// How many drops may be logged a second.
+    /// The limit of the drop log.
     pub log: LogLimit,
-    /// How many CPUs share that limit: each gets a whole number of nanoseconds for a line, so some limits are the same.
+    /// The number of CPUs that share the limit. Each CPU gets a whole number of nanoseconds for an entry, so some
+    /// limits are the same after rounding.
     pub cpus: u32,
 }
 
-/// What is left of an order when the link of the guard is gone: the mode has gone with it.
+/// The order of a guard whose link is gone. It has no mode, because only the link had it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastOrder {
     /// The file of the list.
     pub list: PathBuf,
-    /// Whether the guard only counted what it would drop.
+    /// Whether the guard ran in audit mode.
     pub audit: bool,
-    /// How many sources each CPU remembered, of each address family.
+    /// The number of sources that each CPU remembered, of each address family.
     pub sources: u32,
 }
 
 impl LastOrder {
-    /// What an instance did.
+    /// The last order of an instance.
     pub(super) fn of(instance: &Instance) -> Result<Self> {
         Ok(Self {
             list: lists::in_force(instance).map(|list| list.path).unwrap_or_default(),
@@ -110,7 +111,7 @@ impl LastOrder {
 }
 
 impl Order {
-    /// What an instance does whose link runs it in this mode.
+    /// The order of an instance, whose program runs in this mode.
     pub(super) fn of(instance: &Instance, mode: XdpMode) -> Result<Self> {
         let sizes = instance.counters.own.sizes()?;
         Ok(Self {
@@ -123,7 +124,7 @@ impl Order {
         })
     }
 
-    /// What differs in another order, a line for each part: `audit -> enforcing`.
+    /// The parts of the order that differ in another one, with a text for each: `audit -> enforcing`.
     pub fn changes_to(&self, new: &Self) -> Vec<String> {
         let mut changes = Vec::new();
         let mut change = |what: &str, before: &dyn fmt::Display, after: &dyn fmt::Display| {
@@ -148,7 +149,8 @@ impl Order {
         changes
     }
 
-    /// What of this order differs from what somebody named: the same lines, towards what was named.
+    /// The parts of this order that differ from the parts that a user has named, in the form of [`Order::changes_to`],
+    /// with the named part last.
     pub fn differences_from(&self, list: &Path, named: Named) -> Vec<String> {
         let Named { mode, audit, sources, log } = named;
         self.changes_to(&Self {
@@ -166,7 +168,7 @@ fn state(audit: bool) -> &'static str {
     if audit { "audit" } else { "enforcing" }
 }
 
-/// The one mode that a choice means; `None` if several will do.
+/// The mode that a choice stands for; `None` if it permits several modes.
 pub(super) fn mode_in_force(choice: ModeChoice) -> Option<XdpMode> {
     match choice {
         ModeChoice::Auto => None,
@@ -176,7 +178,7 @@ pub(super) fn mode_in_force(choice: ModeChoice) -> Option<XdpMode> {
     }
 }
 
-/// The sizes that somebody gets who asks for so many sources.
+/// The sizes for this number of sources; `now` if it has them already, or if no number is named.
 pub(super) fn sizes_for(sources: Option<u32>, now: Sizes) -> Result<Sizes> {
     match sources {
         Some(sources) if !now.are_for(sources) => Sizes::of_this_host(Some(sources)),

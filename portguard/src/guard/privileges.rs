@@ -1,4 +1,4 @@
-//! What a process needs to be allowed to do.
+//! The capabilities that a process needs.
 
 use caps::{CapSet, Capability};
 
@@ -8,7 +8,7 @@ use crate::error::{Error, Kind, Result};
 /// the program (5.10, 6.1) or makes it slow (later kernels).
 const NEEDED: [Capability; 3] = [Capability::CAP_BPF, Capability::CAP_NET_ADMIN, Capability::CAP_PERFMON];
 
-/// Fails, naming what is missing, unless the process may load and attach XDP programs.
+/// Fails, and names the missing capabilities, unless the process may load and attach XDP programs.
 pub fn require() -> Result<()> {
     let effective = caps::read(None, CapSet::Effective)
         .map_err(|error| Error::failed("cannot tell which capabilities this process has").caused_by(error))?;

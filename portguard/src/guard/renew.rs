@@ -1,12 +1,12 @@
-//! Renews a guard in place: a new program, from one packet to the next, and no packet goes unjudged or uncounted.
+//! Renews a guard in place: a new program replaces the old one in one step, and each packet is judged and counted.
 //!
-//! What the new program takes over from the old one depends on what changes:
+//! The maps that the new program takes over from the old one depend on the change:
 //!
-//! | what changes | policy and lists | counters |
+//! | change | policy and lists | counters |
 //! |---|---|---|
 //! | program, audit, log rate | the same maps | the same maps |
-//! | sources, reset | the same maps | new ones; the old ones stay beside them |
-//! | ABI | new ones, filled from the tries in force | new ones; the old ones stay beside them |
+//! | sources, reset | the same maps | new ones; the old ones remain beside them |
+//! | ABI | new ones, filled from the tries in force | new ones; the old ones remain beside them |
 
 use std::os::fd::AsFd as _;
 
@@ -23,14 +23,15 @@ use crate::guard::order::{self, Named};
 use crate::guard::{Guard, bpf, clock, confirm, device, earlier, mode};
 
 impl Guard {
-    /// Renews the guard with what is named of its order; what is not named stays. Without a list, the one in force stays.
-    /// The caller holds the lock.
+    /// Renews the guard. It changes the named parts of the order; the other parts remain. Without a list, the list in
+    /// force remains. The caller holds the lock.
     ///
-    /// Towards enforcing the list goes first, towards audit mode the program: so no source that the new list allows is
-    /// dropped by the old one. A kill between the two leaves the new list, in audit mode.
+    /// A change from audit mode to enforcing switches the list first, and a change to audit mode switches the program
+    /// first. So between the two steps, no packet from a source on the new list is dropped because of the old list. A kill
+    /// between the two steps of a change to enforcing leaves the new list in audit mode.
     ///
     /// # Errors
-    /// What is named cannot be changed, or the kernel refuses. The guard goes on as it was.
+    /// A named part cannot be changed, or the kernel refuses. The guard continues unchanged.
     pub fn renew(
         self,
         list: Option<&Allowlist>,
@@ -50,7 +51,7 @@ impl Guard {
         Ok(guard)
     }
 
-    /// Fails if the guard cannot be renewed so.
+    /// Fails if the guard cannot be renewed with this list and these parts of the order.
     pub(super) fn require_renewable(
         &self,
         list: Option<&Allowlist>,
@@ -65,7 +66,7 @@ impl Guard {
         list.map_or(Ok(()), |list| self.require_replaceable(list, allow_empty))
     }
 
-    /// A new program on the maps of the old one.
+    /// Puts a new program in force that works on the maps of the old one.
     fn renew_program(
         self,
         list: Option<&Allowlist>,
@@ -99,7 +100,7 @@ impl Guard {
         Ok(guard)
     }
 
-    /// A new program with maps of its own, which have the layout of this version.
+    /// Puts a new program in force with maps of its own, which have the ABI version of this portguard.
     fn upgrade(self, list: Option<&Allowlist>, named: Named, tell: &mut dyn FnMut(Event)) -> Result<Self> {
         let interface = self.pinned.directory.clone();
         let sizes = order::sizes_for(named.sources, self.instance.counters.own.sizes()?)?;
@@ -110,8 +111,8 @@ impl Guard {
         Ok(guard)
     }
 
-    /// A new instance with a policy and lists of its own, which lacks nothing but the link: what was named of the order and
-    /// the list are in it.
+    /// Makes a new instance with a policy and lists of its own. It is complete, with the list and the named parts of the
+    /// order: only the link does not run it yet.
     pub(super) fn prepare(
         &self,
         list: Option<&Allowlist>,
@@ -123,7 +124,7 @@ impl Guard {
         let task = self.task(named)?;
         let old_policy = self.instance.policy.read(0);
         self.clean_up(tell)?;
-        // Read before anything is changed: it is the one step that may fail because of the old guard.
+        // The old list is read before any change: only this step may fail because of the old guard.
         let content = match list {
             Some(list) => Content::of(list)?,
             None => Content::in_force(interface, &self.instance)?,
@@ -141,8 +142,8 @@ impl Guard {
         Ok((new, filled))
     }
 
-    /// Begins new counters, of the same size; the old ones stay beside them. Returns when nothing writes to those any
-    /// more. The caller holds the lock.
+    /// Begins new counters of the same size; the old ones remain beside them. Returns when no program writes the old
+    /// ones any more. The caller holds the lock.
     pub(super) fn begin_counters(self, tell: &mut dyn FnMut(Event)) -> Result<Self> {
         self.require_current("its counters cannot be set back to zero")?;
         self.require_settled()?;
@@ -154,12 +155,12 @@ impl Guard {
         let grace = GracePeriod::prepare(&interface, &new).inspect_err(|_| self.abandon(&new))?;
         let (guard, old) = self.replace(new)?;
         grace.wait();
-        // What cannot be removed now, the next change of the guard removes.
+        // If this fails, the next change of the guard removes the old instance.
         let _ = instance::remove(old.directory());
         Ok(guard)
     }
 
-    /// Fails for a guard of an earlier ABI; `what` says what cannot be done with it.
+    /// Fails for a guard of an earlier ABI; `what` is the operation that is not possible, for the error message.
     pub(crate) fn require_current(&self, what: &str) -> Result<()> {
         if self.instance.is_current() {
             return Ok(());
@@ -185,7 +186,7 @@ impl Guard {
             .remedy(format!("Run portguard detach {name} and attach again; in between the port is open.")))
     }
 
-    /// What the new program is to do.
+    /// The task of the new program.
     fn task(&self, named: Named) -> Result<Task> {
         let link_type = device::link_type(self.interface())?;
         let sizes = self.instance.counters.own.sizes()?;
@@ -196,14 +197,14 @@ impl Guard {
         Ok(Task { link_type, audit: named.audit.unwrap_or(self.instance.is_audit()), log_rate })
     }
 
-    /// Removes what loaders that were killed have left beside the live instance.
+    /// Removes the leftovers of killed loaders beside the live instance.
     fn clean_up(&self, tell: &mut dyn FnMut(Event)) -> Result<()> {
         let name = &self.interface().name;
         let running = bpf::link_info(self.pinned.link.as_fd()).map_err(|error| {
             Error::failed(format!("{name}: cannot look at the link of the guard")).caused_by(error)
         })?;
         if running.program_id != self.program().id {
-            // What is removed below would be the instance that judges.
+            // The code below would remove the instance that judges packets.
             return Err(Error::failed(format!("{name}: the guard has been renewed since it was looked up"))
                 .remedy("It goes on as it is. Try again."));
         }
@@ -215,7 +216,8 @@ impl Guard {
                 instance::remove(&directory)?;
             }
         }
-        // A change on trial whose loader was killed before it was in force: the next instance may get its name.
+        // The record of a change on trial whose loader was killed before the change was in force. It must not remain
+        // pending, because the next instance may get the same name.
         if let Some(record) = confirm::read(interface)?.filter(|record| record.state == PENDING) {
             confirm::write(interface, &confirm::rejected(record))?;
         }
@@ -228,13 +230,14 @@ impl Guard {
         Instance::load(interface, &InstanceName::list(interface)?, task, origin)
     }
 
-    /// The same, for an instance with counters of its own: those of the live one will be an earlier set.
+    /// Loads a new instance with counters of its own beside the live one, whose counters become an earlier set.
     fn load_beside_counters(&self, task: Task, origin: Origin<'_>) -> Result<Instance> {
         earlier::keep(&self.pinned.directory, &self.instance)?;
         self.load(task, origin).inspect_err(|_| self.forget_earlier())
     }
 
-    /// Lets the link run a new instance, from one packet to the next; gives the guard with the new one, and the old one.
+    /// Makes the link run the program of a new instance, in one step. Returns the guard with the new instance, and the
+    /// old instance.
     pub(super) fn replace(self, new: Instance) -> Result<(Self, Instance)> {
         if let Err(error) = bpf::link_update(self.pinned.link.as_fd(), new.program().as_fd()) {
             self.abandon(&new);
@@ -247,14 +250,14 @@ impl Guard {
         Ok((Self { pinned, instance: new }, old))
     }
 
-    /// Removes an instance that never became live; the error that led to it is the one to tell.
+    /// Removes an instance that never became live. Its own errors are ignored, because the caller reports the first one.
     pub(super) fn abandon(&self, instance: &Instance) {
         let _ = instance::remove(instance.directory());
         lists::let_go(&self.pinned.directory, &self.instance);
         self.forget_earlier();
     }
 
-    /// The counters of the live instance are no earlier set after all.
+    /// Removes the counters of the live instance from the earlier sets, after a renewal has failed.
     fn forget_earlier(&self) {
         let _ = earlier::remove(&self.pinned.directory, self.instance.counters.own.id());
     }

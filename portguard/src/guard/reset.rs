@@ -1,5 +1,6 @@
-//! Sets the counters of a guard back to zero, in two steps, so that nothing is lost between them: new counters begin, with
-//! the old ones beside them, where every reader still adds them; and when what they held has been written, they are removed.
+//! Sets the counters of a guard back to zero, in two steps, so that no count is lost. First, new counters begin. The
+//! old ones remain beside them, and readers still add both. After the contents of the old counters have been written,
+//! the second step removes them.
 
 use std::path::PathBuf;
 
@@ -9,13 +10,13 @@ use crate::guard::counters::Snapshot;
 use crate::guard::event::{EndReason, Event, Whose, tell_end};
 use crate::guard::{Guard, earlier};
 
-/// Counters that are to be removed.
+/// A reset between its two steps: it holds claims on the counters that the second step removes.
 #[derive(Debug)]
 #[must_use = "counters that are not retired count on"]
 pub struct Reset {
-    /// What they held at the very end of their time. Sets that another reset is writing down are not among them.
+    /// The final contents of these counters. Sets that another reset has claimed are not included.
     pub held: Snapshot,
-    /// Whether the counters of now go on, because there were too many earlier sets to begin new ones.
+    /// Whether the current counters continue, because there were too many earlier sets to begin new counters.
     pub is_partial: bool,
     interface: PathBuf,
     claims: Vec<earlier::Claim>,
@@ -25,9 +26,10 @@ impl Reset {
     /// The first step. The caller holds the lock.
     ///
     /// # Errors
-    /// The kernel refuses, or the counters cannot be read. They go on as they were, or are added to the new ones.
+    /// The kernel refuses, or the counters cannot be read. The counters continue, or readers add them to the new ones.
     pub fn begin(guard: Guard, tell: &mut dyn FnMut(Event)) -> Result<Self> {
-        // Where earlier resets could not write what they held, this one takes that, and so makes room for the next one.
+        // If earlier resets could not write their contents, this reset takes those sets, and makes room for the next
+        // one.
         let is_full = guard.instance.counters.earlier.len() >= earlier::MOST;
         let guard = if is_full { guard } else { guard.begin_counters(tell)? };
         let interface = guard.pinned.directory.clone();
@@ -43,12 +45,12 @@ impl Reset {
                 None => more,
             });
         }
-        // There is at least the set that has just ended.
+        // Normally there is at least the set that has just ended.
         let held = held.map_or_else(|| guard.counters(), Ok)?;
         Ok(Self { held, is_partial: is_full, interface, claims })
     }
 
-    /// The second step: removes them. The caller holds the lock.
+    /// The second step: removes the old counters. The caller holds the lock.
     ///
     /// # Errors
     /// The pins cannot be removed.

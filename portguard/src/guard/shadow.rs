@@ -1,8 +1,7 @@
 //! A shadow of a guard's program: the same program with the same constants, on the same lists, with counters of its own.
 //!
-//! It is never attached and never pinned. The kernel runs it on frames that are made up (`BPF_PROG_TEST_RUN`), so that
-//! its verdicts are those of the guard, and neither the guard's counters nor its source table can move: the shadow does not
-//! have them.
+//! It is never attached and never pinned. The kernel runs it on test frames (`BPF_PROG_TEST_RUN`), and its verdicts are
+//! those of the guard. It cannot change the guard's counters or source table, because it has maps of its own for these.
 
 use std::net::IpAddr;
 
@@ -27,7 +26,7 @@ use crate::guard::{Guard, device};
 const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
 
-/// A program that gives the verdicts of a guard.
+/// A program with the verdicts of a guard.
 #[derive(Debug)]
 pub struct Shadow {
     object: Ebpf,
@@ -38,7 +37,7 @@ pub struct Shadow {
 }
 
 listed! {
-    /// What becomes of a packet for port 111. Its words stand in JSON, and none is renamed.
+    /// The decision on a packet for port 111. JSON contains the names of the variants, so they must not change.
     #[derive(Serialize)]
     #[serde(into = "&'static str")]
     pub enum Decision {
@@ -46,13 +45,14 @@ listed! {
         Allowed = "allowed",
         /// It is dropped, because its source is not.
         Dropped = "dropped",
-        /// It passes in audit mode, and would be dropped else.
+        /// It passes in audit mode, and would be dropped in enforcing mode.
         WouldDrop = "would_drop",
     }
 }
 
 impl Shadow {
-    /// The shadow of a guard, whose pins nobody removes meanwhile.
+    /// Loads the shadow of a guard. The caller holds the lock, so that no other process removes the guard's pins in the
+    /// meantime.
     pub(super) fn of(guard: &Guard) -> Result<Self> {
         let instance = &guard.instance;
         let link = device::link_type(guard.interface())?;
@@ -61,7 +61,7 @@ impl Shadow {
         let task = Task { link_type: link, audit: instance.is_audit(), log_rate: Rate::OFF };
         let constants = Constants::new(task, sizes, seed);
         let mut loader = EbpfLoader::new();
-        // What has no path here is new, and goes away with the shadow.
+        // Maps without a path here are new, and end with the shadow.
         for name in POLICY_MAPS {
             loader.map_pin_path(name, instance.directory().join(name));
         }
@@ -78,15 +78,16 @@ impl Shadow {
         Ok(Self { object, name, tag, totals, link })
     }
 
-    /// The hash of its instructions: the guard's own, unless another build of portguard has attached that.
+    /// The hash of its instructions. It is that of the guard's program, unless another build of portguard attached the
+    /// guard.
     pub fn tag(&self) -> u64 {
         self.tag
     }
 
-    /// What becomes of a question from `source`.
+    /// The decision on a request from `source`.
     ///
     /// # Errors
-    /// The kernel does not run the program, or the program contradicts itself.
+    /// The kernel does not run the program, or its action does not agree with its counters.
     pub fn judge(&self, source: IpAddr, protocol: Protocol) -> Result<Decision> {
         let program: &Xdp = self
             .object
@@ -121,7 +122,7 @@ impl Shadow {
         }
     }
 
-    /// What it has counted, on all CPUs.
+    /// The sum of its totals over all CPUs.
     fn counted(&self) -> Totals {
         let mut totals = Totals::default();
         for cpu in 0..self.totals.len() {

@@ -1,4 +1,4 @@
-//! How large the counters are.
+//! The sizes of the counters.
 
 use std::fs;
 
@@ -6,10 +6,10 @@ use portguard_common::sources::{BucketV4, BucketV6, Record, WAYS};
 
 use crate::error::{Error, Result};
 
-/// `0-127`, or `0-3,8-11` where some are missing: the number of a CPU can be higher than there are CPUs.
+/// `0-127`, or `0-3,8-11` if some numbers are missing: the number of a CPU can be higher than the number of CPUs.
 const POSSIBLE_CPUS: &str = "/sys/devices/system/cpu/possible";
 
-/// The number of CPUs, and how many buckets each has in the table of each address family.
+/// The number of CPUs, and the number of buckets that each CPU has in the table of each address family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sizes {
     cpus: u32,
@@ -17,18 +17,18 @@ pub struct Sizes {
 }
 
 impl Sizes {
-    /// 2^12 buckets, or 16,384 sources, for each CPU and address family: as many as stay in a second-level cache.
+    /// 2^12 buckets, or 16,384 sources, for each CPU and address family: as many as remain in a second-level cache.
     const DEFAULT_BITS: u32 = 12;
-    /// 2^6 buckets, or 256 sources: fewer are no help, however many CPUs there are.
+    /// 2^6 buckets, or 256 sources: fewer are of no use, even on a host with many CPUs.
     const FEWEST_BITS: u32 = 6;
-    /// What the tables of one guard take at most by default, in bytes.
+    /// The most memory of the tables of one guard by default, in bytes.
     const BUDGET: usize = 64 << 20;
-    /// The part of the host's memory that they take at most by default.
+    /// By default, they take at most one part in `SHARE` of the host's memory.
     const SHARE: usize = 64;
 
-    /// The fewest sources that a table can be made for.
+    /// The fewest sources of a table, for each CPU.
     pub const FEWEST_SOURCES: u32 = (WAYS as u32) << Self::FEWEST_BITS;
-    /// The most.
+    /// The most sources of a table, for each CPU.
     pub const MOST_SOURCES: u32 = 1 << 20;
 
     /// The default for a host with this many CPUs and this much memory, in bytes.
@@ -45,12 +45,12 @@ impl Sizes {
         Self { cpus, bucket_bits }
     }
 
-    /// The smallest there can be beside these: the same CPUs, with one bucket each.
+    /// The smallest sizes for the same CPUs: one bucket each.
     pub(super) fn smallest(self) -> Self {
         Self { bucket_bits: 0, ..self }
     }
 
-    /// For as many sources on each CPU, or a few more; the default for this host if absent.
+    /// The sizes for this number of sources on each CPU, rounded up; the default for this host if it is `None`.
     pub fn of_this_host(sources: Option<u32>) -> Result<Self> {
         let text = fs::read_to_string(POSSIBLE_CPUS)
             .map_err(|error| Error::failed(format!("cannot read {POSSIBLE_CPUS}")).caused_by(error))?;
@@ -63,12 +63,13 @@ impl Sizes {
         })
     }
 
-    /// Whether tables of these sizes are what somebody gets who asks for so many sources.
+    /// Whether these are the sizes for this number of sources.
     pub fn are_for(self, sources: u32) -> bool {
         self.bucket_bits == Self::bits_for(sources)
     }
 
-    /// How many sources each CPU remembers of each address family, if somebody asks for so many.
+    /// The number of sources that each CPU remembers of each address family, if `sources` are ordered: a power of two
+    /// within the limits.
     pub fn sources_for(sources: u32) -> u32 {
         (WAYS as u32) << Self::bits_for(sources)
     }
@@ -78,40 +79,40 @@ impl Sizes {
         sources.ilog2() - WAYS.ilog2()
     }
 
-    /// How many sources each CPU can remember of each address family.
+    /// The number of sources that each CPU can remember of each address family.
     pub fn sources(self) -> u32 {
         (WAYS as u32) << self.bucket_bits
     }
 
-    /// The sizes that maps of these lengths were made with; `None` if no sizes give them.
+    /// The sizes with which maps of these lengths were made; `None` if no sizes give these lengths.
     pub(crate) fn of_maps(totals: u32, buckets: u32) -> Option<Self> {
         let bucket_bits = buckets.checked_div(totals)?.checked_ilog2()?;
         let sizes = Self { cpus: totals, bucket_bits };
         (sizes.buckets() == buckets).then_some(sizes)
     }
 
-    /// One more than the highest number of a CPU that the kernel may ever bring up.
+    /// One more than the highest possible number of a CPU.
     pub fn cpus(self) -> u32 {
         self.cpus
     }
 
-    /// Binary logarithm of the buckets of a CPU.
+    /// The binary logarithm of the number of buckets of a CPU.
     pub fn bucket_bits(self) -> u32 {
         self.bucket_bits
     }
 
-    /// Buckets of all CPUs, for one address family.
+    /// The number of buckets of all CPUs, for one address family.
     pub fn buckets(self) -> u32 {
         self.cpus << self.bucket_bits
     }
 
-    /// Records of all CPUs, for one address family.
+    /// The number of records of all CPUs, for one address family.
     pub fn records(self) -> u32 {
         self.buckets() * WAYS as u32
     }
 }
 
-/// The memory of this host, in bytes; as much as there can be if it does not tell.
+/// The memory of this host, in bytes; `usize::MAX` if the host does not report it.
 fn memory() -> usize {
     let unit = |name| {
         // SAFETY: no preconditions.
@@ -120,7 +121,7 @@ fn memory() -> usize {
     unit(libc::_SC_PHYS_PAGES).zip(unit(libc::_SC_PAGESIZE)).map_or(usize::MAX, |(pages, size)| pages * size)
 }
 
-/// One more than the last number of a list of ranges.
+/// One more than the last number in a list of ranges.
 fn cpu_numbers(ranges: &str) -> Option<u32> {
     let last = ranges.trim().rsplit([',', '-']).next()?;
     last.parse::<u32>().ok()?.checked_add(1)

@@ -13,16 +13,16 @@ pub struct Source {
     pub address: IpAddr,
     /// Its packets.
     pub count: Count,
-    /// What they asked for.
+    /// The number of packets with each kind of request.
     pub asked: Asked,
-    /// When the first came, in nanoseconds of Unix time.
+    /// The time of the first packet, in nanoseconds of Unix time.
     pub first_seen: u64,
-    /// When the last came, in nanoseconds of Unix time.
+    /// The time of the last packet, in nanoseconds of Unix time.
     pub last_seen: u64,
 }
 
 impl Source {
-    /// How many of its packets were TCP.
+    /// The number of its TCP packets.
     pub fn tcp_packets(&self) -> u64 {
         let requests = Requests::from(&self.asked);
         let is_tcp = |request: &Request| request.protocol() == Protocol::Tcp;
@@ -30,16 +30,16 @@ impl Source {
     }
 }
 
-/// What the packets of a source asked for: [`Requests`] in a place that is small for nearly all sources, which ask for
-/// one thing again and again. There may be a million of them.
+/// The number of packets of a source with each kind of request: a compact form of [`Requests`]. It is small for nearly
+/// all sources, because these repeat one request. There may be a million sources.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asked(Kinds);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Kinds {
-    /// For this, so many times, and for nothing else.
+    /// One kind of request, and its number.
     One(Request, u64),
-    /// For more than one thing.
+    /// Several kinds of requests.
     Several(Box<Requests>),
 }
 

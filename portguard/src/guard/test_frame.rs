@@ -1,4 +1,5 @@
-//! Questions to port 111 as they stand on the wire, for the program in the kernel to judge. They are never sent.
+//! Test frames: requests to port 111 in their form on the wire, which the program in the kernel judges. They are never
+//! sent.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -6,15 +7,15 @@ use portguard_common::PORT;
 use portguard_common::frame::LinkType;
 use portguard_common::transport::Protocol;
 
-/// Where the questions go, for which the guard does not care: addresses for documentation (RFC 5737, RFC 3849).
+/// The destination of test frames, which the guard does not check: addresses for documentation (RFC 5737, RFC 3849).
 const DESTINATION_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const DESTINATION_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
 const SOURCE_PORT: u16 = 40_000;
 const HOPS: u8 = 64;
-/// Broadcast, from a locally administered address.
+/// The addresses of the Ethernet header: to broadcast, from a locally administered address.
 const MACS: [u8; 12] = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 1];
 
-/// The frame of a question from `source`, checksums and all.
+/// The frame of a request from `source`, with right checksums.
 pub(super) fn frame(link: LinkType, source: IpAddr, protocol: Protocol) -> Vec<u8> {
     let ethertype: u16 = if source.is_ipv4() { 0x0800 } else { 0x86dd };
     let mut frame = match link {
@@ -25,7 +26,7 @@ pub(super) fn frame(link: LinkType, source: IpAddr, protocol: Protocol) -> Vec<u
     frame
 }
 
-/// The packet in the frame.
+/// The IP packet in the frame.
 fn packet(source: IpAddr, protocol: Protocol) -> Vec<u8> {
     let addresses = match source {
         IpAddr::V4(source) => [source.octets(), DESTINATION_V4.octets()].concat(),
@@ -50,7 +51,7 @@ fn packet(source: IpAddr, protocol: Protocol) -> Vec<u8> {
 fn ipv4(protocol: u8, length: u16, addresses: &[u8]) -> Vec<u8> {
     let mut header = vec![0x45, 0];
     header.extend((20 + length).to_be_bytes());
-    // No identification, don't fragment.
+    // Identification zero, and the flag "don't fragment".
     header.extend([0, 0, 0x40, 0, HOPS, protocol, 0, 0]);
     header.extend(addresses);
     let checksum = checksum(sum(&header));
@@ -82,12 +83,12 @@ fn tcp_syn() -> Vec<u8> {
     segment
 }
 
-/// The sum of 16-bit words, of which there are whole ones only.
+/// The sum of 16-bit words; `bytes` must have an even length.
 fn sum(bytes: &[u8]) -> u32 {
     bytes.chunks_exact(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]]))).sum()
 }
 
-/// The internet checksum (RFC 1071) of what sums up to `total`; never the zero that means "none" to UDP.
+/// The internet checksum (RFC 1071) of words with the sum `total`. It is never zero, which means "no checksum" in UDP.
 fn checksum(mut total: u32) -> u16 {
     while total > 0xffff {
         total = (total & 0xffff) + (total >> 16);

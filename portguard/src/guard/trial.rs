@@ -1,19 +1,19 @@
-//! Changes on trial: unless one is confirmed, what was before it comes back.
+//! Changes on trial: if such a change is not confirmed, the previous state is restored.
 //!
-//! A change on trial makes a new instance with a policy and lists of its own, and leaves the live one as it is. Its counters
-//! are those of the live one, where their layout and sizes stay. So one `BPF_LINK_UPDATE` puts all of the change in force,
-//! and one takes all of it back.
+//! A change on trial makes a new instance with a policy and lists of its own, and does not modify the live instance. It
+//! shares the counters of the live instance, unless their layout or sizes change. So one `BPF_LINK_UPDATE` puts the
+//! whole change in force, and one takes the whole change back.
 //!
-//! What a kill leaves behind, by the record and by the instance that the link runs:
+//! The states that a kill can leave, by the record and by the instance that the link runs:
 //!
 //! | record | the link runs | state | next |
 //! |---|---|---|---|
-//! | none | any | no change waits | another instance is a leftover |
-//! | pending | the one on trial | the change waits | at the deadline the one of before is restored |
-//! | pending | the one of before | the change is not in force | what is left of it is removed at once |
-//! | rejected | any | no change waits | the list with that hash is not loaded on its own |
+//! | none | any instance | no change waits | another instance is a leftover |
+//! | pending | the instance on trial | the change waits | at the deadline, the previous instance is restored |
+//! | pending | the previous instance | the change is not in force | its remains are removed at once |
+//! | rejected | any instance | no change waits | the list with that hash is not loaded automatically |
 //!
-//! Every other change is refused while one waits, so nothing else removes an instance or a list meanwhile.
+//! All other changes are refused while a change waits, so no other change removes an instance or a list in the meantime.
 
 use std::os::fd::AsFd as _;
 use std::time::Duration;
@@ -31,12 +31,12 @@ use crate::guard::order::{self, Named};
 use crate::guard::{Guard, bpf, earlier, guarded, lists, take_off};
 use crate::time;
 
-/// Which changes are taken back.
+/// The changes that [`restore`] takes back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Due {
-    /// Those whose deadline has passed.
+    /// Changes whose deadline has passed.
     Overdue,
-    /// The same, and those with a token.
+    /// Changes whose deadline has passed, and the change with this token.
     Token(u64),
 }
 
@@ -45,7 +45,7 @@ pub enum Due {
 pub struct Restored {
     /// The name of the interface.
     pub interface: String,
-    /// Whether what was before is in force.
+    /// An error if the previous state could not be restored.
     pub result: Result<()>,
 }
 
@@ -53,7 +53,7 @@ impl Guard {
     /// Renews the guard, as [`Guard::renew`] does, on trial. The caller holds the lock.
     ///
     /// # Errors
-    /// What is named cannot be changed, or the kernel refuses. The guard goes on as it was.
+    /// A named part cannot be changed, or the kernel refuses. The guard continues unchanged.
     pub fn renew_on_trial(
         self,
         list: Option<&Allowlist>,
@@ -77,7 +77,7 @@ impl Guard {
         let former = confirm::read(&interface)?;
         confirm::write(&interface, &record).inspect_err(|_| self.abandon(&new))?;
         let replaced = self.replace(new).inspect_err(|_| {
-            // The first error is the one to tell.
+            // The first error is the one to report.
             let _ = match &former {
                 Some(former) => confirm::write(&interface, former),
                 None => confirm::remove(&interface),
@@ -86,13 +86,13 @@ impl Guard {
         replaced.map(|(guard, _)| guard)
     }
 
-    /// How it is with the last change that was on trial, if it was not confirmed.
+    /// The last change that was on trial; `None` if there was none, or if it was confirmed.
     pub fn confirmation(&self) -> Result<Option<Confirmation>> {
         let record = confirm::read(&self.pinned.directory)?;
         Ok(record.map(|record| Confirmation::of(&record, Some(self.instance.name()))))
     }
 
-    /// Whether a list is what was on trial, and was not confirmed: it is to be put in force only if somebody asks for it.
+    /// Whether a list was on trial and was not confirmed. Such a list must come into force only by an explicit command.
     pub fn rejects(&self, list: Sha256Sum) -> Result<bool> {
         let record = confirm::read(&self.pinned.directory)?;
         Ok(record.is_some_and(|record| {
@@ -100,10 +100,10 @@ impl Guard {
         }))
     }
 
-    /// Keeps the change that waits for its confirmation. The caller holds the lock, and has restored what was overdue.
+    /// Confirms the change that waits. The caller holds the lock, and has restored overdue changes before.
     ///
     /// # Errors
-    /// No change waits; or what is left of the guard before cannot be removed: then the change is confirmed all the same.
+    /// No change waits; or the remains of the previous instance cannot be removed, and the change is confirmed anyway.
     pub fn confirm(&self) -> Result<()> {
         let interface = &self.pinned.directory;
         let live = self.instance.name();
@@ -123,7 +123,7 @@ impl Guard {
                 ));
             }
         };
-        // From here on it is confirmed; another instance is a leftover.
+        // After this step, the change is confirmed, and any other instance is a leftover.
         confirm::remove(interface)?;
         if record.restores == RESTORES_NO_GUARD {
             return Ok(());
@@ -132,7 +132,7 @@ impl Guard {
         remove_directory(&InstanceName::from(record.before).directory(interface))
     }
 
-    /// Fails if a change waits for its confirmation: what it restores must stay.
+    /// Fails if a change waits for its confirmation: the state that it may restore must remain.
     pub(super) fn require_settled(&self) -> Result<()> {
         let Some(confirmation) = self.confirmation()?.filter(Confirmation::is_in_force) else {
             return Ok(());
@@ -144,17 +144,17 @@ impl Guard {
         ))
     }
 
-    /// Another list was put in force: what was rejected before does not matter any more.
+    /// Removes the record of a rejected list, after another list was put in force.
     pub(super) fn forget_rejected(&self) -> Result<()> {
         confirm::remove(&self.pinned.directory)
     }
 }
 
-/// Takes back the changes of this network namespace that are due, and removes what is left of those that are not in force.
-/// The caller holds the lock. `tell` gets the name of the interface with each event.
+/// Takes back the changes of this network namespace that are due, and removes the remains of changes that are not in
+/// force. The caller holds the lock. `tell` gets the name of the interface with each event.
 ///
 /// # Errors
-/// Guards cannot be looked up. What goes wrong with one of them is in its place.
+/// The guards cannot be looked up. An error with one guard is in its [`Restored::result`].
 pub fn restore(pin_root: &PinRoot, due: Due, tell: &mut dyn FnMut(&str, Event)) -> Result<Vec<Restored>> {
     let mut restored = Vec::new();
     for (pinned, record, live) in waiting(pin_root)? {
@@ -172,8 +172,8 @@ pub fn restore(pin_root: &PinRoot, due: Due, tell: &mut dyn FnMut(&str, Event)) 
     Ok(restored)
 }
 
-/// How long it is until the first change of this network namespace is due, with any token or with this one; zero if there
-/// is something to restore now. It takes no lock.
+/// The time until the first change of this network namespace is due, of all changes or of the one with this token. It
+/// is zero if a change must be restored now, and `None` if no change waits. It takes no lock.
 pub fn next_deadline(pin_root: &PinRoot, token: Option<u64>) -> Result<Option<Duration>> {
     let remaining = |(_, record, live): &(PinnedLink, Pending, Option<InstanceName>)| match record {
         record if confirm::is_in_force(record, *live) => confirm::remaining(record),
@@ -184,10 +184,10 @@ pub fn next_deadline(pin_root: &PinRoot, token: Option<u64>) -> Result<Option<Du
     Ok(wanted.map(remaining).min())
 }
 
-/// The guards of this network namespace with a record of a change that nobody has confirmed or taken back.
+/// The guards of this network namespace with the record of a change that was neither confirmed nor taken back.
 fn waiting(pin_root: &PinRoot) -> Result<Vec<(PinnedLink, Pending, Option<InstanceName>)>> {
     let mut waiting = Vec::new();
-    // Few guards have a record, so the interfaces are asked for only if one does.
+    // Few guards have a record, so the interfaces are read only if there is one.
     if !pin_root.all_interfaces()?.iter().any(|directory| confirm::is_there(directory)) {
         return Ok(waiting);
     }
@@ -202,8 +202,8 @@ fn waiting(pin_root: &PinRoot) -> Result<Vec<(PinnedLink, Pending, Option<Instan
     Ok(waiting)
 }
 
-/// Restores what was before a change, or removes what is left of a change that is not in force. A kill at any moment leaves
-/// one or the other to be done.
+/// Takes a change back, or removes the remains of a change that is not in force. After a kill at any moment, another
+/// call completes the work.
 fn take_back(
     pinned: &PinnedLink,
     record: Pending,
@@ -219,7 +219,8 @@ fn take_back(
     let old = if confirm::is_in_force(&record, live) {
         let old = match Instance::open(interface, trial) {
             Ok(new) => {
-                // One who was killed may have pinned some of it, and the old instance would not open.
+                // A process that was killed here may have pinned a part of this set, and the old instance would not
+                // open.
                 earlier::remove(interface, new.counters.own.id())?;
                 let old = open_old()?;
                 if new.counters.own.id() != old.counters.own.id() {
@@ -227,7 +228,7 @@ fn take_back(
                 }
                 old
             }
-            // Damaged pins do not keep a change in force.
+            // Damaged pins must not prevent that a change is taken back.
             Err(error) => {
                 tell(Event::Unreadable(error));
                 open_old()?
@@ -243,7 +244,7 @@ fn take_back(
     };
     remove_directory(&trial.directory(interface))?;
     lists::keep_pins_in_force(interface, &old)?;
-    // They count on, and are no earlier ones.
+    // The counters of the old instance continue, and are not an earlier set.
     earlier::remove(interface, old.counters.own.id())?;
     confirm::write(interface, &confirm::rejected(record))
 }

@@ -15,25 +15,26 @@ use crate::error::Result;
 use crate::guard::bpf;
 use crate::guard::lists::{cannot_fill, unreadable};
 
-/// How often an insertion is tried that fails for want of memory: the allocator of the tries refills itself in the
-/// background (amazon-linux-2023#1129), so a moment later it may succeed.
+/// The most attempts at an insertion that fails for lack of memory. The allocator of the tries refills itself in the
+/// background (amazon-linux-2023#1129), so a later attempt may succeed.
 const ATTEMPTS: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// How many entries go into a trie, or come out of it, by one system call.
+/// The number of entries that one system call writes or reads.
 const BATCH: usize = 16_384;
 
-/// How many entries are looked up in a trie that has been filled. The kernel has told of each entry that it took it; this
-/// is to find out about a trie that is not what it should be.
+/// The most entries that are looked up in a trie after it was filled. The kernel has reported success for each
+/// insertion; these look-ups find a trie that is wrong in spite of that.
 const VERIFIED: usize = 65_536;
 
-/// A trie with these entries, which are in order, all of them there. `filled` is told how many there are so far.
+/// Makes a trie with these entries, which are in order, and verifies it. `filled` gets the number of entries so far.
 pub(super) fn new_trie<K: Pod>(
     keys: &[Key<K>],
     numbers: &[u32],
     mut filled: impl FnMut(usize),
 ) -> Result<MapData> {
-    // One to spare: kernels before 5.11 refuse even a replacement in a full trie, and none makes an empty one.
+    // One more than needed: kernels before 5.11 refuse even a replacement in a full trie, and no kernel makes a trie
+    // without capacity.
     let capacity = u32::try_from(keys.len() + 1).map_err(|error| cannot_fill().caused_by(error))?;
     let map = aya_obj::Map::new_from_params(
         BPF_MAP_TYPE_LPM_TRIE as u32,
@@ -58,14 +59,13 @@ pub(super) fn new_trie<K: Pod>(
     }
 }
 
-/// Inserts some entries: by one call, or one by one where the kernel cannot do that (before 5.18).
+/// Inserts entries with one call, or one by one if the kernel has no batches for tries (before 5.18).
 fn insert<K: Pod>(map: &mut Map, keys: &[Key<K>], numbers: &[u32]) -> Result<()> {
     let Map::LpmTrie(data) = map else { unreachable!("it was made as a trie") };
     if bpf::update_batch(data.fd().as_fd(), keys, numbers).is_ok() {
         return Ok(());
     }
-    // What stands in the way of one entry is found out, and told, by the calls for one; to put an entry there twice does
-    // no harm.
+    // Calls for single entries find and report the entry that fails. To insert an entry twice does no harm.
     let mut trie = view(map)?;
     for (key, number) in keys.iter().zip(numbers) {
         insert_one(&mut trie, key, *number).map_err(|error| cannot_fill().caused_by(error))?;
@@ -89,8 +89,8 @@ fn insert_one<K: Pod>(
     trie.insert(key, number, 0)
 }
 
-/// Looks up the entries, or as many of them all over the trie. A look-up with the length of a prefix finds that prefix, and
-/// not a longer one in it.
+/// Looks up the entries, or [`VERIFIED`] of them, spread over the trie. A look-up with the length of a prefix finds that
+/// prefix, and not a longer one within it.
 fn verify<K: Pod>(map: &mut Map, keys: &[Key<K>], numbers: &[u32]) -> Result<()> {
     let trie = view(map)?;
     for (key, number) in keys.iter().zip(numbers).step_by(keys.len().div_ceil(VERIFIED).max(1)) {
@@ -106,7 +106,7 @@ fn view<K: Pod>(map: &mut Map) -> Result<LpmTrie<&mut MapData, K, u32>> {
     LpmTrie::try_from(map).map_err(|error| cannot_fill().caused_by(error))
 }
 
-/// The entries of a trie, by its pin, in no particular order: each prefix, and its number in the file.
+/// The entries of the trie that is pinned at a path, in no particular order: each prefix, and its number in the file.
 pub(super) fn entries<K: Pod>(path: &Path) -> Result<Vec<(Key<K>, u32)>> {
     let map = MapData::from_pin(path).map_err(|error| unreadable(path).caused_by(error))?;
     let capacity = map.info().map_err(|error| unreadable(path).caused_by(error))?.max_entries() as usize;
@@ -123,9 +123,10 @@ pub(super) fn entries<K: Pod>(path: &Path) -> Result<Vec<(Key<K>, u32)>> {
     trie.iter().map(|entry| entry.map_err(|error| unreadable(path).caused_by(error))).collect()
 }
 
-/// The entry of a trie, by its pin, that covers an address of `width` bits: the length of its prefix, and its number in
-/// the file. The trie is not read for it: a look-up finds the longest of the prefixes that are not longer than it asks
-/// for, so the least length that still finds the same entry is that of the entry.
+/// The entry that covers an address of `width` bits, in the trie that is pinned at a path: the length of its prefix, and
+/// its number in the file. This takes a few look-ups and does not read the whole trie: a look-up finds the longest
+/// prefix that is not longer than its key, so the shortest key that finds the same entry has the length of the entry's
+/// prefix.
 pub(super) fn covering<K: Pod>(path: &Path, address: K, width: u8) -> Result<Option<(u8, u32)>> {
     let map = MapData::from_pin(path).map_err(|error| unreadable(path).caused_by(error))?;
     let mut map = Map::LpmTrie(map);
@@ -137,7 +138,7 @@ pub(super) fn covering<K: Pod>(path: &Path, address: K, width: u8) -> Result<Opt
         Err(error) => Err(unreadable(path).caused_by(error)),
     };
     let Some(number) = look_up(width)? else { return Ok(None) };
-    // It is found with `longest`, and not with what is below `shortest`.
+    // A key of length `longest` finds the entry, and all keys shorter than `shortest` do not.
     let (mut shortest, mut longest) = (0, width);
     while shortest < longest {
         let middle = shortest.midpoint(longest);

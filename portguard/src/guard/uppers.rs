@@ -1,6 +1,7 @@
 //! Guards on devices that are on top of an interface. The kernel attaches no program below another one (`dev_xdp_attach` of
-//! `net/core/dev.c`), so that these are taken off while the interface below gets its guard: for some 20 ms, of which the second
-//! half is covered by that guard, against an interface that stays open. Their pins, maps and counters stay.
+//! `net/core/dev.c`), so these guards are detached while the interface below gets its guard. This takes some 20 ms, and
+//! the new guard covers the second half of that time. Without it, the interface below would remain open. The pins, maps
+//! and counters of the detached guards remain.
 
 use std::fs;
 use std::os::fd::AsFd as _;
@@ -12,7 +13,7 @@ use crate::guard::link::{LINK_PIN, PinnedLink};
 use crate::guard::{bpf, mode};
 use crate::interface::{self, Interface};
 
-/// Guards that are off for a moment, the lowest last.
+/// Guards that are detached for a moment, the lowest last.
 #[derive(Debug, Default)]
 pub(super) struct Lifted(Vec<Upper>);
 
@@ -23,22 +24,22 @@ struct Upper {
     instance: Instance,
 }
 
-/// What became of guards that were off for a moment.
+/// The result for guards that were detached for a moment.
 #[derive(Debug, Default)]
 pub struct PutBack {
-    /// The interfaces whose guards are on again.
+    /// The interfaces whose guards are attached again.
     pub on: Vec<String>,
-    /// Why others are not.
+    /// The errors for guards that remain detached.
     pub failed: Vec<Error>,
 }
 
 impl Lifted {
-    /// Takes off the guards that are in the way of one on this interface. If a program of somebody else's is in the way as
-    /// well, nothing is taken off. The caller holds the lock.
+    /// Detaches the guards that prevent a guard on this interface. If a program of another owner prevents it as well,
+    /// no guard is detached. The caller holds the lock.
     pub(super) fn above(pin_root: &PinRoot, interface: &Interface) -> Result<Self> {
         let mut uppers = Vec::new();
         let all = interface::all()?;
-        // It may have become a port since it was looked up.
+        // The interface may have become a port since it was looked up.
         let interface = all.iter().find(|fresh| fresh.index == interface.index).unwrap_or(interface);
         if !collect(pin_root, interface, &all, &mut uppers)? {
             return Ok(Self::default());
@@ -46,7 +47,7 @@ impl Lifted {
         let mut lifted = Self::default();
         for upper in uppers {
             if let Err(error) = upper.pinned.detach() {
-                // Those that are off already; the first error is the one to tell.
+                // Attach the detached guards again; the first error is the one to report.
                 let _ = lifted.put_back();
                 return Err(error);
             }
@@ -55,7 +56,7 @@ impl Lifted {
         Ok(lifted)
     }
 
-    /// Puts them back, the lowest first.
+    /// Attaches the guards again, the lowest first.
     pub(super) fn put_back(self) -> PutBack {
         let mut put_back = PutBack::default();
         for Upper { pinned, instance } in self.0.into_iter().rev() {
@@ -77,12 +78,12 @@ fn attach_again(pinned: &PinnedLink, instance: &Instance) -> std::io::Result<()>
     let flags = mode::flags(pinned.program.mode);
     let link = bpf::link_create(instance.program().as_fd(), pinned.interface.index, flags)?;
     let pin = pinned.directory.join(LINK_PIN);
-    // That of the link that was taken off.
+    // The pin of the link that was detached.
     fs::remove_file(&pin)?;
     bpf::pin(link.as_fd(), &pin)
 }
 
-/// Collects the guards above an interface that are in the way, the highest first; false: something else is in the way.
+/// Collects the guards on top of an interface, the highest first. Returns false if another program is on top of it, too.
 fn collect(
     pin_root: &PinRoot,
     interface: &Interface,
@@ -97,7 +98,7 @@ fn collect(
         }
         let Some(pinned) = PinnedLink::find(pin_root, upper)? else { return Ok(false) };
         let live = instance::live(&pinned.directory, pinned.program.program_id)?;
-        // One that this portguard cannot read, it cannot put back.
+        // This portguard could not attach a guard again that it cannot read.
         let Some(live) = live.filter(|live| live.is_readable()) else { return Ok(false) };
         let instance = Instance::open(&pinned.directory, live)?;
         if !collect(pin_root, upper, all, uppers)? {

@@ -1,5 +1,5 @@
-//! One line of the history: the counters of one set, as they were at one moment. `docs/history.md` documents the format
-//! for users; a change here is a change there.
+//! One line of the history: the counters of one set at one moment. `docs/history.md` documents the format for users, and
+//! must change together with this file.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::guard::{ByReason, SetId, Snapshot, Source};
 
-/// How many sources a line lists. The others are in `other_sources`.
+/// The most sources that a line lists. The others are in `other_sources`.
 pub const HEAVIEST: usize = 256;
 
 listed! {
@@ -25,19 +25,19 @@ listed! {
         Reset = "reset",
         /// `detach` removes the guard and its counters.
         Detach = "detach",
-        /// A new program version comes with counters of its own.
+        /// A new program version has counters of its own.
         Upgrade = "upgrade",
         /// A loader was killed before it removed counters that it had replaced.
         Abandoned = "abandoned",
-        /// The counters go on; the service writes them at intervals.
+        /// The counters continue; the service writes them at intervals.
         Periodic = "periodic",
     }
 }
 
-/// Which counters a line is about.
+/// The set of counters of a line, and its guard.
 #[derive(Debug, Clone, Copy)]
 pub struct Identity<'a> {
-    /// The name of the interface; `None` if the interface is gone and nothing tells its name.
+    /// The name of the interface; `None` if the interface is gone and its name is unknown.
     pub interface: Option<&'a str>,
     /// The index of the interface.
     pub ifindex: u32,
@@ -45,7 +45,7 @@ pub struct Identity<'a> {
     pub namespace: u64,
     /// The set of counters.
     pub set: SetId,
-    /// Whether the guard drops, or only counts.
+    /// Whether the guard drops; false in audit mode.
     pub enforcing: bool,
 }
 
@@ -57,10 +57,10 @@ pub struct Line {
     /// When the line was written, in nanoseconds of Unix time.
     #[serde(with = "rfc3339")]
     pub written_at: u64,
-    /// Why; `None` in a line that a later version wrote for a reason that this version does not know.
+    /// The reason; `None` if a later version wrote the line for a reason that this version does not know.
     #[serde(with = "reason")]
     pub reason: Option<Reason>,
-    /// `/proc/sys/kernel/random/boot_id`, where the writer could read it.
+    /// `/proc/sys/kernel/random/boot_id`; `None` if the writer could not read it.
     #[serde(default)]
     pub boot_id: Option<String>,
     /// See [`Identity::namespace`].
@@ -72,7 +72,7 @@ pub struct Line {
     /// See [`Identity::set`].
     #[serde(with = "text")]
     pub set: SetId,
-    /// When the set was at zero, in nanoseconds of Unix time, by the wall clock of when the line was written.
+    /// When the set was at zero, in nanoseconds of Unix time, by the wall clock at the time of writing.
     #[serde(with = "rfc3339")]
     pub since: u64,
     /// When the counts were read, in nanoseconds of Unix time.
@@ -82,13 +82,13 @@ pub struct Line {
     pub enforcing: bool,
     /// The sums.
     pub totals: Totals,
-    /// What the packets of `totals.by_reason.not_allowed` asked for.
+    /// The packets of `totals.by_reason.not_allowed` by kind of request.
     pub requests: RequestCounts,
-    /// The sources with the most packets, the first of them first.
+    /// The sources with the most packets, in descending order.
     pub sources: Vec<SourceCount>,
     /// All other sources.
     pub other_sources: OtherSources,
-    /// Packets of `totals.by_reason.not_allowed` whose sources the source tables had no room for.
+    /// Packets of `totals.by_reason.not_allowed` that are counted for no source, because the source tables had no room.
     pub unattributed: Packets,
 }
 
@@ -133,11 +133,11 @@ impl From<Count> for Packets {
 /// Sums over all sources.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
-    /// From sources on the list.
+    /// Packets from sources on the list.
     pub allowed: Packets,
-    /// Dropped.
+    /// Packets that were dropped.
     pub dropped: Packets,
-    /// Passed in audit mode; enforcing mode would have dropped them.
+    /// Packets that passed in audit mode, and would have been dropped in enforcing mode.
     pub would_drop: Packets,
     /// `dropped` and `would_drop`, by reason.
     pub by_reason: ByReason<Packets>,
@@ -163,12 +163,12 @@ pub struct SourceCount {
     pub packets: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// What they asked for.
+    /// Its packets by kind of request.
     pub requests: RequestCounts,
-    /// When the first one came, in nanoseconds of Unix time.
+    /// The time of the first packet, in nanoseconds of Unix time.
     #[serde(with = "rfc3339")]
     pub first_seen: u64,
-    /// When the last one came, in nanoseconds of Unix time.
+    /// The time of the last packet, in nanoseconds of Unix time.
     #[serde(with = "rfc3339")]
     pub last_seen: u64,
 }
@@ -176,7 +176,7 @@ pub struct SourceCount {
 /// Sources that a line does not list.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OtherSources {
-    /// How many.
+    /// The number of these sources.
     pub sources: u64,
     /// Their packets.
     pub packets: u64,
@@ -185,8 +185,8 @@ pub struct OtherSources {
 }
 
 impl Line {
-    /// The line for a set of counters that was read at `snapshot.taken_at`. It lists at most `heaviest` sources
-    /// ([`HEAVIEST`] where nothing speaks for fewer). Times are cut off to microseconds, as a line shows them.
+    /// The line for a set of counters that was read at `snapshot.taken_at`. It lists at most `heaviest` sources (usually
+    /// [`HEAVIEST`]). Times are cut off to microseconds, which is the precision of a line.
     pub fn new(
         snapshot: &Snapshot,
         identity: Identity<'_>,
@@ -243,12 +243,12 @@ impl Line {
         serde_json::to_string(self).map(|line| line + "\n")
     }
 
-    /// Reads a line, with or without the newline. `None` if it is torn, of another schema, or not a line at all.
+    /// Parses a line, with or without the newline. `None` if it is torn, has another schema, or is not a line.
     pub fn parse(text: &[u8]) -> Option<Self> {
         serde_json::from_slice(text).ok()
     }
 
-    /// How many packets the set has counted. It never goes down while the set counts, unlike the clock.
+    /// The number of packets that the set has counted. While the set counts, this number never decreases; the clock may.
     pub fn counted(&self) -> u64 {
         let Totals { allowed, dropped: _, would_drop: _, by_reason } = &self.totals;
         let dropped = by_reason.each().map(|(_, count)| count.packets);
@@ -286,12 +286,12 @@ impl From<&Source> for SourceCount {
     }
 }
 
-/// Whole microseconds.
+/// Cuts a time off to whole microseconds.
 fn cut_off(nanoseconds: u64) -> u64 {
     nanoseconds - nanoseconds % 1_000
 }
 
-/// Times as RFC 3339.
+/// Serializes times in the format of RFC 3339.
 mod rfc3339 {
     use jiff::Timestamp;
 
@@ -309,7 +309,7 @@ mod rfc3339 {
     }
 }
 
-/// What has a text of its own.
+/// Serializes values by their text (`Display` and `FromStr`).
 mod text {
     use super::{Deserialize as _, Deserializer, FromStr, Serializer, fmt};
 
@@ -327,7 +327,7 @@ mod text {
     }
 }
 
-/// Reasons by their keys.
+/// Serializes reasons by their keys.
 mod reason {
     use super::{Deserialize as _, Deserializer, Reason, Serialize as _, Serializer};
 

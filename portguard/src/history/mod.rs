@@ -1,4 +1,4 @@
-//! The history: what sets of counters held before they ended.
+//! The history: the contents of sets of counters before they ended.
 //!
 //! ```text
 //! /var/lib/portguard/history/       mode 0700; below what systemd names in $STATE_DIRECTORY
@@ -6,9 +6,9 @@
 //! ```
 //!
 //! Invariants:
-//! - A line holds absolute values, so that the last line of a set says it all, and no packet counts twice.
+//! - A line has absolute values, so that the last line of a set has all its counts, and no packet counts twice.
 //! - In each line, the listed sources, the other sources and what is unattributed add up to `not_allowed`.
-//! - A line is whole or absent. A writer that is killed leaves at most a torn line, which costs no other line.
+//! - A line is complete or absent. A writer that is killed leaves at most one torn line, and damages no other line.
 //! - The directory is bounded in age and size, and no writer waits longer than a second for another one.
 
 mod line;
@@ -29,13 +29,13 @@ pub use line::{
 pub use reader::History;
 use store::{Limits, Store};
 
-/// Writes what a set of counters holds to the history. When it returns `Ok`, the line is on the disk.
+/// Writes the contents of a set of counters to the history. After `Ok`, the line is on the disk.
 ///
-/// The caller reports an error as a warning and goes on: a full disk must not block a change of a guard.
+/// The caller reports an error as a warning and continues: a full disk must not prevent the change of a guard.
 ///
 /// # Errors
-/// The disk is full, the directory is not root's alone, or another process holds the lock for longer than a second.
-/// Nothing of the line remains then; or only old files could not be removed, and the line is there.
+/// The disk is full, other users than root can write to the directory, or another process holds the lock for longer
+/// than a second. No part of the line remains then. If only old files could not be removed, the line is written.
 pub fn keep(snapshot: &Snapshot, identity: Identity<'_>, reason: Reason) -> Result<()> {
     append(&Line::new(snapshot, identity, reason, unix_now(), boot_id(), HEAVIEST))
 }
@@ -52,7 +52,7 @@ pub fn append(line: &Line) -> Result<()> {
 /// A set that still counts is among them if it was written before it ended.
 ///
 /// # Errors
-/// A file cannot be read, or others than root may write to the directory. No history at all is no error.
+/// A file cannot be read, or other users than root can write to the directory. A missing history is not an error.
 pub fn read(since: Option<u64>) -> Result<History> {
     store().read(since)
 }

@@ -1,4 +1,4 @@
-//! Puts lines together: the last line of each set of counters.
+//! Reads lines, and finds the last line of each set of counters.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -10,16 +10,16 @@ use crate::history::line::Line;
 /// Longer lines are skipped. portguard writes lines of at most some 100 KB.
 const MAX_LINE: usize = 1024 * 1024;
 
-/// What the history holds.
+/// The contents of the history.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct History {
     /// The last line of each set of counters, by the time when the set was at zero.
     pub lines: Vec<Line>,
-    /// How many lines could not be read: torn, too long, or of a later schema.
+    /// The number of lines that could not be read: torn, too long, or with a later schema.
     pub skipped: u64,
 }
 
-/// Reads texts, in the order of their days.
+/// A reader of the files, which it gets in the order of their days.
 #[derive(Debug, Default)]
 pub(super) struct Reader {
     /// More than one line for a key only if boots share it.
@@ -28,7 +28,7 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Reads one text to its end. It holds no more than one line at a time beside the last ones.
+    /// Reads one file to its end. Apart from the last line of each set, it keeps at most one line in memory.
     pub(super) fn read(&mut self, mut text: impl BufRead) -> io::Result<()> {
         let mut line = Vec::new();
         loop {
@@ -51,9 +51,9 @@ impl Reader {
         }
     }
 
-    /// Of two lines of a set, the last one is the one with more packets: the clock may have been set back between them,
-    /// and then the later one is in the file of an earlier day. If nothing was counted between them, the one that is
-    /// read last.
+    /// Of two lines of a set, the one with more packets is the last one. Their order in the files does not show that:
+    /// if the clock was set back between them, the later one is in the file of an earlier day. If both have the same
+    /// counts, the one that is read last is kept.
     fn add(&mut self, line: Line) {
         match self.sets.entry(line.set) {
             Entry::Vacant(free) => {

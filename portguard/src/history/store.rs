@@ -19,17 +19,17 @@ use crate::error::{Error, Result};
 use crate::history::line::Line;
 use crate::history::reader::{History, Reader};
 
-/// How often a writer looks whether another one has finished.
+/// The interval at which a writer checks whether another writer has finished.
 const RETRY: Duration = Duration::from_millis(5);
 
-/// What a store may take.
+/// The limits of a store.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
-    /// Files of days that are longer ago are removed.
+    /// The age in days from which files are removed.
     pub(super) days: i64,
-    /// The size of all files together.
+    /// The largest size of all files together.
     pub(super) bytes: u64,
-    /// How long a writer waits for another one.
+    /// The longest wait of a writer for another one.
     pub(super) wait: Duration,
 }
 
@@ -39,7 +39,7 @@ impl Default for Limits {
     }
 }
 
-/// A directory that holds a history.
+/// The directory of a history.
 #[derive(Debug, Clone)]
 pub(super) struct Store {
     directory: PathBuf,
@@ -58,7 +58,7 @@ impl Store {
         Self { directory: directory.into(), limits }
     }
 
-    /// Appends a line to the file of the day when it was written, and removes what the limits do not allow any more.
+    /// Appends a line to the file of the day on which it was written, and removes files beyond the limits.
     pub(super) fn append(&self, line: &Line) -> Result<()> {
         let today = day_of(line.written_at);
         let path = self.path(today);
@@ -84,14 +84,14 @@ impl Store {
         let pruned = self.prune(files, today, more);
         append_whole(&path, text.as_bytes()).map_err(|error| failed().caused_by(error))?;
         if bytes_today == 0 {
-            // The name of a new file is on the disk when its directory is.
+            // The name of a new file is on the disk only after its directory is.
             directory.sync_all().map_err(|error| failed().caused_by(error))?;
         }
         pruned
     }
 
-    /// Reads all files. A set whose last line was written before `since` may still have counted after it, and the clock
-    /// may have been set; so the names of the files do not tell which ones can be left out.
+    /// Reads all files. The names of the files do not show which of them could be skipped: a set whose last line was
+    /// written before `since` may have counted after that time, and the clock may have been set.
     pub(super) fn read(&self, since: Option<u64>) -> Result<History> {
         let mut reader = Reader::default();
         match self.open() {
@@ -104,7 +104,7 @@ impl Store {
             let file = OpenOptions::new().read(true).custom_flags(OFlag::O_NOFOLLOW.bits()).open(&path);
             match file.and_then(|file| reader.read(BufReader::new(file))) {
                 Ok(()) => {}
-                // A writer has removed it since.
+                // A writer has removed the file in the meantime.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
                     return Err(Error::failed(format!("cannot read {}", path.display())).caused_by(error));
@@ -114,9 +114,9 @@ impl Store {
         Ok(reader.finish(since))
     }
 
-    /// Removes the files of days that are too long ago, and then the oldest ones until `more` bytes fit in. The names
-    /// count, not the times of the files, which copying changes. A file with a date in the future is newer than the one
-    /// of today: the clock was ahead when it was written, or is behind now. The file of today always stays.
+    /// Removes files that are too old, and then the oldest ones until `more` bytes fit in. The dates in the names
+    /// count, not the times of the files, which copying changes. A file with a date in the future counts as newer than
+    /// the file of today: the clock was ahead when it was written, or is behind now. The file of today always remains.
     fn prune(&self, files: Vec<DayFile>, today: Date, more: u64) -> Result<()> {
         let oldest_kept = today.saturating_sub(self.limits.days.days());
         let mut total = files.iter().map(|file| file.bytes).sum::<u64>() + more;
@@ -137,14 +137,14 @@ impl Store {
         result
     }
 
-    /// The files of days, oldest first. Whatever else is in the directory is not the history's.
+    /// The files of days, oldest first. Other files in the directory do not belong to the history.
     fn files(&self) -> Result<Vec<DayFile>> {
         let list = || -> io::Result<_> {
             let mut files = Vec::new();
             for entry in fs::read_dir(&self.directory)? {
                 let entry = entry?;
                 let Some(day) = entry.file_name().to_str().and_then(day_of_name) else { continue };
-                // Of the entry itself, not of what a link points to.
+                // These are the metadata of the entry itself, not of the target of a symbolic link.
                 match entry.metadata() {
                     Ok(metadata) if metadata.is_file() => files.push(DayFile { day, bytes: metadata.len() }),
                     Ok(_) => {}
@@ -171,7 +171,7 @@ impl Store {
             .map_err(|error| self.unusable().caused_by(error))
     }
 
-    /// Opens the directory, if it is one that nobody else may write to: who could would be able to forge evidence.
+    /// Opens the directory. It fails if another user could write to it, because that user could forge the history.
     fn open(&self) -> io::Result<File> {
         let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
         let directory = OpenOptions::new().read(true).custom_flags(flags.bits()).open(&self.directory)?;
@@ -191,7 +191,8 @@ impl Store {
     }
 }
 
-/// Locks the directory. A lock on it, rather than on the file of a day, also holds off who would remove that file.
+/// Locks the directory. In contrast to a lock on the file of a day, this also prevents that another writer removes the
+/// file.
 fn lock(mut directory: File, wait: Duration) -> io::Result<Flock<File>> {
     let start = Instant::now();
     loop {
@@ -210,7 +211,7 @@ fn lock(mut directory: File, wait: Duration) -> io::Result<Flock<File>> {
     }
 }
 
-/// Appends to a file by one write, or leaves it as it was. The caller holds the lock.
+/// Appends to a file with one write, or leaves it unchanged. The caller holds the lock.
 fn append_whole(path: &Path, text: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new()
         .read(true)
@@ -230,7 +231,7 @@ fn append_whole(path: &Path, text: &[u8]) -> io::Result<()> {
     }
     let mut whole = Vec::with_capacity(text.len() + 1);
     if last != *b"\n" {
-        // A writer was killed, or the power failed: what it wrote must not become a part of this line.
+        // A writer was killed, or the power failed: its torn line must not become a part of this line.
         whole.push(b'\n');
     }
     whole.extend_from_slice(text);
@@ -240,7 +241,7 @@ fn append_whole(path: &Path, text: &[u8]) -> io::Result<()> {
         Err(error) => Err(error),
     };
     if written.is_err() {
-        // If this fails too, the next writer puts a newline behind the torn line, and readers skip it.
+        // If this fails too, the next writer puts a newline after the torn line, and readers skip it.
         let _ = file.set_len(before);
     }
     written
@@ -258,6 +259,6 @@ fn name_of_day(day: Date) -> String {
 
 fn day_of_name(name: &str) -> Option<Date> {
     let day: Date = name.strip_suffix(".jsonl")?.parse().ok()?;
-    // The one way to write it.
+    // A date has one valid form.
     (name_of_day(day) == name).then_some(day)
 }

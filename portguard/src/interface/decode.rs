@@ -1,5 +1,5 @@
-//! Decodes what netlink tells of interfaces and addresses: the attributes that portguard needs, each by itself. One of
-//! these that is malformed is a failure; any other may hold whatever it likes.
+//! Decodes interfaces and addresses from netlink: only the attributes that portguard needs. A malformed attribute among
+//! these is a failure; all other attributes may have any content.
 
 use std::net::IpAddr;
 
@@ -13,7 +13,7 @@ const LINK_HEADER_LEN: usize = 16;
 /// `struct ifaddrmsg`.
 const ADDRESS_HEADER_LEN: usize = 8;
 /// `IFLA_XDP_DRV_PROG_ID`, `IFLA_XDP_SKB_PROG_ID`, `IFLA_XDP_HW_PROG_ID`. The kernel names the program of each mode,
-/// whether there is one or several (`rtnl_xdp_fill`).
+/// for one program and for several (`rtnl_xdp_fill`).
 const XDP_MODES: [(u16, XdpMode); 3] = [(5, XdpMode::Native), (6, XdpMode::Generic), (7, XdpMode::Offload)];
 
 /// An interface, from the body of an `RTM_NEWLINK`.
@@ -62,20 +62,20 @@ pub(super) fn interface(body: &[u8]) -> Result<Interface, Failure> {
     Ok(interface)
 }
 
-/// What the kernel says of an address: of all that there are, those of the families IPv4 and IPv6.
+/// The kernel's information about an IPv4 or IPv6 address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct AddressMessage {
     /// The index of its interface.
     pub interface: u32,
-    /// How long its network's prefix is.
+    /// The length of its network's prefix.
     pub prefix_length: u8,
-    /// The peer's, at the other end of a link that has one; else the same as the local one, or the only one.
+    /// The address of the peer on a point-to-point link; otherwise the same as `local`, or the only address.
     pub address: Option<IpAddr>,
-    /// The interface's own.
+    /// The address of the interface itself.
     pub local: Option<IpAddr>,
 }
 
-/// An address, from the body of an `RTM_NEWADDR`; nothing if it is of another family.
+/// An address, from the body of an `RTM_NEWADDR`; `None` for another family.
 pub(super) fn address(body: &[u8]) -> Result<Option<AddressMessage>, Failure> {
     let header = || Some((*body.first()?, *body.get(1)?, u32_at(body, 4)?, body.get(ADDRESS_HEADER_LEN..)?));
     let (family, prefix_length, interface, attributes) =
@@ -107,7 +107,7 @@ pub(super) fn whole_number(value: &[u8], what: &str) -> Result<u32, Failure> {
     number.map_err(|_| malformed(format!("{what} is {} bytes long, and not 4", value.len())))
 }
 
-/// A string of the kernel's: it ends with a NUL.
+/// A string from the kernel, which ends with a NUL.
 fn text(value: &[u8]) -> String {
     let end = value.iter().position(|byte| *byte == 0).unwrap_or(value.len());
     name::escape(value.get(..end).unwrap_or(value))
@@ -173,7 +173,7 @@ mod tests {
         attributes.iter().flat_map(|(kind, value)| attribute(*kind, value)).collect()
     }
 
-    /// One with all that is decoded, and with an alias that is no text.
+    /// An interface with all decoded attributes, and with an alias that is not text.
     fn everything() -> Vec<u8> {
         let tun = nested(&[(3, &[1]), (4, &[1])]);
         body(&[
@@ -231,7 +231,7 @@ mod tests {
                 Err(_) => failures += 1,
             }
         }
-        // All cuts but those between attributes, or in the padding of one.
+        // All cuts fail, except those between attributes, or in the padding of one.
         assert!(failures > whole.len() - 30, "{failures} of {}", whole.len());
     }
 

@@ -1,4 +1,4 @@
-//! What a device tells of itself beyond its kind: `IFLA_INFO_DATA`, whose attributes mean something else for each kind.
+//! The details of a device beyond its kind: `IFLA_INFO_DATA`, whose attributes have another meaning for each kind.
 
 use super::decode::whole_number;
 use crate::netlink::{Attributes, Failure, u16_at};
@@ -10,7 +10,7 @@ const IFLA_TUN_PI: u16 = 4;
 const IFLA_MACVLAN_MODE: u16 = 1;
 /// The flags of an ipvlan, `IPVLAN_F_*`, 2 bytes.
 const IFLA_IPVLAN_FLAGS: u16 = 2;
-/// The mode of a bond, `BOND_MODE_*`, and what it chooses ports by, `BOND_XMIT_POLICY_*`; a byte each.
+/// The mode of a bond, `BOND_MODE_*`, and its policy for choosing ports, `BOND_XMIT_POLICY_*`; a byte each.
 const IFLA_BOND_MODE: u16 = 1;
 const IFLA_BOND_XMIT_HASH_POLICY: u16 = 14;
 /// The index of the interface that a vxlan sends over, 4 bytes.
@@ -29,18 +29,18 @@ const VLAN_SRCMAC: u8 = 5;
 /// `IPVLAN_F_PRIVATE` and `IPVLAN_F_VEPA`.
 const IPVLAN_NOT_SWITCHED: u16 = 1 | 2;
 
-/// What a device tells of itself beyond its kind.
+/// The details of a device beyond its kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Details {
-    /// Nothing that portguard needs.
+    /// No details that portguard needs.
     #[default]
     None,
     /// A tun or tap device.
     Tun {
-        /// Whether its packets are Ethernet frames (tap), whatever its link type says: that can be set to anything
-        /// (`TUNSETLINK`). None: the kernel does not tell.
+        /// Whether its packets are Ethernet frames (tap). The link type does not show that, because it can be set to any
+        /// value (`TUNSETLINK`). `None` if the kernel does not report it.
         ethernet: Option<bool>,
-        /// Whether its packets come with packet information of their own (a device without `IFF_NO_PI`).
+        /// Whether its packets begin with packet information (a device without `IFF_NO_PI`).
         packet_information: bool,
     },
     /// A macvlan or macvtap.
@@ -50,17 +50,18 @@ pub enum Details {
     },
     /// An ipvlan or ipvtap.
     Ipvlan {
-        /// The same (neither private nor vepa).
+        /// Whether packets between it and its siblings are switched without the interface under them (neither private
+        /// nor vepa).
         switched: bool,
     },
     /// A bond.
     Bond {
-        /// How it uses its ports.
+        /// Its mode.
         mode: BondMode,
-        /// Whether it chooses them by VLAN and address of the sender (`vlan+srcmac`).
+        /// Whether it chooses ports by VLAN and address of the sender (`vlan+srcmac`).
         vlan_srcmac: bool,
     },
-    /// A device that is above others without being told by another attribute: a vxlan, or a ring.
+    /// A device that is on top of others, which only these details show: a vxlan, or a ring.
     Above {
         /// The indexes of the interfaces under it.
         lower: [Option<u32>; 2],
@@ -72,7 +73,7 @@ pub enum Details {
 pub struct BondMode(pub u8);
 
 impl BondMode {
-    /// The word for it, as `ip link` and `bonding.rst` have it.
+    /// Its name in `ip link` and in `bonding.rst`.
     pub fn word(self) -> &'static str {
         const WORDS: [&str; 7] = [
             "balance-rr",
@@ -92,14 +93,14 @@ impl BondMode {
         self.ignores_policy() || matches!(self.0, 2 | 4)
     }
 
-    /// Whether it does not choose ports by what a packet holds.
+    /// Whether it chooses ports independently of the content of packets.
     pub fn ignores_policy(self) -> bool {
         matches!(self.0, 0 | 1)
     }
 }
 
 impl Details {
-    /// Those of a device of this kind.
+    /// Decodes the details of a device of this kind.
     pub(super) fn decode(kind: &str, data: &[u8]) -> Result<Self, Failure> {
         Ok(match kind {
             "tun" => {

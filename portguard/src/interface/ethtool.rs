@@ -1,4 +1,4 @@
-//! What drivers tell of themselves: `SIOCETHTOOL` (`include/uapi/linux/ethtool.h`).
+//! Information from drivers: `SIOCETHTOOL` (`include/uapi/linux/ethtool.h`).
 
 use std::ffi::CStr;
 use std::os::fd::AsRawFd as _;
@@ -14,14 +14,14 @@ const GET_CHANNELS: u32 = 0x3c;
 /// `ETH_FLAG_LRO`.
 const LARGE_RECEIVE_OFFLOAD: u32 = 1 << 15;
 
-/// What a driver tells. What it does not know of is left out.
+/// The information from a driver, as far as the driver supports the requests.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Driver {
     /// Its name.
     pub(crate) name: Option<String>,
-    /// Whether it puts received packets together.
+    /// Whether it merges received packets.
     pub(crate) large_receive_offload: bool,
-    /// Queues in use, and the most that there can be.
+    /// The number of receive queues in use, and the largest number of them.
     pub(crate) channels: Option<(u32, u32)>,
 }
 
@@ -50,7 +50,7 @@ struct Channels {
 }
 
 impl Driver {
-    /// Asks the driver of an interface of this network namespace.
+    /// Sends the requests to the driver of an interface of this network namespace.
     pub(crate) fn of(interface: &str) -> Self {
         let mut info = DriverInfo { command: GET_DRIVER, driver: [0; 32], rest: [0; 160] };
         let mut flags = Value { command: GET_FLAGS, value: 0 };
@@ -72,13 +72,13 @@ impl Driver {
     }
 }
 
-/// Lets the driver fill in a request, which begins with its command. `None`: it does not know of that.
+/// Lets the driver fill in a request, which begins with its command. `None` if the driver does not support it.
 fn ask<T>(interface: &str, request: &mut T) -> Option<()> {
     let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).ok()?;
     // SAFETY: all zeroes is a valid value of this plain C struct.
     let mut message: libc::ifreq = unsafe { std::mem::zeroed() };
     let name = name_bytes(interface);
-    // One byte stays zero, to end the name.
+    // One byte remains zero, to end the name.
     if name.len() >= message.ifr_name.len() {
         return None;
     }
@@ -86,8 +86,8 @@ fn ask<T>(interface: &str, request: &mut T) -> Option<()> {
         *to = from as libc::c_char;
     }
     message.ifr_ifru.ifru_data = std::ptr::from_mut(request).cast();
-    // SAFETY: the request is one of the structs above, each as large as what its command lets the kernel write, and
-    // both it and the message outlive the call.
+    // SAFETY: the request is one of the structs above, each of which is as large as the data that the kernel writes for
+    // its command. The request and the message outlive the call.
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL, &raw mut message) };
     (result == 0).then_some(())
 }

@@ -1,5 +1,5 @@
-//! Network interfaces, as netlink tells of them: sysfs shows those of another network namespace to a process that has
-//! changed its own.
+//! Network interfaces, read by netlink. Sysfs would show the interfaces of another network namespace to a process that
+//! has changed its own namespace.
 
 mod decode;
 mod details;
@@ -29,34 +29,34 @@ const LINK_REQUEST_LEN: usize = 16;
 /// `struct ifaddrmsg`.
 const ADDRESS_REQUEST_LEN: usize = 8;
 
-/// What portguard needs to know about an interface.
+/// An interface, with the properties that portguard needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interface {
     /// Unique in the network namespace for as long as the interface exists.
     pub index: u32,
-    /// Unique, but may change. Bytes that are no printable text are written as `\xNN`.
+    /// Unique, but it may change. Bytes that are not printable text are written as `\xNN`.
     pub name: String,
     /// The largest packet that it sends, in bytes.
     pub mtu: u32,
     /// `ARPHRD_*` of `include/uapi/linux/if_arp.h`.
     pub hardware_type: u16,
-    /// `veth`, `bridge`, `tun`, ...; none for a card.
+    /// `veth`, `bridge`, `tun`, ...; `None` for a network card.
     pub kind: Option<String>,
     /// Whether this is the loopback interface.
     pub loopback: bool,
     /// Whether it has been brought up.
     pub up: bool,
-    /// The bridge, bond or VRF that it is a port of, by index.
+    /// The index of the bridge, bond or VRF of which it is a port.
     pub controller: Option<u32>,
-    /// The interface that it sits on, by index; the other end, if it is a cable. Either may be in another namespace.
+    /// The index of the interface under it, or of its peer if it is a veth. That interface may be in another namespace.
     pub lower: Option<u32>,
-    /// The network namespace of that interface, if it is not this one: the number that this one has for it, or -1.
+    /// The network namespace of `lower`, if it is not this one: the number that this namespace has for it, or -1.
     pub link_namespace: Option<i32>,
-    /// What it tells of itself beyond its kind.
+    /// Its details beyond its kind.
     pub details: Details,
-    /// Other names, by which it can be called as well; written as the name is.
+    /// Its alternative names, in the same form as `name`.
     pub alternative_names: Vec<String>,
-    /// The XDP programs on it, whoever attached them: at most one of each mode.
+    /// The XDP programs on it, of any owner: at most one of each mode.
     pub xdp: Vec<AttachedXdp>,
 }
 
@@ -66,25 +66,26 @@ impl Interface {
         [&self.name].into_iter().chain(&self.alternative_names).map(String::as_str).collect()
     }
 
-    /// Whether this is one of its names. A user may write any byte of it as `\xNN`.
+    /// Whether `name` is one of its names. A user may write any byte of a name as `\xNN`.
     pub fn is_called(&self, name: &str) -> bool {
         let name = name::escape(&name_bytes(name));
         self.name == name || self.alternative_names.contains(&name)
     }
 
-    /// Whether its frames have the tags of a switch whose processor port it is connected to (a conduit of DSA).
+    /// Whether its frames have the tags of a switch: it is connected to the processor port of that switch (a conduit of
+    /// DSA).
     pub fn carries_switch_tags(&self) -> bool {
         sysfs::has(Path::new(sysfs::ROOT), self, "dsa")
     }
 
-    /// Whether it gets packets from another one, so that the kernel attaches no program to that after one to this
-    /// (`netdev_upper_dev_link`): it sits on that, or that is a port of it.
+    /// Whether this interface is on top of `other`, or `other` is a port of it (`netdev_upper_dev_link`). If this one
+    /// has a program, the kernel then attaches none to `other`.
     pub fn is_above(&self, other: &Self) -> bool {
         const SIT_ON_ONE: [&str; 7] = ["dsa", "ipvlan", "ipvtap", "macsec", "macvlan", "macvtap", "vlan"];
         if other.controller == Some(self.index) {
             return true;
         }
-        // One in another network namespace has an index of that namespace, and is not to be seen from here.
+        // A lower interface in another network namespace has an index of that namespace, and is not visible here.
         if self.link_namespace.is_some() {
             return false;
         }
@@ -96,15 +97,16 @@ impl Interface {
     }
 }
 
-/// The driver of virtual cards of Hyper-V. Another driver may bring their packets in, that of a virtual function, which comes
-/// and goes, and need not take a program.
+/// The driver of virtual cards of Hyper-V. Their packets may arrive through a virtual function with another driver. The
+/// virtual function can appear and disappear, and its driver may not accept a program.
 pub const HV_NETVSC: &str = "hv_netvsc";
 
-/// Devices sit on one another, but not endlessly.
+/// The deepest stack of devices that is counted.
 const DEEPEST: usize = 8;
 
-/// Puts what is about interfaces, by their names, in the order in which programs can be attached to all of them: what is below
-/// comes first, as the kernel attaches none below another. Names of nothing come last; else the order stays.
+/// Sorts items with names of interfaces into the order in which programs can be attached to all of them: lower
+/// interfaces first, because the kernel attaches no program below another one. Names without an interface come last.
+/// The sort is stable.
 pub fn lowest_first<T>(items: &mut [T], all: &[Interface], name: impl Fn(&T) -> &str) {
     items.sort_by_cached_key(|item| {
         let interface = all.iter().find(|interface| interface.is_called(name(item)));
@@ -112,7 +114,7 @@ pub fn lowest_first<T>(items: &mut [T], all: &[Interface], name: impl Fn(&T) -> 
     });
 }
 
-/// How many devices there are below one, in the longest line of them.
+/// The number of devices below an interface, on the longest path.
 fn height(interface: &Interface, all: &[Interface]) -> usize {
     fn up_to(limit: usize, interface: &Interface, all: &[Interface]) -> usize {
         let below = all.iter().filter(|other| limit > 0 && interface.is_above(other));
@@ -123,7 +125,7 @@ fn height(interface: &Interface, all: &[Interface]) -> usize {
 
 #[cfg(test)]
 impl Interface {
-    /// A card that is up, for tests.
+    /// A network card that is up, for tests.
     pub(crate) fn example() -> Self {
         Self {
             index: 2,
@@ -146,14 +148,14 @@ impl Interface {
 /// An XDP program on an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AttachedXdp {
-    /// Where it runs.
+    /// The mode in which it runs.
     pub mode: XdpMode,
     /// Its number.
     pub program_id: u32,
 }
 
 listed! {
-    /// Where an XDP program runs.
+    /// The mode in which an XDP program runs.
     pub enum XdpMode {
         /// In the driver.
         Native = "native",
@@ -187,7 +189,7 @@ pub fn by_name(name: &str) -> Result<Interface> {
     })
 }
 
-/// A network that an interface is in.
+/// A network of an interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Network {
     /// The name of the interface.
@@ -197,7 +199,7 @@ pub struct Network {
 }
 
 impl Network {
-    /// Whether it goes no further than the link (RFC 3927, RFC 4291).
+    /// Whether it is link-local (RFC 3927, RFC 4291).
     pub fn is_link_local(&self) -> bool {
         match self.network {
             IpNet::V4(network) => network.addr().is_link_local(),
@@ -211,22 +213,22 @@ impl Network {
 pub struct Address {
     /// The address.
     pub address: IpAddr,
-    /// The interface that it is on.
+    /// The interface with this address.
     pub interface: Interface,
 }
 
 /// The addresses of the interfaces of this network namespace.
 pub fn addresses() -> Result<Vec<Address>> {
     let address = |(message, interface): (AddressMessage, &Interface)| {
-        // With a peer at the other end of the link, the first is the peer's.
+        // On a point-to-point link, `message.address` is the address of the peer.
         Some(Address { address: message.local.or(message.address)?, interface: interface.clone() })
     };
     let (messages, interfaces) = addresses_and_interfaces()?;
     Ok(with_interfaces(messages, &interfaces).filter_map(address).collect())
 }
 
-/// The networks of the interfaces of this network namespace, but for the loopback interface. An address of this host that
-/// is a network of its own is none.
+/// The networks of the interfaces of this network namespace, without the loopback interface. An address of this host
+/// with a prefix of full length does not count as a network.
 pub fn networks() -> Result<Vec<Network>> {
     let network = |(message, interface): (AddressMessage, &Interface)| {
         let address = message.address.or(message.local)?;
@@ -240,7 +242,8 @@ pub fn networks() -> Result<Vec<Network>> {
     Ok(with_interfaces(messages, &interfaces).filter_map(network).collect())
 }
 
-/// The interfaces are listed last: an address whose interface is not among them went together with it.
+/// Reads the addresses, and then the interfaces. If the interface of an address is missing, both have gone in the
+/// meantime.
 fn addresses_and_interfaces() -> Result<(Vec<AddressMessage>, Vec<Interface>)> {
     let failed = |failure| Error::failed("cannot list the addresses of this host").caused_by(failure);
     let messages = dump(libc::RTM_GETADDR, ADDRESS_REQUEST_LEN, libc::RTM_NEWADDR).map_err(failed)?;
@@ -259,7 +262,7 @@ fn with_interfaces(
     })
 }
 
-/// Asks for everything of a kind: a request that is all zeroes.
+/// Requests all objects of a type: the body of the request is all zeroes.
 fn dump(request: u16, length: usize, reply: u16) -> Result<Vec<Vec<u8>>, netlink::Failure> {
     netlink::dump(SockProtocol::NetlinkRoute, request, &vec![0; length], reply)
 }

@@ -1,8 +1,8 @@
-//! Names of interfaces as text. Linux takes any bytes but `/`, `:` and white space for a name (`dev_valid_name`), so a
-//! name may be no UTF-8, and may hold what would move the cursor of a terminal.
+//! Names of interfaces as text. Linux accepts all bytes except `/`, `:` and white space in a name (`dev_valid_name`).
+//! So a name may not be UTF-8, and may contain control sequences of a terminal.
 //!
-//! Such bytes are written as `\xNN`. Each text stands for exactly one name and each name has one text, so that names that
-//! differ in such bytes only are not confused, and a name can be copied from any output to the command line.
+//! Such bytes are written as `\xNN`. Each text stands for exactly one name, and each name has one text. So names that
+//! differ only in such bytes are distinct, and a name can be copied from any output to the command line.
 
 use std::fmt::Write as _;
 
@@ -42,7 +42,7 @@ pub(crate) fn unescape(text: &str) -> Vec<u8> {
                 name.push(byte);
                 rest = behind;
             }
-            // A backslash that begins nothing is one.
+            // A backslash that begins no escape is itself.
             None => {
                 name.push(*first);
                 rest = behind;
@@ -52,7 +52,7 @@ pub(crate) fn unescape(text: &str) -> Vec<u8> {
     name
 }
 
-/// The byte that is written as `\xNN` at the beginning, and what is behind it.
+/// The byte that is written as `\xNN` at the start of the text, and the text after it.
 fn escaped(text: &[u8]) -> Option<(u8, &[u8])> {
     let [b'\\', b'x', high, low, behind @ ..] = text else { return None };
     let digit = |byte: &u8| char::from(*byte).to_digit(16);
@@ -82,7 +82,7 @@ mod tests {
             (b"B\xfcro", r"B\xfcro"),
             (b"a\x1b[2J", r"a\x1b[2J"),
             ("a\u{202e}b".as_bytes(), r"a\xe2\x80\xaeb"),
-            // Backslashes are themselves, unless they would be taken for the beginning of an escape.
+            // Backslashes are themselves, unless they look like the beginning of an escape.
             (br"a\b", r"a\b"),
             (br"\xff", r"\x5cxff"),
             (br"\x5cxff", r"\x5cx5cxff"),

@@ -1,4 +1,4 @@
-//! What only sysfs tells of an interface.
+//! Properties of an interface that only sysfs shows.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -7,11 +7,11 @@ use std::path::Path;
 
 use super::{Interface, name_bytes};
 
-/// Where sysfs has the interfaces.
+/// The directory of the interfaces in sysfs.
 pub(super) const ROOT: &str = "/sys/class/net";
 
-/// Whether an interface has an entry with a name. Sysfs shows the interfaces of the network namespace that it was mounted in:
-/// one that only has the same name there has not the same index.
+/// Whether an interface has an entry with this name. Sysfs shows the interfaces of the network namespace in which it was
+/// mounted, so the index is compared, too: another interface with the same name has another index.
 pub(super) fn has(root: &Path, interface: &Interface, entry: &str) -> bool {
     let directory = root.join(OsStr::from_bytes(&name_bytes(&interface.name)));
     let index = fs::read_to_string(directory.join("ifindex")).ok().and_then(|text| text.trim().parse().ok());

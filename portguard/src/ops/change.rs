@@ -1,4 +1,4 @@
-//! Changes guards, and tells what has changed.
+//! Changes guards, and reports what has changed.
 
 use std::collections::BTreeSet;
 
@@ -12,26 +12,26 @@ use crate::interface::Interface;
 use crate::ops::trial::tell_waiting;
 use crate::ops::{Messages, state};
 
-/// How many changed prefixes are listed.
+/// The most changed prefixes that are listed.
 const LISTED: usize = 20;
 
-/// What a guard is to get.
+/// A change of a guard.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wanted<'a> {
-    /// The list; `None` for the list in force, which a guard that is there then keeps.
+    /// The list; `None` keeps the list in force.
     pub(crate) list: Option<&'a Allowlist>,
-    /// What is named of its order.
+    /// The named parts of its order.
     pub(crate) named: Named,
     /// Whether the list may lose all entries of an address family.
     pub(crate) allow_empty: bool,
-    /// How long it waits for a confirmation, without which what was before comes back.
+    /// The trial, if the change must be confirmed: otherwise the previous state is restored.
     pub(crate) trial: Option<Trial>,
-    /// Whether guards above may be off for a moment.
+    /// Whether guards on top of the interface may be detached for a moment.
     pub(crate) lifts: bool,
 }
 
-/// Puts a guard on an interface, or renews the guard that is there; tells what has changed. Without a list, an interface
-/// without a guard stays so: `false`. The caller holds the lock.
+/// Puts a guard on an interface, or renews its guard, and reports what has changed. Returns false if the interface has
+/// no guard, and there is no list for one. The caller holds the lock.
 pub(crate) fn put_on(
     pin_root: &PinRoot,
     interface: &Interface,
@@ -77,7 +77,7 @@ pub(crate) fn put_on(
     Ok(true)
 }
 
-/// Puts a list in force, on trial if that is wanted; tells the difference, in lines. The caller holds the lock.
+/// Puts a list in force, on trial if there is a `trial`, and reports the difference in lines. The caller holds the lock.
 pub(crate) fn replace_list(
     guard: Guard,
     list: &Allowlist,
@@ -99,7 +99,7 @@ pub(crate) fn replace_list(
     tell_waiting(&guard, name, messages)
 }
 
-/// Tells what a list would change, and changes nothing.
+/// Reports what a list would change, and changes nothing.
 pub(crate) fn compare_list(guard: &Guard, list: &Allowlist, allow_empty: bool, messages: &mut Messages) {
     let text = difference(guard, list, messages);
     messages.data(text.lines(" (dry run)"));
@@ -108,7 +108,7 @@ pub(crate) fn compare_list(guard: &Guard, list: &Allowlist, allow_empty: bool, m
     }
 }
 
-/// What a list changes on a guard, in words.
+/// The text about the difference between two lists.
 struct Change {
     head: String,
     prefixes: String,
@@ -136,7 +136,7 @@ fn difference(guard: &Guard, list: &Allowlist, messages: &mut Messages) -> Chang
     }
 }
 
-/// The prefixes of the list in force. That they cannot be read keeps no other list out.
+/// The prefixes of the list in force. If they cannot be read, this is only a note: another list can be put in force.
 fn prefixes(guard: &Guard, messages: &mut Messages) -> Option<BTreeSet<IpNet>> {
     guard.prefixes().inspect_err(|error| messages.note(format!("{error}. What changes is not known."))).ok()
 }
@@ -150,7 +150,7 @@ struct Before {
     abi: u32,
     order: Order,
     list: Option<ListInfo>,
-    /// Read only if the list changes.
+    /// The prefixes of its list; they are read only if the list changes.
     prefixes: Option<BTreeSet<IpNet>>,
 }
 
@@ -163,7 +163,7 @@ impl Before {
         Ok(Self { abi: guard.abi_version(), order: guard.order()?, list: in_force, prefixes })
     }
 
-    /// What has changed, a line for each.
+    /// The changes, a line for each.
     fn changes(&self, guard: &Guard, list: Option<&Allowlist>) -> Result<Vec<String>> {
         let mut changes = self.order.changes_to(&guard.order()?);
         if let (Some(old), Some(list)) = (&self.prefixes, list) {

@@ -1,11 +1,11 @@
-//! The guardian of a change on trial: a process that takes the change back unless somebody confirms it.
+//! The guardian of a change on trial: a process that takes the change back if it is not confirmed.
 //!
-//! It is started before anything is changed, in a session of its own, so that it outlives the command and its terminal. It
-//! holds one end of a line to the command: the command tells it by the end of the line that all changes are made, by closing
-//! it or by being killed. What to restore, and when, is pinned with the guard.
+//! The command starts it before the change, in a session of its own, so that it outlives the command and its terminal. A
+//! socket connects both. The end of that connection means that all changes are made: the command closes it, or was
+//! killed. The record of the change, which is pinned with the guard, has the deadline and the state to restore.
 //!
-//! SIGTERM, as at the end of a login session with `KillUserProcesses=yes` or at a shutdown, means that nobody may be there any
-//! more at the deadline: the guardian takes the change back at once.
+//! On SIGTERM, the guardian takes the change back at once. The signal comes at a shutdown, or at the end of a login
+//! session with `KillUserProcesses=yes`, and there may be no guardian any more at the deadline.
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};
@@ -29,11 +29,11 @@ use crate::ops::{Console, Messages};
 
 /// The verb of the process.
 pub(crate) const VERB: &str = "guardian";
-/// How long a guardian may take to be ready.
+/// The longest time until a guardian is ready.
 const START_LIMIT: Duration = Duration::from_secs(20);
-/// How often a guardian looks whether the change still waits.
+/// The interval at which a guardian checks whether the change still waits.
 const POLL: Duration = Duration::from_secs(1);
-/// What a guardian says when it is ready.
+/// The message of a guardian that is ready.
 const READY: [u8; 1] = [b'R'];
 
 /// A guardian that is ready. It begins to watch when this is dropped.
@@ -42,10 +42,10 @@ const READY: [u8; 1] = [b'R'];
 pub(crate) struct Guardian(UnixStream);
 
 impl Guardian {
-    /// Starts one for a change that is yet to be made.
+    /// Starts a guardian before a change.
     ///
     /// # Errors
-    /// It cannot be started, or is not ready in time.
+    /// The guardian cannot be started, or is not ready in time.
     pub(crate) fn start(trial: Trial) -> Result<Self> {
         Self::spawn(trial).map_err(|error| {
             Error::failed("cannot start the process that would restore what is before")
@@ -62,9 +62,10 @@ impl Guardian {
         command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null());
         // SAFETY: the hook runs between fork and exec and makes one system call: it neither allocates nor locks.
         unsafe { command.pre_exec(|| setsid().map(drop).map_err(io::Error::from)) };
-        // It forks, so that it is nobody's child and no leader of a session, which could get a terminal.
+        // The process forks, so that the guardian is no child of the command, and no leader of a session, which could
+        // get a terminal.
         let started = command.spawn()?.wait()?;
-        // Their end is open in the guardian only.
+        // After this, the other end is open in the guardian only.
         drop(command);
         let mut ready = [0; READY.len()];
         ours.read_exact(&mut ready).map_err(|error| match error.kind() {
@@ -77,23 +78,23 @@ impl Guardian {
 
 impl Drop for Guardian {
     fn drop(&mut self) {
-        // It is closed in any case.
+        // After an error, the socket is closed on drop.
         let _ = self.0.shutdown(Shutdown::Both);
     }
 }
 
-/// Set when the guardian is told to end.
+/// Set when the guardian gets SIGTERM.
 static ENDS: AtomicBool = AtomicBool::new(false);
 
 extern "C" fn end(_: libc::c_int) {
     ENDS.store(true, Ordering::Relaxed);
 }
 
-/// The guardian itself: waits until the change with this token is made, and until it is confirmed or due. Returns when
-/// no change with this token waits any more.
+/// The guardian itself. It waits until the change with this token is made, and then until it is confirmed or due. It
+/// returns when no change with this token waits any more.
 ///
 /// # Errors
-/// It cannot become a process of its own.
+/// The process cannot fork, or cannot set itself up.
 pub(crate) fn watch(token: u64, console: &Arc<dyn Console>) -> Result<()> {
     let failed = |error: io::Error| Error::failed("cannot watch over a change").caused_by(error);
     // SAFETY: there is no other thread yet.
@@ -109,7 +110,7 @@ pub(crate) fn watch(token: u64, console: &Arc<dyn Console>) -> Result<()> {
         let pin_root = PinRoot::find();
         let next = match &pin_root {
             Ok(Some(pin_root)) => guard::next_deadline(pin_root, Some(token)),
-            // Nothing is guarded any more.
+            // There are no guards any more.
             Ok(None) => return Ok(()),
             Err(_) => Ok(Some(POLL)),
         };
@@ -123,7 +124,7 @@ pub(crate) fn watch(token: u64, console: &Arc<dyn Console>) -> Result<()> {
                     thread::sleep(POLL);
                 }
             }
-            // Somebody changes guards just now.
+            // Another process may be changing guards.
             Err(_) => thread::sleep(POLL),
         }
     }
@@ -136,14 +137,14 @@ fn take_back(pin_root: Result<Option<PinRoot>>, token: u64, console: &Arc<dyn Co
     let _lock = lock_to_change(&pin_root, &mut messages)?;
     let due = if ENDS.load(Ordering::Relaxed) { Due::Token(token) } else { Due::Overdue };
     restore(&pin_root, due, &mut messages);
-    // Nobody is there to be told.
+    // There is no user to show the messages to.
     match messages.first_failure() {
         Some(_) => Err(Error::failed("the change is still in force")),
         None => Ok(()),
     }
 }
 
-/// Says that it is ready, and waits until the command has made its changes, or was killed.
+/// Sends [`READY`], and waits until the command has made its changes, or was killed.
 fn await_changes() -> io::Result<()> {
     let mut line = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     dup2_stdin(fs::File::open("/dev/null")?)?;
@@ -151,13 +152,13 @@ fn await_changes() -> io::Result<()> {
     loop {
         match line.read(&mut [0]) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // Whatever became of the line: the record says what is to be done.
+            // The cause does not matter: the record shows what to do.
             _ => return Ok(()),
         }
     }
 }
 
-/// Closes what the guardian has inherited beside its standard streams.
+/// Closes all inherited descriptors, except the standard streams.
 fn close_inherited() -> io::Result<()> {
     // SAFETY: nothing in this process uses a descriptor above the standard streams yet.
     let closed = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };

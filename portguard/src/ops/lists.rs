@@ -1,4 +1,4 @@
-//! Reads lists that are to be put in force: before the lock is taken, as a file may be slow to read.
+//! Reads lists before they are put in force. It reads them before the lock is taken, because a file may be slow to read.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,17 +10,17 @@ use crate::guard::{Lock, PinRoot};
 use crate::ops::Messages;
 use crate::ops::trial::lock_to_change;
 
-/// How often lists are read again that have changed before the lock was had.
+/// The most attempts to take the lock with lists that have not changed since they were read.
 const ATTEMPTS: u32 = 8;
 
-/// Reads a list that is to be put in force; collects what is odd about it.
+/// Reads a list that is to be put in force, and collects its warnings.
 pub(crate) fn load(path: &Path, messages: &mut Messages) -> Result<Allowlist> {
     let Checked { allowlist, warnings } = Allowlist::load(path)?;
     messages.list_warnings(warnings);
     Ok(allowlist)
 }
 
-/// Keeps a copy of a list that has been put in force. That it cannot is no reason to take the guard off again.
+/// Keeps a copy of a list that has been put in force. An error is only a warning: the guard remains.
 pub(crate) fn keep_last_good(list: &Allowlist, messages: &mut Messages) {
     if let Err(error) = last_good::keep(list) {
         messages.warning(error.to_string());
@@ -47,11 +47,11 @@ impl Lists {
         self.0.get(&absolute(path))
     }
 
-    /// Takes the lock to change guards, with all lists read that are wanted, as their files are now: another portguard may have put a newer
-    /// one in force, or given a guard another list, before the lock was had.
+    /// Takes the lock to change guards, with the current content of all wanted lists. While it waits for the lock,
+    /// another portguard may put a newer list in force, or give a guard another list; it then reads the lists again.
     ///
     /// # Errors
-    /// A list is invalid, and nothing is to be changed; or the lock cannot be had.
+    /// A list is invalid, so nothing must be changed; or the lock cannot be taken.
     pub(crate) fn lock(
         &mut self,
         pin_root: &PinRoot,

@@ -1,4 +1,4 @@
-//! What there is to tell, in its order, until it can be shown.
+//! Collects messages in their order until they can be shown.
 
 use std::fmt::Debug;
 use std::io::{self, Write};
@@ -10,28 +10,28 @@ use crate::error::{Error, Kind};
 use crate::guard::{EndReason, Ended, Event};
 use crate::history;
 
-/// Where messages are shown. Who runs portguard decides: the library does not know standard error.
+/// The place where messages are shown. The program provides it, because the library does not use standard error.
 pub trait Console: Debug + Send + Sync {
     /// Shows a message.
     fn show(&self, message: &Message);
 
-    /// Begins to show how far the filling of lists has come.
+    /// Begins to show the progress of the filling of lists.
     fn progress(&self) -> Box<dyn Progress>;
 }
 
-/// Shows how far the filling of lists has come, until it is dropped.
+/// Shows the progress of the filling of lists, until it is dropped.
 pub trait Progress: Debug + Send {
-    /// So many entries of a list of this interface are in the kernel.
+    /// Shows that `entries` entries of a list are in the kernel; `of` is the length of the list.
     fn show(&mut self, interface: &str, entries: usize, of: usize);
 }
 
 impl dyn Console + '_ {
-    /// Shows what the user should know although nothing failed.
+    /// Shows a note: useful to know, but nothing has failed.
     pub fn note(&self, text: impl Into<String>) {
         self.show(&Message::Note(text.into()));
     }
 
-    /// Shows what the user must know: something is not as it should be.
+    /// Shows a warning: something is not in order.
     pub fn warning(&self, text: impl Into<String>) {
         self.show(&Message::Warning(text.into()));
     }
@@ -42,18 +42,18 @@ impl dyn Console + '_ {
     }
 }
 
-/// Something to tell.
+/// A message of any kind.
 #[derive(Debug)]
 pub enum Message {
     /// Data, for standard output.
     Data(String),
-    /// What is odd about a list.
+    /// The warnings about a list.
     ListWarnings(Diagnostics),
     /// Problems of a list that a service has reported, rendered.
     ReportedListProblems(String),
-    /// What the user should know although nothing failed.
+    /// A note: useful to know, but nothing has failed.
     Note(String),
-    /// What the user must know: something is not as it should be.
+    /// A warning: something is not in order.
     Warning(String),
     /// A failure.
     Error(Error),
@@ -61,7 +61,7 @@ pub enum Message {
     ReportedError(String),
 }
 
-/// Collects what there is to tell.
+/// The collected messages.
 #[derive(Debug)]
 pub struct Messages {
     messages: Vec<Message>,
@@ -70,12 +70,12 @@ pub struct Messages {
 }
 
 impl Messages {
-    /// Nothing yet; `console` is where it is shown in the end.
+    /// An empty collection, which is shown on `console` in the end.
     pub fn new(console: Arc<dyn Console>) -> Self {
         Self { messages: Vec::new(), console, progress: None }
     }
 
-    /// Where the messages are shown: for what cannot wait.
+    /// The console, for messages that cannot wait.
     pub(crate) fn console(&self) -> &dyn Console {
         &*self.console
     }
@@ -85,19 +85,19 @@ impl Messages {
         self.messages.push(Message::Data(text.into()));
     }
 
-    /// What is odd about a list.
+    /// The warnings about a list.
     pub(crate) fn list_warnings(&mut self, warnings: Diagnostics) {
         if warnings.total() > 0 {
             self.messages.push(Message::ListWarnings(warnings));
         }
     }
 
-    /// What the user should know.
+    /// A note: useful to know, but nothing has failed.
     pub(crate) fn note(&mut self, text: impl Into<String>) {
         self.messages.push(Message::Note(text.into()));
     }
 
-    /// What the user must know.
+    /// A warning: something is not in order.
     pub(crate) fn warning(&mut self, text: impl Into<String>) {
         self.messages.push(Message::Warning(text.into()));
     }
@@ -107,7 +107,7 @@ impl Messages {
         self.messages.push(Message::Error(error));
     }
 
-    /// Takes what happens while a guard is changed; `interface` is the name of its interface.
+    /// Handles an event during the change of a guard; `interface` is the name of its interface.
     pub(crate) fn take(&mut self, interface: &str, event: Event) {
         match event {
             Event::Filled { entries, of } => {
@@ -122,7 +122,7 @@ impl Messages {
         }
     }
 
-    /// Takes what happens while leftovers of guards are removed whose interfaces are gone.
+    /// Handles an event during the removal of leftovers of guards whose interfaces are gone.
     pub(crate) fn take_of_leftovers(&mut self, event: Event) {
         match event {
             Event::Ended(ended) => self.keep_in_history(None, &ended),
@@ -134,7 +134,7 @@ impl Messages {
         }
     }
 
-    /// Writes counters at their end to the history. That they cannot be written blocks no change.
+    /// Writes counters at their end to the history. An error is only a warning, and does not prevent the change.
     fn keep_in_history(&mut self, interface: Option<&str>, ended: &Ended) {
         let &Ended { namespace, ifindex, enforcing, reason, ref snapshot } = ended;
         let identity = history::Identity { interface, ifindex, namespace, set: snapshot.set, enforcing };
@@ -148,12 +148,12 @@ impl Messages {
         }
     }
 
-    /// Takes the messages of others, after its own.
+    /// Appends the messages of another collection.
     pub(crate) fn append(&mut self, mut others: Self) {
         self.messages.append(&mut others.messages);
     }
 
-    /// What each failure says.
+    /// The texts of the failures.
     pub(crate) fn failures(&self) -> Vec<String> {
         let failures = self.messages.iter().filter_map(|message| match message {
             Message::Error(error) => Some(error.to_string()),
@@ -162,7 +162,7 @@ impl Messages {
         failures.collect()
     }
 
-    /// Whether there is nothing to tell.
+    /// Whether there are no messages.
     pub(crate) fn is_empty(&self) -> bool {
         self.messages.is_empty()
     }
@@ -175,10 +175,10 @@ impl Messages {
         })
     }
 
-    /// Writes data to `out`, and shows all else, in its order. The caller does not hold the lock.
+    /// Writes data to `out`, and shows the other messages, in their order. The caller does not hold the lock.
     ///
     /// # Errors
-    /// `out` cannot be written to; the rest is shown all the same.
+    /// `out` cannot be written to; the other messages are shown anyway.
     pub(crate) fn print(self, out: &mut dyn Write) -> io::Result<()> {
         let Self { messages, console, progress } = self;
         drop(progress);
@@ -186,7 +186,7 @@ impl Messages {
         for message in messages {
             match message {
                 Message::Data(text) => {
-                    // At once: an error about the next interface comes after what is told of this one.
+                    // Flushed at once: an error about the next interface must follow the data about this one.
                     written = written.and(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
                 }
                 message => console.show(&message),
@@ -195,14 +195,14 @@ impl Messages {
         written
     }
 
-    /// Shows everything, data as well: for the service, which prints no data.
+    /// Shows all messages and data on the console: for the service, which has no data output.
     pub(crate) fn log(self) {
         let Self { messages, console, progress } = self;
         drop(progress);
         messages.iter().for_each(|message| console.show(message));
     }
 
-    /// The same, for a command that has handed its request to the service.
+    /// The messages as the outcome for a command that has handed its request to the service.
     pub(crate) fn outcome(&self) -> Outcome {
         let mut outcome =
             Outcome { code: self.first_failure().map_or(0, Kind::exit_code), ..Outcome::default() };
@@ -229,7 +229,7 @@ impl Messages {
         outcome
     }
 
-    /// Takes what the service has replied. Returns its exit code.
+    /// Appends the messages of a service's reply. Returns the exit code in the reply.
     pub(crate) fn take_outcome(&mut self, outcome: Outcome) -> u8 {
         let Outcome { stdout, messages, code } = outcome;
         for control::Message { severity, text, list_problems } in messages {

@@ -1,7 +1,8 @@
-//! What the commands and the service do alike: read lists, take the lock, change guards.
+//! Operations of both the commands and the service: they read lists, take the lock, and change guards.
 //!
-//! Nothing is printed, asked or waited for while the lock is held: what there is to tell is collected in [`Messages`], and
-//! printed when the lock is free again. So a terminal or a pipe that stands still keeps no other portguard waiting.
+//! While the lock is held, portguard prints nothing, and waits for no user and no network. [`Messages`] collects
+//! messages, which are printed after the lock is free. So a terminal or a pipe that blocks does not make another
+//! portguard wait.
 
 pub(crate) mod change;
 pub(crate) mod guardian;
@@ -19,24 +20,24 @@ use crate::guard::{Access, Lock, Patience, PinRoot};
 
 pub use self::messages::{Console, Message, Messages, Progress};
 
-/// Waits for other portguards, as long as a command does. To change guards, take [`trial::lock_to_change`].
+/// Takes the lock, with the waiting time of a command. To change guards, use [`trial::lock_to_change`].
 pub(crate) fn lock(pin_root: &PinRoot, access: Access, messages: &Messages) -> Result<Lock> {
     pin_root.lock(access, &Patience::default(), |holder| tell_holder(messages.console(), holder))
 }
 
-/// Tells whom this process waits for: at once.
+/// Reports at once which process this one waits for.
 pub(crate) fn tell_holder(console: &dyn Console, holder: Option<u32>) {
     let who = holder.map_or(String::new(), |process| format!(" (process {process})"));
     console.note(format!("waiting for another portguard to finish{who}"));
 }
 
-/// Where the list of a new guard is, if nobody names one.
+/// The path of the list of a new guard, if none is named.
 pub(crate) fn default_allowlist() -> PathBuf {
     let named = std::env::var_os("PORTGUARD_ALLOWLIST").filter(|path| !path.is_empty());
     named.map_or_else(|| DEFAULT_PATH.into(), PathBuf::from)
 }
 
-/// Names without repetitions, in their order.
+/// The names in their order, each once.
 pub(crate) fn unique(names: &[String]) -> Vec<&String> {
     let mut unique = Vec::new();
     for name in names {

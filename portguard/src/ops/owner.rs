@@ -1,17 +1,18 @@
-//! The service that keeps an interface: it owns the order of the guard, so commands hand requests to it, or name the place
-//! to change. Services are asked without the lock, which they may be waiting for.
+//! The service that keeps an interface. It owns the order of the guard, so commands hand requests to it, or name the
+//! place where its order is changed. The caller does not hold the lock during requests to services, because they may
+//! wait for it.
 
 use crate::control::client::{self, Service};
 use crate::error::{Error, Result};
 use crate::interface::{self, Interface};
 use crate::ops::Messages;
 
-/// The service that keeps an interface, or waits for it. A service that does not answer is told of.
+/// The service that keeps an interface, or waits for it. A note reports a service that does not reply.
 pub(crate) fn owner_of(interface: &Interface, messages: &mut Messages) -> Option<Service> {
     asked(client::owner_of(Some(interface.index), &interface.names()), messages)
 }
 
-/// The same, for the interface with a name, which may not be there.
+/// The service that keeps the interface with a name, or waits for it. The interface need not exist.
 pub(crate) fn owner_of_name(name: &str, messages: &mut Messages) -> Option<Service> {
     match interface::by_name(name) {
         Ok(interface) => owner_of(&interface, messages),
@@ -19,7 +20,7 @@ pub(crate) fn owner_of_name(name: &str, messages: &mut Messages) -> Option<Servi
     }
 }
 
-/// Whether the service could not guard the interface that it was given by this name.
+/// Whether the service could not guard the interface with this name.
 pub(crate) fn is_open(service: &Service, name: &str) -> bool {
     service.description().interfaces.iter().any(|kept| kept.name == name && kept.open)
 }
@@ -31,7 +32,7 @@ fn asked(found: Result<Option<Service>>, messages: &mut Messages) -> Option<Serv
     })
 }
 
-/// That a service keeps the interface, and where its order is to be changed.
+/// The error that a service keeps the interface, with the place where its order is changed.
 pub(crate) fn owned(name: &str, what: &str, service: &Service) -> Error {
     let place = service.description().place();
     Error::failed(format!("{name}: {what}"))
@@ -42,7 +43,7 @@ pub(crate) fn owned(name: &str, what: &str, service: &Service) -> Error {
         .remedy(format!("Change the order there, and restart the service: {place}."))
 }
 
-/// The same, where the service cannot be asked.
+/// The error that a service keeps the interface, if that service cannot be reached.
 pub(crate) fn owned_by_somebody(name: &str, what: &str) -> Error {
     Error::failed(format!("{name}: {what}"))
         .because("a service that cannot be reached from here keeps the guard, and owns its order")

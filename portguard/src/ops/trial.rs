@@ -1,4 +1,5 @@
-//! Changes on trial, for the commands and the service: what is overdue is restored by everyone who takes the lock.
+//! Changes on trial, for the commands and the service. Each process that takes the lock to change guards restores
+//! overdue changes.
 
 use std::time::Duration;
 
@@ -10,14 +11,14 @@ use crate::ops::lists::keep_last_good;
 use crate::ops::{Messages, lock};
 use crate::time;
 
-/// Waits for other portguards, as long as a command does, to change guards; and restores what is overdue.
+/// Takes the lock to change guards, with the waiting time of a command, and restores overdue changes.
 pub(crate) fn lock_to_change(pin_root: &PinRoot, messages: &mut Messages) -> Result<Lock> {
     let lock = lock(pin_root, Access::Change, messages)?;
     restore(pin_root, Due::Overdue, messages);
     Ok(lock)
 }
 
-/// Takes back what is due, and tells of it. The caller holds the lock.
+/// Takes back the changes that are due, and reports it. The caller holds the lock.
 pub(crate) fn restore(pin_root: &PinRoot, due: Due, messages: &mut Messages) {
     let restored = guard::restore(pin_root, due, &mut |interface, event| messages.take(interface, event));
     match restored {
@@ -31,11 +32,11 @@ pub(crate) fn restore(pin_root: &PinRoot, due: Due, messages: &mut Messages) {
     }
 }
 
-/// Keeps the change that waits on an interface, and tells of it. The caller holds the lock.
+/// Confirms the change that waits on an interface, and reports it. The caller holds the lock.
 pub(crate) fn confirm(guard: &Guard, messages: &mut Messages) -> Result<()> {
     guard.confirm()?;
     messages.data(format!("{}: confirmed\n", guard.interface().name));
-    // What is on trial is no good list yet, so it is kept only now.
+    // A list on trial is not a good list yet, so its copy is kept only now.
     if let Some(in_force) = guard.list()
         && let Ok(checked) = Allowlist::load(&in_force.path)
         && checked.allowlist.sha256() == in_force.sha256
@@ -45,7 +46,7 @@ pub(crate) fn confirm(guard: &Guard, messages: &mut Messages) -> Result<()> {
     Ok(())
 }
 
-/// That a change waits, and how to confirm it: a line below what has changed.
+/// Reports that a change waits, and how to confirm it: a line below the changes.
 pub(crate) fn tell_waiting(guard: &Guard, name: &str, messages: &mut Messages) -> Result<()> {
     if let Some(confirmation) = guard.confirmation()?.filter(|it| it.state == Waits::Pending) {
         let until = time::time_of_day(confirmation.deadline);
@@ -55,18 +56,18 @@ pub(crate) fn tell_waiting(guard: &Guard, name: &str, messages: &mut Messages) -
     Ok(())
 }
 
-/// The change that waits on an interface, if one does.
+/// The change that waits on an interface, if there is one.
 pub(crate) fn waiting(pin_root: &PinRoot, name: &str) -> Result<Option<Confirmation>> {
     let guard = match Guard::by_name(Some(pin_root), name) {
         Ok(guard) => guard,
-        // It was a first attachment.
+        // The change was a first attachment, and was taken back.
         Err(error) if error.kind() == Kind::NotThere => return Ok(None),
         Err(error) => return Err(error),
     };
     Ok(guard.confirmation()?.filter(Confirmation::is_in_force))
 }
 
-/// One line about a change that was on trial, for the status of a service.
+/// A change on trial in one line, for the status of a service.
 pub(crate) fn summary(confirmation: &Confirmation) -> String {
     let until = time::time_of_day(confirmation.deadline);
     match confirmation.state {
@@ -76,8 +77,8 @@ pub(crate) fn summary(confirmation: &Confirmation) -> String {
     }
 }
 
-/// The list that was read from the file of a guard, unless it was on trial there and was not confirmed: then the list in
-/// force stays, until somebody asks for the other one.
+/// The list that was read from the file of a guard, unless it was on trial on that guard and was not confirmed. In that
+/// case, the list in force remains until a command puts the other one in force.
 pub(crate) fn unless_rejected<'a>(
     pin_root: &PinRoot,
     interface: &Interface,
@@ -97,12 +98,12 @@ pub(crate) fn unless_rejected<'a>(
     Ok(None)
 }
 
-/// A time as the command line takes it.
+/// A time in seconds, rounded up, as the command line accepts it.
 pub(crate) fn seconds(time: Duration) -> u64 {
     time.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX)
 }
 
-/// That a change was taken back.
+/// The error that a change was taken back.
 pub(crate) fn not_confirmed(names: &[String]) -> Error {
     let names = names.join(", ");
     Error::failed(format!("{names}: the change was not confirmed, and what was before it is in force"))

@@ -1,4 +1,4 @@
-//! Logs drops: takes them out of the rings of the guards, and says how many the kernel has left out.
+//! Logs drops: takes entries out of the drop logs of the guards, and reports the number of packets that have no entry.
 
 use std::collections::HashMap;
 use std::io;
@@ -13,18 +13,19 @@ use crate::guard::calls;
 use crate::guard::{DropLog, Guard, LoggedDrop, PinRoot, Uptime};
 use crate::time;
 
-/// How often the guards are looked up again, and the packets counted that found no room in the log.
+/// The interval at which the guards are looked up again, and the packets without an entry are reported.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// How many entries of a log are written before others have their turn: more may come in meanwhile, without end.
+/// The most entries of a log that are written before the next log: new entries may arrive without end.
 const MOST_AT_ONCE: usize = 1000;
 
-/// Logs the drops of the guards of these interfaces, in a thread of its own, until the process ends. To be called before
-/// the service changes any of them.
+/// Logs the drops of the guards of these interfaces, in a thread of its own, until the process ends. The caller must
+/// call it before the service changes a guard.
 pub(super) fn spawn(pin_root: PinRoot, interfaces: Vec<String>) -> io::Result<()> {
     let mut logs = Logs { pin_root, open: HashMap::new(), told: HashMap::new() };
     for interface in &interfaces {
-        // What was left out before is not ours to tell; of guards that come later, everything is.
+        // The first call ignores packets that were left out before the start. For guards that are attached later, all of
+        // them are reported.
         logs.follow(interface);
     }
     thread::Builder::new().name("drop-log".to_owned()).spawn(move || {
@@ -44,19 +45,19 @@ pub(super) fn spawn(pin_root: PinRoot, interfaces: Vec<String>) -> io::Result<()
 
 struct Logs {
     pin_root: PinRoot,
-    /// By interface.
+    /// The open logs, by interface.
     open: HashMap<String, DropLog>,
-    /// Of which log how many packets had found no room when that was last told, by interface: also of one that is away,
-    /// and may come back with the same guard.
+    /// By interface: the number of a log, and its count of packets without an entry at the last report. It also has
+    /// interfaces that are gone, because they may come back with the same guard.
     told: HashMap<String, (u32, u64)>,
 }
 
 impl Logs {
-    /// Opens the log of the guard that is on an interface now, if it is not open. Returns how many packets were left out
-    /// of it since this was last asked, or ever if it has just been opened.
+    /// Opens the log of the guard that is on an interface now, if it is not open. Returns the number of packets that
+    /// were left out of it since the last call, or all of them if the log is new.
     fn follow(&mut self, interface: &str) -> u64 {
         let found = self.find(interface).filter(|(_, id)| {
-            // By another of its names, it is followed already.
+            // If the interface has several names, its log is open under another one already.
             !self.open.iter().any(|(other, log)| other != interface && log.id() == *id)
         });
         let Some((guard, id)) = found else {
@@ -64,26 +65,26 @@ impl Logs {
             return 0;
         };
         if self.open.get(interface).is_none_or(|log| log.id() != id) {
-            // If it fails, it is tried again.
+            // After an error, the next call tries again.
             let Ok(log) = guard.drop_log() else { return 0 };
             self.open.insert(interface.to_owned(), log);
         }
         let left_out = guard.not_logged();
         let before = self.told.insert(interface.to_owned(), (id, left_out));
         let before = before.filter(|(of, _)| *of == id).map_or(0, |(_, before)| before);
-        // Fewer than before: somebody has set the counters back to zero.
+        // The count is lower than before: the counters were set back to zero.
         left_out.checked_sub(before).unwrap_or(left_out)
     }
 
-    /// The guard on an interface, and which log it has.
+    /// The guard on an interface, and the number of its log.
     fn find(&self, interface: &str) -> Option<(Guard, u32)> {
-        // Whatever is the matter, the reconciler tells it.
+        // The reconciler reports errors.
         let guard = Guard::by_name(Some(&self.pin_root), interface).ok()?;
         let id = guard.drop_log_id().ok()?;
         Some((guard, id))
     }
 
-    /// Tells what was left out of the log of an interface.
+    /// Reports the packets that were left out of the log of an interface.
     fn look(&mut self, interface: &str) {
         let left_out = self.follow(interface);
         if left_out > 0 {
@@ -91,12 +92,12 @@ impl Logs {
         }
     }
 
-    /// Waits until there is something to log.
+    /// Waits until a log has entries.
     fn wait(&self, at_most: Duration) {
         let mut logs: Vec<PollFd<'_>> =
             self.open.values().map(|log| PollFd::new(log.as_fd(), PollFlags::POLLIN)).collect();
         let timeout = PollTimeout::try_from(at_most).unwrap_or(PollTimeout::MAX);
-        // A signal is no matter: there is nothing to read, or there is.
+        // A signal may end the wait: the caller reads the logs in any case.
         let _ = poll(&mut logs, timeout);
     }
 

@@ -1,11 +1,11 @@
-//! The service behind `portguard run`: waits for what may happen, and lets the reconciler do what it takes.
+//! The service behind `portguard run`: it waits for events, and calls the reconciler for each.
 //!
 //! Invariants:
-//! - However the service ends, the guards stay on.
-//! - The service owns the order of the guards that it keeps: what differs from it is restored.
-//! - Whatever goes wrong after the start is told, and the lists in force stay.
-//! - What changes guards is done by one thread at a time, under the lock that the commands take as well. Signals are obeyed
-//!   while it waits for that lock.
+//! - The guards remain attached, however the service ends.
+//! - The service owns the order of the guards that it keeps, and restores parts that differ from the order.
+//! - The service reports each error after its start, and the lists in force remain.
+//! - One thread at a time changes guards, under the lock that the commands take as well. Signals take effect while that
+//!   thread waits for the lock.
 
 mod descriptor;
 mod drop_log;
@@ -40,30 +40,30 @@ use crate::error::{Error, Result};
 use crate::guard::{self, LogLimit, Trial};
 use crate::ops::Console;
 
-/// How often the status line is renewed, and every guard is compared with its order.
+/// The interval at which the status line is renewed, and each guard is compared with its order.
 const LOOK: Duration = Duration::from_secs(10);
 
-/// How often it is checked that the guards are on. The kernel tells nobody that a link was detached, as newer versions of
-/// `xdp-loader unload` do with links of others.
+/// The interval at which the service checks that the guards are attached. The kernel sends no event if a link is
+/// detached, as newer versions of `xdp-loader unload` do with links of other owners.
 const CHECK: Duration = Duration::from_secs(1);
-/// The pause before what could not be restored is tried again.
+/// The pause before the next attempt to restore an overdue change.
 const RETRY: Duration = Duration::from_millis(500);
 
 /// How the service ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// It was told to.
+    /// It got a signal to stop.
     Stopped,
-    /// It can pin no guard any more, and a new process could: it is to be started again.
+    /// It can no longer pin guards, but a new process could: it must be started again.
     CutOff,
 }
 
-/// Guards the interfaces until a signal says to stop; serves metrics if there is an address. If the order has drops logged, each is an
-/// event of `tracing`.
+/// Guards the interfaces until a signal to stop comes. It serves metrics if there is an address for them. If the order
+/// has a drop log, each entry is an event of `tracing`.
 ///
 /// # Errors
-/// An interface that is there cannot be guarded, there is no list to guard with, or the address of the metrics cannot be
-/// had. What can be guarded is guarded all the same.
+/// An interface that exists cannot be guarded, there is no list, or the address of the metrics cannot be used. The other
+/// interfaces are guarded anyway.
 pub fn run(
     interfaces: &[String],
     order: ServiceOrder,
@@ -92,7 +92,7 @@ pub fn run(
 struct End {
     terminate: Signal,
     interrupt: Signal,
-    /// Set when one of them has come: ends waits for the lock.
+    /// Set when one of them has come. It ends waits for the lock.
     stop: Arc<AtomicBool>,
 }
 
@@ -121,7 +121,7 @@ impl End {
 
 /// The service while it runs.
 struct Service {
-    /// Not here while it works in its thread.
+    /// `None` while it works in its thread.
     reconciler: Option<Reconciler>,
     end: End,
     systemd: Systemd,
@@ -131,7 +131,7 @@ struct Service {
 impl Service {
     async fn serve(mut self, metrics: Option<SocketAddr>) -> Result<Ending> {
         let mut reload = listen(SignalKind::hangup())?;
-        // Watched before they are looked at first, so that no change falls between.
+        // The watches begin before the first check of the state, so that no change is missed.
         let links = netlink::watch().map_err(cannot_run)?;
         let pins = pins::watch(self.reconciler().pin_root().root(), &self.console);
         let list = watch::watch(self.reconciler().allowlist(), &self.console);
@@ -141,13 +141,13 @@ impl Service {
         let mut check = interval(CHECK);
         check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.systemd.keep_watchdog_quiet();
-        // Before the first look at the interfaces: of two services that start at once, one sees the other.
+        // Before the first check of the interfaces: if two services start at once, one of them sees the other.
         let mut control = self.listen_for_commands();
 
         let listener = metrics.map(metrics::listen).transpose();
 
         self.apart(Reconciler::start).await?;
-        // Only now, so that a port that is taken leaves no interface open.
+        // Only after the guards are on, so that a port in use leaves no interface open.
         if let Some(listener) = listener? {
             let reconciler = self.reconciler();
             let (pin_root, reloads) = (reconciler.pin_root().clone(), reconciler.reloads().clone());
@@ -205,7 +205,8 @@ impl Service {
         Ok(Ending::Stopped)
     }
 
-    /// Listens to commands, which hand requests to the service. That they cannot is no reason to leave an interface open.
+    /// Listens to commands, which hand requests to the service. After an error, the service continues without them: its
+    /// interfaces must not remain open.
     fn listen_for_commands(&self) -> Option<Server> {
         let listening = self.reconciler().description().and_then(Server::listen);
         listening
@@ -217,13 +218,13 @@ impl Service {
             .ok()
     }
 
-    /// Does what a command has handed over.
+    /// Executes the request of a command.
     async fn obey(&mut self, incoming: Incoming) {
         let Incoming { task, reply } = incoming;
         let messages = match task {
             Task::Reload(control::Reload { interfaces, allow_empty, confirm_seconds }) => {
                 let trial = confirm_seconds.map(Trial::of_seconds);
-                // Without a trial, the one list of the service is put in force wherever it keeps a guard.
+                // Without a trial, the list of the service is put in force on all guards that it keeps.
                 let only = if trial.is_some() { interfaces } else { Vec::new() };
                 let trigger = Trigger::Asked { allow_empty, trial };
                 self.apart(move |reconciler| reconciler.reload(trigger, &only)).await
@@ -247,7 +248,7 @@ impl Service {
         self.apart(move |reconciler| reconciler.reload(trigger, &[])).await.log();
     }
 
-    /// Tells systemd that all is done that was asked for.
+    /// Reports to systemd that the start or the reload is complete.
     async fn ready(&mut self) {
         let summary = self.apart(|reconciler| reconciler.summary()).await;
         self.systemd.ready(&summary);
@@ -261,8 +262,8 @@ impl Service {
         }
     }
 
-    /// Does what takes its time, and waits for locks and for the kernel, in a thread apart. A signal to end is taken note of
-    /// meanwhile, and ends the waiting for a lock; work that has begun is brought to its end.
+    /// Runs work that may wait for locks and for the kernel in another thread. If a signal to stop comes in the
+    /// meantime, a wait for the lock ends, but work that has begun is completed.
     async fn apart<T: Send + 'static>(
         &mut self,
         work: impl FnOnce(&mut Reconciler) -> T + Send + 'static,
@@ -280,14 +281,14 @@ impl Service {
                 () = self.end.come(), if !self.end.has_come() => {}
             }
         };
-        // It is not cancelled, so if it has not ended in order it has panicked.
+        // The task is never cancelled, so an error means that it has panicked.
         let (reconciler, result) = done.unwrap_or_else(|error| panic::resume_unwind(error.into_panic()));
         self.reconciler = Some(reconciler);
         result
     }
 }
 
-/// The next request of a command; never comes if nobody listens.
+/// The next request of a command. Without a control socket, it waits for ever.
 async fn next(control: &mut Option<Server>) -> Incoming {
     match control {
         Some(control) => control.next().await,
@@ -295,10 +296,10 @@ async fn next(control: &mut Option<Server>) -> Incoming {
     }
 }
 
-/// Waits so long; for ever if there is nothing to wait for.
+/// Waits until a deadline; without one, it waits for ever.
 async fn until(deadline: Option<Duration>) {
     match deadline {
-        // What is due now could not be restored just before.
+        // The attempt to restore just before has failed.
         Some(Duration::ZERO) => sleep(RETRY).await,
         Some(remaining) => sleep(remaining).await,
         None => pending().await,

@@ -1,4 +1,4 @@
-//! Events of interfaces: that one came, went, or changed.
+//! Events of interfaces: one has appeared, disappeared, or changed.
 
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -15,14 +15,15 @@ use tokio::time::sleep;
 use super::descriptor::register;
 use crate::netlink::link_events;
 
-/// How long to wait before the next attempt to open a socket.
+/// The pause before the next attempt to open a socket.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Notifies whenever something has happened to an interface of this network namespace (`RTM_NEWLINK`, `RTM_DELLINK`).
-/// Several events may be one notification.
+/// Notifies after each event of an interface of this network namespace (`RTM_NEWLINK`, `RTM_DELLINK`). Several events
+/// may cause one notification.
 ///
-/// The messages are not decoded: the interfaces are listed anew after each, since by then they may have changed again.
-/// So a message that cannot be decoded is a notification, and so is one that the kernel had to leave out.
+/// The messages are not decoded: the receiver lists the interfaces after each notification, because they may have
+/// changed again. A message of any content is a notification, and a message that the kernel had no room for is one,
+/// too.
 pub(super) fn watch() -> io::Result<Arc<Notify>> {
     let happened = Arc::new(Notify::new());
     let mut socket = open()?;
@@ -32,7 +33,8 @@ pub(super) fn watch() -> io::Result<Arc<Notify>> {
             while receive(&socket).await.is_ok() {
                 notify.notify_one();
             }
-            // The socket is of no more use. What happens until there is another one is not known.
+            // The socket cannot be used any more. Events are lost until a new one is open, so a notification follows
+            // then.
             socket = loop {
                 sleep(PAUSE).await;
                 if let Ok(socket) = open() {
@@ -49,13 +51,13 @@ fn open() -> io::Result<AsyncFd<OwnedFd>> {
     register(link_events()?, Interest::READABLE)
 }
 
-/// Waits for a message, and drops it.
+/// Waits for a message, and discards it.
 async fn receive(socket: &AsyncFd<OwnedFd>) -> io::Result<()> {
     socket.async_io(Interest::READABLE, drop_message).await
 }
 
 fn drop_message(socket: &OwnedFd) -> io::Result<()> {
-    // The rest of a message that does not fit is dropped with it.
+    // The kernel discards the rest of a message that does not fit.
     let mut beginning = [0; 16];
     event(recv(socket.as_raw_fd(), &mut beginning, MsgFlags::empty()))
 }

@@ -1,22 +1,22 @@
-//! What a service is ordered to do.
+//! The order of a service.
 
 use std::path::PathBuf;
 
 use crate::error::Result;
 use crate::guard::{Guard, LogLimit, ModeChoice, Named};
 
-/// What a service is ordered to do with the interfaces that it keeps.
+/// The order of a service, for all interfaces that it keeps.
 #[derive(Debug, Clone)]
 pub struct ServiceOrder {
     /// The file of the list.
     pub allowlist: PathBuf,
-    /// How the kernel runs the guards; either way if absent.
+    /// The mode of the guards; `None` permits any mode.
     pub mode: Option<ModeChoice>,
-    /// Whether the guards only count what they would drop.
+    /// Whether the guards run in audit mode.
     pub audit: bool,
-    /// How many sources each CPU remembers; whatever a guard that is there has if absent.
+    /// The number of sources that each CPU remembers; `None` leaves an existing guard unchanged.
     pub sources: Option<u32>,
-    /// How many drops may be logged.
+    /// The limit of the drop log.
     pub log: LogLimit,
 }
 
@@ -26,7 +26,7 @@ impl ServiceOrder {
         Named { mode, audit: Some(audit), sources, log: Some(log) }
     }
 
-    /// What a guard does otherwise than ordered, a line for each part: `audit -> enforcing`.
+    /// The parts of a guard that differ from the order, a text for each: `audit -> enforcing`.
     pub(super) fn differences(&self, guard: &Guard) -> Result<Vec<String>> {
         Ok(guard.order()?.differences_from(&self.allowlist, self.named()))
     }

@@ -1,7 +1,7 @@
-//! Events of pins: that the pin of a link, a directory on the way to it, or the BPF file system was taken away.
+//! Events of pins: the pin of a link, a directory on its path, or the BPF file system was removed.
 //!
-//! After each event, the pins of links are listed anew, and one that is missing, or another than before, is told of. So the
-//! service's own changes wake nobody, nor do its attempts that fail.
+//! After each event, the pins of links are listed again, and a pin that is missing or was replaced causes a
+//! notification. So the service's own changes, and its attempts that fail, cause no notification.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -23,15 +23,15 @@ use super::descriptor::register;
 use crate::guard::LINK_PIN;
 use crate::ops::Console;
 
-/// Whoever removes pins removes several in a row: how long to wait from the first until it is told of.
+/// The wait before a notification: pins are often removed several in a row.
 const QUIET: Duration = Duration::from_millis(100);
-/// How long to wait before the next look, however many events there are.
+/// The pause before the next check, for any number of events.
 const PAUSE: Duration = Duration::from_millis(10);
 /// The number of directories between the root and a pin: the network namespace, and the interface.
 const DEPTH: u32 = 2;
 
-/// Notifies whenever a pin below a directory of guards was taken away, or the file system that it is in was. The
-/// directory need not exist yet.
+/// Notifies after the removal of a pin below a directory of guards, or of its file system. The directory need not exist
+/// yet.
 pub(super) fn watch(root: &Path, console: &Arc<dyn Console>) -> Arc<Notify> {
     let lost = Arc::new(Notify::new());
     match Watch::new(root) {
@@ -46,7 +46,7 @@ pub(super) fn watch(root: &Path, console: &Arc<dyn Console>) -> Arc<Notify> {
     lost
 }
 
-/// A pin, or a mount point, and what tells it from another one of the same path: device and inode.
+/// A pin or a mount point: its path, and its device and inode, which distinguish it from another one with the same path.
 type Seen = (PathBuf, u64, u64);
 
 #[derive(Debug)]
@@ -55,7 +55,7 @@ struct Watch {
     inotify: Inotify,
     /// The same queue as `inotify`.
     events: AsyncFd<OwnedFd>,
-    /// The mounts of this mount namespace. The kernel has urgent data for whoever polls them when there is a change.
+    /// The mounts of this mount namespace. After a change, a poll of this file reports urgent data.
     mounts: AsyncFd<OwnedFd>,
     seen: BTreeSet<Seen>,
 }
@@ -76,14 +76,14 @@ impl Watch {
                 console.warning(format!("cannot watch {} any longer: {error}", self.root.display()));
                 return;
             }
-            // Events that come during the look are for the next one.
+            // Events during this check cause another check.
             let removed = self.take_events();
             let lost_any = match self.look() {
                 Ok(seen) => {
                     let before = std::mem::replace(&mut self.seen, seen);
                     removed || !before.is_subset(&self.seen)
                 }
-                // Whatever it is, the service should look.
+                // The service must check its guards after any error.
                 Err(_) => true,
             };
             if lost_any {
@@ -103,8 +103,8 @@ impl Watch {
         Ok(())
     }
 
-    /// Empties the queue. Returns whether it says that a pin was removed, which may have been a new one that no look has
-    /// seen, or that there was no room for all events.
+    /// Empties the queue. Returns true if an event reports that a pin was removed, which may be a new pin that no check
+    /// has seen, or if the queue had no room for all events.
     fn take_events(&self) -> bool {
         let mut removed = false;
         while let Ok(events) = self.inotify.read_events()
@@ -119,8 +119,8 @@ impl Watch {
         removed
     }
 
-    /// The pins of links that are there, and the file system of the root. Watches each directory on the way, before it
-    /// looks into it.
+    /// The existing pins of links, and the mount point of the root. It watches each directory on the path before it
+    /// reads that directory.
     fn look(&self) -> io::Result<BTreeSet<Seen>> {
         let mut seen = BTreeSet::new();
         if let Some(mount_point) = self.root.parent() {
@@ -139,7 +139,7 @@ impl Watch {
             seen.extend(see(directory.join(LINK_PIN)));
             return Ok(());
         }
-        // It may be gone by now, which is an event.
+        // The directory may be gone in the meantime, which is an event.
         for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 self.look_into(&entry.path(), depth - 1, seen)?;
@@ -148,7 +148,7 @@ impl Watch {
         Ok(())
     }
 
-    /// Whether there is a directory to watch. One that is watched already goes on being so.
+    /// Watches a directory, also if it is watched already. Returns false if there is none.
     fn watch_directory(&self, directory: &Path) -> io::Result<bool> {
         let changes = AddWatchFlags::IN_CREATE
             | AddWatchFlags::IN_DELETE
@@ -184,7 +184,7 @@ mod tests {
     /// Long enough for what should not come.
     const SILENCE: Duration = Duration::from_millis(400);
 
-    /// A console to which nothing is to be told.
+    /// A console that must not get messages.
     #[derive(Debug)]
     struct Unexpected;
 
@@ -205,7 +205,7 @@ mod tests {
     }
 
     impl Guards {
-        /// Of which none is there yet, nor the directory.
+        /// Starts a watch before the directory of guards exists.
         fn new() -> Self {
             let folder = TempDir::new().unwrap();
             let console: Arc<dyn Console> = Arc::new(Unexpected);
@@ -254,7 +254,7 @@ mod tests {
             rename(&directory, guards.folder.path().join("elsewhere")).unwrap();
             guards.assert_told(&format!("{} that has another name", directory.display())).await;
             remove_dir_all(guards.folder.path().join("elsewhere")).unwrap();
-            // It was still watched. Its removal may be told of, but need not be.
+            // The old directory was still watched. Its removal may cause a notification, but need not.
             let _ = timeout(SILENCE, guards.lost.notified()).await;
         }
 

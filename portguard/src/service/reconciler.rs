@@ -1,5 +1,5 @@
-//! Keeps interfaces guarded as the service was ordered to: compares what is in force with the order, and restores what
-//! differs. It blocks, and takes the lock of all guards for each change.
+//! Keeps interfaces guarded as the service is ordered: compares the state in force with the order, and restores parts
+//! that differ. It blocks, and takes the lock of all guards for each change.
 
 mod report;
 mod target;
@@ -27,48 +27,50 @@ use crate::ops::{Console, Messages, tell_holder, trial, unique};
 use crate::service::ServiceOrder;
 use crate::service::reloads::{Outcome, Reloads};
 
-/// How long the service waits for another portguard. What it could not do then, the next look does.
+/// The longest wait of the service for another portguard. If it ends without the lock, the next check does the work.
 const LOCK_LIMIT: Duration = Duration::from_secs(30);
-/// The kernel takes its time to free a link that nobody refers to any more.
+/// The most checks whether a link is gone: the kernel frees a link some time after the last reference to it is gone.
 const RELEASE_ATTEMPTS: u32 = 50;
 const RELEASE_PAUSE: Duration = Duration::from_millis(20);
 
-/// Why the list is looked at.
+/// The reason for a reload of the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Trigger {
-    /// Somebody wants it reloaded, whether it has changed or not.
+    /// A user wants a reload, even if the list has not changed.
     Asked {
-        /// Also if it has lost all entries of an address family.
+        /// Whether the list may lose all entries of an address family.
         allow_empty: bool,
-        /// How long it waits for a confirmation, without which the list of before comes back.
+        /// The trial, if the list must be confirmed: otherwise the previous list is restored.
         trial: Option<Trial>,
     },
     /// Its file may have changed.
     Changed,
 }
 
-/// The interfaces to be guarded, and how.
+/// The interfaces that the service must guard, and their state.
 #[derive(Debug)]
 pub(super) struct Reconciler {
     pin_root: PinRoot,
     order: ServiceOrder,
     targets: Vec<Target>,
     claims: Claims,
-    /// The hash of what the file held when it was last found broken; nothing if it could not even be read.
+    /// The content of the file when it was last found broken, as a hash; the inner `None` if it could not be read.
     broken: Option<Option<Sha256Sum>>,
     reloads: Reloads,
-    /// The file may have changed while a change waited for its confirmation: it is looked at again when none does.
+    /// Whether the file may have changed while a change waited for its confirmation. It is read again when no change
+    /// waits.
     deferred: bool,
-    /// Why the last look failed. It is told once.
+    /// The error of the last check. The same error is reported once.
     failure: Option<String>,
-    /// Why what is overdue could not be restored the last time. It is tried again and again, and told once.
+    /// The errors of the last attempt to restore overdue changes. Attempts repeat, and the same errors are reported
+    /// once.
     not_restored: Vec<String>,
     stop: Arc<AtomicBool>,
     console: Arc<dyn Console>,
 }
 
 impl Reconciler {
-    /// Changes nothing yet. `stop` ends waits for the lock.
+    /// Makes a reconciler, and changes no guard yet. `stop` ends waits for the lock.
     pub(super) fn new(
         interfaces: &[String],
         mut order: ServiceOrder,
@@ -101,22 +103,22 @@ impl Reconciler {
         })
     }
 
-    /// No messages yet.
+    /// An empty collection of messages.
     fn messages(&self) -> Messages {
         Messages::new(Arc::clone(&self.console))
     }
 
-    /// Where the guards are pinned.
+    /// The directory of the pins of guards.
     pub(super) fn pin_root(&self) -> &PinRoot {
         &self.pin_root
     }
 
-    /// What the service is ordered to do.
+    /// The order of the service.
     pub(super) fn order(&self) -> &ServiceOrder {
         &self.order
     }
 
-    /// The file.
+    /// The file of the list.
     pub(super) fn allowlist(&self) -> &Path {
         &self.order.allowlist
     }
@@ -126,12 +128,12 @@ impl Reconciler {
         self.targets.iter().map(|target| target.name.clone()).collect()
     }
 
-    /// How reloads went, now and later.
+    /// The shared counters of the results of reloads.
     pub(super) fn reloads(&self) -> &Reloads {
         &self.reloads
     }
 
-    /// Guards every interface that is there; goes on after an error, and returns the first.
+    /// Guards each interface that exists. It continues after an error, and returns the last one; it reports the others.
     pub(super) fn start(&mut self) -> Result<()> {
         let mut messages = self.messages();
         let started = self.try_start(&mut messages);
@@ -141,7 +143,8 @@ impl Reconciler {
 
     fn try_start(&mut self, messages: &mut Messages) -> Result<()> {
         for target in &self.targets {
-            // Also one that waits for the interface. Of two that start at once, one goes on.
+            // This includes a service that waits for the interface. If two services start at once, one of them
+            // continues.
             if let Some(service) = owner_of_name(&target.name, messages)
                 && (keeps(&service, &target.name) || service.description().pid < process::id())
             {
@@ -150,7 +153,7 @@ impl Reconciler {
         }
         let source = self.list_source(messages);
         let console = Arc::clone(&self.console);
-        // As long as it takes: a service that gives up leaves its interfaces open.
+        // The wait has no limit: a service that gives up would leave its interfaces open.
         let _lock = self.lock_within(Duration::MAX, |holder| tell_holder(&*console, holder), messages)?;
         guard::sweep(&self.pin_root, &mut |event| messages.take_of_leftovers(event))?;
         let interfaces = interface::all()?;
@@ -177,11 +180,11 @@ impl Reconciler {
                 }
             }
         }
-        // What waits is left alone; what the file holds is put in force afterwards.
+        // A change that waits for its confirmation remains. The list of the file is put in force after it.
         self.deferred = self.is_any_waiting();
         match (first, source) {
             (Some(error), _) => Err(error),
-            // Nothing is guarded, and there is nothing to guard with when an interface comes.
+            // No interface is guarded, and there is no list for interfaces that appear later.
             (None, ListSource::Broken(None, kind)) if !self.keeps_any() => {
                 Err(no_list(kind, "nothing to do"))
             }
@@ -193,8 +196,8 @@ impl Reconciler {
         }
     }
 
-    /// Puts what the file holds in force; if it is broken, the lists in force stay.
-    /// `only` has the names of the interfaces to reload; all if it is empty.
+    /// Puts the list of the file in force. If the file is broken, the lists in force remain. `only` has the names of the
+    /// interfaces to reload; all are reloaded if it is empty.
     pub(super) fn reload(&mut self, trigger: Trigger, only: &[String]) -> Messages {
         let mut messages = self.messages();
         let list = match load(&self.order.allowlist, &mut messages) {
@@ -213,7 +216,7 @@ impl Reconciler {
             Outcome::Failed
         });
         self.reloads.count(outcome);
-        // Those that could not be guarded for want of a list can be now.
+        // Interfaces that could not be guarded for lack of a list can be guarded now.
         if let Err(error) = self.try_look(&mut messages) {
             messages.error(error);
         }
@@ -237,7 +240,7 @@ impl Reconciler {
         let (mut deferred, mut done) = (false, BTreeSet::new());
         for target in &self.targets {
             let State::Kept { ifindex, .. } = target.state else { continue };
-            // Targets may be names of one and the same.
+            // Several targets may be names of the same interface.
             if !is_among(only, &interfaces, ifindex) || !done.insert(ifindex) {
                 continue;
             }
@@ -259,7 +262,7 @@ impl Reconciler {
             });
             match replaced {
                 Ok(done) => outcome = outcome.max(done),
-                // It has gone meanwhile; a look follows.
+                // The guard has gone in the meantime; a check follows.
                 Err(error) if error.kind() == Kind::NotThere => {}
                 Err(error) => {
                     messages.error(error);
@@ -276,7 +279,7 @@ impl Reconciler {
         Ok(outcome)
     }
 
-    /// Keeps a copy of a list that is in force, and not on trial.
+    /// Keeps a copy of a list if it is in force, and not on trial.
     fn keep_last_good(&self, list: &Allowlist, messages: &mut Messages) {
         let has_it = |guard: &Guard| {
             guard.list().is_some_and(|it| it.sha256 == list.sha256()) && is_waiting(guard).is_ok_and(|it| !it)
@@ -287,7 +290,7 @@ impl Reconciler {
         }
     }
 
-    /// Guards what is not guarded, and restores what does otherwise than ordered.
+    /// Checks all interfaces: it guards those without a guard, and restores guards that differ from the order.
     pub(super) fn look(&mut self) {
         let mut messages = self.messages();
         let failure = self.try_look(&mut messages).err();
@@ -306,14 +309,14 @@ impl Reconciler {
         self.failure = text;
     }
 
-    /// Looks, if a guard is not on any more.
+    /// Checks only whether the guards are attached; if one is not, it calls [`Reconciler::look`].
     pub(super) fn check(&mut self) {
-        // Without a list of interfaces nothing is known; the next look tells why there is none.
+        // Without a list of interfaces there is nothing to check. The next full check reports the error.
         let Ok(interfaces) = interface::all() else { return };
         let is_off = |target: &Target| {
             let State::Kept { ifindex, .. } = target.state else { return false };
             let interface = interfaces.iter().find(|interface| interface.index == ifindex);
-            // One that is gone is another event's matter.
+            // Another event reports an interface that is gone.
             interface.is_some_and(|interface| matches!(guard::is_on(&self.pin_root, interface), Ok(false)))
         };
         if self.targets.iter().any(is_off) {
@@ -323,7 +326,7 @@ impl Reconciler {
 
     fn try_look(&mut self, messages: &mut Messages) -> Result<()> {
         if self.next_deadline().is_some_and(|remaining| remaining.is_zero()) {
-            // Who takes the lock restores what is overdue.
+            // Taking the lock restores overdue changes.
             drop(self.lock(messages)?);
         }
         let interfaces = interface::all()?;
@@ -346,7 +349,7 @@ impl Reconciler {
             }
         }
         if gone {
-            // Where the interface is now, others may change its guard.
+            // The interface may be in another namespace now, where others may change its guard.
             let kept = |kept: u32| {
                 self.targets
                     .iter()
@@ -386,8 +389,9 @@ impl Reconciler {
         Ok(())
     }
 
-    /// Gives up the claim on a guard that was taken off; returns the interface as it is then. If the BPF file system was
-    /// unmounted, the claim is what keeps it, and with it the link that nobody can reach any more.
+    /// Gives up the claim on a guard that was detached, and returns the current state of the interface. If the BPF file
+    /// system was unmounted, only the claim keeps that file system, and with it a link that no process can reach any
+    /// more.
     fn release(&mut self, number: usize, interface: &Interface, messages: &mut Messages) -> Interface {
         let mut interface = interface.clone();
         let Some(target) = self.targets.get_mut(number) else { return interface };
@@ -409,14 +413,14 @@ impl Reconciler {
         interface
     }
 
-    /// Interfaces have no guard, and cannot have one now.
+    /// Reports interfaces that have no guard, and cannot get one now.
     fn tell_open(&mut self, numbers: impl IntoIterator<Item = usize>, why: &Error, messages: &mut Messages) {
         if self.is_stopping() {
             return;
         }
         for number in numbers {
             let Some(target) = self.targets.get_mut(number) else { continue };
-            // One that only differs from the order has its guard all the same.
+            // An interface that only differs from its order has its guard.
             if matches!(target.state, State::Kept { .. } | State::NotOurs(_)) {
                 continue;
             }
@@ -427,8 +431,8 @@ impl Reconciler {
         }
     }
 
-    /// Waits for the lock of all guards, and restores what is overdue. The directory, or the BPF file system, may have
-    /// been taken away meanwhile.
+    /// Takes the lock of all guards, and restores overdue changes. It makes the directory or mounts the BPF file system
+    /// if they were removed in the meantime.
     fn lock(&mut self, messages: &mut Messages) -> Result<Lock> {
         self.lock_within(LOCK_LIMIT, |_| {}, messages)
     }
@@ -445,7 +449,7 @@ impl Reconciler {
         let mut restored = self.messages();
         trial::restore(&self.pin_root, Due::Overdue, &mut restored);
         let not_restored = restored.failures();
-        // Each attempt that fails like the one before tells the same.
+        // Attempts that fail with the same errors are reported once.
         if not_restored.is_empty() || not_restored != self.not_restored {
             messages.append(restored);
         }
@@ -457,7 +461,7 @@ impl Reconciler {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// What there is to guard with now.
+    /// The list for guards now.
     fn list_source(&mut self, messages: &mut Messages) -> ListSource {
         let error = match load(&self.order.allowlist, messages) {
             Ok(list) => {
@@ -476,12 +480,12 @@ impl Reconciler {
         ListSource::Broken(last_good, kind)
     }
 
-    /// Tells what is wrong with the file: once, unless somebody asks.
+    /// Reports the problems of the file: once, unless a user has asked for a reload.
     fn tell_broken(&mut self, error: Error, trigger: Trigger, messages: &mut Messages) {
         let found = Invalid::of(&error).and_then(|invalid| invalid.sha256);
         if trigger != Trigger::Changed || self.broken != Some(found) {
             messages.error(error);
-            // At the start, each interface with a list in force is told of by itself.
+            // At the start, each interface with a list in force has a message of its own.
             if self.keeps_any() {
                 messages.warning(format!(
                     "{} is broken: the lists in force stay",
@@ -497,7 +501,7 @@ impl Reconciler {
     }
 }
 
-/// Whether a service has the interface that it was given by this name, and does not only wait for it.
+/// Whether a service keeps the interface with this name, and does not only wait for it.
 fn keeps(service: &Service, name: &str) -> bool {
     let interface = interface::by_name(name).ok();
     let is_it = |kept: &str| kept == name || interface.as_ref().is_some_and(|it| it.is_called(kept));

@@ -1,21 +1,21 @@
-//! How reloads went: counted by the reconciler, read by the metrics.
+//! The results of reloads: the reconciler counts them, and the metrics read them.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::service::metrics::page;
 
-/// What became of the file when it was looked at; the worse, the greater.
+/// The result of a reload of the file. A worse result is greater.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Outcome {
-    /// It holds what is in force already.
+    /// The file has the list in force.
     Same,
-    /// What it holds was put in force.
+    /// The list of the file was put in force.
     Done,
-    /// It holds no list, or one that could not be put in force everywhere.
+    /// The file has no list, or a list that could not be put in force on all interfaces.
     Failed,
 }
 
-/// Shared by those who count and those who read.
+/// The counters of results, which the reconciler and the metrics share.
 #[derive(Debug, Clone)]
 pub(super) struct Reloads(Arc<Mutex<page::Reloads>>);
 
@@ -35,7 +35,7 @@ impl Reloads {
         });
     }
 
-    /// The file was found broken when it was not to be reloaded.
+    /// Records that the file was found broken outside of a reload.
     pub(super) fn found_broken(&self) {
         self.change(|reloads| reloads.last_ok = false);
     }
@@ -45,7 +45,7 @@ impl Reloads {
     }
 
     fn change(&self, change: impl FnOnce(&mut page::Reloads)) {
-        // Nothing that can panic happens under the lock.
+        // No code that can panic runs under the lock.
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }

@@ -1,7 +1,7 @@
-//! What systemd is told (`sd_notify(3)`). Where there is no systemd, nobody is told, and nothing fails.
+//! Notifications to systemd (`sd_notify(3)`). Without systemd, they have no effect, and do not fail.
 //!
-//! Its socket takes ten messages; if systemd does not read them for a while, the eleventh has to wait. A thread apart
-//! does that, so that the service goes on.
+//! The socket of systemd holds ten messages. If systemd does not read them for a while, the eleventh message must wait.
+//! A separate thread waits, so that the service continues.
 
 use std::env;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -11,12 +11,12 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 use tokio::time::interval;
 
-/// As many messages may wait; later ones are left out.
+/// The most messages that wait; later ones are discarded.
 const WAITING: usize = 64;
-/// How long the last message may take.
+/// The longest wait for the last message.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// Tells systemd of the service.
+/// Sends notifications about the service to systemd.
 #[derive(Debug, Clone)]
 pub(super) struct Systemd {
     messages: SyncSender<Message>,
@@ -25,38 +25,38 @@ pub(super) struct Systemd {
 #[derive(Debug)]
 struct Message {
     text: String,
-    /// Told when the message is sent.
+    /// Gets a value when the message is sent.
     sent: Option<SyncSender<()>>,
 }
 
 impl Systemd {
-    /// Begins to listen to the service.
+    /// Starts the thread that sends messages.
     pub(super) fn new() -> Self {
         let (messages, queue) = sync_channel::<Message>(WAITING);
         thread::spawn(move || {
             for Message { text, sent } in queue {
-                // systemd notices that it hears nothing; the guards do not depend on it.
+                // An error is ignored: systemd detects missing messages itself, and the guards do not depend on it.
                 let _ = sd_notify::notify(&[NotifyState::Custom(&text)]);
-                // Nobody waits for it any more, if that fails.
+                // If this fails, the service no longer waits for the message.
                 let _ = sent.map(|sent| sent.try_send(()));
             }
         });
         Self { messages }
     }
 
-    /// Whether somebody listens.
+    /// Whether systemd has asked for notifications.
     pub(super) fn listens(&self) -> bool {
         env::var_os("NOTIFY_SOCKET").is_some()
     }
 
-    /// What was asked for is done: the start, or a reload.
+    /// The start or a reload is complete.
     pub(super) fn ready(&self, status: &str) {
         self.tell(&[NotifyState::Ready, NotifyState::Status(status)], None);
     }
 
     /// A reload has begun.
     pub(super) fn reloading(&self) {
-        // The clock always works; without its stamp systemd would wait in vain.
+        // Reading the clock always succeeds. Without its stamp, systemd would wait without end.
         if let Ok(now) = NotifyState::monotonic_usec_now() {
             self.tell(&[NotifyState::Reloading, now], None);
         }
@@ -67,7 +67,7 @@ impl Systemd {
         self.tell(&[NotifyState::Status(status)], None);
     }
 
-    /// The end has begun. Returns when that is said, or systemd does not listen.
+    /// The end has begun. Returns when the message is sent, or after [`FAREWELL`].
     pub(super) fn stopping(&self, status: &str) {
         let (sent, is_sent) = sync_channel(1);
         let status = NotifyState::Status(status);
@@ -75,7 +75,7 @@ impl Systemd {
         let _ = is_sent.recv_timeout(FAREWELL);
     }
 
-    /// From here on, says in time that the service is alive, if systemd wants to know (`WatchdogSec=`).
+    /// Begins to send messages to the watchdog of systemd, if there is one (`WatchdogSec=`).
     pub(super) fn keep_watchdog_quiet(&self) {
         let Some(limit) = sd_notify::watchdog_enabled().filter(|limit| !limit.is_zero()) else { return };
         let systemd = self.clone();
@@ -90,7 +90,7 @@ impl Systemd {
 
     fn tell(&self, states: &[NotifyState<'_>], sent: Option<SyncSender<()>>) {
         let lines: Vec<String> = states.iter().map(ToString::to_string).collect();
-        // Full: it has not listened for long.
+        // An error means that the queue is full, because systemd has not read for a long time.
         let _ = self.messages.try_send(Message { text: lines.join("\n"), sent });
     }
 }

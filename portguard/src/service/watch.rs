@@ -1,5 +1,5 @@
-//! News of a file, however it is replaced: written in place, renamed over, or behind symbolic links of which one is
-//! set anew, as Kubernetes does with a ConfigMap.
+//! Changes of a file, for all ways to replace it: it is written in place, another file is renamed to it, or one of the
+//! symbolic links on its path is replaced, as Kubernetes does with a ConfigMap.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ffi::OsString;
@@ -18,16 +18,17 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use crate::allowlist::FileStamp;
 use crate::ops::Console;
 
-/// Who replaces a file does several things in a row: it is looked at when nothing has happened for this long,
+/// The time without events after which the file is checked: to replace a file takes several operations in a row.
 const QUIET: Duration = Duration::from_millis(100);
-/// or when so much has passed since the first event.
+/// The time since the first event after which the file is checked in any case.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Some changes make no event: a directory far up the path is renamed, or a file server's file is written elsewhere.
+/// The interval at which the file is checked without an event. Some changes cause none: a directory far up the path is
+/// renamed, or a file on a file server is written by another host.
 const LOOK: Duration = Duration::from_secs(10);
-/// As many symbolic links as Linux follows (`MAXSYMLINKS`).
+/// The most symbolic links that Linux follows (`MAXSYMLINKS`).
 const MAX_LINKS: usize = 40;
 
-/// Notifies whenever the file at a path may have changed.
+/// Notifies after each possible change of the file at a path.
 pub(super) fn watch(path: &Path, console: &Arc<dyn Console>) -> Arc<Notify> {
     let changed = Arc::new(Notify::new());
     let told = Arc::clone(&changed);
@@ -61,10 +62,10 @@ async fn settle(events: &Notify) {
     }
 }
 
-/// What tells one state of a file from another without a look into it.
+/// The state of a file and of its path, without the content of the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Trace {
-    /// The directories on the way to the file in which a name may come to mean something else, with their inodes.
+    /// The directories on the path of the file in which a name may be replaced, each with its device and inode.
     places: BTreeSet<(PathBuf, u64, u64)>,
     file: Option<FileStamp>,
 }
@@ -80,8 +81,8 @@ impl Trace {
     }
 }
 
-/// The directories in which a path takes a turn, or ends: those of its symbolic links, and that of the file; or, if it
-/// leads nowhere, the last one that is there.
+/// The directories that have the symbolic links on a path, and the directory of the file. If the path does not lead to a
+/// file, the last one is the last directory that exists.
 fn places(path: &Path) -> BTreeSet<PathBuf> {
     let mut places = BTreeSet::new();
     let mut at = PathBuf::from("/");
@@ -140,12 +141,12 @@ impl Watch {
         watch
     }
 
-    /// Whether the path leads elsewhere, or to something else, than when the watch began.
+    /// Whether the path leads to another place, or the file has changed, since the watch began.
     fn has_moved(&self) -> bool {
         Trace::of(&self.path) != self.trace
     }
 
-    /// Watches where the path leads now.
+    /// Watches the directories on the current path.
     fn begin(&mut self) {
         let before = std::mem::take(&mut self.trace);
         loop {
@@ -161,7 +162,7 @@ impl Watch {
                     })
                     .ok();
             }
-            // It may have led elsewhere again before it was watched there.
+            // The path may have changed again before the watch began.
             if Trace::of(&self.path).places == trace.places {
                 self.trace = trace;
                 return;
@@ -178,7 +179,7 @@ impl Watch {
         })?;
         for (place, ..) in &trace.places {
             match watcher.watch(place, RecursiveMode::NonRecursive) {
-                // It is gone again, and has left the path another way.
+                // The directory is gone again, so the path has changed.
                 Err(error) if is_gone(&error) => {}
                 result => result?,
             }
@@ -195,7 +196,7 @@ fn is_gone(error: &notify::Error) -> bool {
     }
 }
 
-/// Whether an event can be the last one of a change: a file that is being written is looked at when it is closed.
+/// Whether an event can be the last one of a change. A file that is being written is checked when it is closed.
 fn matters(event: &Event) -> bool {
     match event.kind {
         EventKind::Access(kind) => kind == AccessKind::Close(AccessMode::Write),

@@ -1,5 +1,5 @@
-//! What the services of this network namespace keep, compared with what is in force. Services are asked without the lock,
-//! which they may be waiting for.
+//! Compares the orders of the services of this network namespace with the state in force. The caller does not hold the
+//! lock during requests to services, because they may wait for it.
 
 mod state;
 
@@ -12,19 +12,19 @@ use crate::error::{Error, Result};
 use crate::guard::{self, Guard, LogLimit, ModeChoice, Named, Order, PinRoot};
 use crate::interface::Interface;
 
-/// The link of a guard that was attached by hand was detached; the pins are there.
+/// The reason if the link of a guard that was attached by hand is gone, and its pins remain.
 const LINK_IS_GONE: &str = "it had a guard, and the link of that is gone";
 
 /// The services of this network namespace.
 #[derive(Debug, Default)]
 pub(crate) struct Services {
     answered: Vec<Description>,
-    /// Why others could not be asked.
+    /// The errors of services that could not be reached.
     pub(crate) silent: Vec<Error>,
 }
 
 impl Services {
-    /// Asks all services at once. A service that does not answer costs a limited time.
+    /// Sends a request to all services at once. A service that does not reply costs a limited time.
     pub(crate) fn ask() -> Self {
         let mut services = Self::default();
         match guard::network_namespace().and_then(|namespace| Ok((namespace, client::services()?))) {
@@ -48,7 +48,7 @@ impl Services {
         }
     }
 
-    /// The list that an interface of these services gets: that of the first one.
+    /// The allowlist of the first service.
     pub(crate) fn allowlist(&self) -> Option<&Path> {
         self.answered.first().map(|service| &*service.order.allowlist)
     }
@@ -59,15 +59,15 @@ impl Services {
         self.answered.iter().find(|service| service.keeps(Some(interface.index), &names))
     }
 
-    /// The service that was given an interface by this name, whether there is such an interface or not.
+    /// The service that is ordered to guard an interface with this name, even if the interface does not exist.
     pub(crate) fn ordered_to_guard(&self, name: &str) -> Option<&Description> {
         self.answered.iter().find(|service| service.interfaces.iter().any(|kept| kept.name == name))
     }
 
-    /// The service that keeps a guard, and whether the guard is as the service is ordered.
+    /// The service that keeps a guard, and whether the guard is as ordered.
     pub(crate) fn of(&self, guard: &Guard) -> Option<ServiceState> {
         let &Description { pid, ref unit, ref order, .. } = self.owner_of(guard.interface())?;
-        // What cannot be read is not known to be as ordered.
+        // If the order of the guard cannot be read, the guard counts as different from its order.
         let differences =
             guard.order().map_or_else(|error| vec![error.to_string()], |now| differences(order, &now));
         let unit = unit.clone();
@@ -75,10 +75,10 @@ impl Services {
     }
 
     /// The interfaces that should have a guard and have none: those of the services, in their order, and those whose guard
-    /// was attached by hand and taken off by other means than `detach`.
+    /// was attached by hand and detached by other means than `detach`.
     ///
     /// # Errors
-    /// It cannot be seen what is pinned.
+    /// The pins cannot be read.
     pub(crate) fn unguarded(
         &self,
         pin_root: Option<&PinRoot>,
@@ -120,11 +120,11 @@ fn has_guard(pin_root: Option<&PinRoot>, interface: &Interface) -> Result<bool> 
     pin_root.map_or(Ok(false), |pin_root| guard::is_on(pin_root, interface))
 }
 
-/// What an order that is in force has otherwise than what a service was ordered, a line for each part.
+/// The parts of an order in force that differ from the order of a service, a line for each part.
 fn differences(ordered: &OrderDescription, in_force: &Order) -> Vec<String> {
     let OrderDescription { allowlist, mode, audit, sources, log_rate } = ordered;
     let named = Named {
-        // A service of another version may have a mode that this one does not know.
+        // A service of another version may have a mode that this version does not know.
         mode: mode.as_ref().and_then(|word| ModeChoice::of_key(word)),
         audit: Some(*audit),
         sources: *sources,

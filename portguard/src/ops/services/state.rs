@@ -1,4 +1,4 @@
-//! What services keep, and what of it is not as they are ordered: parts of several documents.
+//! The state of guards compared with the orders of services: parts of several documents.
 
 use portguard_common::listed;
 use serde::Serialize;
@@ -9,23 +9,23 @@ use crate::printable::printable;
 /// The service that keeps a guard.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ServiceState {
-    /// Its process, as numbered in its own PID namespace.
+    /// The number of its process, in its own PID namespace.
     pub pid: u32,
     /// Its systemd unit.
     pub unit: Option<String>,
-    /// Whether the guard does what the service is ordered to do.
+    /// Whether the guard is as the service is ordered.
     pub as_ordered: bool,
-    /// What it does otherwise, an element for each part of the order: what is ordered, and what is in force.
+    /// The parts of the order that differ, with the ordered value and the value in force.
     pub differences: Vec<String>,
 }
 
 impl ServiceState {
-    /// What an administrator calls the service.
+    /// The name of the service for users: `process 123 (portguard@eth0.service)`.
     pub fn name(&self) -> String {
         printable(&control::name_of(self.pid, self.unit.as_deref()))
     }
 
-    /// Whether the guard is as ordered, in words.
+    /// Whether the guard is as ordered, as text.
     pub fn verdict(&self) -> String {
         if self.as_ordered {
             return "as ordered".to_owned();
@@ -39,30 +39,30 @@ impl ServiceState {
 pub struct Unguarded {
     /// Its name.
     pub interface: String,
-    /// Whether it is there.
+    /// Whether the interface exists.
     pub state: UnguardedState,
-    /// The service that is to guard it; none if a guard was attached by hand, and its link is gone.
+    /// The service that is ordered to guard it; `None` if its guard was attached by hand, and the link is gone.
     pub service: Option<Owner>,
     /// Why it has no guard, if that is known.
     pub why: Option<String>,
 }
 
 listed! {
-    /// How it is with an interface that should have a guard and has none.
+    /// The state of an interface that should have a guard and has none.
     #[derive(Serialize)]
     #[serde(into = "&'static str")]
     pub enum UnguardedState {
-        /// There is no such interface; the service waits for it.
+        /// The interface does not exist, and the service waits for it.
         Waiting = "waiting",
-        /// The interface is there, and port 111 is open on it.
+        /// The interface exists, and port 111 is open on it.
         Open = "open",
     }
 }
 
-/// The service that is to guard an interface.
+/// The service that is ordered to guard an interface.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Owner {
-    /// Its process, as numbered in its own PID namespace.
+    /// The number of its process, in its own PID namespace.
     pub pid: u32,
     /// Its systemd unit.
     pub unit: Option<String>,

@@ -1,14 +1,14 @@
-//! Where the metrics are served: an address and a port, of which either may be left out.
+//! The address and the port at which metrics are served. A user may leave out one of them.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-/// The port unless another one is named.
+/// The port if none is named.
 pub(crate) const DEFAULT_PORT: u16 = 9111;
 
-/// Reads `PORT`, `:PORT`, `ADDR` or `ADDR:PORT`. Only an address that is named opens the port to others than this host.
+/// Parses `PORT`, `:PORT`, `ADDR` or `ADDR:PORT`. Without an address, only this host can reach the port.
 ///
 /// # Errors
-/// It is none of these.
+/// The text has none of these forms.
 pub(crate) fn parse(text: &str) -> Result<SocketAddr, String> {
     if let Ok(whole) = text.parse() {
         return Ok(whole);
@@ -28,7 +28,7 @@ pub(crate) fn parse(text: &str) -> Result<SocketAddr, String> {
     }
 }
 
-/// Integers may have a sign, ports may not.
+/// Whether a port has digits only: the parser of integers also accepts a sign.
 fn port_is_plain(text: &str) -> bool {
     text.trim_start_matches(':').bytes().all(|byte| byte.is_ascii_digit())
 }

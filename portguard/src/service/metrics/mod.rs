@@ -1,8 +1,9 @@
-//! Serves the metrics, and whether all is well, over HTTP.
+//! Serves the metrics and the health of the guards over HTTP.
 //!
-//! Whoever asks is a stranger, if the port is open to any: there are at most so many connections, each for one question
-//! and for a limited time, no more of a question is read than fits a small buffer, and guards are read for one of them at
-//! a time, in a thread apart. So strangers can keep Prometheus waiting, but not the service, and not the guards.
+//! If the port is open to other hosts, its clients are not trusted. The number of connections is limited. Each
+//! connection has one request and a limited time, and a request must fit into a small buffer. The guards are read for
+//! one request at a time, in a separate thread. So such clients can make Prometheus wait, but neither the service nor
+//! the guards.
 
 pub(crate) mod address;
 pub mod page;
@@ -32,15 +33,15 @@ pub(super) use self::reader::Reader;
 use crate::error::{Error, Result};
 use crate::ops::Console;
 
-/// So many connections at once; others wait in the kernel's queue,
+/// The most connections at once; others wait in the kernel's queue.
 const MOST_CONNECTIONS: usize = 32;
-/// which has this length.
+/// The length of that queue.
 const MOST_WAITING: u32 = 64;
-/// How long a connection may take, with its question and its answer.
+/// The longest time of a connection, with its request and its reply.
 const LIMIT: Duration = Duration::from_secs(10);
-/// The head of a question must fit into this.
+/// The size of the buffer for the head of a request, in bytes.
 const BUFFER: usize = 16 << 10;
-/// How long to wait if no connection can be taken up, for want of file descriptors or memory.
+/// The pause after a connection could not be accepted, for lack of file descriptors or memory.
 const PAUSE: Duration = Duration::from_millis(200);
 
 const OPEN_METRICS: &str = "application/openmetrics-text";
@@ -48,15 +49,15 @@ const OPEN_METRICS_1: &str = "application/openmetrics-text; version=1.0.0; chars
 const PLAIN: &str = "text/plain; version=0.0.4; charset=utf-8";
 const WORDS: &str = "text/plain; charset=utf-8";
 
-/// Takes the port. To be called within the runtime.
+/// Listens on the port. The caller must be within the runtime.
 ///
 /// # Errors
-/// Somebody else has it, or it may not be had.
+/// Another process has the port, or the kernel refuses it.
 pub(super) fn listen(address: SocketAddr) -> Result<TcpListener> {
     let listen = || {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         socket.set_reuseaddr(true)?;
-        // The service is up before the network is, and so before its address.
+        // The service starts before the network, and so before the address exists.
         setsockopt(&socket, sockopt::IpFreebind, &true)?;
         socket.bind(address)?;
         socket.listen(MOST_WAITING)
@@ -73,7 +74,7 @@ pub(super) fn listen(address: SocketAddr) -> Result<TcpListener> {
     })
 }
 
-/// Answers for as long as the runtime runs.
+/// Replies to requests until the runtime ends.
 pub(super) fn serve(listener: TcpListener, reader: Reader, console: &dyn Console) {
     if let Ok(address) = listener.local_addr() {
         console.note(format!("metrics at http://{address}/metrics"));
@@ -97,7 +98,7 @@ pub(super) fn serve(listener: TcpListener, reader: Reader, console: &dyn Console
                     .keep_alive(false)
                     .max_buf_size(BUFFER)
                     .serve_connection(TokioIo::new(stream), service);
-                // Whoever asks in vain notices it.
+                // The client notices an error or a time-out itself.
                 let _ = timeout(LIMIT, connection).await;
                 drop(permit);
             });
@@ -148,14 +149,14 @@ fn asks_for_open_metrics(request: &Request<Incoming>) -> bool {
         .any(|value| value.to_str().is_ok_and(|types| types.contains(OPEN_METRICS)))
 }
 
-/// Reads the guards in a thread apart: one at a time, also if whoever asked does not wait for the answer.
+/// Reads the guards in a separate thread: for one request at a time, even if the client does not wait for the reply.
 async fn apart<T: Send + 'static>(
     reader: Arc<Mutex<Reader>>,
     read: impl FnOnce(&mut Reader) -> T + Send + 'static,
 ) -> T {
     let mut reader = reader.lock_owned().await;
     let done = spawn_blocking(move || read(&mut reader));
-    // It is not cancelled, so if it has not ended in order it has panicked.
+    // The task is never cancelled, so an error means that it has panicked.
     done.await.unwrap_or_else(|error| panic::resume_unwind(error.into_panic()))
 }
 

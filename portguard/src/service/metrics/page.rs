@@ -15,45 +15,45 @@ use crate::allowlist::OnDisk;
 use crate::family::Family;
 use crate::guard::{ListInfo, Sums};
 
-/// What the service knows at one moment.
+/// The values of all metrics at one moment.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     /// The version of portguard.
     pub version: &'static str,
-    /// How reloads went.
+    /// The results of reloads.
     pub reloads: Reloads,
     /// The interfaces to be guarded.
     pub interfaces: Vec<Interface>,
 }
 
-/// How reloads went, since the service started.
+/// The results of reloads, since the service started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reloads {
-    /// Lists that were put in force.
+    /// The number of lists that were put in force.
     pub ok: u64,
-    /// Lists that could not be.
+    /// The number of reloads that failed.
     pub failed: u64,
-    /// Whether what the file held when it was last looked at is in force.
+    /// Whether the content of the file at its last check is in force.
     pub last_ok: bool,
 }
 
 /// An interface to be guarded.
 #[derive(Debug, Clone)]
 pub struct Interface {
-    /// The name that it was asked to be guarded by.
+    /// Its name on the command line of the service.
     pub name: String,
-    /// What is there.
+    /// Whether it exists, and its guard.
     pub state: State,
 }
 
-/// How it is with an interface.
+/// The state of an interface.
 #[derive(Debug, Clone)]
 pub enum State {
-    /// There is none.
+    /// The interface does not exist.
     Away,
-    /// There is one, without a guard.
+    /// The interface exists, and has no guard.
     Open,
-    /// A guard is on it; nothing more is known if its pins are damaged, or another version's.
+    /// The interface has a guard; `None` if its pins are damaged, or those of an unknown version.
     Guarded(Option<Box<Guard>>),
 }
 
@@ -62,11 +62,11 @@ pub enum State {
 pub struct Guard {
     /// `native`, `generic` or `offload`.
     pub mode: &'static str,
-    /// Whether it drops, or only counts.
+    /// Whether it drops; false in audit mode.
     pub enforcing: bool,
-    /// Whether it does what the service is ordered to do.
+    /// Whether it is as the service is ordered.
     pub as_ordered: bool,
-    /// The list in force, and what its file holds now.
+    /// The list in force, and the current content of its file.
     pub list: Option<(ListInfo, OnDisk)>,
     /// The counters.
     pub sums: Sums,
@@ -84,8 +84,8 @@ impl Metrics {
     }
 }
 
-/// The same in Prometheus' own text format 0.0.4, for who does not ask for OpenMetrics: there, the name of a counter
-/// has its `_total` in the head of its family, too, and nothing marks the end.
+/// Converts a page to the text format 0.0.4 of Prometheus, for clients that do not ask for OpenMetrics. In that format,
+/// the head of a family has the `_total` of a counter's name, too, and the page has no mark at its end.
 pub fn plain(open_metrics: &str) -> String {
     let mut page = String::with_capacity(open_metrics.len() + 1024);
     let mut lines = open_metrics.lines().filter(|line| *line != "# EOF").peekable();
@@ -149,7 +149,7 @@ impl Metrics {
         page.gauge(
             "portguard_guard_as_ordered",
             "Whether the guard does what the service is ordered to do: list, mode, audit, sources, log rate.",
-            // Of a guard that cannot be read, nobody knows what it does.
+            // A guard that cannot be read counts as different from its order.
             self.interfaces.iter().filter_map(|it| match &it.state {
                 State::Guarded(guard) => {
                     let as_ordered = guard.as_ref().is_some_and(|guard| guard.as_ordered);
@@ -269,7 +269,7 @@ impl Metrics {
         )
     }
 
-    /// The guards of which more is known than that they are on, by interface.
+    /// The guards that could be read, by interface.
     fn guards(&self) -> impl Iterator<Item = (&str, &Guard)> {
         self.interfaces.iter().filter_map(|interface| match &interface.state {
             State::Guarded(Some(guard)) => Some((&*interface.name, &**guard)),
@@ -303,7 +303,7 @@ impl Page<'_> {
         self.family(name, help, samples)
     }
 
-    /// Its name is given without the `_total` that it gets.
+    /// Writes a counter. The name is passed without `_total`, which the encoder appends.
     fn counter<'a, const N: usize>(
         &mut self,
         name: &str,
@@ -314,7 +314,7 @@ impl Page<'_> {
         self.family(name, help, samples)
     }
 
-    /// Two counters. The help goes on where "Packets" or "Bytes of packets" ends.
+    /// Writes two counters. `help` continues a text that begins with "Packets" or "Bytes of packets".
     fn packets_and_bytes<'a, const N: usize>(
         &mut self,
         name: &str,
@@ -342,7 +342,7 @@ impl Page<'_> {
         let Some((_, first)) = samples.peek() else { return Ok(()) };
         let mut family = self.0.encode_descriptor(name, help, None, first.metric_type())?;
         for (labels, metric) in samples {
-            // Without labels there are no braces, and there is one sample.
+            // A family without labels has no braces, and one sample.
             if N == 0 {
                 return metric.encode(family);
             }

@@ -1,4 +1,4 @@
-//! Reads what the metrics tell: from the kernel, without the lock, and whatever the reconciler is at.
+//! Reads the values of the metrics from the kernel, without the lock, and independently of the reconciler.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -12,8 +12,8 @@ use crate::service::ServiceOrder;
 use crate::service::metrics::page::{self, Metrics, State};
 use crate::service::reloads::Reloads;
 
-/// A file may change twice within a tick of the file system's clock: what was found out is not believed until the last
-/// change is so old, in nanoseconds.
+/// The age of the last change from which the content of a file is cached, in nanoseconds. A younger file may change
+/// again within the same tick of the file system's clock.
 const SETTLED: i128 = 2_000_000_000;
 
 /// Reads the guards of some interfaces.
@@ -23,12 +23,12 @@ pub(in crate::service) struct Reader {
     interfaces: Vec<String>,
     order: ServiceOrder,
     reloads: Reloads,
-    /// By interface: what a file holds, and what it looked like then from outside. To read a long list at every scrape
-    /// would be dear.
+    /// By interface: the state of a file, and its stamp at that time. To read a long list at each scrape would be
+    /// expensive.
     files: HashMap<String, (Look, OnDisk)>,
 }
 
-/// A file from outside, beside the hash of the list that it is compared with.
+/// The stamp of a file, and the hash of the list with which it was compared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Look {
     list: Sha256Sum,
@@ -40,7 +40,7 @@ impl Look {
         Self { list, file: FileStamp::at(path) }
     }
 
-    /// Whether nothing can have changed since, if it looks the same.
+    /// Whether the same stamp later means that the file has not changed.
     fn is_settled(&self) -> bool {
         self.file.is_some_and(|file| i128::from(unix_now()) - file.changed_at() > SETTLED)
     }
@@ -56,7 +56,7 @@ impl Reader {
         Self { pin_root, interfaces, order, reloads, files: HashMap::new() }
     }
 
-    /// All there is to tell.
+    /// Reads all metrics.
     pub(super) fn metrics(&mut self) -> Result<Metrics> {
         let there = interface::all()?;
         let mut interfaces = Vec::with_capacity(self.interfaces.len());
@@ -64,7 +64,7 @@ impl Reader {
             let state = match Seen::of(&self.pin_root, &there, name, &self.order) {
                 Seen::Away => State::Away,
                 Seen::Open => State::Open,
-                // The reconciler tells what is the matter.
+                // The reconciler reports the error.
                 Seen::Unreadable(_) => State::Guarded(None),
                 Seen::Guarded { guard, differences } => {
                     let list = guard.list().map(|list| {
@@ -85,7 +85,7 @@ impl Reader {
         Ok(Metrics { version: env!("CARGO_PKG_VERSION"), reloads: self.reloads.read(), interfaces })
     }
 
-    /// How it is with each interface.
+    /// The health of each interface.
     pub(super) fn health(&self) -> Result<Vec<(String, Health)>> {
         let there = interface::all()?;
         let health = |name: &String| match Seen::of(&self.pin_root, &there, name, &self.order) {
@@ -102,15 +102,15 @@ impl Reader {
     }
 }
 
-/// An interface as the kernel has it: what both the metrics and the health are made of, so that they agree.
+/// The state of an interface in the kernel. The metrics and the health both use it, so that they agree.
 enum Seen {
-    /// There is none.
+    /// The interface does not exist.
     Away,
-    /// There is one, without a guard.
+    /// The interface exists, and has no guard.
     Open,
-    /// A guard is on it that cannot be read.
+    /// The interface has a guard that cannot be read.
     Unreadable(Error),
-    /// It has a guard, which does so much otherwise than ordered.
+    /// The interface has a guard, with these differences from its order.
     Guarded { guard: Box<Guard>, differences: Vec<String> },
 }
 
@@ -136,23 +136,23 @@ impl Seen {
     }
 }
 
-/// How it is with an interface, compared with what the service is ordered to do.
+/// The state of an interface, compared with the order of the service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Health {
-    /// Its guard drops what the list does not allow, as ordered.
+    /// Its guard enforces, as ordered.
     Enforcing,
-    /// Its guard only counts, as ordered.
+    /// Its guard is in audit mode, as ordered.
     Audit,
-    /// It has a guard that does otherwise than ordered; how.
+    /// Its guard differs from the order, in these parts.
     NotAsOrdered(String),
     /// It has no guard.
     Open,
-    /// There is no such interface.
+    /// The interface does not exist.
     Waiting,
 }
 
 impl Health {
-    /// Whether it is as ordered.
+    /// Whether the guard is as ordered.
     pub(super) fn is_as_ordered(&self) -> bool {
         matches!(self, Self::Enforcing | Self::Audit)
     }
@@ -170,7 +170,7 @@ impl fmt::Display for Health {
     }
 }
 
-/// What the file of a list in force holds now.
+/// The current content of the file of a list in force, compared with that list.
 fn look_into(known: &mut HashMap<String, (Look, OnDisk)>, interface: &str, list: &ListInfo) -> OnDisk {
     let look = Look::at(&list.path, list.sha256);
     if let Some((then, held)) = known.get(interface)

@@ -1,4 +1,4 @@
-//! What others are told of a service: commands, systemd, and whoever reads its last line.
+//! The reports of a service: for commands, for systemd, and the last line of its log.
 
 use super::Reconciler;
 use super::target::{State, Target};
@@ -10,7 +10,7 @@ use crate::ops::trial;
 use crate::service::ServiceOrder;
 
 impl Reconciler {
-    /// What commands are told of the service.
+    /// The description of the service for commands.
     pub(in crate::service) fn description(&self) -> Result<Description> {
         let &ServiceOrder { ref allowlist, mode, audit, sources, log } = &self.order;
         let order = OrderDescription {
@@ -40,7 +40,7 @@ impl Reconciler {
         Description::of_this_process(order, self.targets.iter().map(kept).collect())
     }
 
-    /// One line about all interfaces.
+    /// The state of all interfaces in one line.
     pub(in crate::service) fn summary(&self) -> String {
         let line = |target: &Target| {
             let name = &target.name;
@@ -62,7 +62,7 @@ impl Reconciler {
         lines.join("; ")
     }
 
-    /// What is told at the end: which interfaces have their guards now.
+    /// The last message: which interfaces have their guards now.
     pub(in crate::service) fn farewell(&self) -> String {
         let interfaces = match interface::all() {
             Ok(interfaces) => interfaces,
@@ -92,7 +92,7 @@ impl Reconciler {
     }
 }
 
-/// How it is with the guard of an interface.
+/// The state of the guard of an interface, as text.
 fn describe(pin_root: &PinRoot, name: &str) -> Result<String> {
     let guard = Guard::by_name(Some(pin_root), name)?;
     let generation = guard.list().map_or(0, |list| list.generation);

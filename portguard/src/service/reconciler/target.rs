@@ -1,4 +1,4 @@
-//! An interface that a service keeps guarded, and what it takes to do so.
+//! An interface that a service keeps guarded, and the operations for it.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -15,16 +15,17 @@ use crate::service::ServiceOrder;
 /// The longest name that an interface can have (`ALTIFNAMSIZ`, with its NUL).
 const NAME_LEN: usize = 128;
 
-/// The guards that this service keeps, by the index of their interface: targets may be names of one and the same.
+/// The claims on the guards that this service keeps, by the index of their interface: several targets may be names of
+/// the same interface.
 pub(super) type Claims = BTreeMap<u32, Claim>;
 
-/// What it takes to guard an interface. Whoever has one holds the lock.
+/// The context for guarding an interface. The owner of this value holds the lock.
 pub(super) struct Keeping<'a> {
     pub(super) pin_root: &'a PinRoot,
     pub(super) order: &'a ServiceOrder,
     pub(super) claims: &'a mut Claims,
     pub(super) source: &'a ListSource,
-    /// Whether guards above may be off for a moment.
+    /// Whether guards on top of the interface may be detached for a moment.
     pub(super) lifts: bool,
     pub(super) messages: &'a mut Messages,
 }
@@ -34,40 +35,39 @@ pub(super) struct Keeping<'a> {
 pub(super) struct Target {
     pub(super) name: String,
     pub(super) state: State,
-    /// When guards above it were last off for a moment in vain.
+    /// When guards on top of it were last detached for a moment without a result.
     pub(super) lifted_in_vain: Option<Instant>,
 }
 
-/// How long guards above an interface stay on after they were off for a moment in vain: what else is in the way, in another
-/// network namespace, may be gone by then.
+/// The time before guards on top of an interface may be detached again, after they were detached without a result. A
+/// program on top of it in another network namespace may be gone by then.
 const LIFT_AGAIN: Duration = Duration::from_secs(600);
 
-/// How it is with the interface.
+/// The state of the interface.
 #[derive(Debug)]
 pub(super) enum State {
-    /// There is no such interface.
+    /// The interface does not exist.
     Waiting,
-    /// There is, and it has its guard, which this service keeps. It does otherwise than ordered where that cannot be
+    /// The interface has its guard, which this service keeps. `differs` has the differences from the order that cannot be
     /// restored.
     Kept { ifindex: u32, differs: Option<String> },
-    /// There is, and it cannot be guarded, for this reason.
+    /// The interface exists, and cannot be guarded, for this reason.
     Open(String),
-    /// There is, with a guard that cannot be kept, for this reason: another service keeps it.
+    /// The interface has a guard that this service cannot keep, for this reason: another service keeps it.
     NotOurs(String),
 }
 
-/// What there is to guard with.
+/// The list for guards.
 pub(super) enum ListSource {
-    /// What the file holds.
+    /// The list of the file.
     File(Allowlist),
-    /// The file is broken. The copy of what it last held in good order is for interfaces without a guard; where there
-    /// is a guard, its list stays.
+    /// The file is broken. The last good list, if there is one, is for interfaces without a guard. A guard keeps its list.
     Broken(Option<Allowlist>, Kind),
 }
 
 impl Target {
-    /// Whether there is nothing to do: the guard is on, kept by this service, and does what is ordered; or what differs is
-    /// what could not be restored before.
+    /// Whether there is nothing to do: the guard is attached, this service keeps it, and it is as ordered, or differs
+    /// only in parts that could not be restored before.
     pub(super) fn is_in_order(
         &mut self,
         pin_root: &PinRoot,
@@ -79,7 +79,7 @@ impl Target {
             return false;
         }
         let guard = match Guard::find(pin_root, interface) {
-            // What waits for its confirmation is left alone.
+            // A change that waits for its confirmation remains.
             Ok(Some(guard)) if is_waiting(&guard).unwrap_or(true) => return true,
             guard => guard,
         };
@@ -89,7 +89,7 @@ impl Target {
                 true
             }
             Ok(Some(Ok(differences))) => differs.as_ref() == Some(&differences.join(", ")),
-            // Its pins may be damaged: it is on all the same, or it is not.
+            // Its pins may be damaged; the guard may be attached or not.
             Ok(Some(Err(_)) | None) | Err(_) => false,
         }
     }
@@ -120,13 +120,13 @@ impl Target {
         }
         self.state = match kept {
             Ok(()) => State::Kept { ifindex, differs: keeping.still_differs(interface) },
-            // It has gone again.
+            // The interface has gone again.
             Err(error) if error.kind() == Kind::NotThere => State::Waiting,
             Err(error) => self.not_restored(keeping, interface, error, told.as_deref()),
         };
     }
 
-    /// One that cannot be made what it should be is better than none.
+    /// The state after a failure. A guard that cannot be made as ordered is better than none.
     fn not_restored(
         &self,
         keeping: &mut Keeping<'_>,
@@ -164,20 +164,20 @@ impl Target {
 }
 
 impl Keeping<'_> {
-    /// Guards an interface as ordered, and keeps the guard. `name` is what the service was told to call it.
+    /// Guards an interface as ordered, and keeps the guard. `name` is its name on the command line of the service.
     pub(super) fn keep(&mut self, interface: &Interface, name: &str) -> Result<()> {
         if guard::is_on(self.pin_root, interface)? {
-            // Before anything is changed: another service may keep it.
+            // The claim comes before any change: another service may keep the guard.
             self.claim(interface)?;
             return self.guard(interface, name);
         }
-        // A claim of this service would be on the directory of the guard that is gone.
+        // An older claim of this service would be on the directory of a guard that is gone.
         self.claims.remove(&interface.index);
         self.guard(interface, name)?;
         self.claim(interface)
     }
 
-    /// Claims the guard that is on an interface, unless this service has done so.
+    /// Claims the guard that is on an interface, unless this service has the claim already.
     fn claim(&mut self, interface: &Interface) -> Result<()> {
         if let Some(claim) = self.claims.get(&interface.index)
             && guard::holds(self.pin_root, interface, claim)?
@@ -188,7 +188,7 @@ impl Keeping<'_> {
         Ok(())
     }
 
-    /// Puts a guard on an interface, or renews the one that is there, as ordered.
+    /// Puts a guard on an interface, or renews its guard, as ordered.
     fn guard(&mut self, interface: &Interface, name: &str) -> Result<()> {
         if let Some(guard) = Guard::find(self.pin_root, interface)?
             && let Some(confirmation) = guard.confirmation()?.filter(Confirmation::is_in_force)
@@ -198,7 +198,7 @@ impl Keeping<'_> {
                 self.messages.note(format!("{name}: {waits}; the guard is as it is until then"));
                 return Ok(());
             }
-            // A service is ordered to keep a guard there, so this one is not taken off again.
+            // The service is ordered to keep a guard on the interface, so this guard must not be detached again.
             guard.confirm()?;
             self.messages.note(format!("{name}: the guard was on trial; this service keeps it on"));
         }
@@ -231,14 +231,15 @@ impl Keeping<'_> {
     }
 
     fn put_on(&mut self, interface: &Interface, name: &str, list: Option<&Allowlist>) -> Result<bool> {
-        // What may not be empty was refused before.
+        // A list that must not be empty was refused before.
         let wanted =
             Wanted { list, named: self.order.named(), allow_empty: true, trial: None, lifts: self.lifts };
         put_on(self.pin_root, interface, name, wanted, self.messages)
     }
 
-    /// Restores all of the order but the mode, if that is what keeps it from being restored: a guard keeps its mode for as long
-    /// as it is on, and may be in audit mode meanwhile. Whether there was something to restore, and it is restored.
+    /// Restores all parts of the order except the mode, if the mode prevents the whole order. A guard keeps its mode as
+    /// long as it is attached, and it could remain in audit mode otherwise. Returns true if other parts differed and
+    /// are restored.
     fn guard_in_its_mode(&mut self, interface: &Interface, name: &str) -> bool {
         let order = ServiceOrder { mode: None, ..self.order.clone() };
         let differs = |pin_root: &PinRoot| {
@@ -259,7 +260,8 @@ impl Keeping<'_> {
         rest.guard(interface, name).is_ok()
     }
 
-    /// What of the order is not in force, and cannot be: what waits for its confirmation is left alone until then.
+    /// The parts of the order that are not in force. It is `None` while a change waits for its confirmation, because
+    /// nothing is restored until then.
     pub(super) fn still_differs(&self, interface: &Interface) -> Option<String> {
         let guard = Guard::find(self.pin_root, interface).ok().flatten()?;
         let guard = Some(guard).filter(|guard| is_waiting(guard).is_ok_and(|waits| !waits))?;
@@ -268,9 +270,10 @@ impl Keeping<'_> {
     }
 }
 
-/// Why the list of the service is not put in force on a guard that is there, if it is not: a list that loses all entries of
-/// a family takes `--allow-empty`. A guard with somebody else's list gets that of the service all the same, or a list that
-/// lets everybody in would stay; unless that of the service is empty, as the one that comes with the package is.
+/// The error if the list of the service must not replace the list of a guard: a list that loses all entries of a family
+/// takes `--allow-empty`. A guard with a list from another file gets the list of the service anyway, because a list
+/// that allows every source could remain otherwise. This does not apply if the list of the service is empty, like the
+/// one in the package.
 pub(super) fn refusal_of(guard: &Guard, list: &Allowlist) -> Option<Error> {
     let is_own = guard.list().is_some_and(|in_force| in_force.path == list.path());
     let error = guard.require_replaceable(list, false).err()?;
@@ -283,7 +286,7 @@ pub(super) fn no_list(kind: Kind, subject: &str) -> Error {
         .remedy("Mend the list: portguard check shows what is wrong with it.")
 }
 
-/// Fails for names that no interface can ever have: to wait for them would be in vain.
+/// Fails for names that no interface can ever have: a wait for them would never end.
 pub(super) fn require_possible(name: &str) -> Result<()> {
     let bytes = interface::name_bytes(name);
     let possible = !bytes.is_empty()

@@ -10,7 +10,8 @@ use crate::interface::{self, Interface};
 use crate::ops::{Messages, trial};
 
 impl Reconciler {
-    /// Keeps the changes that wait on interfaces that this service keeps, of these names or of all.
+    /// Confirms the changes that wait on interfaces that this service keeps: on those with these names, or on all if
+    /// `only` is empty.
     pub(in crate::service) fn confirm(&mut self, only: &[String]) -> Messages {
         let mut messages = self.messages();
         if let Err(error) = self.try_confirm(only, &mut messages) {
@@ -25,7 +26,7 @@ impl Reconciler {
         let mut done = BTreeSet::new();
         for target in &self.targets {
             let State::Kept { ifindex, .. } = target.state else { continue };
-            // Targets may be names of one and the same.
+            // Several targets may be names of the same interface.
             if is_among(only, &interfaces, ifindex) && done.insert(ifindex) {
                 let guard = Guard::by_name(Some(&self.pin_root), &target.name);
                 if let Err(error) = guard.and_then(|guard| trial::confirm(&guard, messages)) {
@@ -36,7 +37,8 @@ impl Reconciler {
         Ok(())
     }
 
-    /// Takes back the changes that wait on interfaces that this service keeps: it ends, and nobody would when they are due.
+    /// Takes back the changes that wait on interfaces that this service keeps. The service ends, and no process might
+    /// take them back when they are due.
     pub(in crate::service) fn take_back(&mut self) {
         let waits = |target: &Target| {
             let guard = Guard::by_name(Some(&self.pin_root), &target.name).ok()?;
@@ -61,7 +63,7 @@ impl Reconciler {
 
     /// How long it is until a change of this network namespace that waits for its confirmation is due.
     pub(in crate::service) fn next_deadline(&self) -> Option<Duration> {
-        // Who only looks takes no lock: guards may be changed just now. The next look asks again.
+        // Readers take no lock: a guard may be changed at this moment. The next check reads it again.
         guard::next_deadline(&self.pin_root, None).ok().flatten()
     }
 
@@ -78,7 +80,7 @@ pub(super) fn is_waiting(guard: &Guard) -> Result<bool> {
     Ok(guard.confirmation()?.is_some_and(|it| it.is_in_force()))
 }
 
-/// Whether an interface has one of these names; or whatever name, if there are none.
+/// Whether an interface has one of these names; true for each interface if there are no names.
 pub(super) fn is_among(names: &[String], interfaces: &[Interface], ifindex: u32) -> bool {
     let mut named = interfaces.iter().filter(|it| names.iter().any(|name| it.is_called(name)));
     names.is_empty() || named.any(|it| it.index == ifindex)
