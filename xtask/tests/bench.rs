@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use portguard_testkit::built;
+use portguard_testkit::net::{Process, run};
 use serde_json::Value;
-use xtask::built;
-use xtask::lab::{Process, run};
 
 /// On a machine that has a lot else to do.
 const PATIENCE: Duration = Duration::from_secs(15 * 60);

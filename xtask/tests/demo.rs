@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use xtask::lab::{Process, run, wait_until};
+use portguard_testkit::net::{Process, run, wait_until};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use nix::libc;
 use nix::sys::signal::Signal;
-use xtask::lab::{End, Namespace, Veth, run};
+use portguard_testkit::net::{End, Namespace, Veth, run};
 
 use crate::support::{BEFORE_THE_LOOK, Bench, SILENCE, Service, detach_link};
 

@@ -8,9 +8,9 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
+use portguard_testkit::net::run;
 use serde_json::Value;
 use tempfile::TempDir;
-use xtask::lab::run;
 
 use crate::support::{DENIED, IFACE, Output, Portguard, Role, Testbed, Traffic, burst};
 

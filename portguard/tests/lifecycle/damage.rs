@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use xtask::lab::{End, Namespace, Veth};
+use portguard_testkit::net::{End, Namespace, Veth};
 
 use crate::support::{Bench, IFACE, program_on};
 

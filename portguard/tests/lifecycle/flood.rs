@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use xtask::lab::frame::Packet;
-use xtask::lab::{Count, Host, PacketSocket};
+use portguard_testkit::net::frame::Packet;
+use portguard_testkit::net::{Count, Host, PacketSocket};
 
 use crate::support::{DENIED, IFACE, OTHER, Role, SERVER, Testbed, flow, lost_by, sum};
 

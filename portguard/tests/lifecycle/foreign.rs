@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use xtask::lab::run;
+use portguard_testkit::net::run;
 
 use crate::support::{Bench, IFACE, Output, program_on};
 

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use xtask::lab::{End, Namespace, Veth};
+use portguard_testkit::net::{End, Namespace, Veth};
 
 use crate::support::{Bench, IFACE, Status, Testbed, Traffic, program_on};
 
@@ -50,7 +50,7 @@ fn what_a_namespace_leaves_behind_is_swept() {
 
     // The kernel takes a namespace down in its own time.
     let portguard = bench.portguard();
-    xtask::lab::wait_until("nothing is left", crate::support::PATIENCE, || {
+    portguard_testkit::net::wait_until("nothing is left", crate::support::PATIENCE, || {
         portguard.ok(&["attach", IFACE, "--allowlist", &bench.list()]);
         portguard.ok(&["detach", IFACE]);
         Ok(bench.machine.pins().is_empty())

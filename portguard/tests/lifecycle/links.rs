@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, UdpSocket};
 
-use xtask::lab::frame::Packet;
-use xtask::lab::{Count, Forger, Switch, Veth};
+use portguard_testkit::net::frame::Packet;
+use portguard_testkit::net::{Count, Forger, Switch, Veth};
 
 use crate::support::{
     ALLOWED, Bench, DENIED, IFACE, Lists, Machine, PATIENCE, SERVER, Tun, flow, port_111, sum,

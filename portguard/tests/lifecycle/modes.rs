@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::thread;
 use std::time::Duration;
 
-use xtask::lab::frame::Packet;
-use xtask::lab::{Cards, PacketSocket};
+use portguard_testkit::net::frame::Packet;
+use portguard_testkit::net::{Cards, PacketSocket};
 
 use crate::support::{
     ALLOWED, DENIED, IFACE, Lists, Machine, PATIENCE, SERVER, Testbed, Traffic, flow, program_on,

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 
 use nix::sys::signal::Signal;
-use xtask::lab::run;
+use portguard_testkit::net::run;
 
 use crate::support::{BEFORE_THE_LOOK, Bench, IFACE, Output, Service, program_on};
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::Signal;
-use xtask::lab::{Process, wait_until};
+use portguard_testkit::net::{Process, wait_until};
 
 use crate::support::{BPFFS, Bench, IFACE, Output, PATIENCE, Testbed, Traffic, program_on};
 

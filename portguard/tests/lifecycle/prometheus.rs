@@ -6,9 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use portguard_testkit::net::{Namespace, Process, run, wait_until};
 use serde_json::Value;
 use tempfile::TempDir;
-use xtask::lab::{Namespace, Process, run, wait_until};
 
 use crate::flood::flood;
 use crate::support::{

@@ -6,8 +6,8 @@ use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
 
-use xtask::lab::frame::Packet;
-use xtask::lab::{PacketSocket, wait_until};
+use portguard_testkit::net::frame::Packet;
+use portguard_testkit::net::{PacketSocket, wait_until};
 
 use crate::support::{
     Bench, DENIED, IFACE, PATIENCE, Portguard, SERVER, Stats, Testbed, Traffic, TrafficTotals, Until, flow,

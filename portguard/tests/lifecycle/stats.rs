@@ -3,8 +3,8 @@
 use std::thread;
 use std::time::Duration;
 
-use xtask::lab::frame::Packet;
-use xtask::lab::{Count, Forger};
+use portguard_testkit::net::frame::Packet;
+use portguard_testkit::net::{Count, Forger};
 
 use crate::support::{ALLOWED, DENIED, IFACE, OTHER, Role, SERVER, Stats, Testbed, Traffic, flow, sum};
 

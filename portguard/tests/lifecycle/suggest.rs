@@ -7,9 +7,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use nix::mount::{MsFlags, mount};
+use portguard_testkit::net::frame::Packet;
+use portguard_testkit::net::{Forger, Outcome, RpcServices, run_within};
 use serde::Deserialize;
-use xtask::lab::frame::Packet;
-use xtask::lab::{Forger, Outcome, RpcServices, run_within};
 
 use crate::support::{
     ALLOWED, Bench, DENIED, IFACE, OTHER, Output, PATIENCE, Portguard, Role, SERVER, SILENCE, Testbed, flow,

@@ -5,8 +5,8 @@ use std::process::Command;
 use std::thread;
 
 use nix::sys::signal::Signal;
-use xtask::lab::frame::Packet;
-use xtask::lab::{Forger, Size, Terminal, rpc, wait_until};
+use portguard_testkit::net::frame::Packet;
+use portguard_testkit::net::{Forger, Size, Terminal, rpc, wait_until};
 
 use crate::flood::flood;
 use crate::support::{

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::Signal;
-use xtask::lab::wait_until;
+use portguard_testkit::net::wait_until;
 
 use crate::support::{BPFFS, Bench, IFACE, PATIENCE, Service};
 
@@ -80,7 +80,8 @@ fn who_waits_for_the_lock_is_told_for_whom_and_obeys_signals() {
     portguard.ok(&["attach", IFACE, "--allowlist", &list]);
     let lock = lock(&bench);
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        let mut waiting = xtask::lab::Process::spawn(&mut portguard.command(["reload"])).expect("starting");
+        let mut waiting =
+            portguard_testkit::net::Process::spawn(&mut portguard.command(["reload"])).expect("starting");
         let told = format!("waiting for another portguard to finish (process {})", std::process::id());
         wait_until("it tells for whom", PATIENCE, || Ok(waiting.output().contains(&told)))
             .unwrap_or_else(|error| panic!("{error:#}: {}", waiting.output()));

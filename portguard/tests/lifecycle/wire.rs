@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::thread;
 
-use xtask::lab::{Capture, Count, Outcome, RpcServices, rpc, run_within};
+use portguard_testkit::net::{Capture, Count, Outcome, RpcServices, rpc, run_within};
 
 use crate::support::{
     ALLOWED, DENIED, IFACE, PATIENCE, Portguard, Role, SERVER, SILENCE, Testbed, port_111, sum,

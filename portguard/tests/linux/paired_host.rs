@@ -7,9 +7,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{setsockopt, sockopt};
-use xtask::lab::headers::{ETHERTYPE_IPV4, Ipv4, ethernet};
-use xtask::lab::{End, Namespace, PacketSocket, Veth, run};
-use xtask::proof::{ALLOWLIST, Answer, Datagram};
+use portguard_testkit::net::{End, Namespace, PacketSocket, Veth, run};
+use portguard_testkit::oracle::headers::{ETHERTYPE_IPV4, Ipv4, ethernet};
+use portguard_testkit::oracle::{ALLOWLIST, Answer, Datagram};
 
 use crate::arrival::Arrival;
 

@@ -11,7 +11,7 @@ use aya::programs::{ProgramError, TestRun as _, TestRunOptions, Xdp};
 use aya_obj::programs::XdpAttachType;
 use portguard::guard::{Guard, PinRoot, Snapshot};
 use portguard_common::names;
-use xtask::lab::{Namespace, run};
+use portguard_testkit::net::{Namespace, run};
 
 use crate::frames::{Expect, Link, Protocol};
 

@@ -5,8 +5,8 @@ use std::net::{SocketAddrV4, SocketAddrV6};
 use anyhow::{Context as _, Result};
 
 use super::testbed::{Family, Role, Testbed};
-use crate::lab::frame::{Flow, Packet};
-use crate::lab::{Capture, Forger, Host, Replies, rpc};
+use portguard_testkit::net::frame::{Flow, Packet};
+use portguard_testkit::net::{Capture, Forger, Host, Replies, rpc};
 
 /// Few enough for rpcbind's receive buffer to hold them all.
 pub(super) const REQUESTS: u64 = 100;

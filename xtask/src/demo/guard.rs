@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 
-use crate::lab::{self, Completed, Count, Host, Namespace};
+use portguard_testkit::net::{self, Completed, Count, Host, Namespace};
 
 /// The command line in one namespace, with the files of one directory.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub(super) struct Portguard<'a> {
 impl Portguard<'_> {
     fn run(&self, arguments: &[&str]) -> Result<Completed> {
         let mut command = self.host.command(self.binary);
-        lab::run(command.args(arguments).current_dir(self.directory))
+        net::run(command.args(arguments).current_dir(self.directory))
             .with_context(|| format!("portguard {}", arguments.join(" ")))
     }
 
@@ -74,7 +74,7 @@ impl Drop for DetachOnDrop<'_> {
 pub(super) fn detach_all(binary: &Path, namespace: &Namespace) -> Result<()> {
     const NOT_ATTACHED: i32 = 4;
     let mut command: Command = namespace.command(binary);
-    let mut process = lab::Process::spawn(command.args(["detach", "--all"]))?;
+    let mut process = net::Process::spawn(command.args(["detach", "--all"]))?;
     let status = process.wait(std::time::Duration::from_secs(10))?;
     let code = status.and_then(|status| status.code());
     ensure!(

@@ -21,9 +21,9 @@ use self::guard::{Counted, DetachOnDrop, Portguard, detach_all};
 use self::probe::{Answer, Probe, ask_all};
 use self::report::{Narrator, Phase};
 use self::testbed::{Family, Role, Testbed, write_allowlist};
-use crate::built;
-use crate::interrupt::{self, Interrupted};
-use crate::lab::{self, Capture, Count, Host};
+use portguard_testkit::built;
+use portguard_testkit::interrupt::{self, Interrupted};
+use portguard_testkit::net::{self, Capture, Count, Host};
 
 const ALLOWLIST: &str = "allowlist.yaml";
 const CLIENTS: [Role; 2] = [Role::Allowed, Role::Denied];
@@ -33,21 +33,21 @@ const COUNTERS_LIMIT: Duration = Duration::from_secs(2);
 
 /// Arguments of `cargo xtask demo`.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Show this portguard instead of building the one of the working tree
     #[arg(long, value_name = "PATH")]
     portguard: Option<PathBuf>,
 }
 
 /// Runs the demo.
-pub fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Args) -> Result<()> {
     interrupt::install().context("cannot catch Ctrl-C")?;
     let binary = match &args.portguard {
         Some(path) => fs::canonicalize(path).with_context(|| format!("no {}", path.display()))?,
         None => built::portguard()?,
     };
     let start = Instant::now();
-    for leftover in lab::stale()? {
+    for leftover in net::stale()? {
         eprintln!("demo: removing {}, which a killed run left behind", leftover.name());
         detach_all(&binary, &leftover)?;
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::testbed::{Family, Role, Testbed};
-use crate::lab::{Outcome, RpcServices, run_within};
+use portguard_testkit::net::{Outcome, RpcServices, run_within};
 
 /// How long a client waits. rpcinfo itself would try for 15 seconds over UDP, and longer over TCP.
 pub(super) const PATIENCE: Duration = Duration::from_secs(3);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use crate::lab::{Host, RpcServices, Switch, Veth, rpc};
+use portguard_testkit::net::{Host, RpcServices, Switch, Veth, rpc};
 
 const PATIENCE: Duration = Duration::from_secs(2);
 

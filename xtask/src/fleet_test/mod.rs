@@ -16,8 +16,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use xtask::interrupt;
-use xtask::lab::{self, Host, Switch, Veth, rpc};
+use portguard_testkit::net::{self, Host, Switch, Veth, rpc};
+use portguard_testkit::{built, interrupt};
 
 use self::host::{Booted, Image};
 pub(crate) use self::operator::Delivery;
@@ -25,7 +25,7 @@ use self::operator::{Guard, Operator, RollOut};
 use self::prometheus::Prometheus;
 use self::tools::Tools;
 use crate::setup::{self, Purpose};
-use crate::{cargo, test, workspace};
+use crate::{test, workspace};
 
 /// Where everything is made, below the root of the workspace.
 const FOLDER: &str = "target/fleet-test";
@@ -42,17 +42,13 @@ const HOSTS: [(&str, IpAddr); 2] =
 pub(crate) fn run() -> Result<()> {
     setup::run_for(&setup::Args::default(), Purpose::Fleet)?;
     interrupt::install().context("cannot handle Ctrl-C")?;
-    ensure!(
-        cargo().args(["build", "--locked", "--package=portguard"]).status()?.success(),
-        "it does not build"
-    );
-    check(Delivery::Binary(&workspace().join("target/debug/portguard")))
+    check(Delivery::Binary(&built::portguard()?))
 }
 
 /// Tries all of them with what was built.
 pub(crate) fn check(delivery: Delivery<'_>) -> Result<()> {
     test::require_preconditions()?;
-    for leftover in lab::stale()? {
+    for leftover in net::stale()? {
         eprintln!("fleet-test: removing {}, which a killed run left behind", leftover.name());
     }
     let folder = workspace().join(FOLDER);

@@ -8,9 +8,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use portguard_testkit::net::{Completed, Host, Outcome, run_within};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use xtask::lab::{Completed, Host, Outcome, run_within};
 
 use super::DESK;
 use super::host::Booted;

@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use nix::mount::{MsFlags, mount};
-use xtask::lab::frame::{Flow, Packet};
-use xtask::lab::{
+use portguard_testkit::net::frame::{Flow, Packet};
+use portguard_testkit::net::{
     Forger, Host, MountNamespace, RpcServices, Size, Switch, Terminal, Veth, rpc, run as run_command,
 };
-use xtask::{built, interrupt};
+use portguard_testkit::{built, interrupt};
 
 use crate::{setup, workspace};
 

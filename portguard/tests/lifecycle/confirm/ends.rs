@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
-use xtask::lab::{Process, Size, Terminal, wait_until};
+use portguard_testkit::net::{Process, Size, Terminal, wait_until};
 
 use super::{
     LONG, SHORT, assert_restored, guardians, kill_guardian, state, until_state, until_unwatched, write_longer,

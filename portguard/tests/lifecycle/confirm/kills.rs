@@ -1,6 +1,6 @@
 //! Whoever makes, restores or confirms a change on trial is killed at its system calls.
 
-use xtask::lab::wait_until;
+use portguard_testkit::net::wait_until;
 
 use super::{LONG, guardians, kill_guardian, state, until_state, until_unwatched, write_longer};
 use crate::support::{

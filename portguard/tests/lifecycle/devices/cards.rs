@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::Command;
 
 use nix::ifaddrs::getifaddrs;
+use portguard_testkit::net::{FAILOVER, Namespace, run};
 use serde_json::Value;
-use xtask::lab::{FAILOVER, Namespace, run};
 
 use super::pair::server;
 use super::{DEVICE, Pair};
@@ -23,7 +23,8 @@ fn wireless() {
         let name = name.to_str().expect("a name");
         run(Command::new("iw").args(["phy", radio, "set", "netns", "name", host.name()])).expect("iw");
         host.ip(&format!("link set {name} name {DEVICE}")).expect("a name");
-        for line in ["dev dev0 set type ibss", "dev dev0 ibss join lab 2412 fixed-freq 02:11:22:33:44:55"] {
+        for line in ["dev dev0 set type ibss", "dev dev0 ibss join testbed 2412 fixed-freq 02:11:22:33:44:55"]
+        {
             Pair::tool(host, "iw", &line.split(' ').collect::<Vec<_>>());
             host.ip(&format!("link set {DEVICE} up")).expect("a radio");
         }

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{setsockopt, sockopt};
-use xtask::lab::{End, Namespace, Veth, run};
+use portguard_testkit::net::{End, Namespace, Veth, run};
 
 use crate::support::{
     ALLOWED, Bench, DENIED, PATIENCE, Portguard, SERVER, SILENCE, Stats, port_111, program_on,

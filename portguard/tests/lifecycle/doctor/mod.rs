@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use nix::mount::{MsFlags, mount};
-use xtask::lab::{End, Namespace, RpcServices, Veth, run};
+use portguard_testkit::net::{End, Namespace, RpcServices, Veth, run};
 
 use self::document::{Document, Finding};
 use crate::support::{Bench, IFACE, Machine, Output, Portguard};

@@ -11,9 +11,9 @@ use std::thread;
 use aya::programs::Xdp;
 use aya::programs::links::{FdLink, PinnedLink};
 use aya_obj::programs::XdpAttachType;
+use portguard_testkit::net::frame::Packet;
+use portguard_testkit::net::{Forger, run};
 use serde::Deserialize;
-use xtask::lab::frame::Packet;
-use xtask::lab::{Forger, run};
 
 use crate::support::{
     ALLOWED, Bench, DENIED, IFACE, Machine, OTHER, Portguard, Role, SERVER, ServiceStatus, Testbed,

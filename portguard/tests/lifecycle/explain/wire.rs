@@ -3,11 +3,11 @@
 use std::net::IpAddr;
 
 use fastrand::Rng;
-use xtask::lab::frame::Packet;
-use xtask::lab::{End, Namespace, PacketSocket, Veth};
-use xtask::proof::figures::Figures;
-use xtask::proof::lists::{Bits, Kind, address, list, probe};
-use xtask::proof::seed;
+use portguard_testkit::figures::Figures;
+use portguard_testkit::net::frame::Packet;
+use portguard_testkit::net::{End, Namespace, PacketSocket, Veth};
+use portguard_testkit::oracle::lists::{Bits, Kind, address, list, probe};
+use portguard_testkit::oracle::seed;
 
 use super::explained;
 use crate::support::{IFACE, Lists, Machine, PATIENCE, SERVER, flow};

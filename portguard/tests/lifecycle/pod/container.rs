@@ -14,8 +14,8 @@ use nix::sys::prctl::{set_no_new_privs, set_pdeathsig};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, pivot_root};
+use portguard_testkit::net::{MountNamespace, Process, wait_until};
 use tempfile::TempDir;
-use xtask::lab::{MountNamespace, Process, wait_until};
 
 use super::manifest::{self, Pod, Propagation};
 use crate::support::{ConfigMap, PATIENCE, Portguard, SERVER, Testbed};

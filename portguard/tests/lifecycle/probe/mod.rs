@@ -10,8 +10,8 @@ use std::path::Path;
 use std::process::Stdio;
 
 use nix::mount::{MsFlags, mount};
-use xtask::lab::frame::Packet;
-use xtask::lab::{Capture, Forger, Host, Namespace, Outcome, RpcServices, rpc, run, run_within};
+use portguard_testkit::net::frame::Packet;
+use portguard_testkit::net::{Capture, Forger, Host, Namespace, Outcome, RpcServices, rpc, run, run_within};
 
 use self::document::{Address, Short, one, parsed, probed};
 use crate::support::{

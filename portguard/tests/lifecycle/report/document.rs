@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 use std::ops::Add;
 
+use portguard_testkit::net::Count;
 use serde::Deserialize;
-use xtask::lab::Count;
 
 use crate::support::{Calls, Portguard, sum};
 

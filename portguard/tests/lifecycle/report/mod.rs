@@ -7,8 +7,8 @@ mod procedures;
 use std::fs;
 use std::net::IpAddr;
 
-use xtask::lab::frame::Packet;
-use xtask::lab::{Capture, Forger, Host, RpcServices, rpc};
+use portguard_testkit::net::frame::Packet;
+use portguard_testkit::net::{Capture, Forger, Host, RpcServices, rpc};
 
 use self::calls::Call;
 use self::document::{Range, report, report_of};

@@ -5,9 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::thread;
 use std::time::Duration;
 
-use xtask::lab::frame::Packet;
-use xtask::lab::{Forger, Outcome, PacketSocket, run_within};
-use xtask::proof::rpc::procedure;
+use portguard_testkit::net::frame::Packet;
+use portguard_testkit::net::{Forger, Outcome, PacketSocket, run_within};
+use portguard_testkit::oracle::rpc::procedure;
 
 use super::calls::{self, counter};
 use super::document::report_of;

@@ -4,9 +4,9 @@ use std::net::IpAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use portguard_testkit::net::frame::Packet;
+use portguard_testkit::net::{Host, PacketSocket, rpc};
 use serde::Deserialize;
-use xtask::lab::frame::Packet;
-use xtask::lab::{Host, PacketSocket, rpc};
 
 use crate::flood::flood;
 use crate::support::{DENIED, IFACE, Role, SERVER, SOURCE_PORT, Service, Testbed, flow};

@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use nix::sys::signal::Signal;
-use xtask::lab::run;
+use portguard_testkit::net::run;
 
 use crate::support::{Bench, IFACE, Portguard, Service, program_on};
 

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 
 use nix::sys::signal::Signal;
-use xtask::lab::{Count, Host, Namespace, PacketSocket, rpc};
+use portguard_testkit::net::{Count, Host, Namespace, PacketSocket, rpc};
 
 use crate::support::{
     Bench, DENIED, IFACE, Portguard, Role, SERVER, Service, Testbed, Traffic, ask, connect, flow, program_on,
@@ -131,7 +131,8 @@ fn they_are_what_stats_and_status_tell_and_only_ever_go_up() {
     let _service = Service::start(portguard, &[&arguments[..], &["--audit"]].concat());
     let from = PacketSocket::open(testbed.host(Role::Denied).namespace(), Host::INTERFACE).expect("a socket");
     let to = PacketSocket::open(server, Host::INTERFACE).expect("a socket").mac();
-    let packet = xtask::lab::frame::Packet::udp(flow(DENIED[0], SERVER[0], rpc::PORT), &rpc::dump_call());
+    let packet =
+        portguard_testkit::net::frame::Packet::udp(flow(DENIED[0], SERVER[0], rpc::PORT), &rpc::dump_call());
     from.send(&packet.frame(from.mac(), to, &[])).expect("sending");
     let stats = portguard.stats_of(exchanged.sent().packets + 1);
     assert_eq!((stats.totals.would_drop.packets, stats.totals.calls.udp.dump), (1, 1));

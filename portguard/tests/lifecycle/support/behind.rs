@@ -7,7 +7,7 @@ use std::process::Command;
 
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::Signal;
-use xtask::lab::{Namespace, run};
+use portguard_testkit::net::{Namespace, run};
 
 use super::{BPFFS, IFACE, Machine, Output, Portguard, Service};
 

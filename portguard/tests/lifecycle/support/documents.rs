@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use portguard_testkit::net::Count;
 use serde::Deserialize;
-use xtask::lab::Count;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

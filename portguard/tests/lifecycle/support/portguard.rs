@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use portguard_testkit::net::{Count, MountNamespace, Namespace, Outcome, run_within, wait_until};
 use serde::de::DeserializeOwned;
 use tempfile::TempDir;
-use xtask::lab::{Count, MountNamespace, Namespace, Outcome, run_within, wait_until};
 
 use super::documents::{Document, Stats, Status, Unguarded};
 use super::{PATIENCE, TrafficTotals, earlier};

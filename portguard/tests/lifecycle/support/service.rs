@@ -5,8 +5,8 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use portguard_testkit::net::{Process, wait_until};
 use tempfile::TempDir;
-use xtask::lab::{Process, wait_until};
 
 use super::{PATIENCE, Portguard};
 

@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use xtask::lab::frame::Flow;
-use xtask::lab::{End, Host, Namespace, Switch, Veth};
+use portguard_testkit::net::frame::Flow;
+use portguard_testkit::net::{End, Host, Namespace, Switch, Veth};
 
 use super::{Lists, Machine, Portguard};
 

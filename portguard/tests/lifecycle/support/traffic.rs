@@ -7,7 +7,7 @@ use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
-use xtask::lab::{Count, rpc};
+use portguard_testkit::net::{Count, rpc};
 
 use super::documents::sum;
 use super::until::{Over, Until};

@@ -5,8 +5,8 @@ use std::io::Write as _;
 use std::os::fd::AsRawFd as _;
 
 use nix::libc;
-use xtask::lab::Namespace;
-use xtask::lab::frame::Packet;
+use portguard_testkit::net::Namespace;
+use portguard_testkit::net::frame::Packet;
 
 nix::ioctl_write_ptr_bad!(
     set_interface,

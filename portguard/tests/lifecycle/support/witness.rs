@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
+use portguard_testkit::net::{Namespace, run};
 use serde::Deserialize;
-use xtask::lab::{Namespace, run};
 
 use super::{BPFFS, Machine, Status};
 

@@ -8,7 +8,7 @@ use std::thread;
 use nix::mount::{MsFlags, mount};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
-use xtask::proof::figures::Figures;
+use portguard_testkit::figures::Figures;
 
 use super::{account, assert_guarded};
 use crate::support::{IFACE, Output, Service, Testbed, Traffic, is_long};

@@ -5,8 +5,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use xtask::lab::{End, Namespace, Veth, wait_until};
-use xtask::proof::figures::Figures;
+use portguard_testkit::figures::Figures;
+use portguard_testkit::net::{End, Namespace, Veth, wait_until};
 
 use super::assert_guarded;
 use crate::support::{IFACE, PATIENCE, Role, SERVER, Service, Testbed, Traffic, is_long, program_on};
@@ -33,7 +33,7 @@ fn bring_up(testbed: &Testbed) {
         let length = if address.is_ipv4() { 32 } else { 128 };
         namespace.add_address(IFACE, &format!("{address}/{length}")).expect("an address");
     }
-    for network in xtask::lab::NETWORKS {
+    for network in portguard_testkit::net::NETWORKS {
         namespace.ip(&format!("route replace {network} dev {IFACE}")).expect("a route");
     }
     // A new card has a new address, and the switch takes its time to notice that its port is up again.

@@ -4,7 +4,7 @@
 use std::thread;
 use std::time::Duration;
 
-use xtask::proof::figures::Figures;
+use portguard_testkit::figures::Figures;
 
 use super::{SAMPLE, TIDY, account, assert_guarded};
 use crate::support::{IFACE, Testbed, Traced, Traffic, chosen, is_long, program_on, run_to, system_calls};

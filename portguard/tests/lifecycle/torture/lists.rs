@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use xtask::proof::figures::Figures;
+use portguard_testkit::figures::Figures;
 
 use super::{account, assert_guarded};
 use crate::support::{Testbed, Traffic, is_long};

@@ -7,8 +7,8 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use xtask::lab::{Outcome, run_within};
-use xtask::proof::figures::Figures;
+use portguard_testkit::figures::Figures;
+use portguard_testkit::net::{Outcome, run_within};
 
 use super::{account, assert_guarded};
 use crate::support::{IFACE, Output, Testbed, Traffic, is_long};

@@ -6,7 +6,7 @@
 
 use std::thread;
 
-use xtask::proof::figures::Figures;
+use portguard_testkit::figures::Figures;
 
 use super::{SAMPLE, TIDY, assert_attached};
 use crate::support::{
@@ -88,7 +88,10 @@ impl<'a> Play<'a> {
             let stats = portguard.stats().by_source();
             DENIED.iter().all(|source| stats.get(source).is_some_and(|count| count.packets >= self.denied))
         };
-        let waited = xtask::lab::wait_until("bursts are counted", crate::support::PATIENCE, || Ok(judged()));
+        let waited =
+            portguard_testkit::net::wait_until("bursts are counted", crate::support::PATIENCE, || {
+                Ok(judged())
+            });
         assert!(waited.is_ok(), "{waited:?}: {:?}", portguard.stats());
     }
 

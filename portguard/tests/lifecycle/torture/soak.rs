@@ -8,9 +8,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use xtask::lab::frame::Packet;
-use xtask::lab::{Forger, wait_until};
-use xtask::proof::figures::Figures;
+use portguard_testkit::figures::Figures;
+use portguard_testkit::net::frame::Packet;
+use portguard_testkit::net::{Forger, wait_until};
 
 use crate::support::{ALLOWED, IFACE, PATIENCE, Role, SERVER, Service, Testbed, flow, lost_by};
 
@@ -52,7 +52,9 @@ fn maps(testbed: &Testbed) -> BTreeMap<String, u64> {
         let path = format!("/sys/fs/bpf/portguard/{pin}");
         let mut bpftool = std::process::Command::new("bpftool");
         bpftool.args(["--json", "map", "show", "pinned", &path]);
-        let Ok(shown) = xtask::lab::run(testbed.machine.mounts().enter(&mut bpftool)) else { continue };
+        let Ok(shown) = portguard_testkit::net::run(testbed.machine.mounts().enter(&mut bpftool)) else {
+            continue;
+        };
         let shown: serde_json::Value = serde_json::from_str(&shown.stdout).expect("JSON");
         if let Some(bytes) = shown["bytes_memlock"].as_u64() {
             let name = pin.rsplit('/').next().unwrap_or_default();

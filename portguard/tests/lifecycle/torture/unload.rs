@@ -6,8 +6,8 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use xtask::lab::run;
-use xtask::proof::figures::Figures;
+use portguard_testkit::figures::Figures;
+use portguard_testkit::net::run;
 
 use crate::support::{IFACE, PATIENCE, Service, Testbed, Traffic, is_long, program_on};
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use portguard_common::ABI_VERSION;
-use xtask::lab::{Count, Size, Terminal};
-use xtask::proof::figures::Figures;
+use portguard_testkit::figures::Figures;
+use portguard_testkit::net::{Count, Size, Terminal};
 
 use super::{SAMPLE, assert_attached, assert_guarded};
 use crate::support::{

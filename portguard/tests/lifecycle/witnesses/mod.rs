@@ -10,7 +10,7 @@ use std::process::Command;
 use std::thread;
 
 use nix::sys::signal::Signal;
-use xtask::lab::run;
+use portguard_testkit::net::run;
 
 use self::testimony::{Condition, Expected, assert_agree};
 use crate::orders::{DEFAULT_LIST, write_default_list};

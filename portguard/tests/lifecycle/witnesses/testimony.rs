@@ -3,8 +3,8 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
+use portguard_testkit::net::{rpc, wait_until};
 use serde_json::Value;
-use xtask::lab::{rpc, wait_until};
 
 use super::alerts;
 use crate::support::{ALLOWED, DENIED, IFACE, PATIENCE, Role, SERVER, Service, Testbed, ask, samples};
