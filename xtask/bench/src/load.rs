@@ -1,11 +1,11 @@
 //! Part 3: how long it takes to check, attach, reload and read, by the command line as an administrator has it.
 
-use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use portguard_testkit::net::Namespace;
+use portguard_testkit::lists::Lists;
+use portguard_testkit::portguard::Portguard;
 use portguard_testkit::{built, interrupt};
 
 use super::Effort;
@@ -43,19 +43,18 @@ pub(super) fn run(effort: &Effort, portguard: &Path) -> Result<Vec<Loading>> {
 
 /// All operations with one list, each several times.
 fn operations(effort: &Effort, portguard: &Path, list: &List) -> Result<Vec<Timing>> {
-    let directory = tempfile::tempdir().context("cannot make a directory for the allowlist")?;
-    let [whole, changed] = ["whole.yaml", "changed.yaml"].map(|name| directory.path().join(name));
-    fs::write(&whole, yaml(&[list])).context("cannot write an allowlist")?;
-    fs::write(&changed, yaml(&[&list.without_last()])).context("cannot write an allowlist")?;
+    let lists = Lists::new();
+    let whole = lists.write_text("whole.yaml", &yaml(&[list]));
+    let changed = lists.write_text("changed.yaml", &yaml(&[&list.without_last()]));
     let mut took: [Vec<Took>; 4] = Default::default();
     for _ in 0..effort.repetitions {
         let namespace = place("load")?;
-        let on = OnInterface { namespace: &namespace, portguard };
+        let on = OnInterface(Portguard::new(portguard, &namespace));
         let operations = [
-            on.command(&["check"]).arg(&whole).into_timed()?,
-            on.command(&["attach", INTERFACE, "--allowlist"]).arg(&whole).into_timed()?,
-            on.command(&["reload", INTERFACE, "--allowlist"]).arg(&changed).into_timed()?,
-            on.command(&["stats", "--json", "--top", "0"]).into_timed()?,
+            on.timed(&["check", &whole])?,
+            on.timed(&["attach", INTERFACE, "--allowlist", &whole])?,
+            on.timed(&["reload", INTERFACE, "--allowlist", &changed])?,
+            on.timed(&["stats", "--json", "--top", "0"])?,
         ];
         for (all, one) in took.iter_mut().zip(operations) {
             all.push(one);
@@ -70,11 +69,10 @@ fn operations(effort: &Effort, portguard: &Path, list: &List) -> Result<Vec<Timi
 pub(super) fn indexes(effort: &Effort) -> Result<Vec<(Family, Spread)>> {
     let size = effort.lists.iter().copied().max().context("no lists")?;
     let program = built::build(&["--release", "--package=portguard", "--example=index"], "index")?;
-    let directory = tempfile::tempdir().context("cannot make a directory for the allowlist")?;
-    let path = directory.path().join("allowlist.yaml");
+    let lists = Lists::new();
     let mut rows = Vec::new();
     for family in Family::ALL {
-        fs::write(&path, yaml(&[&List::generate(family, size)])).context("cannot write an allowlist")?;
+        let path = lists.write_text("allowlist.yaml", &yaml(&[&List::generate(family, size)]));
         let mut milliseconds = Vec::new();
         for _ in 0..effort.repetitions {
             interrupt::check()?;
@@ -110,13 +108,13 @@ pub(super) fn read(effort: &Effort, portguard: &Path, object: &Object) -> Result
     }
     let sources = guard.source_count()?;
     ensure!(sources > 1000, "only {sources} sources are remembered: nothing to read");
-    let on = OnInterface { namespace: &namespace, portguard };
+    let on = OnInterface(Portguard::new(portguard, &namespace));
     let (mut start, mut read, mut print) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..effort.rounds {
         interrupt::check()?;
-        start.push(on.command(&["status", "--json"]).into_timed()?);
-        read.push(on.command(&["stats", "--json", "--top", "0"]).into_timed()?);
-        print.push(on.command(&["stats", "--json"]).into_timed()?);
+        start.push(on.timed(&["status", "--json"])?);
+        read.push(on.timed(&["stats", "--json", "--top", "0"])?);
+        print.push(on.timed(&["stats", "--json"])?);
     }
     let wall = |took: &[Took]| Spread::of(took.iter().map(|took| milliseconds(took.wall)));
     let pairs = start.iter().zip(&read);
@@ -135,37 +133,19 @@ pub(super) fn read(effort: &Effort, portguard: &Path, object: &Object) -> Result
 }
 
 /// portguard in a namespace whose guards are taken off in the end.
-struct OnInterface<'a> {
-    namespace: &'a Namespace,
-    portguard: &'a Path,
-}
+struct OnInterface<'a>(Portguard<'a>);
 
 impl OnInterface<'_> {
-    fn command(&self, arguments: &[&str]) -> Timed {
-        let mut command = self.namespace.command(self.portguard);
-        command.args(arguments);
-        Timed(command)
+    fn timed(&self, arguments: &[&str]) -> Result<Took> {
+        timed::run(&mut self.0.command(arguments))
     }
 }
 
 impl Drop for OnInterface<'_> {
     fn drop(&mut self) {
-        // There may be none.
-        let _ = portguard_testkit::net::run(self.namespace.command(self.portguard).args(["detach", "--all"]));
-    }
-}
-
-/// A command to be timed.
-struct Timed(Command);
-
-impl Timed {
-    fn arg(mut self, argument: &Path) -> Self {
-        self.0.arg(argument);
-        self
-    }
-
-    fn into_timed(mut self) -> Result<Took> {
-        timed::run(&mut self.0)
+        if let Err(error) = self.0.detach_all() {
+            eprintln!("bench: {error:#}");
+        }
     }
 }
 

@@ -8,13 +8,17 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::mount::{MsFlags, mount};
+use portguard_testkit::lists::Lists;
 use portguard_testkit::net::{Completed, MountNamespace, Namespace, Outcome, Process, run, run_within};
-use serde::Deserialize;
+use portguard_testkit::portguard::Portguard;
 
 use super::bpf;
 use super::lists::{List, yaml};
 use super::programs::Program;
 use super::results::Accounts;
+
+/// The name of the file of a guard's list.
+const ALLOWLIST: &str = "allowlist.yaml";
 
 /// Where guards are pinned, as ARCHITECTURE.md says.
 const PINS: &str = "/sys/fs/bpf/portguard";
@@ -28,9 +32,11 @@ pub(super) const INTERFACE: &str = "guarded";
 /// portguard, on one interface of a namespace.
 #[derive(Debug)]
 pub(super) struct Guard<'a> {
-    binary: &'a Path,
+    portguard: Portguard<'a>,
     namespace: &'a Namespace,
-    directory: tempfile::TempDir,
+    lists: Lists,
+    /// The path of its list.
+    list: String,
     service: Option<Process>,
 }
 
@@ -42,10 +48,8 @@ impl<'a> Guard<'a> {
         lists: &[List; 2],
         arguments: &[&str],
     ) -> Result<Self> {
-        let guard = Self::new(binary, namespace, lists)?;
-        let mut attach = guard.command("attach");
-        attach.arg(INTERFACE).arg("--allowlist").arg(guard.allowlist()).args(arguments);
-        must(&mut attach)?;
+        let guard = Self::new(binary, namespace, lists);
+        guard.portguard.complete(&guard.with_list("attach", arguments))?;
         Ok(guard)
     }
 
@@ -56,30 +60,29 @@ impl<'a> Guard<'a> {
         lists: &[List; 2],
         arguments: &[&str],
     ) -> Result<Self> {
-        let mut guard = Self::new(binary, namespace, lists)?;
-        let mut run = guard.command("run");
-        run.arg(INTERFACE).arg("--allowlist").arg(guard.allowlist()).args(arguments);
-        let mut service = Process::spawn(&mut run)?;
+        let mut guard = Self::new(binary, namespace, lists);
+        let mut service = Process::spawn(&mut guard.portguard.command(guard.with_list("run", arguments)))?;
         service.ready("the service guards its interface", PATIENCE, || {
             // It fails until there is a guard.
-            let status = run_within(PATIENCE, guard.command("status").args(["--guarded", INTERFACE]))?;
+            let status =
+                run_within(PATIENCE, &mut guard.portguard.command(["status", "--guarded", INTERFACE]))?;
             Ok(matches!(status, Outcome::Completed(done) if done.status.success()))
         })?;
         guard.service = Some(service);
         Ok(guard)
     }
 
-    fn new(binary: &'a Path, namespace: &'a Namespace, lists: &[List; 2]) -> Result<Self> {
-        let directory = tempfile::tempdir().context("cannot make a directory for the allowlist")?;
-        let guard = Self { binary, namespace, directory, service: None };
-        guard.write(lists)?;
-        Ok(guard)
+    fn new(binary: &'a Path, namespace: &'a Namespace, lists: &[List; 2]) -> Self {
+        let portguard = Portguard::new(binary, namespace);
+        let folder = Lists::new();
+        let list = folder.write_text(ALLOWLIST, &yaml(&lists.each_ref()));
+        Self { portguard, namespace, lists: folder, list, service: None }
     }
 
     /// Puts another list in force.
     pub(super) fn reload(&self, lists: &[List; 2]) -> Result<()> {
-        self.write(lists)?;
-        must(self.command("reload").arg(INTERFACE)).map(drop)
+        self.lists.write_text(ALLOWLIST, &yaml(&lists.each_ref()));
+        self.portguard.complete(&["reload", INTERFACE]).map(drop)
     }
 
     /// The program that the guard runs.
@@ -99,7 +102,7 @@ impl<'a> Guard<'a> {
 
     /// What it has counted.
     pub(super) fn accounts(&self) -> Result<Accounts> {
-        let stats = self.stats()?;
+        let stats = self.portguard.read_stats(INTERFACE)?;
         Ok(Accounts {
             denied: stats.totals.by_reason.not_allowed.packets,
             attributed: stats.sources.iter().map(|source| source.packets).sum(),
@@ -109,29 +112,12 @@ impl<'a> Guard<'a> {
 
     /// How many sources it remembers.
     pub(super) fn source_count(&self) -> Result<usize> {
-        Ok(self.stats()?.sources.len())
+        Ok(self.portguard.read_stats(INTERFACE)?.sources.len())
     }
 
-    fn stats(&self) -> Result<Stats> {
-        let json = must(self.command("stats").args([INTERFACE, "--json"]))?.stdout;
-        let document: Document =
-            serde_json::from_str(&json).context("cannot read `portguard stats --json`")?;
-        document.interfaces.into_iter().next().context("stats tell of no interface")
-    }
-
-    fn command(&self, verb: &str) -> Command {
-        let mut command = self.namespace.command(self.binary);
-        command.arg(verb);
-        command
-    }
-
-    fn allowlist(&self) -> PathBuf {
-        self.directory.path().join("allowlist.yaml")
-    }
-
-    fn write(&self, lists: &[List; 2]) -> Result<()> {
-        let path = self.allowlist();
-        fs::write(&path, yaml(&lists.each_ref())).with_context(|| format!("cannot write {}", path.display()))
+    /// The arguments of a command that puts the guard's list in force.
+    fn with_list<'s>(&'s self, verb: &'s str, arguments: &[&'s str]) -> Vec<&'s str> {
+        [&[verb, INTERFACE, "--allowlist", &self.list], arguments].concat()
     }
 }
 
@@ -139,37 +125,10 @@ impl Drop for Guard<'_> {
     fn drop(&mut self) {
         // While a service keeps the guard, it is not taken off.
         self.service = None;
-        if let Err(error) = run(self.command("detach").arg("--all")) {
-            eprintln!("bench: the guard's pins may be left behind: {error:#}");
+        if let Err(error) = self.portguard.detach_all() {
+            eprintln!("bench: {error:#}");
         }
     }
-}
-
-#[derive(Debug, Deserialize)]
-struct Document {
-    interfaces: Vec<Stats>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Stats {
-    totals: Totals,
-    sources: Vec<Count>,
-    unattributed: Count,
-}
-
-#[derive(Debug, Deserialize)]
-struct Totals {
-    by_reason: ByReason,
-}
-
-#[derive(Debug, Deserialize)]
-struct ByReason {
-    not_allowed: Count,
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
-struct Count {
-    packets: u64,
 }
 
 /// xdp-filter, on one interface of a namespace, denying UDP port 111 to everybody. It keeps its maps in one place for

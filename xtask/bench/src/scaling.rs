@@ -8,10 +8,12 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 use portguard_testkit::document::{Document, Section, grouped};
+use portguard_testkit::lists::Lists;
 use portguard_testkit::net;
+use portguard_testkit::portguard::Portguard;
 
 use super::lists::{List, yaml};
-use super::peers::{INTERFACE, must, place};
+use super::peers::{INTERFACE, place};
 use super::results::Family;
 use super::timed;
 
@@ -123,16 +125,16 @@ fn tables(portguard: &Path) -> Result<String> {
 /// Attaches a guard, looks at what it takes, and takes it off.
 fn measure(portguard: &Path, lists: &[List], sources: u64) -> Result<Taken> {
     let namespace = place("scaling")?;
-    let folder = tempfile::tempdir().context("cannot make a directory for the allowlist")?;
-    let path = folder.path().join("allowlist.yaml");
-    fs::write(&path, yaml(&lists.iter().collect::<Vec<_>>())).context("cannot write an allowlist")?;
-    let mut attach = namespace.command(portguard);
-    attach.args(["attach", INTERFACE, "--sources", &sources.to_string(), "--allowlist"]).arg(&path);
+    let folder = Lists::new();
+    let path = folder.write_text("allowlist.yaml", &yaml(&lists.iter().collect::<Vec<_>>()));
+    let portguard = Portguard::new(portguard, &namespace);
+    let sources = sources.to_string();
+    let mut attach = portguard.command(["attach", INTERFACE, "--sources", &sources, "--allowlist", &path]);
     let group = Group::new()?;
     group.enter(&mut attach)?;
     let took = timed::run(&mut attach);
     let (maps, peak) = (group.memory(), group.peak());
-    let detached = must(namespace.command(portguard).args(["detach", "--all"]));
+    let detached = portguard.detach_all();
     took?;
     detached?;
     Ok(Taken { maps: maps?, peak: peak? })

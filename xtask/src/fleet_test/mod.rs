@@ -16,12 +16,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use portguard_testkit::documents::Status;
 use portguard_testkit::net::{self, Host, Switch, Veth, rpc};
 use portguard_testkit::{built, interrupt};
 
 use self::host::{Booted, Image};
 pub(crate) use self::operator::Delivery;
-use self::operator::{Guard, Operator, RollOut};
+use self::operator::{Operator, RollOut};
 use self::prometheus::Prometheus;
 use self::tools::Tools;
 use crate::setup::{self, Purpose};
@@ -70,7 +71,7 @@ pub(crate) fn check(delivery: Delivery<'_>) -> Result<()> {
 
 /// Rolls out a first list, a changed one, a broken one, and an audit.
 fn roll_out(operator: &Operator<'_>, hosts: &[Booted], stranger: &Host) -> Result<()> {
-    let guards = || hosts.iter().map(|host| operator.guard(host)).collect::<Result<Vec<Guard>>>();
+    let guards = || hosts.iter().map(|host| operator.guard(host)).collect::<Result<Vec<Status>>>();
     let services = || hosts.iter().map(|host| operator.service(host)).collect::<Result<Vec<String>>>();
     for host in hosts {
         ensure!(answers(host, stranger, ANSWER)?, "rpcbind of {} is not asked before", host.name);

@@ -1,38 +1,18 @@
-//! The laboratory itself: what the demo, the tests and the benchmarks stand on.
+//! The network itself: what the demo, the tests and the bench stand on.
 
 use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
 use std::time::Duration;
 
-use portguard_testkit::net::frame::{Flow, Packet, Tag};
+use portguard_testkit::net::frame::{Packet, Tag};
 use portguard_testkit::net::{
     Capture, Count, End, Forger, Host, Namespace, Outcome, Process, RpcServices, Switch, Veth,
 };
 use portguard_testkit::net::{rpc, run, run_within, stale};
+use portguard_testkit::testbed::{ALLOWED, DENIED, OTHER, SERVER, flow};
 
 const PATIENCE: Duration = Duration::from_secs(2);
-
-const SERVER: [IpAddr; 2] = [v4(192, 0, 2, 1), v6(0, 1)];
-const CLIENT: [IpAddr; 2] = [v4(192, 0, 2, 10), v6(0, 0x10)];
-const STRANGER: [IpAddr; 2] = [v4(198, 51, 100, 20), v6(0x51, 0x20)];
-const VICTIM: [IpAddr; 2] = [v4(203, 0, 113, 9), v6(0x113, 9)];
-
-const fn v4(a: u8, b: u8, c: u8, d: u8) -> IpAddr {
-    IpAddr::V4(Ipv4Addr::new(a, b, c, d))
-}
-
-const fn v6(net: u16, host: u16) -> IpAddr {
-    IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, net, 0, 0, 0, 0, host))
-}
-
-fn flow(source: IpAddr, destination: IpAddr, port: u16) -> Flow {
-    match (SocketAddr::new(source, 40_000), SocketAddr::new(destination, port)) {
-        (SocketAddr::V4(source), SocketAddr::V4(destination)) => Flow::V4(source, destination),
-        (SocketAddr::V6(source), SocketAddr::V6(destination)) => Flow::V6(source, destination),
-        mixed => panic!("{mixed:?}"),
-    }
-}
 
 fn exists(name: &str) -> bool {
     run(Command::new("ip").args(["netns", "list"]))
@@ -131,10 +111,10 @@ fn a_process_is_bounded_and_its_output_kept() {
 fn a_forged_datagram_is_delivered_to_a_real_socket_if_its_checksum_is_right() {
     let switch = Switch::new(Veth::new()).unwrap();
     let server = switch.host("server", &SERVER).unwrap();
-    let attacker = switch.host("attacker", &STRANGER).unwrap();
+    let attacker = switch.host("attacker", &DENIED).unwrap();
     let forger = Forger::new(&attacker, &server).unwrap();
 
-    for (to, victim) in SERVER.into_iter().zip(VICTIM) {
+    for (to, victim) in SERVER.into_iter().zip(OTHER) {
         let socket = server.run(|| UdpSocket::bind((to, 4000))).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut heard = [0; 64];
@@ -153,12 +133,12 @@ fn a_forged_datagram_is_delivered_to_a_real_socket_if_its_checksum_is_right() {
 fn the_kernel_does_look_at_the_checksums_of_forged_packets() {
     let switch = Switch::new(Veth::new()).unwrap();
     let server = switch.host("server", &SERVER).unwrap();
-    let attacker = switch.host("attacker", &STRANGER).unwrap();
+    let attacker = switch.host("attacker", &DENIED).unwrap();
     let (raw, target) = (
         portguard_testkit::net::PacketSocket::open(attacker.namespace(), Host::INTERFACE).unwrap(),
         portguard_testkit::net::PacketSocket::open(server.namespace(), Host::INTERFACE).unwrap().mac(),
     );
-    for (to, victim) in SERVER.into_iter().zip(VICTIM) {
+    for (to, victim) in SERVER.into_iter().zip(OTHER) {
         let socket = server.run(|| UdpSocket::bind((to, 4000))).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut heard = [0; 64];
@@ -174,9 +154,9 @@ fn the_kernel_does_look_at_the_checksums_of_forged_packets() {
 fn a_forged_syn_is_answered_to_the_victim() {
     let switch = Switch::new(Veth::new()).unwrap();
     let server = switch.host("server", &SERVER).unwrap();
-    let attacker = switch.host("attacker", &STRANGER).unwrap();
-    let victim = switch.host("victim", &VICTIM).unwrap();
-    for (to, forged) in SERVER.into_iter().zip(VICTIM) {
+    let attacker = switch.host("attacker", &DENIED).unwrap();
+    let victim = switch.host("victim", &OTHER).unwrap();
+    for (to, forged) in SERVER.into_iter().zip(OTHER) {
         let _listener = server.run(|| TcpListener::bind((to, 4001))).unwrap();
         let wire = portguard_testkit::net::PacketSocket::open(victim.namespace(), Host::INTERFACE).unwrap();
         Forger::new(&attacker, &server).unwrap().send(&Packet::tcp_syn(flow(forged, to, 4001))).unwrap();
@@ -195,7 +175,7 @@ fn a_forged_syn_is_answered_to_the_victim() {
 fn rpcbind_answers_all_who_ask_and_the_witness_counts_them() {
     let switch = Switch::new(Veth::new()).unwrap();
     let server = switch.host("server", &SERVER).unwrap();
-    let clients = [switch.host("client", &CLIENT).unwrap(), switch.host("stranger", &STRANGER).unwrap()];
+    let clients = [switch.host("client", &ALLOWED).unwrap(), switch.host("stranger", &DENIED).unwrap()];
     let mut services = RpcServices::start(server.namespace()).unwrap();
     assert!(services.registrations().iter().all(|entry| entry.program == rpc::PROGRAM));
     services.start_statd().unwrap();
@@ -215,10 +195,10 @@ fn rpcbind_answers_all_who_ask_and_the_witness_counts_them() {
     assert_eq!(
         requests.into_iter().collect::<Vec<_>>(),
         [
-            (CLIENT[0], expected(20 + 8 + 40)),
-            (STRANGER[0], expected(20 + 8 + 40)),
-            (CLIENT[1], expected(40 + 8 + 40)),
-            (STRANGER[1], expected(40 + 8 + 40)),
+            (ALLOWED[0], expected(20 + 8 + 40)),
+            (DENIED[0], expected(20 + 8 + 40)),
+            (ALLOWED[1], expected(40 + 8 + 40)),
+            (DENIED[1], expected(40 + 8 + 40)),
         ]
     );
 
@@ -237,14 +217,14 @@ fn rpcbind_answers_all_who_ask_and_the_witness_counts_them() {
 fn a_forged_dump_makes_rpcbind_hit_the_victim() {
     let switch = Switch::new(Veth::new()).unwrap();
     let server = switch.host("server", &SERVER).unwrap();
-    let attacker = switch.host("attacker", &STRANGER).unwrap();
-    let victim = switch.host("victim", &VICTIM).unwrap();
+    let attacker = switch.host("attacker", &DENIED).unwrap();
+    let victim = switch.host("victim", &OTHER).unwrap();
     let mut services = RpcServices::start(server.namespace()).unwrap();
     services.start_statd().unwrap();
     services.start_mountd("192.0.2.0/24").unwrap();
     let forger = Forger::new(&attacker, &server).unwrap();
 
-    for (to, forged) in SERVER.into_iter().zip(VICTIM) {
+    for (to, forged) in SERVER.into_iter().zip(OTHER) {
         let mut wire = Capture::start(victim.namespace(), Host::INTERFACE).unwrap();
         forger.send(&Packet::udp(flow(forged, to, rpc::PORT), &rpc::dump_call())).unwrap();
         portguard_testkit::net::wait_until("the victim is hit", PATIENCE, || {

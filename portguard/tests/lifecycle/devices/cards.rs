@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::pair::server;
 use super::{DEVICE, Pair};
-use crate::support::{Bench, Lists, Output, Portguard};
+use crate::support::{Lists, Output, PORTGUARD, SingleHost};
 
 /// Two radios, which hear one another (`mac80211_hwsim`).
 #[test]
@@ -53,7 +53,7 @@ fn net_failover() {
     let [card] = &with_mac(FAILOVER[1])[..] else { panic!("one card") };
     let far = Namespace::new("far").expect("a namespace");
     ip(&format!("link set {card} netns {} name {DEVICE}", far.name()));
-    let pair = Pair { near: Bench::bare(), far };
+    let pair = Pair { near: SingleHost::bare(PORTGUARD), far };
     pair.address_client();
     ip(&format!("link set {device} up"));
     for address in ["192.0.2.1/24", "198.51.100.1/24", "2001:db8::1/64", "2001:db8:51::1/64"] {
@@ -62,7 +62,7 @@ fn net_failover() {
     }
     let state = tempfile::tempdir().expect("a folder");
     let portguard = |arguments: &[&str]| {
-        let mut command = Command::new(Portguard::BINARY);
+        let mut command = Command::new(PORTGUARD);
         let output = Output::of(command.args(arguments).env("STATE_DIRECTORY", state.path()));
         assert_eq!(output.code, 0, "{arguments:?}: {output:?}");
         output.stdout

@@ -10,7 +10,7 @@ use portguard_testkit::oracle::lists::{Bits, Kind, address, list, probe};
 use portguard_testkit::oracle::seed;
 
 use super::explained;
-use crate::support::{IFACE, Lists, Machine, PATIENCE, SERVER, flow};
+use crate::support::{IFACE, Lists, Machine, PATIENCE, PORTGUARD, SERVER, flow};
 
 /// Prefixes of each family on a list.
 const COUNTS: [usize; 5] = [0, 1, 5, 60, 900];
@@ -61,7 +61,7 @@ impl Cable {
 fn what_explain_says_is_what_becomes_of_the_packet() {
     let seed = seed();
     let mut rng = Rng::with_seed(seed);
-    let (machine, lists) = (Machine::new(), Lists::new());
+    let (machine, lists) = (Machine::new(PORTGUARD), Lists::new());
     let [guarded, sender] = ["guarded", "sender"].map(|label| Namespace::new(label).expect("a namespace"));
     Veth::new().connect(&End::new(&guarded, IFACE), &End::new(&sender, IFACE)).expect("a cable");
     let portguard = machine.portguard(&guarded);

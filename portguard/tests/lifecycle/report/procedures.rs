@@ -10,8 +10,8 @@ use portguard_testkit::net::{Forger, Outcome, PacketSocket, run_within};
 use portguard_testkit::oracle::rpc::procedure;
 
 use super::calls::{self, counter};
-use super::document::report_of;
-use crate::support::{Calls, DENIED, OTHER, Role, SERVER, SILENCE, Testbed, flow};
+use crate::support::{Calls, DENIED, OTHER, PORTGUARD, Role, SERVER, SILENCE, Testbed, flow};
+use portguard_testkit::documents::report::report_of;
 
 /// How long no frame may come until the wire counts as quiet.
 const QUIET: Duration = Duration::from_millis(50);
@@ -74,7 +74,7 @@ fn add(sum: &mut Calls, calls: &Calls) {
 
 #[test]
 fn procedures_are_counted_to_the_last_call() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     testbed.attach();
     let mut wire = PacketSocket::open(testbed.switch.namespace(), "server").expect("a witness");
 

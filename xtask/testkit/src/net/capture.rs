@@ -48,6 +48,14 @@ impl AddAssign for Count {
     }
 }
 
+/// All of them together.
+pub fn sum(counts: impl IntoIterator<Item = Count>) -> Count {
+    counts.into_iter().fold(Count::default(), |mut sum, count| {
+        sum += count;
+        sum
+    })
+}
+
 /// What rpcbind's answers over UDP did to the one who got them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Replies {

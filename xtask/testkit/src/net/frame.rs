@@ -1,6 +1,6 @@
 //! Packets with any source address and valid checksums, and the frames that carry them.
 
-use std::net::{SocketAddrV4, SocketAddrV6};
+use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 
 use etherparse::{
     IpHeaders, IpNumber, Ipv4Extensions, Ipv4Header, Ipv6Extensions, Ipv6FlowLabel, Ipv6Header,
@@ -22,6 +22,15 @@ pub enum Flow {
 }
 
 impl Flow {
+    /// From one address to another one of the same family.
+    pub fn new(source: SocketAddr, destination: SocketAddr) -> Self {
+        match (source, destination) {
+            (SocketAddr::V4(source), SocketAddr::V4(destination)) => Self::V4(source, destination),
+            (SocketAddr::V6(source), SocketAddr::V6(destination)) => Self::V6(source, destination),
+            mixed => panic!("{mixed:?} is in no address family"),
+        }
+    }
+
     fn ports(self) -> (u16, u16) {
         match self {
             Self::V4(source, destination) => (source.port(), destination.port()),

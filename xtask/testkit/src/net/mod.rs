@@ -20,9 +20,10 @@ pub mod rpc;
 mod services;
 mod switch;
 mod terminal;
+mod tun;
 mod veth;
 
-pub use capture::{Capture, Count, Replies};
+pub use capture::{Capture, Count, Replies, sum};
 pub use cards::{CARDS, Cards, FAILOVER};
 pub use forger::Forger;
 pub use mounts::MountNamespace;
@@ -32,4 +33,5 @@ pub use process::{Completed, Outcome, Process, run, run_within, wait_until};
 pub use services::RpcServices;
 pub use switch::{Host, NETWORKS, Switch};
 pub use terminal::{Size, Terminal};
+pub use tun::Tun;
 pub use veth::{End, Veth};

@@ -1,65 +1,66 @@
-//! `report --json`, read by somebody who knows nothing of the code that writes it.
+//! `report --json`.
 
 use std::net::IpAddr;
 use std::ops::Add;
 
-use portguard_testkit::net::Count;
 use serde::Deserialize;
 
-use crate::support::{Calls, Portguard, sum};
+use super::Calls;
+use crate::net::{Count, sum};
+use crate::portguard::Portguard;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Document {
+pub struct Document {
     schema: u32,
-    pub(super) taken_at: String,
-    pub(super) host: String,
-    pub(super) rpcbind: Rpcbind,
-    pub(super) interfaces: Vec<Interface>,
+    pub taken_at: String,
+    pub host: String,
+    pub rpcbind: Rpcbind,
+    pub interfaces: Vec<Interface>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Rpcbind {
-    pub(super) ipv4: Replies,
-    pub(super) ipv6: Replies,
+pub struct Rpcbind {
+    pub ipv4: Replies,
+    pub ipv6: Replies,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Replies {
-    pub(super) server: String,
-    pub(super) problem: Option<String>,
-    pub(super) measured: Option<Vec<Reply>>,
-    pub(super) stated: Option<Vec<Stated>>,
+pub struct Replies {
+    pub server: String,
+    pub problem: Option<String>,
+    pub measured: Option<Vec<Reply>>,
+    pub stated: Option<Vec<Stated>>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Reply {
-    pub(super) procedure: String,
-    pub(super) call: String,
-    pub(super) version: u32,
-    pub(super) request_bytes: u64,
-    pub(super) reply_bytes: u64,
+pub struct Reply {
+    pub procedure: String,
+    pub call: String,
+    pub version: u32,
+    pub request_bytes: u64,
+    pub reply_bytes: u64,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Stated {
-    pub(super) procedure: String,
-    pub(super) reply_bytes: Range,
+pub struct Stated {
+    pub procedure: String,
+    pub reply_bytes: Range,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Range {
-    pub(super) at_least: u64,
-    pub(super) at_most: u64,
+pub struct Range {
+    pub at_least: u64,
+    pub at_most: u64,
 }
 
 impl Range {
-    pub(super) fn contains(self, bytes: u64) -> bool {
+    pub fn contains(self, bytes: u64) -> bool {
         (self.at_least..=self.at_most).contains(&bytes)
     }
 }
@@ -74,55 +75,55 @@ impl Add for Range {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Interface {
-    pub(super) interface: String,
-    pub(super) mode: String,
-    pub(super) enforcing: bool,
-    pub(super) since: String,
-    pub(super) totals: Totals,
-    pub(super) procedures: Vec<ProcedureRow>,
-    pub(super) sources: Vec<Source>,
-    pub(super) not_shown: NotShown,
-    pub(super) unattributed: Unattributed,
+pub struct Interface {
+    pub interface: String,
+    pub mode: String,
+    pub enforcing: bool,
+    pub since: String,
+    pub totals: Totals,
+    pub procedures: Vec<ProcedureRow>,
+    pub sources: Vec<Source>,
+    pub not_shown: NotShown,
+    pub unattributed: Unattributed,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Totals {
-    pub(super) dropped: Count,
-    pub(super) would_drop: Count,
-    pub(super) not_allowed: Count,
-    pub(super) calls: Calls,
-    pub(super) answer_bytes: Option<Range>,
+pub struct Totals {
+    pub dropped: Count,
+    pub would_drop: Count,
+    pub not_allowed: Count,
+    pub calls: Calls,
+    pub answer_bytes: Option<Range>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct ProcedureRow {
-    pub(super) procedure: String,
-    pub(super) udp: u64,
-    pub(super) tcp_best_effort: u64,
-    pub(super) answer_bytes: Option<Range>,
+pub struct ProcedureRow {
+    pub procedure: String,
+    pub udp: u64,
+    pub tcp_best_effort: u64,
+    pub answer_bytes: Option<Range>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Source {
-    pub(super) source: IpAddr,
-    pub(super) packets: u64,
-    pub(super) bytes: u64,
-    pub(super) udp_packets: u64,
-    pub(super) tcp_packets: u64,
-    pub(super) first_seen: String,
-    pub(super) last_seen: String,
-    pub(super) calls: Calls,
-    pub(super) answer_bytes: Option<Range>,
+pub struct Source {
+    pub source: IpAddr,
+    pub packets: u64,
+    pub bytes: u64,
+    pub udp_packets: u64,
+    pub tcp_packets: u64,
+    pub first_seen: String,
+    pub last_seen: String,
+    pub calls: Calls,
+    pub answer_bytes: Option<Range>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct NotShown {
-    pub(super) sources: u64,
+pub struct NotShown {
+    pub sources: u64,
     packets: u64,
     bytes: u64,
     answer_bytes: Option<Range>,
@@ -130,19 +131,19 @@ pub(super) struct NotShown {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Unattributed {
+pub struct Unattributed {
     packets: u64,
     bytes: u64,
     answer_bytes: Option<Range>,
 }
 
 impl Interface {
-    pub(super) fn source(&self, address: IpAddr) -> &Source {
+    pub fn source(&self, address: IpAddr) -> &Source {
         let found = self.sources.iter().find(|source| source.source == address);
         found.unwrap_or_else(|| panic!("{address} is not in {self:?}"))
     }
 
-    pub(super) fn procedure(&self, name: &str) -> &ProcedureRow {
+    pub fn procedure(&self, name: &str) -> &ProcedureRow {
         let found = self.procedures.iter().find(|row| row.procedure == name);
         found.unwrap_or_else(|| panic!("{name} is not in {self:?}"))
     }
@@ -176,7 +177,7 @@ fn total(mut ranges: impl Iterator<Item = Option<Range>>) -> Option<Range> {
 
 /// `report --json` with more arguments.
 #[track_caller]
-pub(super) fn report(portguard: Portguard<'_>, arguments: &[&str]) -> Document {
+pub fn report(portguard: Portguard<'_>, arguments: &[&str]) -> Document {
     let json = portguard.ok(&[&["report", "--json"], arguments].concat());
     let document: Document = serde_json::from_str(&json).unwrap_or_else(|error| panic!("{error}: {json}"));
     assert_eq!(document.schema, 1);
@@ -186,7 +187,7 @@ pub(super) fn report(portguard: Portguard<'_>, arguments: &[&str]) -> Document {
 
 /// The same of the only guard.
 #[track_caller]
-pub(super) fn report_of(portguard: Portguard<'_>) -> Interface {
+pub fn report_of(portguard: Portguard<'_>) -> Interface {
     let [interface] = report(portguard, &[]).interfaces.try_into().expect("one guard");
     interface
 }

@@ -1,31 +1,31 @@
-//! `doctor --json`, read by somebody who knows nothing of the code that writes it.
+//! `doctor --json`.
 
 use serde::Deserialize;
 
-use crate::support::Output;
+use crate::portguard::Output;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Document {
+pub struct Document {
     schema: u32,
     status: String,
-    pub(super) findings: Vec<Finding>,
+    pub findings: Vec<Finding>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Finding {
-    pub(super) id: String,
-    pub(super) subject: Option<String>,
-    pub(super) status: String,
-    pub(super) found: String,
-    pub(super) remedy: Option<String>,
+pub struct Finding {
+    pub id: String,
+    pub subject: Option<String>,
+    pub status: String,
+    pub found: String,
+    pub remedy: Option<String>,
 }
 
 impl Document {
     /// What was printed; the exit code must fit it, and so must the worst status.
     #[track_caller]
-    pub(super) fn of(output: &Output) -> Self {
+    pub fn of(output: &Output) -> Self {
         assert_eq!(output.stderr, "", "{output:?}");
         let document: Self =
             serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
@@ -45,13 +45,13 @@ impl Document {
     }
 
     /// What is not well.
-    pub(super) fn problems(&self) -> Vec<Finding> {
+    pub fn problems(&self) -> Vec<Finding> {
         self.findings.iter().filter(|finding| finding.status != "ok").cloned().collect()
     }
 
     /// What a check has found, of an interface or service if several were looked at.
     #[track_caller]
-    pub(super) fn finding(&self, id: &str, subject: Option<&str>) -> &Finding {
+    pub fn finding(&self, id: &str, subject: Option<&str>) -> &Finding {
         let is = |finding: &&Finding| finding.id == id && finding.subject.as_deref() == subject;
         self.findings.iter().find(is).unwrap_or_else(|| panic!("no {id} of {subject:?}: {self:?}"))
     }

@@ -3,31 +3,37 @@
 use std::fmt::Display;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
 /// A folder with allowlists, which goes away with the value.
 #[derive(Debug)]
-pub(crate) struct Lists {
+pub struct Lists {
     folder: TempDir,
 }
 
 impl Lists {
-    pub(crate) fn new() -> Self {
+    /// An empty folder.
+    pub fn new() -> Self {
         let folder = TempDir::new().expect("a temporary folder");
         // Tests that give up their rights read it, too.
         fs::set_permissions(&folder, Permissions::from_mode(0o755)).expect("chmod");
         Self { folder }
     }
 
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// The path of a file in the folder, whether it is there or not.
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// Writes a list of these prefixes, in place of what the file held. Returns its path.
-    pub(crate) fn write(&self, name: &str, prefixes: impl IntoIterator<Item = impl Display>) -> String {
+    pub fn write(&self, name: &str, prefixes: impl IntoIterator<Item = impl Display>) -> String {
         let entries: Vec<String> = prefixes.into_iter().map(|prefix| format!("  - {prefix}\n")).collect();
         let text = if entries.is_empty() {
             "allow: []\n".to_owned()
@@ -38,7 +44,7 @@ impl Lists {
     }
 
     /// Writes a file that only its owner can write, whatever the umask is. Returns its path.
-    pub(crate) fn write_text(&self, name: &str, text: &str) -> String {
+    pub fn write_text(&self, name: &str, text: &str) -> String {
         let path = self.path(name);
         fs::write(&path, text).expect("writing a list");
         fs::set_permissions(&path, Permissions::from_mode(0o644)).expect("chmod");

@@ -4,9 +4,9 @@ use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::AsRawFd as _;
 
+use crate::net::Namespace;
+use crate::net::frame::Packet;
 use nix::libc;
-use portguard_testkit::net::Namespace;
-use portguard_testkit::net::frame::Packet;
 
 nix::ioctl_write_ptr_bad!(
     set_interface,
@@ -17,15 +17,16 @@ nix::ioctl_write_int_bad!(set_link_type, nix::request_code_write!(b'T', 205, siz
 
 /// A tun device: packets without a link header go in, and come out. It goes away with the value.
 #[derive(Debug)]
-pub(crate) struct Tun {
+pub struct Tun {
     owner: File,
 }
 
 impl Tun {
-    pub(crate) const INTERFACE: &'static str = "tun0";
+    /// Its name.
+    pub const INTERFACE: &'static str = "tun0";
 
     /// Makes one, which is down.
-    pub(crate) fn new(namespace: &Namespace) -> Self {
+    pub fn new(namespace: &Namespace) -> Self {
         let open = || File::options().read(true).write(true).open("/dev/net/tun");
         let owner = namespace.run(open).expect("/dev/net/tun (CONFIG_TUN)");
         // SAFETY: all zeroes is a valid value of this plain C struct.
@@ -40,13 +41,13 @@ impl Tun {
     }
 
     /// Makes it look like a device of another kind: `ARPHRD_*`.
-    pub(crate) fn set_link_type(&self, link_type: u16) {
+    pub fn set_link_type(&self, link_type: u16) {
         // SAFETY: the descriptor is open; TUNSETLINK takes an integer.
         unsafe { set_link_type(self.owner.as_raw_fd(), link_type.into()) }.expect("TUNSETLINK");
     }
 
     /// Hands a packet to the kernel, as if it had come in over the device.
-    pub(crate) fn send(&self, packet: &Packet) {
+    pub fn send(&self, packet: &Packet) {
         (&self.owner).write_all(packet.bytes()).expect("a device that is up");
     }
 }

@@ -5,20 +5,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Ends something when it is dropped: a scope waits for its threads also when its test has failed.
 #[derive(Debug, Default)]
-pub(crate) struct Until(Arc<AtomicBool>);
+pub struct Until(Arc<AtomicBool>);
 
 /// What a thread looks at.
 #[derive(Debug, Clone)]
-pub(crate) struct Over(Arc<AtomicBool>);
+pub struct Over(Arc<AtomicBool>);
 
 impl Until {
-    pub(crate) fn over(&self) -> Over {
+    /// For a thread to look at.
+    pub fn over(&self) -> Over {
         Over(Arc::clone(&self.0))
     }
 }
 
 impl Over {
-    pub(crate) fn is_over(&self) -> bool {
+    /// Whether it is to end.
+    pub fn is_over(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }

@@ -6,12 +6,11 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::Duration;
 
+use crate::net::{Count, rpc, sum};
 use nix::sys::socket::{setsockopt, sockopt};
-use portguard_testkit::net::{Count, rpc};
 
-use super::documents::sum;
-use super::until::{Over, Until};
-use super::{ALLOWED, DENIED, Role, SERVER, Testbed};
+use crate::testbed::{ALLOWED, DENIED, Role, SERVER, Testbed};
+use crate::until::{Over, Until};
 
 /// Each of the four flows sends a thousand datagrams a second: few at a time, for the ring of a veth holds 256.
 const TICK: Duration = Duration::from_millis(2);
@@ -26,7 +25,7 @@ const MARGIN: Duration = Duration::from_millis(30);
 
 /// The flows, while they run.
 #[derive(Debug)]
-pub(crate) struct Traffic<'scope> {
+pub struct Traffic<'scope> {
     sending: Until,
     receiving: Until,
     senders: Vec<ScopedJoinHandle<'scope, (IpAddr, u64)>>,
@@ -35,19 +34,19 @@ pub(crate) struct Traffic<'scope> {
 
 /// What was sent and what was heard, when all is over.
 #[derive(Debug)]
-pub(crate) struct TrafficTotals {
+pub struct TrafficTotals {
     sent: BTreeMap<IpAddr, u64>,
     heard: BTreeMap<IpAddr, Vec<u32>>,
 }
 
 impl<'scope> Traffic<'scope> {
     /// Sends until [`Traffic::end`].
-    pub(crate) fn start(scope: &'scope Scope<'scope, '_>, testbed: &'scope Testbed) -> Self {
-        Self::of(&Role::BOTH, scope, testbed)
+    pub fn start(scope: &'scope Scope<'scope, '_>, testbed: &'scope Testbed) -> Self {
+        Self::of(&Role::CLIENTS, scope, testbed)
     }
 
     /// The same, from these hosts only.
-    pub(crate) fn of(roles: &[Role], scope: &'scope Scope<'scope, '_>, testbed: &'scope Testbed) -> Self {
+    pub fn of(roles: &[Role], scope: &'scope Scope<'scope, '_>, testbed: &'scope Testbed) -> Self {
         let (sending, receiving) = (Until::default(), Until::default());
         let receivers = SERVER
             .into_iter()
@@ -71,7 +70,7 @@ impl<'scope> Traffic<'scope> {
     }
 
     /// Lets the flows run out, and hears the last of it.
-    pub(crate) fn end(self) -> TrafficTotals {
+    pub fn end(self) -> TrafficTotals {
         drop(self.sending);
         let sent = self.senders.into_iter().map(|sender| sender.join().expect("a sender")).collect();
         let mut heard: BTreeMap<IpAddr, Vec<u32>> = BTreeMap::new();
@@ -86,7 +85,7 @@ impl<'scope> Traffic<'scope> {
 }
 
 /// Does something under traffic that begins before and ends after.
-pub(crate) fn under_traffic<T>(testbed: &Testbed, work: impl FnOnce() -> T) -> (T, TrafficTotals) {
+pub fn under_traffic<T>(testbed: &Testbed, work: impl FnOnce() -> T) -> (T, TrafficTotals) {
     thread::scope(|scope| {
         let traffic = Traffic::start(scope, testbed);
         thread::sleep(MARGIN);
@@ -107,7 +106,7 @@ fn sockets(testbed: &Testbed, role: Role) -> [(IpAddr, UdpSocket); 2] {
 }
 
 /// Sends this many datagrams from each address of a host, at once. They may not be judged yet when this returns.
-pub(crate) fn burst(testbed: &Testbed, role: Role, datagrams: u32) -> Count {
+pub fn burst(testbed: &Testbed, role: Role, datagrams: u32) -> Count {
     let sockets = sockets(testbed, role);
     for (_, socket) in &sockets {
         for number in 0..datagrams {
@@ -160,25 +159,29 @@ impl TrafficTotals {
         count(source, self.sent.get(&source).copied().unwrap_or_default())
     }
 
-    pub(crate) fn sent_allowed(&self) -> Count {
+    /// What the allowed host has sent.
+    pub fn sent_allowed(&self) -> Count {
         sum(ALLOWED.map(|source| self.sent_by(source)))
     }
 
-    pub(crate) fn sent_denied(&self) -> Count {
+    /// What the denied host has sent.
+    pub fn sent_denied(&self) -> Count {
         sum(DENIED.map(|source| self.sent_by(source)))
     }
 
-    pub(crate) fn sent(&self) -> Count {
+    /// What both have sent.
+    pub fn sent(&self) -> Count {
         sum([self.sent_allowed(), self.sent_denied()])
     }
 
-    pub(crate) fn denied(&self) -> impl Iterator<Item = (IpAddr, Count)> {
+    /// What was sent from each denied address.
+    pub fn denied(&self) -> impl Iterator<Item = (IpAddr, Count)> {
         DENIED.into_iter().map(|source| (source, self.sent_by(source)))
     }
 
     /// Asserts that of the allowed datagrams each was delivered once, and of the denied ones none.
     #[track_caller]
-    pub(crate) fn assert_sealed(&self) {
+    pub fn assert_sealed(&self) {
         for source in DENIED {
             assert!(self.sent_by(source).packets > 0, "{source} has sent nothing");
         }
@@ -187,7 +190,7 @@ impl TrafficTotals {
 
     /// The same, whether the flows had denied ones or not.
     #[track_caller]
-    pub(crate) fn assert_only_allowed_delivered(&self) {
+    pub fn assert_only_allowed_delivered(&self) {
         for source in ALLOWED {
             assert!(self.sent_by(source).packets > 0, "{source} has sent nothing");
             self.assert_all_delivered(source);
@@ -199,7 +202,7 @@ impl TrafficTotals {
 
     /// Asserts that each of the allowed datagrams was delivered once, whatever became of the others.
     #[track_caller]
-    pub(crate) fn assert_allowed_delivered(&self) {
+    pub fn assert_allowed_delivered(&self) {
         for source in ALLOWED {
             assert!(self.sent_by(source).packets > 0, "{source} has sent nothing");
             self.assert_all_delivered(source);
@@ -208,7 +211,7 @@ impl TrafficTotals {
 
     /// Asserts that everything was delivered once, as in audit mode.
     #[track_caller]
-    pub(crate) fn assert_open(&self) {
+    pub fn assert_open(&self) {
         for source in ALLOWED.into_iter().chain(DENIED) {
             assert!(self.sent_by(source).packets > 0, "{source} has sent nothing");
             self.assert_all_delivered(source);
@@ -227,12 +230,12 @@ impl TrafficTotals {
     }
 
     /// How many datagrams of that source were delivered.
-    pub(crate) fn heard(&self, source: IpAddr) -> u64 {
+    pub fn heard(&self, source: IpAddr) -> u64 {
         self.heard.get(&source).map_or(0, |numbers| numbers.len() as u64)
     }
 }
 
 /// A socket address of port 111.
-pub(crate) fn port_111(address: IpAddr) -> SocketAddr {
+pub fn port_111(address: IpAddr) -> SocketAddr {
     SocketAddr::new(address, rpc::PORT)
 }

@@ -4,15 +4,15 @@ use std::os::unix::net::UnixDatagram;
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use crate::net::{Process, wait_until};
 use nix::sys::signal::Signal;
-use portguard_testkit::net::{Process, wait_until};
 use tempfile::TempDir;
 
-use super::{PATIENCE, Portguard};
+use crate::portguard::{PATIENCE, Portguard};
 
 /// A running service.
 #[derive(Debug)]
-pub(crate) struct Service {
+pub struct Service {
     process: Process,
     socket: UnixDatagram,
     told: Vec<String>,
@@ -21,16 +21,12 @@ pub(crate) struct Service {
 
 impl Service {
     /// Starts `portguard run` with these arguments; it may not be ready yet.
-    pub(crate) fn spawn(portguard: Portguard<'_>, arguments: &[&str]) -> Self {
+    pub fn spawn(portguard: Portguard<'_>, arguments: &[&str]) -> Self {
         Self::spawn_with(portguard, arguments, &[])
     }
 
     /// The same, with more in its environment.
-    pub(crate) fn spawn_with(
-        portguard: Portguard<'_>,
-        arguments: &[&str],
-        environment: &[(&str, &str)],
-    ) -> Self {
+    pub fn spawn_with(portguard: Portguard<'_>, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let folder = TempDir::new().expect("a temporary folder");
         let path = folder.path().join("notify");
         let socket = UnixDatagram::bind(&path).expect("a socket");
@@ -43,14 +39,14 @@ impl Service {
 
     /// Starts it, and waits until it says that it is ready.
     #[track_caller]
-    pub(crate) fn start(portguard: Portguard<'_>, arguments: &[&str]) -> Self {
+    pub fn start(portguard: Portguard<'_>, arguments: &[&str]) -> Self {
         let mut service = Self::spawn(portguard, arguments);
         service.until("READY=1");
         service
     }
 
     /// Everything that it has told systemd so far, a line each.
-    pub(crate) fn told(&mut self) -> &[String] {
+    pub fn told(&mut self) -> &[String] {
         let mut datagram = [0; 4096];
         while let Ok(length) = self.socket.recv(&mut datagram) {
             let text = String::from_utf8(datagram[..length].to_vec()).expect("UTF-8");
@@ -62,7 +58,7 @@ impl Service {
     /// Waits until it tells systemd a line that begins so, and forgets all that it told up to there. Returns the rest
     /// of the line.
     #[track_caller]
-    pub(crate) fn until(&mut self, beginning: &str) -> String {
+    pub fn until(&mut self, beginning: &str) -> String {
         let found = wait_until(beginning, PATIENCE, || {
             Ok(self.told().iter().any(|line| line.starts_with(beginning)))
         });
@@ -75,13 +71,13 @@ impl Service {
 
     /// Waits until something holds.
     #[track_caller]
-    pub(crate) fn wait_until(&self, what: &str, condition: impl FnMut() -> bool) {
+    pub fn wait_until(&self, what: &str, condition: impl FnMut() -> bool) {
         self.within(what, PATIENCE, condition);
     }
 
     /// Waits until something holds, but no longer than that.
     #[track_caller]
-    pub(crate) fn within(&self, what: &str, limit: Duration, mut condition: impl FnMut() -> bool) {
+    pub fn within(&self, what: &str, limit: Duration, mut condition: impl FnMut() -> bool) {
         if let Err(error) = wait_until(what, limit, || Ok(condition())) {
             panic!("{error:#}; it has said:\n{}", self.process.output());
         }
@@ -89,27 +85,28 @@ impl Service {
 
     /// Waits until it says something on its standard error.
     #[track_caller]
-    pub(crate) fn until_said(&self, text: &str) {
+    pub fn until_said(&self, text: &str) {
         self.wait_until(text, || self.said().contains(text));
     }
 
     /// All that it has said.
-    pub(crate) fn said(&self) -> String {
+    pub fn said(&self) -> String {
         self.process.output()
     }
 
     /// Its process.
-    pub(crate) fn id(&self) -> u32 {
+    pub fn id(&self) -> u32 {
         self.process.id()
     }
 
-    pub(crate) fn signal(&self, signal: Signal) {
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
         self.process.signal(signal).expect("a process that is there");
     }
 
     /// Waits for its end.
     #[track_caller]
-    pub(crate) fn ended(&mut self) -> ExitStatus {
+    pub fn ended(&mut self) -> ExitStatus {
         let status = self.process.wait(PATIENCE).expect("waiting");
         status.unwrap_or_else(|| panic!("it goes on; it has said:\n{}", self.process.output()))
     }

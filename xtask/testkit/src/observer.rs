@@ -4,17 +4,20 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
-use portguard_testkit::net::{Namespace, run};
+use crate::net::{Namespace, run};
 use serde::Deserialize;
 
-use super::{BPFFS, Machine, Status};
+use crate::documents::Status;
+use crate::machine::{BPFFS, Machine};
 
 /// A link, as bpftool shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub(crate) struct Link {
-    pub(crate) id: u32,
+pub struct Link {
+    /// Its number.
+    pub id: u32,
+    /// The number of its program.
     #[serde(rename = "prog_id")]
-    pub(crate) program: u32,
+    pub program: u32,
 }
 
 /// A map, as bpftool shows it.
@@ -25,7 +28,7 @@ struct Map {
 
 impl Machine {
     /// The link that is pinned at a path.
-    pub(crate) fn link(&self, pin: &str) -> Link {
+    pub fn link(&self, pin: &str) -> Link {
         let mut command = Command::new("bpftool");
         command.args(["--json", "link", "show", "pinned", pin]);
         let json = run(self.mounts().enter(&mut command)).expect("a link").stdout;
@@ -33,7 +36,7 @@ impl Machine {
     }
 
     /// How many sources each CPU remembers of a guard, by the size of the maps that the program counts in.
-    pub(crate) fn sources_of(&self, guard: &Status) -> u32 {
+    pub fn sources_of(&self, guard: &Status) -> u32 {
         let interface = Path::new(&guard.pinned).parent().expect("the directory of the interface");
         let interface =
             interface.strip_prefix(Path::new(BPFFS).join("portguard")).expect("below portguard's");
@@ -58,7 +61,7 @@ impl Machine {
     }
 
     /// How many earlier sets of counters are kept beside those that programs write.
-    pub(crate) fn earlier_sets(&self) -> usize {
+    pub fn earlier_sets(&self) -> usize {
         let is_set = |pin: &&String| {
             Path::new(pin)
                 .file_name()
@@ -69,13 +72,13 @@ impl Machine {
 
     /// Asserts that this many guards are kept, each with a link, one instance, and one list; and nothing else.
     #[track_caller]
-    pub(crate) fn assert_tidy(&self, guards: usize) {
+    pub fn assert_tidy(&self, guards: usize) {
         self.assert_tidy_with(guards, &[]);
     }
 
     /// The same, with more pins of each guard.
     #[track_caller]
-    pub(crate) fn assert_tidy_with(&self, guards: usize, more: &[&str]) {
+    pub fn assert_tidy_with(&self, guards: usize, more: &[&str]) {
         let pins = self.pins();
         // NAMESPACE/INTERFACE -> what is in it
         let mut kept: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
@@ -149,11 +152,11 @@ fn interface(namespace: &Namespace, name: &str) -> Interface {
 }
 
 /// The number of the XDP program on an interface.
-pub(crate) fn program_on(namespace: &Namespace, name: &str) -> Option<u32> {
+pub fn program_on(namespace: &Namespace, name: &str) -> Option<u32> {
     interface(namespace, name).xdp.map(|xdp| xdp.prog.id)
 }
 
 /// How many frames an interface was to send, and did not, for want of room at the other end.
-pub(crate) fn lost_by(namespace: &Namespace, name: &str) -> u64 {
+pub fn lost_by(namespace: &Namespace, name: &str) -> u64 {
     interface(namespace, name).stats64.tx.dropped
 }
