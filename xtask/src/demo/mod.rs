@@ -89,8 +89,7 @@ fn play(machine: Machine, narrator: &mut Narrator) -> Result<Vec<String>> {
     let portguard = testbed.portguard();
     let show = |narrator: &Narrator, arguments: &[&str]| -> Result<()> {
         narrator.command(Role::Server.name(), &format!("portguard {}", arguments.join(" ")));
-        let mut command = portguard.command(arguments);
-        let done = net::run(command.current_dir(testbed.lists.folder()))
+        let done = net::run(&mut portguard.command_in(testbed.lists.folder(), arguments))
             .with_context(|| format!("portguard {}", arguments.join(" ")))?;
         narrator.verbatim(&(done.stderr + &done.stdout));
         Ok(())

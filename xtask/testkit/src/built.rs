@@ -13,12 +13,26 @@ use crate::interrupt;
 #[derive(Deserialize)]
 struct Artifact {
     target: Target,
+    profile: Profile,
     executable: Option<PathBuf>,
 }
 
 #[derive(Deserialize)]
 struct Target {
     name: String,
+    kind: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Profile {
+    test: bool,
+}
+
+impl Artifact {
+    /// The unit tests of a library or program have the name of that.
+    fn is_unit_tests(&self) -> bool {
+        self.profile.test && !self.target.kind.iter().any(|kind| kind == "test")
+    }
 }
 
 /// The program or test of that name, from what cargo has written on its standard output: a JSON object on each line.
@@ -26,7 +40,10 @@ pub fn executable(messages: &[u8], name: &str) -> Result<PathBuf> {
     let artifacts = messages.split(|byte| *byte == b'\n');
     let mut artifacts = artifacts.filter_map(|line| serde_json::from_slice::<Artifact>(line).ok());
     artifacts
-        .find_map(|artifact| artifact.executable.filter(|_| artifact.target.name == name))
+        .find(|artifact| {
+            artifact.target.name == name && artifact.executable.is_some() && !artifact.is_unit_tests()
+        })
+        .and_then(|artifact| artifact.executable)
         .with_context(|| format!("cargo has built no program {name}"))
 }
 
@@ -59,4 +76,32 @@ pub fn build(arguments: &[&str], name: &str) -> Result<PathBuf> {
 /// Builds portguard and returns the program's path.
 pub fn portguard() -> Result<PathBuf> {
     build(&["--package=portguard", "--bin=portguard"], "portguard")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A message of cargo's.
+    fn artifact(name: &str, kind: &str, test: bool, path: &str) -> String {
+        format!(
+            r#"{{"reason":"compiler-artifact","target":{{"name":"{name}","kind":["{kind}"]}},"profile":{{"test":{test}}},"executable":"{path}"}}"#
+        )
+    }
+
+    #[test]
+    fn a_program_is_not_mistaken_for_its_unit_tests() {
+        let messages = [
+            artifact("portguard", "lib", true, "/deps/portguard-1"),
+            artifact("portguard", "bin", true, "/deps/portguard-2"),
+            artifact("portguard", "bin", false, "/portguard"),
+            artifact("lifecycle", "test", true, "/deps/lifecycle-1"),
+            r#"{"reason":"build-finished","success":true}"#.to_owned(),
+        ]
+        .join("\n");
+        let found = |name| executable(messages.as_bytes(), name).ok();
+        assert_eq!(found("portguard"), Some("/portguard".into()));
+        assert_eq!(found("lifecycle"), Some("/deps/lifecycle-1".into()));
+        assert_eq!(found("other"), None);
+    }
 }

@@ -71,15 +71,30 @@ impl<'a> Portguard<'a> {
 
     /// A command with these arguments.
     pub fn command(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
+        let mut command = self.on_host(self.program);
+        command.args(arguments);
+        command
+    }
+
+    /// The same, in a folder, which files are named relative to.
+    pub fn command_in(&self, folder: &Path, arguments: &[&str]) -> Command {
+        // A process that enters a mount namespace is at its root, whatever folder it was started in.
+        let mut command = self.on_host(Path::new("env"));
+        command.arg("-C").arg(folder).arg(self.program).args(arguments);
+        command
+    }
+
+    /// A program that finds what portguard finds there.
+    fn on_host(&self, program: &Path) -> Command {
         let mut command = match self.machine {
             Some(machine) => {
-                let mut command = machine.command(self.namespace, self.program);
+                let mut command = machine.command(self.namespace, program);
                 command.env("STATE_DIRECTORY", machine.state()).env("RUNTIME_DIRECTORY", machine.runtime());
                 command
             }
-            None => self.namespace.command(self.program),
+            None => self.namespace.command(program),
         };
-        command.args(arguments).env_remove("PORTGUARD_ALLOWLIST").env_remove("PORTGUARD_METRICS");
+        command.env_remove("PORTGUARD_ALLOWLIST").env_remove("PORTGUARD_METRICS");
         command
     }
 
