@@ -14,9 +14,7 @@ use portguard_common::ipv6::DirectStep;
 use portguard_common::rpc::Request;
 use portguard_common::transport::Protocol;
 use portguard_common::verdict::{Datapath, Fault, Verdict, judge};
-use xtask::proof::is_listed;
-use xtask::proof::oracle::{self, Finding};
-use xtask::proof::rpc as rpc_oracle;
+use portguard_testkit::oracle::{self, Finding, is_listed, rpc as rpc_oracle};
 
 /// How long it may take to read a list of the size that a fuzzer tries, on a machine that is busy with other things.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -4,8 +4,8 @@ use fastrand::Rng;
 use portguard::allowlist::lookup_builder::{Family, Index};
 use portguard_common::address::{Address as _, V4, V6};
 use portguard_common::index::{Front, Indexed, Lines, Node, hint, search};
-use xtask::proof::lists::{Bits, Kind, list, probe};
-use xtask::proof::seed;
+use portguard_testkit::oracle::lists::{Bits, Kind, list, probe};
+use portguard_testkit::oracle::seed;
 
 /// An address family under test.
 trait Width: Family {

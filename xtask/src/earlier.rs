@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use xtask::interrupt;
+use portguard_testkit::interrupt;
 
 use crate::{cargo, workspace};
 

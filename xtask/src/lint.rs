@@ -62,27 +62,17 @@ fn checks(toolchain: &Toolchain) -> Result<Vec<(&'static str, Command)>> {
     let mut clippy = cargo();
     clippy.arg("clippy").args(HOST).args(["--all-targets", "--", STRICT]);
 
-    let mut documentation = cargo();
-    documentation.arg("doc").args(HOST).args(["--lib", "--no-deps", "--document-private-items"]);
-    documentation.env("RUSTDOCFLAGS", STRICT);
-    // `cargo doc` leaves out a program that has the name of its library. Quiet, because cargo warns that it lays its
-    // pages over the library's, whose turn is later.
-    let program = |name| {
+    // Of the whole workspace, as clippy's, so that cargo chooses the same features and checks each dependency once.
+    let documentation = || {
         let mut command = cargo();
-        command.args([
-            "rustdoc",
-            "--quiet",
-            "--locked",
-            "--package",
-            name,
-            "--bin",
-            name,
-            "--",
-            "--document-private-items",
-        ]);
+        command.arg("doc").args(HOST).args(["--no-deps", "--document-private-items"]);
         command.env("RUSTDOCFLAGS", STRICT);
         command
     };
+    // `cargo doc` leaves out a program that has the name of its library. Quiet, because cargo warns that it lays its
+    // pages over the library's, whose turn is later.
+    let mut program = documentation();
+    program.args(["--quiet", "--bin=portguard"]);
 
     let target_dir = workspace().join("target/kernel-lint");
     let kernel_clippy = |package| -> Result<Command> {
@@ -111,9 +101,8 @@ fn checks(toolchain: &Toolchain) -> Result<Vec<(&'static str, Command)>> {
         ("clippy, host", clippy),
         ("clippy, kernel", kernel_clippy(KERNEL)?),
         ("clippy, kernel programs of the bench", kernel_clippy(BENCH)?),
-        ("documentation, portguard", program("portguard")),
-        ("documentation, xtask", program("xtask")),
-        ("documentation, libraries", documentation),
+        ("documentation, portguard", program),
+        ("documentation, libraries and xtask", documentation()),
         ("documentation, kernel", kernel_doc(KERNEL)),
         ("documentation, kernel programs of the bench", kernel_doc(BENCH)),
     ])

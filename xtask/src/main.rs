@@ -1,9 +1,9 @@
 //! What developers and CI run, one module per command.
 
 mod bench;
+mod demo;
 mod dist;
 mod dist_test;
-mod document;
 mod earlier;
 mod fleet_test;
 mod fuzz;
@@ -24,10 +24,10 @@ mod vm_test;
 #[path = "../../portguard/build/toolchain.rs"]
 mod toolchain;
 
-use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use portguard_testkit::built::{cargo, workspace};
 
 /// What developers and CI run.
 #[derive(Debug, Parser)]
@@ -42,7 +42,7 @@ enum Command {
     /// Install what the other commands need, and nothing that is there already
     Setup(setup::Args),
     /// Show the guard at work: a real rpcbind, an attacker and a victim, before and after
-    Demo(xtask::demo::Args),
+    Demo(demo::Args),
     /// Draw `portguard top` during an attack, into docs/top.svg; needs root and BPF
     Screenshot,
     /// Check formatting, lints, documentation and the licences of the dependencies
@@ -54,9 +54,9 @@ enum Command {
     /// Prove the verdict at length, and write docs/verification.md; needs root and BPF
     Verify(verify::Args),
     /// Measure what portguard and its peers cost, and write docs/performance.md; needs root and BPF
-    Bench(bench::Args),
+    Bench(portguard_bench::Args),
     /// Measure what a guard takes, by the size of its list and tables, and write docs/scaling.md; needs root and BPF
-    Scaling(bench::scaling::Args),
+    Scaling(portguard_bench::scaling::Args),
     /// Kill, starve and mislead portguard under traffic, and write docs/reliability.md; needs root and BPF
     Torture(torture::TortureArgs),
     /// Run the service under a flood for a long time, and write docs/reliability.md; needs root and BPF
@@ -80,14 +80,14 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Setup(args) => setup::run(&args),
-        Command::Demo(args) => setup::run(&setup::Args::default()).and_then(|()| xtask::demo::run(&args)),
+        Command::Demo(args) => setup::run(&setup::Args::default()).and_then(|()| demo::run(&args)),
         Command::Screenshot => screenshot::run(),
         Command::Lint => lint::run(),
         Command::Test(args) => test::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Bench(args) => bench::run(&args),
-        Command::Scaling(args) => bench::scaling::run(&args),
+        Command::Scaling(args) => bench::scaling(&args),
         Command::Torture(args) => torture::torture(&args),
         Command::Soak(args) => torture::soak(&args),
         Command::SystemdTest => systemd_test::run(),
@@ -109,17 +109,4 @@ fn main() -> ExitCode {
 /// The kernel of this machine.
 fn kernel() -> toolchain::Target {
     toolchain::Target { arch: std::env::consts::ARCH.to_owned(), big_endian: cfg!(target_endian = "big") }
-}
-
-/// The root of the workspace.
-fn workspace() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is a folder of the workspace")
-}
-
-/// The cargo that runs us.
-fn cargo() -> std::process::Command {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = std::process::Command::new(cargo);
-    command.current_dir(workspace());
-    command
 }

@@ -1,6 +1,6 @@
 //! `docs/reliability.md`: what was broken on purpose, and with which figures.
 
-use crate::document::{Document, Section};
+use portguard_testkit::document::{Document, Section};
 
 const COMMAND: &str = "cargo xtask torture";
 

@@ -5,10 +5,27 @@
 mod preconditions;
 
 use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
+use portguard_testkit::built;
 
 use crate::{cargo, setup};
+
+/// Hands the path of the built portguard to the tests of [`TOOLS`]. Cargo tells it to the tests of portguard's package only;
+/// others would build it once more, with other features.
+const PROGRAM: &str = "PORTGUARD_PROGRAM";
+
+/// What is released, and what developers use. They are tested apart, because cargo chooses the features of dependencies for
+/// all packages that it tests together: so the tools have those that `cargo xtask` was built with, and are not built again.
+///
+/// Neither has examples that are tests, or tests in its documentation: `--tests` leaves them out.
+const PRODUCT: [&str; 3] = ["--tests", "--package=portguard", "--package=portguard-common"];
+const TOOLS: [&str; 4] =
+    ["--tests", "--package=xtask", "--package=portguard-bench", "--package=portguard-testkit"];
+/// Both. The kernel programs are tested as the objects that the others embed; they cannot run on the host.
+const EVERYTHING: [&str; 3] = ["--workspace", "--exclude=portguard-ebpf", "--exclude=portguard-bench-ebpf"];
 
 /// Arguments of `cargo xtask test`.
 #[derive(Debug, clap::Args)]
@@ -25,16 +42,35 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<()> {
     setup::run(&setup::Args::default())?;
     require_preconditions()?;
-    // The kernel program is tested as the object that portguard embeds; it cannot run on the host.
-    let mut command = cargo();
-    command.args(["test", "--workspace", "--exclude=portguard-ebpf", "--exclude=portguard-bench-ebpf"]);
-    command.arg("--locked").args(&args.cargo);
-    command.arg("--").args(&args.programs);
-    let status = command.status().context("cannot run cargo test")?;
-    if !status.success() {
-        bail!("tests failed");
+    if !args.cargo.is_empty() {
+        return test(cargo_test(&EVERYTHING).args(&args.cargo), args);
     }
+    let program = program()?;
+    test(&mut cargo_test(&PRODUCT), args)?;
+    test(cargo_test(&TOOLS).env(PROGRAM, program), args)
+}
+
+fn cargo_test(packages: &[&str]) -> Command {
+    let mut command = cargo();
+    command.args(["test", "--locked"]).args(packages);
+    command
+}
+
+fn test(command: &mut Command, args: &Args) -> Result<()> {
+    let status = command.arg("--").args(&args.programs).status().context("cannot run cargo test")?;
+    ensure!(status.success(), "tests failed");
     Ok(())
+}
+
+/// Builds the tests of portguard, and returns the portguard that they run.
+fn program() -> Result<PathBuf> {
+    let built = cargo_test(&PRODUCT)
+        .args(["--no-run", "--message-format=json-render-diagnostics"])
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cannot run cargo test")?;
+    ensure!(built.status.success(), "the tests do not build");
+    built::executable(&built.stdout, "portguard")
 }
 
 /// Fails if this machine, or this user, cannot run the tests, and says why.

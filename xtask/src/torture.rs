@@ -5,11 +5,11 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use xtask::proof::figures::Figures;
+use portguard_testkit::figures::Figures;
 
-use crate::document::rows;
 use crate::reliability::{DOCUMENT, SOAK, TORTURE};
 use crate::{cargo, earlier, setup, test, unload};
+use portguard_testkit::document::rows;
 
 /// The part that upgrades guards of an earlier portguard.
 const UPGRADES: &str = "upgrades";
@@ -46,8 +46,8 @@ pub(crate) fn torture(args: &TortureArgs) -> Result<()> {
         command.env(unload::VARIABLE, unload::xdp_loader()?);
     }
     run(&mut command, |figures| {
-        let section = TORTURE.iter().find(|section| section.key == figures.proof());
-        let section = section.with_context(|| format!("nobody knows the figures of {}", figures.proof()))?;
+        let section = TORTURE.iter().find(|section| section.key == figures.test());
+        let section = section.with_context(|| format!("nobody knows the figures of {}", figures.test()))?;
         DOCUMENT.write(*section, &rows(figures))
     })
 }

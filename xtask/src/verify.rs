@@ -1,4 +1,4 @@
-//! `cargo xtask verify`: the long form of the proofs that `cargo xtask test` runs in short, with their figures.
+//! `cargo xtask verify`: the long form of what `cargo xtask test` runs in short, with its figures.
 
 pub(crate) mod document;
 mod mutants;
@@ -10,24 +10,24 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
-use xtask::proof::figures::Figures;
+use portguard_testkit::figures::Figures;
 
 use self::document::Section;
-pub(crate) use crate::document::rows;
 use crate::{cargo, setup, test};
+pub(crate) use portguard_testkit::document::rows;
 
 /// Arguments of `cargo xtask verify`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// What to verify; everything, one after the other, if absent
-    proof: Option<Proof>,
+    part: Option<Part>,
     /// How many frames to try, instead of 10,000,000 for the parsers and 1,000,000 for Linux
     #[arg(long)]
     frames: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Proof {
+enum Part {
     /// The table of frames, on the host and in the kernel
     Table,
     /// The oracle, the host build and the loaded program against each other
@@ -44,19 +44,19 @@ enum Proof {
 pub(crate) fn run(args: &Args) -> Result<()> {
     setup::run(&setup::Args::default())?;
     test::require_preconditions()?;
-    match args.proof {
-        Some(proof) => verify(proof, args.frames),
-        None => Proof::value_variants().iter().try_for_each(|proof| verify(*proof, args.frames)),
+    match args.part {
+        Some(part) => verify(part, args.frames),
+        None => Part::value_variants().iter().try_for_each(|part| verify(*part, args.frames)),
     }
 }
 
-fn verify(proof: Proof, frames: Option<u64>) -> Result<()> {
-    match proof {
-        Proof::Table => table(),
-        Proof::Parsers => long(document::PARSERS, "program", "parsers::", frames.unwrap_or(10_000_000)),
-        Proof::Linux => long(document::LINUX, "linux", "linux_delivers", frames.unwrap_or(1_000_000)),
-        Proof::Mutants => mutants::run(),
-        Proof::Variants => variants::run(),
+fn verify(part: Part, frames: Option<u64>) -> Result<()> {
+    match part {
+        Part::Table => table(),
+        Part::Parsers => long(document::PARSERS, "program", "parsers::", frames.unwrap_or(10_000_000)),
+        Part::Linux => long(document::LINUX, "linux", "linux_delivers", frames.unwrap_or(1_000_000)),
+        Part::Mutants => mutants::run(),
+        Part::Variants => variants::run(),
     }
 }
 
@@ -80,7 +80,7 @@ fn tests(program: &str) -> Command {
     command
 }
 
-/// Runs tests, shows what they print, and picks out the figures of one proof.
+/// Runs tests, shows what they print, and picks out the figures of one of them.
 fn figures(section: Section, command: &mut Command) -> Result<Figures> {
     eprintln!("verify: {}", section.key);
     let mut child = command.stdout(Stdio::piped()).spawn().context("cannot run cargo test")?;
@@ -88,10 +88,10 @@ fn figures(section: Section, command: &mut Command) -> Result<Figures> {
     for line in BufReader::new(child.stdout.take().context("no output")?).lines() {
         let line = line.context("cannot read what cargo test prints")?;
         println!("{line}");
-        found = Figures::parse(&line).filter(|figures| figures.proof() == section.key).or(found);
+        found = Figures::parse(&line).filter(|figures| figures.test() == section.key).or(found);
     }
     if !child.wait().context("cannot wait for cargo test")?.success() {
-        bail!("{} is not proved", section.key);
+        bail!("{} is not verified", section.key);
     }
     found.with_context(|| format!("the tests of {} printed no figures", section.key))
 }

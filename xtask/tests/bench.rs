@@ -1,13 +1,14 @@
 //! `cargo xtask bench` in its short form: it has to measure everything, and to notice when it measures nothing.
 
+use std::env;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
+use portguard_testkit::built;
+use portguard_testkit::net::{Process, run};
 use serde_json::Value;
-use xtask::built;
-use xtask::lab::{Process, run};
 
 /// On a machine that has a lot else to do.
 const PATIENCE: Duration = Duration::from_secs(15 * 60);
@@ -18,15 +19,9 @@ fn bench(arguments: &[&str], portguard: &Path) -> Process {
     Process::spawn(&mut command).unwrap()
 }
 
-/// portguard as `cargo xtask test` has built it.
+/// portguard as `cargo xtask test` has built it, or built now if another command runs this test.
 fn portguard() -> PathBuf {
-    let built = Command::new(env!("CARGO"))
-        .args(["build", "--locked", "--package=portguard", "--bin=portguard", "--message-format=json"])
-        .stderr(Stdio::inherit())
-        .output()
-        .unwrap();
-    assert!(built.status.success(), "portguard cannot be built");
-    built::executable(&built.stdout, "portguard").unwrap()
+    env::var_os("PORTGUARD_PROGRAM").map_or_else(|| built::portguard().unwrap(), PathBuf::from)
 }
 
 fn assert_nothing_left(pid: u32) {

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use xtask::lab::{Process, run, wait_until};
+use portguard_testkit::net::{Process, run, wait_until};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -14,9 +14,16 @@ const PATIENCE: Duration = Duration::from_secs(30);
 fn pretender(directory: &Path) -> PathBuf {
     const SCRIPT: &str = r#"#!/bin/sh
 case "$*" in
-  *--json*) echo '{"schema":1,"interfaces":[{"interface":"eth0",
-    "totals":{"allowed":{"packets":0,"bytes":0},"dropped":{"packets":0,"bytes":0}},
-    "sources":[],"unattributed":{"packets":0,"bytes":0}}]}' ;;
+  *--json*)
+    none='{"packets":0,"bytes":0}'
+    procedures='{"null":0,"getaddr":0,"dump":0,"callit":0,"getstat":0,"set":0,"other_rpc":0,"not_rpc":0}'
+    reasons="{\"not_allowed\":$none,\"truncated\":$none,\"malformed\":$none,\"too_many_headers\":$none}"
+    calls="{\"udp\":$procedures,\"tcp_best_effort\":$procedures}"
+    echo "{\"schema\":1,\"taken_at\":\"2026-11-23T05:12:31Z\",\"interfaces\":[{\"interface\":\"eth0\",\"mode\":\"native\",
+      \"enforcing\":true,\"since\":\"2026-11-23T04:00:00Z\",
+      \"totals\":{\"allowed\":$none,\"dropped\":$none,\"would_drop\":$none,\"by_reason\":$reasons,\"calls\":$calls,
+        \"not_logged\":0},
+      \"sources\":[],\"not_shown\":{\"sources\":0,\"packets\":0,\"bytes\":0},\"unattributed\":$none}]}" ;;
 esac
 "#;
     let path = directory.join("portguard");
@@ -50,7 +57,7 @@ fn a_guard_that_does_nothing_is_found_out() {
         "with portguard: of 100 forged DUMPs over IPv4, 100 hit the victim, not 0",
         "with portguard: of 100 forged DUMPs over IPv6, 100 hit the victim, not 0",
         "dropped from 203.0.113.9: the wire saw 100 packets (6800 bytes), portguard counted 0 packets (0 bytes)",
-        "dropped from 2001:db8:3::9: the wire saw 100 packets (8800 bytes), portguard counted 0 packets",
+        "dropped from 2001:db8:113::9: the wire saw 100 packets (8800 bytes), portguard counted 0 packets",
     ] {
         assert!(output.contains(unmet), "no `{unmet}` in:\n{output}");
     }

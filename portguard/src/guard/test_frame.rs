@@ -101,7 +101,7 @@ fn checksum(mut total: u32) -> u16 {
 
 #[cfg(test)]
 mod tests {
-    use xtask::lab::headers::{Ipv4, Ipv6};
+    use portguard_testkit::oracle::headers::{Ipv4, Ipv6};
 
     use super::*;
 

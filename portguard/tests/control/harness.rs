@@ -6,12 +6,13 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use portguard::control::client::{self, Service};
 use portguard::control::server::{self, Incoming, Server};
 use portguard::control::{Description, Kept, Message, OrderDescription, Outcome, RuntimeDirectory, Severity};
 use portguard::error::Result;
+use portguard_testkit::net::wait_until;
 use tempfile::TempDir;
 use tokio::runtime;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
@@ -238,9 +239,5 @@ impl RawClient {
 }
 
 pub(crate) fn eventually(what: &str, mut happens: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !happens() {
-        assert!(start.elapsed() < PATIENCE, "never: {what}");
-        thread::sleep(Duration::from_millis(10));
-    }
+    wait_until(what, PATIENCE, || Ok(happens())).unwrap_or_else(|error| panic!("{error:#}"));
 }

@@ -7,30 +7,30 @@ use std::time::Duration;
 
 use nix::libc;
 use nix::sys::signal::Signal;
-use xtask::lab::{End, Namespace, Veth, run};
+use portguard_testkit::net::{End, Namespace, Veth, run};
 
-use crate::support::{BEFORE_THE_LOOK, Bench, SILENCE, Service, detach_link};
+use crate::support::{BEFORE_THE_LOOK, PORTGUARD, SILENCE, Service, SingleHost, detach_link};
 
 const OUTSIDE: &str = "198.51.100.1";
 
 /// A host whose `eth0` leads to one outside that is not on the list.
 struct Site {
-    bench: Bench,
+    single: SingleHost,
     outside: Namespace,
 }
 
 impl Site {
     fn new() -> Self {
-        let bench = Bench::bare();
+        let single = SingleHost::bare(PORTGUARD);
         let outside = Namespace::new("outside").expect("a namespace");
-        let ends = [End::new(&bench.namespace, "eth0"), End::new(&outside, "eth0")];
+        let ends = [End::new(&single.namespace, "eth0"), End::new(&outside, "eth0")];
         Veth::new().connect(&ends[0], &ends[1]).expect("a cable");
         outside.add_address("eth0", &format!("{OUTSIDE}/24")).expect("an address");
-        Self { bench, outside }
+        Self { single, outside }
     }
 
     fn guard(&self, interface: &str) {
-        self.bench.portguard().ok(&["attach", interface, "--allowlist", &self.bench.list()]);
+        self.single.portguard().ok(&["attach", interface, "--allowlist", &self.single.list()]);
     }
 
     /// Whether a question from outside to port 111 of `address` reaches a socket of the host that has it.
@@ -51,16 +51,16 @@ impl Site {
 fn bridged() -> (Site, Namespace) {
     let site = Site::new();
     let guest = Namespace::new("guest").expect("a namespace");
-    let ends = [End::new(&site.bench.namespace, "guest0"), End::new(&guest, "eth0")];
+    let ends = [End::new(&site.single.namespace, "guest0"), End::new(&guest, "eth0")];
     Veth::new().connect(&ends[0], &ends[1]).expect("a cable");
-    site.bench
+    site.single
         .namespace
         .ip("link add br0 type bridge
              link set eth0 master br0
              link set guest0 master br0
              link set br0 up")
         .expect("a bridge");
-    site.bench.namespace.add_address("br0", "198.51.100.2/24").expect("an address");
+    site.single.namespace.add_address("br0", "198.51.100.2/24").expect("an address");
     guest.add_address("eth0", "198.51.100.3/24").expect("an address");
     (site, guest)
 }
@@ -71,9 +71,9 @@ const GUEST: &str = "198.51.100.3";
 #[test]
 fn a_guard_on_a_bridge_covers_the_host_and_not_its_guests() {
     let (site, guest) = bridged();
-    assert!(site.reaches(&site.bench.namespace, HOST) && site.reaches(&guest, GUEST), "without a guard");
+    assert!(site.reaches(&site.single.namespace, HOST) && site.reaches(&guest, GUEST), "without a guard");
     site.guard("br0");
-    assert!(!site.reaches(&site.bench.namespace, HOST));
+    assert!(!site.reaches(&site.single.namespace, HOST));
     assert!(site.reaches(&guest, GUEST));
 }
 
@@ -81,7 +81,7 @@ fn a_guard_on_a_bridge_covers_the_host_and_not_its_guests() {
 fn a_guard_on_the_port_of_a_bridge_covers_the_guests_too() {
     let (site, guest) = bridged();
     site.guard("eth0");
-    assert!(!site.reaches(&site.bench.namespace, HOST));
+    assert!(!site.reaches(&site.single.namespace, HOST));
     assert!(!site.reaches(&guest, GUEST));
 }
 
@@ -89,20 +89,20 @@ fn a_guard_on_the_port_of_a_bridge_covers_the_guests_too() {
 fn a_guard_on_a_guests_port_is_not_in_the_way_to_the_guest() {
     let (site, guest) = bridged();
     site.guard("guest0");
-    assert!(site.reaches(&site.bench.namespace, HOST) && site.reaches(&guest, GUEST));
+    assert!(site.reaches(&site.single.namespace, HOST) && site.reaches(&guest, GUEST));
 }
 
 /// A host with the macvlan `mv0` on its `eth0`; both have addresses.
 fn macvlan() -> Site {
     let site = Site::new();
-    site.bench
+    site.single
         .namespace
         .ip("link add mv0 link eth0 type macvlan mode bridge\nlink set mv0 up")
         .expect("CONFIG_MACVLAN");
-    site.bench.namespace.add_address("eth0", &format!("{HOST}/24")).expect("an address");
-    site.bench.namespace.add_address("mv0", &format!("{GUEST}/24")).expect("an address");
+    site.single.namespace.add_address("eth0", &format!("{HOST}/24")).expect("an address");
+    site.single.namespace.add_address("mv0", &format!("{GUEST}/24")).expect("an address");
     // Each address on the interface that has it.
-    site.bench
+    site.single
         .namespace
         .run(|| std::fs::write("/proc/sys/net/ipv4/conf/all/arp_ignore", "1"))
         .expect("a setting");
@@ -112,7 +112,7 @@ fn macvlan() -> Site {
 #[test]
 fn a_guard_under_a_macvlan_covers_it() {
     let site = macvlan();
-    let host = &site.bench.namespace;
+    let host = &site.single.namespace;
     assert!(site.reaches(host, HOST) && site.reaches(host, GUEST), "without a guard");
     site.guard("eth0");
     assert!(!site.reaches(host, HOST) && !site.reaches(host, GUEST));
@@ -121,7 +121,7 @@ fn a_guard_under_a_macvlan_covers_it() {
 #[test]
 fn a_guard_on_a_macvlan_covers_no_more_than_that() {
     let site = macvlan();
-    let host = &site.bench.namespace;
+    let host = &site.single.namespace;
     site.guard("mv0");
     assert!(site.reaches(host, HOST));
     assert!(!site.reaches(host, GUEST));
@@ -131,7 +131,7 @@ fn a_guard_on_a_macvlan_covers_no_more_than_that() {
 #[test]
 fn between_macvlans_only_a_guard_on_the_macvlan_itself_judges() {
     let site = macvlan();
-    let host = &site.bench.namespace;
+    let host = &site.single.namespace;
     let sibling = Namespace::new("sibling").expect("a namespace");
     let line = format!("link add link eth0 name mv1 netns {} type macvlan mode bridge", sibling.name());
     host.ip(&line).expect("a macvlan in a container");
@@ -149,7 +149,7 @@ fn between_macvlans_only_a_guard_on_the_macvlan_itself_judges() {
     };
     site.guard("eth0");
     assert!(asks(), "past the guard under both");
-    let doctor = || site.bench.portguard().run(&["doctor", "--json"]).stdout;
+    let doctor = || site.single.portguard().run(&["doctor", "--json"]).stdout;
     let told = doctor();
     assert!(told.contains("others that sit where it does"), "{told}");
     site.guard("mv0");
@@ -161,9 +161,9 @@ fn between_macvlans_only_a_guard_on_the_macvlan_itself_judges() {
 #[test]
 fn several_interfaces_are_attached_lowest_first_and_what_is_in_the_way_is_named() {
     let site = macvlan();
-    let host = &site.bench.namespace;
-    let portguard = site.bench.portguard();
-    let list = site.bench.list();
+    let host = &site.single.namespace;
+    let portguard = site.single.portguard();
+    let list = site.single.list();
     let told = portguard.ok(&["attach", "mv0", "eth0", "--allowlist", &list]);
     let guarded: Vec<&str> = told.lines().filter_map(|line| line.split(':').next()).collect();
     assert_eq!(guarded, ["eth0", "mv0"]);
@@ -176,7 +176,7 @@ fn several_interfaces_are_attached_lowest_first_and_what_is_in_the_way_is_named(
     portguard.ok(&["detach", "eth0", "mv0"]);
 
     // One below a guard gets its own all the same: the upper guard is off for a moment, and stays what it is.
-    let own = site.bench.lists.write("own.yaml", ["203.0.113.0/24"]);
+    let own = site.single.lists.write("own.yaml", ["203.0.113.0/24"]);
     portguard.ok(&["attach", "mv0", "--audit", "--allowlist", &own]);
     let upper = portguard.status_of("mv0");
     assert!(site.reaches(host, GUEST), "audit mode");
@@ -192,22 +192,22 @@ fn several_interfaces_are_attached_lowest_first_and_what_is_in_the_way_is_named(
     assert!(!site.reaches(host, HOST) && !site.reaches(host, GUEST));
     portguard.ok(&["detach", "eth0"]);
     assert!(site.reaches(host, GUEST), "in audit mode still");
-    site.bench.machine.assert_tidy(1);
+    site.single.machine.assert_tidy(1);
     portguard.ok(&["detach", "mv0"]);
 
     // Somebody else's program is left alone.
-    run(site.bench.machine.command(host, "xdp-filter").args(["load", "--mode", "skb", "mv0"]))
+    run(site.single.machine.command(host, "xdp-filter").args(["load", "--mode", "skb", "mv0"]))
         .expect("xdp-filter");
     for mode in ["auto", "native", "generic"] {
         let refused = portguard.fails(1, &["attach", "eth0", "--mode", mode, "--allowlist", &list]);
         assert!(refused.contains("mv0, which is on top of it, has an XDP program already"), "{refused}");
     }
-    run(site.bench.machine.command(host, "xdp-filter").args(["unload", "mv0"])).expect("xdp-filter");
+    run(site.single.machine.command(host, "xdp-filter").args(["unload", "mv0"])).expect("xdp-filter");
 
     // In another network namespace it cannot be named.
     let container = Namespace::new("container").expect("a namespace");
     host.ip(&format!("link set mv0 netns {}", container.name())).expect("a container");
-    site.bench.machine.portguard(&container).ok(&["attach", "mv0", "--allowlist", &list]);
+    site.single.machine.portguard(&container).ok(&["attach", "mv0", "--allowlist", &list]);
     let refused = portguard.fails(1, &["attach", "eth0", "--allowlist", &list]);
     assert!(refused.contains("other network namespaces"), "{refused}");
 }
@@ -276,12 +276,12 @@ fn what_is_redirected_into_a_cable_passes_a_guard_in_one_of_the_modes() {
         (Redirect::Peer, "native", true),
         (Redirect::Peer, "generic", false),
     ] {
-        let (bench, router, outside) = (
-            Bench::bare(),
+        let (single, router, outside) = (
+            SingleHost::bare(PORTGUARD),
             Namespace::new("router").expect("a namespace"),
             Namespace::new("outside").expect("a namespace"),
         );
-        for (name, host) in [("in0", &bench.namespace), ("out0", &outside)] {
+        for (name, host) in [("in0", &single.namespace), ("out0", &outside)] {
             let ends = [End::new(&router, name), End::new(host, "eth0")];
             Veth::new().connect(&ends[0], &ends[1]).expect("a cable");
         }
@@ -301,17 +301,17 @@ fn what_is_redirected_into_a_cable_passes_a_guard_in_one_of_the_modes() {
             tc(&format!("filter add dev {from} ingress {all} action mirred egress redirect dev {to}"));
         }
         outside.add_address("eth0", &format!("{OUTSIDE}/24")).expect("an address");
-        bench.namespace.add_address("eth0", &format!("{HOST}/24")).expect("an address");
-        let site = Site { bench, outside };
-        let host = &site.bench.namespace;
+        single.namespace.add_address("eth0", &format!("{HOST}/24")).expect("an address");
+        let site = Site { single, outside };
+        let host = &site.single.namespace;
         assert!(site.reaches(host, HOST), "without a guard");
-        site.bench.portguard().ok(&["attach", "eth0", "--mode", mode, "--allowlist", &site.bench.list()]);
+        site.single.portguard().ok(&["attach", "eth0", "--mode", mode, "--allowlist", &site.single.list()]);
         assert_eq!(site.reaches(host, HOST), passes, "{redirect:?}, {mode}");
-        let told = site.bench.portguard().run(&["doctor", "--json"]).stdout;
+        let told = site.single.portguard().run(&["doctor", "--json"]).stdout;
         assert!(told.contains("redirects into it"), "{told}");
         // On the router's side a guard sees all.
-        let on_router = site.bench.machine.portguard(&router);
-        on_router.ok(&["attach", "out0", "--allowlist", &site.bench.list()]);
+        let on_router = site.single.machine.portguard(&router);
+        on_router.ok(&["attach", "out0", "--allowlist", &site.single.list()]);
         assert!(!site.reaches(host, HOST), "{redirect:?}, {mode}, with a guard where they come in");
     }
 }
@@ -319,14 +319,14 @@ fn what_is_redirected_into_a_cable_passes_a_guard_in_one_of_the_modes() {
 /// Programs on tcx are no qdisc's.
 #[test]
 fn doctor_names_interfaces_whose_tcx_programs_may_redirect_past_a_guard() {
-    let bench = Bench::new();
-    bench.plug("eth1", "peer1");
-    bench.portguard().ok(&["attach", "eth0", "--allowlist", &bench.list()]);
-    let doctor = || bench.portguard().run(&["doctor"]).stdout;
+    let single = SingleHost::new(PORTGUARD);
+    single.plug("eth1", "peer1");
+    single.portguard().ok(&["attach", "eth0", "--allowlist", &single.list()]);
+    let doctor = || single.portguard().run(&["doctor"]).stdout;
     assert!(!doctor().contains("filters look at"));
-    let [peer, eth1] = ["peer0", "eth1"].map(|name| bench.namespace.ifindex(name).expect("its index"));
+    let [peer, eth1] = ["peer0", "eth1"].map(|name| single.namespace.ifindex(name).expect("its index"));
     let program = load_redirect_peer(peer).expect("a program");
-    let link = bench.namespace.run(|| attach_to_tcx(&program, eth1)).expect("tcx (Linux 6.6)");
+    let link = single.namespace.run(|| attach_to_tcx(&program, eth1)).expect("tcx (Linux 6.6)");
     let told = doctor();
     assert!(told.contains("filters look at") && told.contains("bpftool net show dev eth1"), "{told}");
     drop(link);
@@ -336,11 +336,11 @@ fn doctor_names_interfaces_whose_tcx_programs_may_redirect_past_a_guard() {
 /// Packets that come in on an interface without a guard, and are redirected.
 #[test]
 fn doctor_names_interfaces_whose_filters_may_redirect_past_a_guard() {
-    let bench = Bench::new();
-    bench.plug("eth1", "peer1");
-    bench.portguard().ok(&["attach", "eth0", "--allowlist", &bench.list()]);
-    let doctor = || bench.portguard().run(&["doctor"]).stdout;
-    let tc = |line: &str| drop(run(bench.namespace.command("tc").args(line.split(' '))).expect("tc"));
+    let single = SingleHost::new(PORTGUARD);
+    single.plug("eth1", "peer1");
+    single.portguard().ok(&["attach", "eth0", "--allowlist", &single.list()]);
+    let doctor = || single.portguard().run(&["doctor"]).stdout;
+    let tc = |line: &str| drop(run(single.namespace.command("tc").args(line.split(' '))).expect("tc"));
     for line in [
         "qdisc add dev eth1 clsact",
         "filter add dev eth1 egress protocol all u32 match u32 0 0 action mirred egress redirect dev peer0",
@@ -357,11 +357,11 @@ fn doctor_names_interfaces_whose_filters_may_redirect_past_a_guard() {
 #[test]
 fn a_service_puts_a_guard_back_below_another_one() {
     let site = macvlan();
-    let host = &site.bench.namespace;
-    let portguard = site.bench.portguard();
-    let list = site.bench.list();
+    let host = &site.single.namespace;
+    let portguard = site.single.portguard();
+    let list = site.single.list();
     let service = Service::start(portguard, &["mv0", "eth0", "late0", "--allowlist", &list]);
-    detach_link(&site.bench.machine, portguard, "eth0");
+    detach_link(&site.single.machine, portguard, "eth0");
     service.until_said("mv0: its guard was off for a moment");
     assert!(!site.reaches(host, HOST) && !site.reaches(host, GUEST));
 
@@ -381,17 +381,17 @@ fn a_service_puts_a_guard_back_below_another_one() {
 #[test]
 fn a_service_does_not_open_a_guard_in_vain_at_each_look() {
     let site = macvlan();
-    let host = &site.bench.namespace;
-    let portguard = site.bench.portguard();
-    let list = site.bench.list();
+    let host = &site.single.namespace;
+    let portguard = site.single.portguard();
+    let list = site.single.list();
     let container = Namespace::new("container").expect("a namespace");
     let mut service = Service::start(portguard, &["mv0", "eth0", "--allowlist", &list]);
     let line = format!("link add link eth0 name mv1 netns {} type macvlan mode bridge", container.name());
     host.ip(&line).expect("a macvlan in a container");
-    site.bench.machine.portguard(&container).ok(&["attach", "mv1", "--allowlist", &list]);
-    let link = || site.bench.machine.link(&portguard.status_of("mv0").pinned).id;
+    site.single.machine.portguard(&container).ok(&["attach", "mv1", "--allowlist", &list]);
+    let link = || site.single.machine.link(&portguard.status_of("mv0").pinned).id;
     let before = link();
-    detach_link(&site.bench.machine, portguard, "eth0");
+    detach_link(&site.single.machine, portguard, "eth0");
     service.until_said("eth0: NOT GUARDED");
     let after = link();
     assert_ne!(after, before, "it was tried once: {}", service.said());
@@ -409,10 +409,10 @@ fn a_service_does_not_open_a_guard_in_vain_at_each_look() {
 #[test]
 fn a_vxlan_is_attached_behind_what_it_sends_over() {
     let site = Site::new();
-    let host = &site.bench.namespace;
+    let host = &site.single.namespace;
     host.ip("link add vx0 type vxlan id 7 remote 198.51.100.1 dstport 4789 dev eth0\nlink set vx0 up")
         .expect("a vxlan");
-    let told = site.bench.portguard().ok(&["attach", "vx0", "eth0", "--allowlist", &site.bench.list()]);
+    let told = site.single.portguard().ok(&["attach", "vx0", "eth0", "--allowlist", &site.single.list()]);
     let guarded: Vec<&str> = told.lines().filter_map(|line| line.split(':').next()).collect();
     assert_eq!(guarded, ["eth0", "vx0"]);
 }

@@ -8,11 +8,11 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
+use portguard_testkit::net::run;
 use serde_json::Value;
 use tempfile::TempDir;
-use xtask::lab::run;
 
-use crate::support::{DENIED, IFACE, Output, Portguard, Role, Testbed, Traffic, burst};
+use crate::support::{DENIED, IFACE, Output, PORTGUARD, Portguard, Role, Testbed, Traffic, burst};
 
 /// How far the clock is off, in seconds.
 const SHIFT: i64 = 2 * 3600;
@@ -82,7 +82,7 @@ fn json(portguard: Portguard<'_>, arguments: &[&str]) -> Value {
 /// A guard is attached, and counts, while the clock is off by so many seconds; then the clock is right.
 fn a_clock_is_set_right(off: i64) {
     let clock = ShiftedClock::new();
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     let portguard = testbed.portguard();
     let attach = ["attach", IFACE, "--allowlist", &testbed.list()];
     let output = Output::of(&mut clock.command(portguard, &attach, off));

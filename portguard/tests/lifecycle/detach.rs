@@ -3,11 +3,11 @@
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{ALLOWED, Bench, DENIED, IFACE, Testbed, Traffic, program_on};
+use crate::support::{ALLOWED, DENIED, IFACE, PORTGUARD, SingleHost, Testbed, Traffic, program_on};
 
 #[test]
 fn detach_opens_the_port_again_and_leaves_nothing_behind() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     testbed.attach();
     let portguard = testbed.portguard();
     let run = || {
@@ -40,12 +40,12 @@ fn detach_opens_the_port_again_and_leaves_nothing_behind() {
 
 #[test]
 fn several_interfaces_fail_one_by_one() {
-    let bench = Bench::bare();
+    let host = SingleHost::bare(PORTGUARD);
     for (interface, peer) in [("eth0", "peer0"), ("eth1", "peer1"), ("eth2", "peer2")] {
-        bench.plug(interface, peer);
+        host.plug(interface, peer);
     }
-    let portguard = bench.portguard();
-    let list = bench.list();
+    let portguard = host.portguard();
+    let list = host.list();
 
     let output = portguard.run(&["attach", "eth0", "nope", "eth1", "eth0", "--allowlist", &list]);
     assert_eq!(output.code, 4, "{output:?}");
@@ -65,7 +65,7 @@ fn several_interfaces_fail_one_by_one() {
     assert_eq!(names(), ["eth0", "eth1"]);
 
     // Each has its own list and counters.
-    let other = bench.lists.write("other.yaml", ["192.0.2.0/24", "198.51.100.0/24"]);
+    let other = host.lists.write("other.yaml", ["192.0.2.0/24", "198.51.100.0/24"]);
     portguard.ok(&["reload", "eth1", "--allowlist", &other]);
     let prefixes: Vec<u32> =
         portguard.all_status().iter().map(|status| status.allowlist.prefixes_v4).collect();
@@ -85,14 +85,14 @@ fn several_interfaces_fail_one_by_one() {
     let told = portguard.ok(&["detach", "--all"]);
     assert_eq!(told.lines().count(), 3, "{told}");
     assert_eq!(names(), [""; 0]);
-    assert_eq!(bench.machine.pins(), [""; 0], "not even a directory");
+    assert_eq!(host.machine.pins(), [""; 0], "not even a directory");
 }
 
 #[test]
 fn every_command_names_the_interface_that_is_not_there() {
-    let bench = Bench::new();
-    let portguard = bench.portguard();
-    let list = bench.list();
+    let host = SingleHost::new(PORTGUARD);
+    let portguard = host.portguard();
+    let list = host.list();
     for command in ["attach", "detach", "reload", "status", "stats"] {
         let list: &[&str] = if command == "attach" { &["--allowlist", &list] } else { &[] };
         let told = portguard.fails(4, &[&[command, "nope"], list].concat());

@@ -5,43 +5,43 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use nix::mount::{MsFlags, mount};
 
-use crate::support::{Bench, IFACE, Output, Portguard, program_on};
+use crate::support::{IFACE, Output, PORTGUARD, SingleHost, program_on};
 
 #[test]
 fn the_loopback_interface_is_refused_with_the_reason() {
-    let bench = Bench::bare();
-    let told = bench.portguard().fails(1, &["attach", "lo", "--allowlist", &bench.list()]);
+    let host = SingleHost::bare(PORTGUARD);
+    let told = host.portguard().fails(1, &["attach", "lo", "--allowlist", &host.list()]);
     assert!(told.contains("lo: the loopback interface is not guarded"), "{told}");
     assert!(told.contains("local clients"), "{told}");
-    assert_eq!(program_on(&bench.namespace, "lo"), None);
-    bench.machine.assert_tidy(0);
+    assert_eq!(program_on(&host.namespace, "lo"), None);
+    host.machine.assert_tidy(0);
 }
 
 #[test]
 fn what_cannot_be_offloaded_is_refused() {
-    let bench = Bench::new();
+    let host = SingleHost::new(PORTGUARD);
     let told =
-        bench.portguard().fails(1, &["attach", IFACE, "--mode", "offload", "--allowlist", &bench.list()]);
+        host.portguard().fails(1, &["attach", IFACE, "--mode", "offload", "--allowlist", &host.list()]);
     assert!(told.contains("eth0: offload XDP refused") && told.contains("--mode native"), "{told}");
-    assert_eq!(program_on(&bench.namespace, IFACE), None);
-    bench.machine.assert_tidy(0);
+    assert_eq!(program_on(&host.namespace, IFACE), None);
+    host.machine.assert_tidy(0);
     // Nor is anybody sent to take the guard off for it.
-    bench.portguard().ok(&["attach", IFACE, "--allowlist", &bench.list()]);
+    host.portguard().ok(&["attach", IFACE, "--allowlist", &host.list()]);
     assert_eq!(
-        bench.portguard().fails(1, &["attach", IFACE, "--mode", "offload", "--allowlist", &bench.list()]),
+        host.portguard().fails(1, &["attach", IFACE, "--mode", "offload", "--allowlist", &host.list()]),
         told
     );
 }
 
 #[test]
 fn a_driver_without_native_mode_gets_generic_and_is_told_so() {
-    let bench = Bench::bare();
-    bench.namespace.ip("link add br0 type bridge\nlink set br0 up").expect("a device without native XDP");
-    let portguard = bench.portguard();
-    let list = bench.list();
+    let host = SingleHost::bare(PORTGUARD);
+    host.namespace.ip("link add br0 type bridge\nlink set br0 up").expect("a device without native XDP");
+    let portguard = host.portguard();
+    let list = host.list();
     let told = portguard.fails(1, &["attach", "br0", "--mode", "native", "--allowlist", &list]);
     assert!(told.contains("br0: native XDP refused") && told.contains("--mode generic"), "{told}");
-    bench.machine.assert_tidy(0);
+    host.machine.assert_tidy(0);
 
     let output = portguard.run(&["attach", "br0", "--allowlist", &list]);
     assert_eq!(output.code, 0, "{output:?}");
@@ -56,18 +56,18 @@ fn a_driver_without_native_mode_gets_generic_and_is_told_so() {
 /// The kernel attaches to it, and then shows the program none of its packets.
 #[test]
 fn a_device_that_hides_its_packets_is_refused() {
-    let bench = Bench::bare();
-    bench.namespace.ip("link add ifb7 type ifb\nlink set ifb7 up").expect("CONFIG_IFB");
-    let told = bench.portguard().fails(1, &["attach", "ifb7", "--allowlist", &bench.list()]);
+    let host = SingleHost::bare(PORTGUARD);
+    host.namespace.ip("link add ifb7 type ifb\nlink set ifb7 up").expect("CONFIG_IFB");
+    let told = host.portguard().fails(1, &["attach", "ifb7", "--allowlist", &host.list()]);
     assert!(told.contains("ifb7: a device of kind ifb cannot be guarded"), "{told}");
-    assert_eq!(program_on(&bench.namespace, "ifb7"), None);
-    bench.machine.assert_tidy(0);
+    assert_eq!(program_on(&host.namespace, "ifb7"), None);
+    host.machine.assert_tidy(0);
 }
 
 /// What `setpriv` runs a command with.
-fn with_rights(bench: &Bench, rights: &[&str], arguments: &[&str]) -> Output {
-    let mut command = bench.machine.command(&bench.namespace, "setpriv");
-    Output::of(command.args(rights).arg("--").arg(Portguard::BINARY).args(arguments))
+fn with_rights(host: &SingleHost, rights: &[&str], arguments: &[&str]) -> Output {
+    let mut command = host.machine.command(&host.namespace, "setpriv");
+    Output::of(command.args(rights).arg("--").arg(PORTGUARD).args(arguments))
 }
 
 /// All commands that need rights.
@@ -86,14 +86,14 @@ fn privileged(list: &str) -> [Vec<&str>; 8] {
 
 #[test]
 fn each_missing_capability_is_named() {
-    let bench = Bench::new();
-    let list = bench.list();
-    bench.portguard().ok(&["attach", IFACE, "--allowlist", &list]);
-    let before = bench.portguard().status();
+    let host = SingleHost::new(PORTGUARD);
+    let list = host.list();
+    host.portguard().ok(&["attach", IFACE, "--allowlist", &list]);
+    let before = host.portguard().status();
     let capabilities = ["bpf", "net_admin", "perfmon"];
     for missing in capabilities {
         for arguments in privileged(&list) {
-            let output = with_rights(&bench, &[&format!("--bounding-set=-{missing}")], &arguments);
+            let output = with_rights(&host, &[&format!("--bounding-set=-{missing}")], &arguments);
             assert_eq!(
                 (output.code, output.stdout.as_str()),
                 (5, ""),
@@ -105,39 +105,39 @@ fn each_missing_capability_is_named() {
     }
     let all = "not permitted: CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON missing";
     for arguments in privileged(&list) {
-        let output = with_rights(&bench, &["--bounding-set=-all"], &arguments);
+        let output = with_rights(&host, &["--bounding-set=-all"], &arguments);
         assert_eq!(output.code, 5, "{output:?}");
         assert!(output.stderr.contains(all), "{output:?}");
     }
     assert_eq!(
-        with_rights(&bench, &["--bounding-set=-all"], &["check", &list]).code,
+        with_rights(&host, &["--bounding-set=-all"], &["check", &list]).code,
         0,
         "reading needs no rights"
     );
-    assert_eq!(bench.portguard().status(), before);
+    assert_eq!(host.portguard().status(), before);
 }
 
 #[test]
 fn three_capabilities_are_enough() {
-    let bench = Bench::new();
-    let list = bench.list();
+    let host = SingleHost::new(PORTGUARD);
+    let list = host.list();
     for arguments in privileged(&list) {
-        let output = with_rights(&bench, &["--bounding-set=-all,+bpf,+net_admin,+perfmon"], &arguments);
+        let output = with_rights(&host, &["--bounding-set=-all,+bpf,+net_admin,+perfmon"], &arguments);
         assert_eq!((output.code, output.stderr.as_str()), (0, ""), "{arguments:?}: {output:?}");
     }
-    bench.machine.assert_tidy(0);
+    host.machine.assert_tidy(0);
 }
 
 #[test]
 fn an_unprivileged_user_is_told_what_is_missing() {
-    let bench = Bench::new();
-    let list = bench.list();
+    let host = SingleHost::new(PORTGUARD);
+    let list = host.list();
     // The build's own folder may be closed to others.
-    let binary = bench.lists.path("portguard");
-    fs::copy(Portguard::BINARY, &binary).expect("a copy of the binary");
+    let binary = host.lists.path("portguard");
+    fs::copy(PORTGUARD, &binary).expect("a copy of the binary");
     fs::set_permissions(&binary, Permissions::from_mode(0o755)).expect("chmod");
     for arguments in privileged(&list) {
-        let mut command = bench.machine.command(&bench.namespace, "setpriv");
+        let mut command = host.machine.command(&host.namespace, "setpriv");
         command
             .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"])
             .arg(&binary)
@@ -151,9 +151,9 @@ fn an_unprivileged_user_is_told_what_is_missing() {
 
 #[test]
 fn the_list_is_found_where_it_is_said_to_be() {
-    let bench = Bench::new();
-    let portguard = bench.portguard();
-    let list = bench.list();
+    let host = SingleHost::new(PORTGUARD);
+    let portguard = host.portguard();
+    let list = host.list();
     // To a bare interface: a guard that is there keeps its list.
     let attach = |more: &[&str], environment: &str| {
         portguard.run(&["detach", IFACE]);
@@ -164,7 +164,7 @@ fn the_list_is_found_where_it_is_said_to_be() {
     assert_eq!(output.code, 0, "{output:?}");
     assert_eq!(portguard.status().allowlist.path, list);
 
-    let other = bench.lists.write("other.yaml", ["192.0.2.0/24", "198.51.100.0/24"]);
+    let other = host.lists.write("other.yaml", ["192.0.2.0/24", "198.51.100.0/24"]);
     let output = attach(&["--allowlist", &other], &list);
     assert_eq!(output.code, 0, "the command line comes first: {output:?}");
     assert_eq!(portguard.status().allowlist.path, other);
@@ -178,16 +178,14 @@ fn the_list_is_found_where_it_is_said_to_be() {
     assert_eq!(output.code, 3, "{output:?}");
     assert!(output.stderr.contains("/nowhere/list.yaml"), "{output:?}");
 
-    bench
-        .machine
+    host.machine
         .mounts()
         .run(|| Ok(mount(Some("tmpfs"), "/etc", Some("tmpfs"), MsFlags::empty(), None::<&str>)?))
         .expect("an empty /etc");
     let told = portguard.fails(3, &["attach", IFACE]);
     assert!(told.contains("/etc/portguard/allowlist.yaml"), "{told}");
     assert_eq!(portguard.all_status(), []);
-    bench
-        .machine
+    host.machine
         .mounts()
         .run(|| {
             fs::create_dir("/etc/portguard")?;
@@ -201,14 +199,14 @@ fn the_list_is_found_where_it_is_said_to_be() {
 
 #[test]
 fn a_list_that_others_may_write_is_refused() {
-    let bench = Bench::new();
-    let list = bench.list();
+    let host = SingleHost::new(PORTGUARD);
+    let list = host.list();
     for mode in [0o666, 0o664, 0o646] {
         fs::set_permissions(&list, Permissions::from_mode(mode)).expect("chmod");
-        let told = bench.portguard().fails(3, &["attach", IFACE, "--allowlist", &list]);
+        let told = host.portguard().fails(3, &["attach", IFACE, "--allowlist", &list]);
         assert!(told.contains(&list) && told.contains(&format!("{mode:04o}")), "{told}");
         assert!(told.contains("written by others"), "{told}");
     }
-    assert_eq!(program_on(&bench.namespace, IFACE), None);
-    bench.machine.assert_tidy(0);
+    assert_eq!(program_on(&host.namespace, IFACE), None);
+    host.machine.assert_tidy(0);
 }

@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
-use xtask::lab::frame::Packet;
-use xtask::lab::{Count, Host, PacketSocket};
+use portguard_testkit::net::frame::Packet;
+use portguard_testkit::net::{Count, Host, PacketSocket};
 
-use crate::support::{DENIED, IFACE, OTHER, Role, SERVER, Testbed, flow, lost_by, sum};
+use crate::support::{DENIED, IFACE, OTHER, PORTGUARD, Role, SERVER, Testbed, flow, lost_by, sum};
 
 /// Where an IP header is in a frame.
 const IP: usize = 14;
@@ -71,7 +71,7 @@ pub(crate) fn flood(testbed: &Testbed, family: usize, forged: u32) -> (Count, Co
 
 #[test]
 fn sums_are_exact_and_sources_bounded_however_many_there_are() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     testbed.attach();
     let portguard = testbed.portguard();
     let (v4, heavy_v4) = flood(&testbed, 0, 200_000);
@@ -110,7 +110,7 @@ fn sums_are_exact_and_sources_bounded_however_many_there_are() {
 
 #[test]
 fn as_many_sources_are_remembered_as_were_asked_for() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     let portguard = testbed.portguard();
     let list = testbed.list();
     portguard.ok(&["attach", IFACE, "--allowlist", &list, "--sources", "300"]);

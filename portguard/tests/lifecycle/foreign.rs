@@ -2,12 +2,12 @@
 
 use std::process::Command;
 
-use xtask::lab::run;
+use portguard_testkit::net::run;
 
-use crate::support::{Bench, IFACE, Output, program_on};
+use crate::support::{IFACE, Output, PORTGUARD, SingleHost, program_on};
 
-fn xdp_filter(bench: &Bench, arguments: &[&str]) -> Command {
-    let mut command = bench.machine.command(&bench.namespace, "xdp-filter");
+fn xdp_filter(host: &SingleHost, arguments: &[&str]) -> Command {
+    let mut command = host.machine.command(&host.namespace, "xdp-filter");
     command.args(arguments);
     command
 }
@@ -15,12 +15,12 @@ fn xdp_filter(bench: &Bench, arguments: &[&str]) -> Command {
 #[test]
 fn a_foreign_program_is_named_and_left_alone() {
     for mode in ["native", "skb"] {
-        let bench = Bench::new();
-        let portguard = bench.portguard();
-        let list = bench.list();
-        run(&mut xdp_filter(&bench, &["load", "--mode", mode, "--features", "udp", IFACE]))
+        let host = SingleHost::new(PORTGUARD);
+        let portguard = host.portguard();
+        let list = host.list();
+        run(&mut xdp_filter(&host, &["load", "--mode", mode, "--features", "udp", IFACE]))
             .expect("xdp-filter");
-        let foreign = program_on(&bench.namespace, IFACE).expect("the foreign program");
+        let foreign = program_on(&host.namespace, IFACE).expect("the foreign program");
 
         for more in [&[][..], &["--mode", "generic"], &["--mode", "native"], &["--audit"]] {
             let told = portguard.fails(1, &[&["attach", IFACE, "--allowlist", &list], more].concat());
@@ -34,34 +34,34 @@ fn a_foreign_program_is_named_and_left_alone() {
         for command in ["detach", "reload", "status", "stats"] {
             portguard.fails(4, &[command, IFACE]);
         }
-        assert_eq!(program_on(&bench.namespace, IFACE), Some(foreign), "untouched");
-        bench.machine.assert_tidy(0);
+        assert_eq!(program_on(&host.namespace, IFACE), Some(foreign), "untouched");
+        host.machine.assert_tidy(0);
 
-        run(&mut xdp_filter(&bench, &["unload", IFACE])).expect("xdp-filter");
+        run(&mut xdp_filter(&host, &["unload", IFACE])).expect("xdp-filter");
         portguard.ok(&["attach", IFACE, "--allowlist", &list]);
     }
 }
 
 #[test]
 fn others_cannot_take_the_guard_off_by_accident() {
-    let bench = Bench::new();
-    let portguard = bench.portguard();
-    portguard.ok(&["attach", IFACE, "--allowlist", &bench.list()]);
+    let host = SingleHost::new(PORTGUARD);
+    let portguard = host.portguard();
+    portguard.ok(&["attach", IFACE, "--allowlist", &host.list()]);
     let before = portguard.status();
     let ip = |arguments: [&str; 6]| {
-        let mut command = bench.machine.command(&bench.namespace, "ip");
+        let mut command = host.machine.command(&host.namespace, "ip");
         Output::of(command.args(arguments))
     };
     for mode in ["xdp", "xdpdrv", "xdpgeneric"] {
         ip(["link", "set", "dev", IFACE, mode, "off"]);
     }
     let detached = Output::of(
-        bench.machine.command(&bench.namespace, "bpftool").args(["net", "detach", "xdp", "dev", IFACE]),
+        host.machine.command(&host.namespace, "bpftool").args(["net", "detach", "xdp", "dev", IFACE]),
     );
     assert_ne!(detached.code, 0, "{detached:?}");
     let loaded =
-        Output::of(&mut xdp_filter(&bench, &["load", "--mode", "native", "--features", "udp", IFACE]));
+        Output::of(&mut xdp_filter(&host, &["load", "--mode", "native", "--features", "udp", IFACE]));
     assert_ne!(loaded.code, 0, "{loaded:?}");
     assert_eq!(portguard.status(), before);
-    assert_eq!(program_on(&bench.namespace, IFACE), Some(before.program.id));
+    assert_eq!(program_on(&host.namespace, IFACE), Some(before.program.id));
 }

@@ -3,77 +3,77 @@
 use std::thread;
 use std::time::Duration;
 
-use xtask::lab::{End, Namespace, Veth};
+use portguard_testkit::net::{End, Namespace, Veth};
 
-use crate::support::{Bench, IFACE, Status, Testbed, Traffic, program_on};
+use crate::support::{IFACE, PORTGUARD, SingleHost, Status, Testbed, Traffic, program_on};
 
 #[test]
 fn interfaces_of_the_same_name_in_two_namespaces_are_two_guards() {
-    let bench = Bench::new();
+    let host = SingleHost::new(PORTGUARD);
     let other_namespace = Namespace::new("other").expect("a namespace");
     let ends = [IFACE, "peer0"].map(|name| End::new(&other_namespace, name));
     Veth::new().connect(&ends[0], &ends[1]).expect("a cable");
     let index = |namespace: &Namespace| namespace.ifindex(IFACE).expect("its index");
-    assert_eq!(index(&bench.namespace), index(&other_namespace), "or this test tests nothing");
+    assert_eq!(index(&host.namespace), index(&other_namespace), "or this test tests nothing");
 
-    let (one, other) = (bench.portguard(), bench.machine.portguard(&other_namespace));
-    one.ok(&["attach", IFACE, "--allowlist", &bench.list()]);
+    let (one, other) = (host.portguard(), host.machine.portguard(&other_namespace));
+    one.ok(&["attach", IFACE, "--allowlist", &host.list()]);
     assert_eq!(other.all_status(), []);
     let told = other.fails(4, &["detach", IFACE]);
     assert!(told.contains("no guard is attached"), "{told}");
 
-    let list = bench.lists.write("other.yaml", ["198.51.100.0/24", "203.0.113.0/24"]);
+    let list = host.lists.write("other.yaml", ["198.51.100.0/24", "203.0.113.0/24"]);
     other.ok(&["attach", IFACE, "--allowlist", &list, "--audit"]);
     let statuses = [one.status(), other.status()];
     assert_eq!(statuses.each_ref().map(|status| status.enforcing), [true, false]);
     assert_eq!(statuses.each_ref().map(|status| status.allowlist.prefixes_v4), [1, 2]);
     assert_ne!(statuses[0].pinned, statuses[1].pinned);
     assert_ne!(statuses[0].program.id, statuses[1].program.id);
-    bench.machine.assert_tidy(2);
+    host.machine.assert_tidy(2);
 
     one.ok(&["reload"]);
     one.ok(&["detach", "--all"]);
     assert_eq!(one.all_status(), []);
     assert_eq!(other.status(), statuses[1], "the other one has not noticed");
-    bench.machine.assert_tidy(1);
+    host.machine.assert_tidy(1);
 }
 
 #[test]
 fn what_a_namespace_leaves_behind_is_swept() {
-    let bench = Bench::new();
+    let host = SingleHost::new(PORTGUARD);
     let gone = Namespace::new("gone").expect("a namespace");
     let ends = [IFACE, "peer0"].map(|name| End::new(&gone, name));
     Veth::new().connect(&ends[0], &ends[1]).expect("a cable");
-    bench.machine.portguard(&gone).ok(&["attach", IFACE, "--allowlist", &bench.list()]);
-    bench.machine.assert_tidy(1);
+    host.machine.portguard(&gone).ok(&["attach", IFACE, "--allowlist", &host.list()]);
+    host.machine.assert_tidy(1);
     drop(gone);
 
     // The kernel takes a namespace down in its own time.
-    let portguard = bench.portguard();
-    xtask::lab::wait_until("nothing is left", crate::support::PATIENCE, || {
-        portguard.ok(&["attach", IFACE, "--allowlist", &bench.list()]);
+    let portguard = host.portguard();
+    portguard_testkit::net::wait_until("nothing is left", crate::support::PATIENCE, || {
+        portguard.ok(&["attach", IFACE, "--allowlist", &host.list()]);
         portguard.ok(&["detach", IFACE]);
-        Ok(bench.machine.pins().is_empty())
+        Ok(host.machine.pins().is_empty())
     })
-    .unwrap_or_else(|error| panic!("{error:#}: {:#?}", bench.machine.pins()));
+    .unwrap_or_else(|error| panic!("{error:#}: {:#?}", host.machine.pins()));
 }
 
 #[test]
 fn an_interface_that_comes_back_is_not_taken_for_a_guarded_one() {
     const INDEX: u32 = 77;
-    let bench = Bench::bare();
-    let portguard = bench.portguard();
-    let list = bench.list();
+    let host = SingleHost::bare(PORTGUARD);
+    let portguard = host.portguard();
+    let list = host.list();
     let plug = || {
         let lines = format!("link add {IFACE} index {INDEX} type veth peer name peer0\nlink set {IFACE} up");
-        bench.namespace.ip(&lines).expect("a cable");
+        host.namespace.ip(&lines).expect("a cable");
     };
     plug();
     portguard.ok(&["attach", IFACE, "--allowlist", &list]);
     portguard.ok(&["attach", IFACE, "--allowlist", &list]);
     assert_eq!(portguard.status().ifindex, INDEX);
 
-    bench.namespace.ip(&format!("link del {IFACE}")).expect("unplugging");
+    host.namespace.ip(&format!("link del {IFACE}")).expect("unplugging");
     assert_eq!(portguard.all_status(), []);
     assert_eq!(portguard.all_stats(&[]), []);
     let told = portguard.fails(4, &["status", IFACE]);
@@ -90,19 +90,19 @@ fn an_interface_that_comes_back_is_not_taken_for_a_guarded_one() {
     portguard.ok(&["attach", IFACE, "--allowlist", &list]);
     let status = portguard.status();
     assert_eq!((status.ifindex, status.generation), (INDEX, 1), "a new guard");
-    bench.machine.assert_tidy(1);
+    host.machine.assert_tidy(1);
 
     // The same name, another index: what the old one left behind goes when the new one comes.
-    bench.namespace.ip(&format!("link del {IFACE}")).expect("unplugging");
-    bench.plug(IFACE, "peer0");
+    host.namespace.ip(&format!("link del {IFACE}")).expect("unplugging");
+    host.plug(IFACE, "peer0");
     portguard.ok(&["attach", IFACE, "--allowlist", &list]);
     assert_ne!(portguard.status().ifindex, INDEX);
-    bench.machine.assert_tidy(1);
+    host.machine.assert_tidy(1);
 }
 
 #[test]
 fn a_new_name_is_shown_and_the_guard_stays_on() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     testbed.attach();
     let portguard = testbed.portguard();
     let before = portguard.status();
@@ -128,25 +128,25 @@ fn a_new_name_is_shown_and_the_guard_stays_on() {
 
 #[test]
 fn the_guard_of_an_interface_that_moves_to_another_namespace_is_not_swept_away() {
-    let bench = Bench::new();
-    let portguard = bench.portguard();
-    let list = bench.list();
+    let host = SingleHost::new(PORTGUARD);
+    let portguard = host.portguard();
+    let list = host.list();
     portguard.ok(&["attach", IFACE, "--allowlist", &list]);
     let Status { ifindex, program, .. } = portguard.status();
     let elsewhere = Namespace::new("elsewhere").expect("a namespace");
     // Its index is taken there, so it gets another one.
     elsewhere.ip(&format!("link add taken index {ifindex} type veth peer name peer0")).expect("a cable");
-    bench.namespace.ip(&format!("link set {IFACE} netns {}", elsewhere.name())).expect("moving");
+    host.namespace.ip(&format!("link set {IFACE} netns {}", elsewhere.name())).expect("moving");
     assert_ne!(elsewhere.ifindex(IFACE).expect("its index"), ifindex);
 
     // The kernel moves the program along: the port stays guarded, and the guard is shown where it is now. Nothing that
     // is done elsewhere takes it off.
-    let there = bench.machine.portguard(&elsewhere);
+    let there = host.machine.portguard(&elsewhere);
     assert_eq!(portguard.all_status(), []);
     let status = there.status();
     assert_eq!((&*status.interface, status.program.id), (IFACE, program.id));
     assert_eq!(status.ifindex, elsewhere.ifindex(IFACE).expect("its index"));
-    bench.plug("eth1", "peer1");
+    host.plug("eth1", "peer1");
     portguard.ok(&["attach", "eth1", "--allowlist", &list]);
     portguard.ok(&["detach", "eth1"]);
     there.ok(&["attach", "taken", "--allowlist", &list]);
@@ -158,5 +158,5 @@ fn the_guard_of_an_interface_that_moves_to_another_namespace_is_not_swept_away()
     there.ok(&["detach", IFACE]);
     assert_eq!(program_on(&elsewhere, IFACE), None);
     assert_eq!(there.status().interface, "taken");
-    bench.machine.assert_tidy(1);
+    host.machine.assert_tidy(1);
 }

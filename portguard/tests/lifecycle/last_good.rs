@@ -9,11 +9,11 @@ use std::time::Duration;
 use nix::mount::{MsFlags, mount};
 use nix::sys::signal::Signal;
 
-use crate::support::{Bench, IFACE, Service, Testbed, Traffic};
+use crate::support::{IFACE, PORTGUARD, Service, SingleHost, Testbed, Traffic};
 
 /// The files in the state directory, sorted.
-fn copies(bench: &Bench) -> Vec<PathBuf> {
-    let files = fs::read_dir(bench.machine.state()).expect("the state directory");
+fn copies(host: &SingleHost) -> Vec<PathBuf> {
+    let files = fs::read_dir(host.machine.state()).expect("the state directory");
     let mut files: Vec<PathBuf> = files.map(|file| file.expect("a file").path()).collect();
     files.sort_unstable();
     files
@@ -21,13 +21,13 @@ fn copies(bench: &Bench) -> Vec<PathBuf> {
 
 #[test]
 fn every_list_that_is_put_in_force_is_kept_and_no_other() {
-    let bench = Bench::new();
-    let portguard = bench.portguard();
-    let list = bench.list();
+    let host = SingleHost::new(PORTGUARD);
+    let portguard = host.portguard();
+    let list = host.list();
     portguard.fails(4, &["attach", "eth7", "--allowlist", &list]);
-    assert_eq!(copies(&bench), Vec::<PathBuf>::new(), "it was never in force");
+    assert_eq!(copies(&host), Vec::<PathBuf>::new(), "it was never in force");
     let kept = |text: &str| {
-        let [copy] = &copies(&bench)[..] else { panic!("{:?}", copies(&bench)) };
+        let [copy] = &copies(&host)[..] else { panic!("{:?}", copies(&host)) };
         assert_eq!(fs::read_to_string(copy).expect("the copy"), text);
         let metadata = fs::metadata(copy).expect("the copy");
         assert_eq!((metadata.mode() & 0o7777, metadata.uid()), (0o600, 0));
@@ -35,40 +35,40 @@ fn every_list_that_is_put_in_force_is_kept_and_no_other() {
     portguard.ok(&["attach", IFACE, "--allowlist", &list]);
     kept("allow:\n  - 192.0.2.0/24\n");
     let second = "allow:\n  - 198.51.100.0/24 # the second\n";
-    bench.lists.write_text("allowlist.yaml", second);
+    host.lists.write_text("allowlist.yaml", second);
     portguard.ok(&["reload", "--dry-run"]);
     kept("allow:\n  - 192.0.2.0/24\n");
     portguard.ok(&["reload"]);
     kept(second);
-    bench.lists.write_text("allowlist.yaml", "allow:\n  - nonsense\n");
+    host.lists.write_text("allowlist.yaml", "allow:\n  - nonsense\n");
     portguard.fails(3, &["reload"]);
     portguard.fails(3, &["attach", IFACE, "--allowlist", &list]);
     kept(second);
-    let other = bench.lists.write("other.yaml", ["203.0.113.0/24"]);
+    let other = host.lists.write("other.yaml", ["203.0.113.0/24"]);
     portguard.ok(&["reload", "--allowlist", &other]);
-    assert_eq!(copies(&bench).len(), 2, "one for each file");
+    assert_eq!(copies(&host).len(), 2, "one for each file");
 }
 
 #[test]
 fn a_service_keeps_no_list_before_it_has_put_it_in_force() {
-    let bench = Bench::new();
-    let portguard = bench.portguard();
-    let list = bench.list();
+    let host = SingleHost::new(PORTGUARD);
+    let portguard = host.portguard();
+    let list = host.list();
     let mut service = Service::start(portguard, &["eth7", "--allowlist", &list]);
-    assert_eq!(copies(&bench), Vec::<PathBuf>::new(), "nothing is guarded");
-    bench.lists.write("allowlist.yaml", ["198.51.100.0/24"]);
+    assert_eq!(copies(&host), Vec::<PathBuf>::new(), "nothing is guarded");
+    host.lists.write("allowlist.yaml", ["198.51.100.0/24"]);
     service.signal(Signal::SIGHUP);
     service.until("RELOADING=1");
     service.until("READY=1");
-    assert_eq!(copies(&bench), Vec::<PathBuf>::new(), "nothing is guarded still");
-    bench.plug("eth7", "peer7");
+    assert_eq!(copies(&host), Vec::<PathBuf>::new(), "nothing is guarded still");
+    host.plug("eth7", "peer7");
     service.wait_until("it is guarded", || portguard.all_status().len() == 1);
-    service.wait_until("its list is kept", || copies(&bench).len() == 1);
+    service.wait_until("its list is kept", || copies(&host).len() == 1);
 }
 
 #[test]
 fn a_service_that_finds_its_file_broken_guards_with_the_last_good_list() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     let portguard = testbed.portguard();
     let list = testbed.list();
     let good = fs::read_to_string(&list).expect("the list");
@@ -108,34 +108,34 @@ fn a_service_that_finds_its_file_broken_guards_with_the_last_good_list() {
 
 #[test]
 fn a_guard_that_is_there_keeps_its_list_when_the_file_is_broken() {
-    let bench = Bench::new();
-    let portguard = bench.portguard();
-    let list = bench.list();
+    let host = SingleHost::new(PORTGUARD);
+    let portguard = host.portguard();
+    let list = host.list();
     portguard.ok(&["attach", IFACE, "--allowlist", &list]);
     // Not even a copy is needed: the list is in the kernel.
-    for copy in copies(&bench) {
+    for copy in copies(&host) {
         fs::remove_file(copy).expect("removing");
     }
     let before = portguard.status();
-    bench.lists.write_text("allowlist.yaml", "allow:\n  - nonsense\n");
+    host.lists.write_text("allowlist.yaml", "allow:\n  - nonsense\n");
     let service = Service::start(portguard, &[IFACE, "--allowlist", &list]);
     service.until_said("eth0: THE ALLOWLIST IS BROKEN; the list in force stays");
     let after = portguard.status();
     assert_ne!(after.program.id, before.program.id, "but the program is new");
     assert_eq!((after.generation, &after.attached_at), (before.generation, &before.attached_at));
     assert_eq!(after.allowlist.sha256, before.allowlist.sha256);
-    bench.machine.assert_tidy(1);
+    host.machine.assert_tidy(1);
 }
 
 #[test]
 fn a_copy_that_anyone_could_have_written_is_not_used() {
-    let bench = Bench::new();
-    let portguard = bench.portguard();
-    let list = bench.list();
+    let host = SingleHost::new(PORTGUARD);
+    let portguard = host.portguard();
+    let list = host.list();
     portguard.ok(&["attach", IFACE, "--allowlist", &list]);
     portguard.ok(&["detach", IFACE]);
     fs::remove_file(&list).expect("removing");
-    let [copy] = &copies(&bench)[..] else { panic!("one copy") };
+    let [copy] = &copies(&host)[..] else { panic!("one copy") };
     let refused = |why: &str| {
         let told = portguard.fails(3, &["run", IFACE, "--allowlist", &list]);
         assert!(told.contains(why) && told.contains("eth0: there is no list to guard with"), "{told}");
@@ -154,18 +154,18 @@ fn a_copy_that_anyone_could_have_written_is_not_used() {
 
 #[test]
 fn a_full_disk_keeps_no_copy_and_takes_no_guard_off() {
-    let bench = Bench::new();
-    let portguard = bench.portguard();
-    let list = bench.list();
+    let host = SingleHost::new(PORTGUARD);
+    let portguard = host.portguard();
+    let list = host.list();
     portguard.ok(&["attach", IFACE, "--allowlist", &list]);
-    let state = bench.machine.state().to_owned();
+    let state = host.machine.state().to_owned();
     let small = |options: &str| {
         let mounted = || Ok(mount(Some("tmpfs"), &state, Some("tmpfs"), MsFlags::empty(), Some(options))?);
-        bench.machine.mounts().run(mounted).expect("a small disk");
+        host.machine.mounts().run(mounted).expect("a small disk");
     };
-    let long = bench.lists.write("allowlist.yaml", (0..200).map(|number| format!("192.0.{number}.0/24")));
+    let long = host.lists.write("allowlist.yaml", (0..200).map(|number| format!("192.0.{number}.0/24")));
     small("size=4k,nr_inodes=9");
-    bench.machine.mounts().run(|| Ok(fs::write(state.join("filling"), [0; 4096])?)).expect("filling it");
+    host.machine.mounts().run(|| Ok(fs::write(state.join("filling"), [0; 4096])?)).expect("filling it");
     for (generation, arguments) in [(2, &["reload"][..]), (3, &["attach", IFACE, "--allowlist", &long])] {
         let output = portguard.run(arguments);
         assert_eq!(output.code, 0, "{output:?}");
@@ -179,5 +179,5 @@ fn a_full_disk_keeps_no_copy_and_takes_no_guard_off() {
     service.signal(Signal::SIGTERM);
     assert!(service.ended().success());
     let left = || Ok(fs::read_dir(&state)?.map(|file| file.expect("a file").file_name()).collect::<Vec<_>>());
-    assert_eq!(bench.machine.mounts().run(left).expect("the disk"), ["filling"], "no leftovers");
+    assert_eq!(host.machine.mounts().run(left).expect("the disk"), ["filling"], "no leftovers");
 }

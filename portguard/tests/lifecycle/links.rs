@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, UdpSocket};
 
-use xtask::lab::frame::Packet;
-use xtask::lab::{Count, Forger, Switch, Veth};
+use portguard_testkit::net::frame::Packet;
+use portguard_testkit::net::{Count, Forger, Switch, Veth};
 
 use crate::support::{
-    ALLOWED, Bench, DENIED, IFACE, Lists, Machine, PATIENCE, SERVER, Tun, flow, port_111, sum,
+    ALLOWED, DENIED, IFACE, Lists, Machine, PATIENCE, PORTGUARD, SERVER, SingleHost, Tun, flow, port_111, sum,
 };
 
 /// `ARPHRD_ETHER`, `ARPHRD_IPGRE`.
@@ -22,19 +22,19 @@ fn a_tun_device_is_guarded_although_its_packets_have_no_link_header() {
     for (mode, link_type) in
         [("auto", None), ("generic", None), ("auto", Some(ETHERNET)), ("auto", Some(GRE))]
     {
-        let bench = Bench::bare();
-        let portguard = bench.portguard();
-        let list = bench.lists.write("allowlist.yaml", ["192.0.2.0/24", "2001:db8::/48"]);
-        let tun = Tun::new(&bench.namespace);
+        let host = SingleHost::bare(PORTGUARD);
+        let portguard = host.portguard();
+        let list = host.lists.write("allowlist.yaml", ["192.0.2.0/24", "2001:db8::/48"]);
+        let tun = Tun::new(&host.namespace);
         if let Some(link_type) = link_type {
             tun.set_link_type(link_type);
         }
-        bench.namespace.ip("link set tun0 mtu 9000\nlink set tun0 up").expect("a device");
-        bench.namespace.add_address(Tun::INTERFACE, "192.0.2.1/24").expect("an address");
-        bench.namespace.add_address(Tun::INTERFACE, "2001:db8::1/64").expect("an address");
-        bench.namespace.ip("route add default dev tun0\n-6 route add default dev tun0").expect("routes");
+        host.namespace.ip("link set tun0 mtu 9000\nlink set tun0 up").expect("a device");
+        host.namespace.add_address(Tun::INTERFACE, "192.0.2.1/24").expect("an address");
+        host.namespace.add_address(Tun::INTERFACE, "2001:db8::1/64").expect("an address");
+        host.namespace.ip("route add default dev tun0\n-6 route add default dev tun0").expect("routes");
         let sockets = SERVER.map(|server| {
-            let socket = bench.namespace.run(|| UdpSocket::bind(port_111(server))).expect("port 111");
+            let socket = host.namespace.run(|| UdpSocket::bind(port_111(server))).expect("port 111");
             socket.set_read_timeout(Some(PATIENCE)).expect("SO_RCVTIMEO");
             socket
         });
@@ -63,7 +63,7 @@ fn a_tun_device_is_guarded_although_its_packets_have_no_link_header() {
                 assert_eq!((length, source.ip()), (size, ALLOWED[index]));
             }
             // A port of nobody's business, from a denied source.
-            let other = bench.namespace.run(|| UdpSocket::bind((server, 112))).expect("port 112");
+            let other = host.namespace.run(|| UdpSocket::bind((server, 112))).expect("port 112");
             other.set_read_timeout(Some(PATIENCE)).expect("SO_RCVTIMEO");
             tun.send(&Packet::udp(flow(DENIED[index], server, 112), b"hello"));
             assert_eq!(other.recv(&mut heard).expect("a datagram"), 5);
@@ -77,10 +77,10 @@ fn a_tun_device_is_guarded_although_its_packets_have_no_link_header() {
 /// The link type can also be changed later; what the device carries cannot.
 #[test]
 fn a_guarded_tun_device_whose_link_type_is_changed_stays_guarded() {
-    let bench = Bench::bare();
-    let portguard = bench.portguard();
-    let tun = Tun::new(&bench.namespace);
-    let list = bench.list();
+    let host = SingleHost::bare(PORTGUARD);
+    let portguard = host.portguard();
+    let tun = Tun::new(&host.namespace);
+    let list = host.list();
     portguard.ok(&["attach", Tun::INTERFACE, "--allowlist", &list]);
     let before = portguard.status();
     tun.set_link_type(ETHERNET);
@@ -88,8 +88,8 @@ fn a_guarded_tun_device_whose_link_type_is_changed_stays_guarded() {
     assert!(told.contains("renewed in place"), "{told}");
     let after = portguard.status();
     assert_eq!((after.mode.as_str(), after.enforcing), (before.mode.as_str(), true));
-    bench.namespace.ip("link set tun0 up").expect("a device");
-    bench.namespace.add_address(Tun::INTERFACE, "192.0.2.1/24").expect("an address");
+    host.namespace.ip("link set tun0 up").expect("a device");
+    host.namespace.add_address(Tun::INTERFACE, "192.0.2.1/24").expect("an address");
     let told = portguard.run(&["doctor"]).stdout;
     assert!(!told.contains("does not see all"), "{told}");
 }
@@ -97,7 +97,7 @@ fn a_guarded_tun_device_whose_link_type_is_changed_stays_guarded() {
 #[test]
 fn jumbo_frames_pass_or_are_dropped_whole_in_native_mode() {
     let switch = Switch::new(Veth::new().mtu(9000)).expect("a switch");
-    let (machine, lists) = (Machine::new(), Lists::new());
+    let (machine, lists) = (Machine::new(PORTGUARD), Lists::new());
     let server = switch.host("server", &SERVER).expect("a host");
     let client = switch.host("client", &[ALLOWED, DENIED].concat()).expect("a host");
     let portguard = machine.portguard(server.namespace());

@@ -5,16 +5,16 @@ use std::net::IpAddr;
 use std::thread;
 use std::time::Duration;
 
-use xtask::lab::frame::Packet;
-use xtask::lab::{Cards, PacketSocket};
+use portguard_testkit::net::frame::Packet;
+use portguard_testkit::net::{Cards, PacketSocket};
 
 use crate::support::{
-    ALLOWED, DENIED, IFACE, Lists, Machine, PATIENCE, SERVER, Testbed, Traffic, flow, program_on,
+    ALLOWED, DENIED, IFACE, Lists, Machine, PATIENCE, PORTGUARD, SERVER, Testbed, Traffic, flow, program_on,
     under_traffic,
 };
 
 fn on_veth(mode: &str) {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     let portguard = testbed.portguard();
     portguard.ok(&["attach", IFACE, "--allowlist", &testbed.list(), "--mode", mode]);
     let status = portguard.status();
@@ -44,7 +44,7 @@ fn generic_mode_on_veth() {
 #[test]
 fn a_change_of_the_mode_is_refused_and_the_port_is_never_open() {
     for (mode, other) in [("native", "generic"), ("generic", "native")] {
-        let testbed = Testbed::new();
+        let testbed = Testbed::new(PORTGUARD);
         let portguard = testbed.portguard();
         portguard.ok(&["attach", IFACE, "--allowlist", &testbed.list(), "--mode", mode]);
         let before = portguard.status();
@@ -84,7 +84,7 @@ fn get_past(near: &PacketSocket, far: &PacketSocket, source: IpAddr) -> u64 {
 
 fn on_virtio_net(mode: &str) {
     let cards = Cards::take().expect("two cards");
-    let (machine, lists) = (Machine::new(), Lists::new());
+    let (machine, lists) = (Machine::new(PORTGUARD), Lists::new());
     let portguard = machine.portguard(&cards.near);
     let [near, far] =
         [&cards.near, &cards.far].map(|host| PacketSocket::open(host, IFACE).expect("a socket"));

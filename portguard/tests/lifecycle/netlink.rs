@@ -4,7 +4,7 @@ use std::thread;
 
 use nix::sys::signal::Signal;
 
-use crate::support::{BEFORE_THE_LOOK, Bench, IFACE, Service, Until};
+use crate::support::{BEFORE_THE_LOOK, IFACE, PORTGUARD, Service, SingleHost, Until};
 
 /// So many that the kernel needs several messages to list them.
 const INTERFACES: u32 = 100;
@@ -13,18 +13,18 @@ const INTERFACES: u32 = 100;
 /// neither believed nor, at once, a failure.
 #[test]
 fn a_list_is_whole_while_interfaces_come_and_go() {
-    let bench = Bench::new();
-    let portguard = bench.portguard();
+    let host = SingleHost::new(PORTGUARD);
+    let portguard = host.portguard();
     let lines = |verb: &str, name: &str, rest: &str, count: u32| -> String {
         (0..count).map(|number| format!("link {verb} {name}{number} {rest}\n")).collect()
     };
-    bench.namespace.ip(&lines("add", "stays", "type veth", INTERFACES)).expect("interfaces");
-    portguard.ok(&["attach", IFACE, "--allowlist", &bench.list()]);
+    host.namespace.ip(&lines("add", "stays", "type veth", INTERFACES)).expect("interfaces");
+    portguard.ok(&["attach", IFACE, "--allowlist", &host.list()]);
     thread::scope(|scope| {
         let until = Until::default();
         let over = until.over();
         let churn = lines("add", "comes", "type veth", 10) + &lines("del", "comes", "", 10);
-        let namespace = &bench.namespace;
+        let namespace = &host.namespace;
         scope.spawn(move || {
             while !over.is_over() {
                 namespace.ip(&churn).expect("interfaces");
@@ -45,15 +45,15 @@ fn a_list_is_whole_while_interfaces_come_and_go() {
 /// The kernel keeps some two hundred kilobytes of events for a service that does not read them.
 #[test]
 fn events_that_the_kernel_dropped_do_not_end_the_watch() {
-    let bench = Bench::bare();
-    let portguard = bench.portguard();
-    let service = Service::start(portguard, &[IFACE, "--allowlist", &bench.list()]);
-    bench.plug("other", "peer1");
+    let host = SingleHost::bare(PORTGUARD);
+    let portguard = host.portguard();
+    let service = Service::start(portguard, &[IFACE, "--allowlist", &host.list()]);
+    host.plug("other", "peer1");
     service.signal(Signal::SIGSTOP);
     let lines: Vec<String> =
         (0..1000).map(|number| format!("link set other mtu {}", 1300 + number % 2)).collect();
-    bench.namespace.ip(&lines.join("\n")).expect("events");
+    host.namespace.ip(&lines.join("\n")).expect("events");
     service.signal(Signal::SIGCONT);
-    bench.plug(IFACE, "peer0");
+    host.plug(IFACE, "peer0");
     service.within("the guard is on", BEFORE_THE_LOOK, || portguard.all_status().len() == 1);
 }

@@ -6,13 +6,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use portguard_testkit::net::{Namespace, Process, run, wait_until};
 use serde_json::Value;
 use tempfile::TempDir;
-use xtask::lab::{Namespace, Process, run, wait_until};
 
 use crate::flood::flood;
 use crate::support::{
-    IFACE, Lists, Machine, PATIENCE, Portguard, SERVER, Service, Testbed, ask, behind_its_back,
+    IFACE, Lists, Machine, PATIENCE, PORTGUARD, Portguard, SERVER, Service, Testbed, ask, behind_its_back,
 };
 
 /// The address of the second host.
@@ -125,11 +125,11 @@ fn plug_spare(namespace: &Namespace) {
 
 #[test]
 fn every_alert_fires_when_it_is_caused_and_clears_when_that_is_over() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     let first = testbed.portguard();
     let host = testbed.switch.host("second", &[SECOND]).expect("a host");
     let second_namespace = host.namespace();
-    let machine = Machine::new();
+    let machine = Machine::new(PORTGUARD);
     let lists = Lists::new();
     let second = machine.portguard(second_namespace);
     for namespace in [testbed.server.namespace(), second_namespace] {

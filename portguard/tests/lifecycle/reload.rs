@@ -4,7 +4,7 @@ use std::fs;
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{ALLOWED, Bench, DENIED, IFACE, Service, Testbed, Traffic};
+use crate::support::{ALLOWED, DENIED, IFACE, PORTGUARD, Service, SingleHost, Testbed, Traffic};
 
 /// A thousand entries, of which one covers [`ALLOWED`] in each family; the networks around it are other ones in each
 /// `variant`.
@@ -26,7 +26,7 @@ fn thousand_entries(variant: u32) -> Vec<String> {
 #[test]
 fn no_packet_leaks_and_none_is_lost_while_a_thousand_entries_are_replaced() {
     const RELOADS: u64 = 30;
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     let portguard = testbed.portguard();
     let lists =
         [0, 1].map(|variant| testbed.lists.write(&format!("{variant}.yaml"), thousand_entries(variant)));
@@ -51,7 +51,7 @@ fn no_packet_leaks_and_none_is_lost_while_a_thousand_entries_are_replaced() {
 
 #[test]
 fn a_list_that_lets_a_denied_source_in_does_so_at_once_and_only_then() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     testbed.attach();
     let portguard = testbed.portguard();
     let everyone = testbed
@@ -106,7 +106,7 @@ fn assert_unharmed(testbed: &Testbed, reload: impl Fn() -> String) -> String {
 
 #[test]
 fn a_broken_list_leaves_the_old_one_in_force() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     testbed.attach();
     let portguard = testbed.portguard();
     let list = testbed.list();
@@ -142,10 +142,10 @@ fn a_broken_list_leaves_the_old_one_in_force() {
 fn a_reload_that_one_list_stops_says_that_nothing_was_reloaded() {
     const INTERFACES: [&str; 2] = [IFACE, "eth1"];
     for broken in [0, 1] {
-        let bench = Bench::new();
-        bench.plug(INTERFACES[1], "peer1");
-        let portguard = bench.portguard();
-        let write = |interface: &str, prefix: &str| bench.lists.write(&format!("{interface}.yaml"), [prefix]);
+        let host = SingleHost::new(PORTGUARD);
+        host.plug(INTERFACES[1], "peer1");
+        let portguard = host.portguard();
+        let write = |interface: &str, prefix: &str| host.lists.write(&format!("{interface}.yaml"), [prefix]);
         for interface in INTERFACES {
             portguard.ok(&["attach", interface, "--allowlist", &write(interface, "192.0.2.0/24")]);
         }
@@ -169,14 +169,14 @@ fn a_reload_that_one_list_stops_says_that_nothing_was_reloaded() {
 /// A service keeps one of the guards, and its list is in order; that of the other guard is broken.
 #[test]
 fn a_reload_that_one_list_stops_asks_no_service_either() {
-    let bench = Bench::new();
-    bench.plug("eth1", "peer1");
-    let portguard = bench.portguard();
-    let (kept, other) = (bench.list(), bench.lists.write("other.yaml", ["192.0.2.0/24"]));
+    let host = SingleHost::new(PORTGUARD);
+    host.plug("eth1", "peer1");
+    let portguard = host.portguard();
+    let (kept, other) = (host.list(), host.lists.write("other.yaml", ["192.0.2.0/24"]));
     let _service = Service::start(portguard, &[IFACE, "--allowlist", &kept]);
     portguard.ok(&["attach", "eth1", "--allowlist", &other]);
     let generations = || [IFACE, "eth1"].map(|interface| portguard.status_of(interface).generation);
-    bench.lists.write("other.yaml", ["192.0.2.0/33"]);
+    host.lists.write("other.yaml", ["192.0.2.0/33"]);
     for arguments in [&["reload"][..], &["reload", IFACE, "eth1"], &["reload", "eth1", IFACE]] {
         let told = portguard.fails(3, arguments);
         assert!(told.contains("nothing was reloaded"), "{told}");
@@ -189,7 +189,7 @@ fn a_reload_that_one_list_stops_asks_no_service_either() {
 
 #[test]
 fn a_dry_run_tells_the_difference_and_makes_none() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     testbed.attach();
     let portguard = testbed.portguard();
     let list = testbed.lists.write("next.yaml", ["192.0.2.0/24", "198.51.100.0/24", "203.0.113.7"]);
@@ -217,7 +217,7 @@ fn a_dry_run_tells_the_difference_and_makes_none() {
 
 #[test]
 fn without_a_guard_there_is_nothing_to_reload() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     let portguard = testbed.portguard();
     let list = testbed.list();
     for dry_run in [&[][..], &["--dry-run"]] {

@@ -6,12 +6,12 @@ use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
 
-use xtask::lab::frame::Packet;
-use xtask::lab::{PacketSocket, wait_until};
+use portguard_testkit::net::frame::Packet;
+use portguard_testkit::net::{PacketSocket, wait_until};
 
 use crate::support::{
-    Bench, DENIED, IFACE, PATIENCE, Portguard, SERVER, Stats, Testbed, Traffic, TrafficTotals, Until, flow,
-    sum,
+    DENIED, IFACE, PATIENCE, PORTGUARD, Portguard, SERVER, SingleHost, Stats, Testbed, Traffic,
+    TrafficTotals, Until, flow, sum,
 };
 
 /// Where the figures cannot be written.
@@ -63,7 +63,7 @@ fn counted(testbed: &Testbed) -> TrafficTotals {
 }
 
 fn assert_nothing_is_lost_into(sink: Sink) {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     testbed.attach();
     let portguard = testbed.portguard();
     let exchanged = counted(&testbed);
@@ -90,7 +90,7 @@ fn assert_nothing_is_lost_into(sink: Sink) {
 /// Each reset that cannot be written keeps a set of counters; there is room for so many.
 #[test]
 fn resets_that_cannot_be_written_are_bounded_and_the_next_ones_make_room() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     testbed.attach();
     let portguard = testbed.portguard();
     let mut sent = Vec::new();
@@ -123,14 +123,14 @@ fn a_reset_into_a_pipe_that_nobody_reads_loses_nothing() {
 
 #[test]
 fn a_reset_of_several_guards_that_cannot_be_written_loses_the_figures_of_none() {
-    let bench = Bench::new();
-    bench.plug("eth1", "peer1");
-    let portguard = bench.portguard();
-    portguard.ok(&["attach", IFACE, "eth1", "--allowlist", &bench.list()]);
+    let host = SingleHost::new(PORTGUARD);
+    host.plug("eth1", "peer1");
+    let portguard = host.portguard();
+    portguard.ok(&["attach", IFACE, "eth1", "--allowlist", &host.list()]);
     let packet = Packet::udp(flow(DENIED[0], SERVER[0], 111), &[0; 4]);
     let mut sent = Vec::new();
     for (number, (interface, peer)) in (1..).zip([(IFACE, "peer0"), ("eth1", "peer1")]) {
-        let open = |name| PacketSocket::open(&bench.namespace, name).expect("a packet socket");
+        let open = |name| PacketSocket::open(&host.namespace, name).expect("a packet socket");
         let (from, to) = (open(peer), open(interface).mac());
         for _ in 0..number {
             from.send(&packet.frame(from.mac(), to, &[])).expect("sending");
@@ -151,13 +151,13 @@ fn a_reset_of_several_guards_that_cannot_be_written_loses_the_figures_of_none() 
         Sink::Full.reset(portguard, form);
         assert_eq!(counted(), sent, "{form:?}");
     }
-    bench.machine.assert_tidy(2);
+    host.machine.assert_tidy(2);
 }
 
 #[test]
 fn resets_at_the_same_time_print_each_packet_once() {
     const RESETS: usize = 10;
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     testbed.attach();
     let portguard = testbed.portguard();
     let (exchanged, printed) = thread::scope(|scope| {

@@ -3,10 +3,12 @@
 use std::thread;
 use std::time::Duration;
 
-use xtask::lab::frame::Packet;
-use xtask::lab::{Count, Forger};
+use portguard_testkit::net::frame::Packet;
+use portguard_testkit::net::{Count, Forger};
 
-use crate::support::{ALLOWED, DENIED, IFACE, OTHER, Role, SERVER, Stats, Testbed, Traffic, flow, sum};
+use crate::support::{
+    ALLOWED, DENIED, IFACE, OTHER, PORTGUARD, Role, SERVER, Stats, Testbed, Traffic, flow, sum,
+};
 
 /// Sends from three sources: many small packets, a few large ones, and, last, one SYN.
 fn three_sources(testbed: &Testbed) -> [Count; 3] {
@@ -29,7 +31,7 @@ fn three_sources(testbed: &Testbed) -> [Count; 3] {
 
 #[test]
 fn sources_are_sorted_and_cut_off_as_asked() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     testbed.attach();
     let portguard = testbed.portguard();
     let [many, large, last] = three_sources(&testbed);
@@ -71,7 +73,7 @@ fn sources_are_sorted_and_cut_off_as_asked() {
 
 #[test]
 fn text_and_csv_say_what_json_says() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     testbed.attach();
     let portguard = testbed.portguard();
     let [many, large, last] = three_sources(&testbed);
@@ -124,7 +126,7 @@ fn text_and_csv_say_what_json_says() {
 
 #[test]
 fn an_interface_that_is_named_twice_is_reset_and_shown_once() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     testbed.attach();
     testbed.server.namespace().ip(&format!("link property add dev {IFACE} altname other0")).expect("a name");
     let portguard = testbed.portguard();
@@ -140,7 +142,7 @@ fn an_interface_that_is_named_twice_is_reset_and_shown_once() {
 #[test]
 fn what_successive_resets_print_adds_up_to_what_was_sent() {
     const RESETS: usize = 12;
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     testbed.attach();
     let portguard = testbed.portguard();
     let (exchanged, printed) = thread::scope(|scope| {

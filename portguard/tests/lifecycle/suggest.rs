@@ -7,44 +7,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use nix::mount::{MsFlags, mount};
-use serde::Deserialize;
-use xtask::lab::frame::Packet;
-use xtask::lab::{Forger, Outcome, RpcServices, run_within};
+use portguard_testkit::documents::suggest::Document;
+use portguard_testkit::net::frame::Packet;
+use portguard_testkit::net::{Forger, Outcome, RpcServices, run_within};
 
 use crate::support::{
-    ALLOWED, Bench, DENIED, IFACE, OTHER, Output, PATIENCE, Portguard, Role, SERVER, SILENCE, Testbed, flow,
+    ALLOWED, DENIED, IFACE, OTHER, Output, PATIENCE, PORTGUARD, Portguard, Role, SERVER, SILENCE, SingleHost,
+    Testbed, flow,
 };
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Document {
-    schema: u32,
-    entries: Vec<Entry>,
-    left_out: Vec<LeftOut>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Entry {
-    prefix: String,
-    origins: Vec<Origin>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Origin {
-    origin: String,
-    detail: Option<String>,
-    covers: Vec<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct LeftOut {
-    what: String,
-    origin: String,
-    why: String,
-}
 
 #[track_caller]
 fn suggested(portguard: Portguard<'_>, arguments: &[&str]) -> Document {
@@ -82,14 +52,13 @@ fn write(root: &Path, files: &[(&str, &str)]) {
 
 #[test]
 fn clients_of_every_kind_of_file_are_proposed_with_their_origins() {
-    let bench = Bench::bare();
-    let portguard = bench.portguard();
+    let host = SingleHost::bare(PORTGUARD);
+    let portguard = host.portguard();
     let root = tempfile::tempdir().unwrap();
     // What the resolver knows here.
-    let hosts = bench.lists.path("hosts");
+    let hosts = host.lists.path("hosts");
     fs::write(&hosts, "192.0.2.33 nfs1 nfs1.example.com\n2001:db8::33 nfs1\n127.0.0.1 localhost\n").unwrap();
-    bench
-        .machine
+    host.machine
         .mounts()
         .run(|| Ok(mount(Some(&hosts), "/etc/hosts", None::<&str>, MsFlags::MS_BIND, None::<&str>)?))
         .unwrap();
@@ -156,7 +125,7 @@ fn clients_of_every_kind_of_file_are_proposed_with_their_origins() {
         document.left_out.iter().all(|it| it.origin.contains("/etc/exports, line ") && !it.why.is_empty())
     );
 
-    let (path, told) = checked(&bench.lists, portguard, &arguments);
+    let (path, told) = checked(&host.lists, portguard, &arguments);
     assert_eq!(told, format!("{path}: 8 entries (5 IPv4, 3 IPv6), 0 warnings\n"));
     let told = portguard.run(&["explain", "10.1.2.3", "--allowlist", &path]);
     assert!(told.stdout.contains("allowed by 10.1.0.0/16") && told.stdout.contains(&exports), "{told:?}");
@@ -164,40 +133,40 @@ fn clients_of_every_kind_of_file_are_proposed_with_their_origins() {
 
 #[test]
 fn a_host_that_knows_nobody_gets_an_empty_list_that_is_valid() {
-    let bench = Bench::bare();
+    let host = SingleHost::bare(PORTGUARD);
     let root = tempfile::tempdir().unwrap();
     let arguments = ["--root", root.path().to_str().unwrap()];
-    let output = bench.portguard().run(&[&["suggest"], &arguments[..]].concat());
+    let output = host.portguard().run(&[&["suggest"], &arguments[..]].concat());
     assert_eq!((output.code, &*output.stderr), (0, ""), "{output:?}");
     assert!(output.stdout.ends_with("allow: []\n"), "{output:?}");
-    let (path, told) = checked(&bench.lists, bench.portguard(), &arguments);
+    let (path, told) = checked(&host.lists, host.portguard(), &arguments);
     assert_eq!(told, format!("{path}: 0 entries (0 IPv4, 0 IPv6), 1 warning\n"));
 }
 
 #[test]
 fn the_networks_of_the_interfaces_are_proposed() {
-    let bench = Bench::new();
-    bench.namespace.ip("link set lo up").unwrap();
-    bench
+    let host = SingleHost::new(PORTGUARD);
+    host.namespace.ip("link set lo up").unwrap();
+    host
         .namespace
         .ip("addr add 10.1.2.3/24 dev eth0\naddr add 169.254.3.4/16 dev eth0\naddr add 192.0.2.9/32 dev eth0\n\
              addr add 198.51.100.1 peer 198.51.100.2/32 dev eth0\naddr add 2001:db8:5::1/64 dev eth0 nodad")
         .unwrap();
     let root = tempfile::tempdir().unwrap();
     let root = root.path().to_str().unwrap();
-    let document = suggested(bench.portguard(), &["--root", root]);
+    let document = suggested(host.portguard(), &["--root", root]);
     assert_eq!(prefixes(&document), ["10.1.2.0/24", "198.51.100.2/32", "2001:db8:5::/64"]);
     let [private, public, _] = &document.entries[..] else { panic!("three") };
     assert_eq!((&*private.origins[0].origin, &private.origins[0].detail), ("the network of eth0", &None));
     assert!(public.origins[0].detail.as_ref().unwrap().contains("public addresses"));
-    let document = suggested(bench.portguard(), &["--root", root, "--link-local"]);
+    let document = suggested(host.portguard(), &["--root", root, "--link-local"]);
     let found = prefixes(&document);
     assert!(found.contains(&"169.254.0.0/16") && found.contains(&"fe80::/64"), "{found:?}");
 }
 
 #[test]
 fn who_asks_over_tcp_in_audit_mode_is_proposed_and_then_let_in() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     let portguard = testbed.portguard();
     let empty = testbed.lists.write("empty.yaml", [""; 0]);
     portguard.ok(&["attach", IFACE, "--audit", "--allowlist", &empty]);
@@ -243,18 +212,18 @@ fn who_asks_over_tcp_in_audit_mode_is_proposed_and_then_let_in() {
 
 #[test]
 fn what_may_not_be_read_is_named_and_the_rest_is_proposed() {
-    let bench = Bench::new();
-    bench.namespace.ip("addr add 10.1.2.3/24 dev eth0").unwrap();
-    bench.portguard().ok(&["attach", IFACE, "--audit", "--allowlist", &bench.list()]);
-    let binary = bench.lists.path("portguard");
-    fs::copy(Portguard::BINARY, &binary).unwrap();
+    let host = SingleHost::new(PORTGUARD);
+    host.namespace.ip("addr add 10.1.2.3/24 dev eth0").unwrap();
+    host.portguard().ok(&["attach", IFACE, "--audit", "--allowlist", &host.list()]);
+    let binary = host.lists.path("portguard");
+    fs::copy(PORTGUARD, &binary).unwrap();
     fs::set_permissions(&binary, Permissions::from_mode(0o755)).unwrap();
-    let root = bench.lists.path("root");
+    let root = host.lists.path("root");
     write(&root, &[("etc/exports", "/srv 198.51.100.0/24\n"), ("var/lib/nfs/sm/192.0.2.1", "")]);
     for secret in ["etc/exports", "var/lib/nfs/sm"] {
         fs::set_permissions(root.join(secret), Permissions::from_mode(0o000)).unwrap();
     }
-    let mut command = bench.machine.command(&bench.namespace, "setpriv");
+    let mut command = host.machine.command(&host.namespace, "setpriv");
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]).arg(&binary);
     let output = Output::of(command.arg("suggest").arg("--root").arg(&root));
     assert_eq!(output.code, 0, "{output:?}");
@@ -308,7 +277,7 @@ fn notify(testbed: &Testbed, server: &str, patience: Duration) -> Option<String>
 
 #[test]
 fn an_audit_a_suggestion_and_enforcement_lose_no_client() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     let portguard = testbed.portguard();
     testbed
         .machine

@@ -5,12 +5,13 @@ use std::process::Command;
 use std::thread;
 
 use nix::sys::signal::Signal;
-use xtask::lab::frame::Packet;
-use xtask::lab::{Forger, Size, Terminal, rpc, wait_until};
+use portguard_testkit::net::frame::Packet;
+use portguard_testkit::net::{Forger, Size, Terminal, rpc, wait_until};
 
 use crate::flood::flood;
 use crate::support::{
-    ALLOWED, Bench, DENIED, IFACE, OTHER, PATIENCE, Portguard, Role, SERVER, Stats, Testbed, Traffic, flow,
+    ALLOWED, DENIED, IFACE, OTHER, PATIENCE, PORTGUARD, Portguard, Role, SERVER, SingleHost, Stats, Testbed,
+    Traffic, flow,
 };
 
 const SMALL: Size = Size { columns: 80, rows: 24 };
@@ -99,7 +100,7 @@ fn send(testbed: &Testbed) -> Stats {
 
 #[test]
 fn it_shows_what_stats_says_and_keys_and_sizes_work() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     testbed.attach();
     let mut stats = send(&testbed);
     let forger = Forger::new(testbed.host(Role::Denied), &testbed.server).expect("a packet socket");
@@ -160,7 +161,7 @@ fn it_shows_what_stats_says_and_keys_and_sizes_work() {
 
 #[test]
 fn however_it_ends_the_terminal_is_as_before() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     testbed.attach();
     let portguard = testbed.portguard();
     for keys in ["q", "\u{1b}", "\u{3}", "?\u{3}", "/1\u{3}"] {
@@ -208,9 +209,9 @@ fn panics_in_a_terminal() {
 
 #[test]
 fn guards_come_and_go() {
-    let bench = Bench::new();
-    let portguard = bench.portguard();
-    let list = bench.list();
+    let host = SingleHost::new(PORTGUARD);
+    let portguard = host.portguard();
+    let list = host.list();
     let terminal = top(portguard, &[], SMALL);
     until(&terminal, "no interface of this network namespace is guarded");
     portguard.ok(&["attach", IFACE, "--allowlist", &list]);
@@ -218,7 +219,7 @@ fn guards_come_and_go() {
     portguard.ok(&["attach", IFACE, "--allowlist", &list, "--audit"]);
     until(&terminal, "eth0: audit only, nothing is dropped");
     until(&terminal, "would drop");
-    bench.plug("eth1", "peer1");
+    host.plug("eth1", "peer1");
     portguard.ok(&["attach", "eth1", "--allowlist", &list, "--mode", "generic"]);
     until(&terminal, "eth1: enforcing, generic mode");
     press(&terminal, "\t\t", "eth1: enforcing");
@@ -228,7 +229,7 @@ fn guards_come_and_go() {
     until(&terminal, "eth0: not guarded");
     portguard.ok(&["attach", IFACE, "--allowlist", &list]);
     until(&terminal, "eth0: enforcing, native mode");
-    bench.namespace.ip("link delete eth1").expect("ip");
+    host.namespace.ip("link delete eth1").expect("ip");
     until(&terminal, "eth1: not guarded");
     terminal.type_in("q").expect("a terminal");
     assert_leaves(terminal, "guards that have gone");
@@ -243,7 +244,7 @@ fn guards_come_and_go() {
     until(&terminal, "no guard is attached. Attach one with: portguard attach eth0");
     portguard.ok(&["attach", IFACE, "--allowlist", &list]);
     until(&terminal, "eth0: enforcing");
-    bench.namespace.ip(&format!("link delete {IFACE}")).expect("ip");
+    host.namespace.ip(&format!("link delete {IFACE}")).expect("ip");
     until(&terminal, "no such interface");
     terminal.type_in("\u{3}").expect("a terminal");
     assert_leaves(terminal, "an interface that has gone");
@@ -265,7 +266,7 @@ fn drop_rate(text: &str) -> Option<f64> {
 fn rates_are_those_of_the_traffic_also_when_counters_begin_anew() {
     /// The flows send no faster, but a machine that was busy may count in one look what came during two.
     const LIMIT: f64 = 10_000.0;
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     testbed.attach();
     let portguard = testbed.portguard();
     let terminal = top(portguard, &[], SMALL);
@@ -289,7 +290,7 @@ fn rates_are_those_of_the_traffic_also_when_counters_begin_anew() {
 
 #[test]
 fn a_flood_in_audit_mode_is_shown_with_those_that_are_not_remembered() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     let list = testbed.list();
     testbed.portguard().ok(&["attach", IFACE, "--allowlist", &list, "--audit", "--sources", "256"]);
     let terminal = top(testbed.portguard(), &[], SMALL);

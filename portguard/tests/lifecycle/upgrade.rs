@@ -6,12 +6,12 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{Bench, IFACE, Testbed, Traffic, Until};
+use crate::support::{IFACE, PORTGUARD, SingleHost, Testbed, Traffic, Until};
 
 #[test]
 fn upgrades_in_place_neither_leak_nor_lose_and_keep_the_counters() {
     const UPGRADES: u64 = 20;
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     testbed.attach();
     let portguard = testbed.portguard();
     let first = portguard.status();
@@ -43,13 +43,13 @@ fn upgrades_in_place_neither_leak_nor_lose_and_keep_the_counters() {
 
 #[test]
 fn the_link_is_the_same_one() {
-    let bench = Bench::new();
-    let portguard = bench.portguard();
-    portguard.ok(&["attach", IFACE, "--allowlist", &bench.list()]);
-    let before = bench.machine.link(&portguard.status().pinned);
-    portguard.ok(&["attach", IFACE, "--allowlist", &bench.list()]);
+    let host = SingleHost::new(PORTGUARD);
+    let portguard = host.portguard();
+    portguard.ok(&["attach", IFACE, "--allowlist", &host.list()]);
+    let before = host.machine.link(&portguard.status().pinned);
+    portguard.ok(&["attach", IFACE, "--allowlist", &host.list()]);
     portguard.ok(&["stats", "--reset"]);
-    let after = bench.machine.link(&portguard.status().pinned);
+    let after = host.machine.link(&portguard.status().pinned);
     assert_eq!(before.id, after.id);
     assert_ne!(before.program, after.program);
     assert_eq!(after.program, portguard.status().program.id);
@@ -57,7 +57,7 @@ fn the_link_is_the_same_one() {
 
 #[test]
 fn audit_lets_through_and_counts_and_then_no_more() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     let portguard = testbed.portguard();
     let list = testbed.list();
     let told = portguard.ok(&["attach", IFACE, "--allowlist", &list, "--audit"]);
@@ -100,12 +100,12 @@ fn audit_lets_through_and_counts_and_then_no_more() {
 
 #[test]
 fn a_broken_list_upgrades_nothing() {
-    let bench = Bench::new();
-    let portguard = bench.portguard();
-    let list = bench.list();
+    let host = SingleHost::new(PORTGUARD);
+    let portguard = host.portguard();
+    let list = host.list();
     portguard.ok(&["attach", IFACE, "--allowlist", &list]);
     let before = portguard.status();
-    let broken = bench.lists.write_text("broken.yaml", "allow:\n  - 192.0.2.0/33\n");
+    let broken = host.lists.write_text("broken.yaml", "allow:\n  - 192.0.2.0/33\n");
     let told = portguard.fails(3, &["attach", IFACE, "--allowlist", &broken, "--audit"]);
     assert!(told.contains("broken.yaml:2:5"), "{told}");
     assert_eq!(portguard.status(), before);
@@ -114,9 +114,9 @@ fn a_broken_list_upgrades_nothing() {
 /// Those who only look must not be told of what is half done.
 #[test]
 fn status_and_stats_are_whole_while_the_guard_is_renewed() {
-    let bench = Bench::new();
-    let portguard = bench.portguard();
-    let list = bench.list();
+    let host = SingleHost::new(PORTGUARD);
+    let portguard = host.portguard();
+    let list = host.list();
     portguard.ok(&["attach", IFACE, "--allowlist", &list]);
     thread::scope(|scope| {
         let renewing = Until::default();
@@ -149,7 +149,7 @@ fn status_and_stats_are_whole_while_the_guard_is_renewed() {
 /// An older or a newer portguard, as far as this one can tell: by the name of the directory, before it looks at a map.
 #[test]
 fn a_guard_with_an_unknown_layout_is_refused_by_name_and_goes_on() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     testbed.attach();
     let portguard = testbed.portguard();
     let before = portguard.status();

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::Signal;
-use xtask::lab::wait_until;
+use portguard_testkit::net::wait_until;
 
-use crate::support::{BPFFS, Bench, IFACE, PATIENCE, Service};
+use crate::support::{BPFFS, IFACE, PATIENCE, PORTGUARD, Service, SingleHost};
 
 /// Long before the ten seconds in which a service gives up by itself, or anybody else would.
 const AT_ONCE: Duration = Duration::from_secs(5);
@@ -33,8 +33,8 @@ fn waits_for_a_pipe(child: &Child) -> bool {
     wchan.contains("pipe") || syscall.starts_with("1 0x1 ") || syscall.starts_with("64 0x1 ")
 }
 
-fn lock(bench: &Bench) -> Flock<File> {
-    let lock = bench.machine.mounts().run(|| {
+fn lock(host: &SingleHost) -> Flock<File> {
+    let lock = host.machine.mounts().run(|| {
         let root = File::open(Path::new(BPFFS).join("portguard"))?;
         Ok(Flock::lock(root, FlockArg::LockExclusive).map_err(|(_, errno)| errno)?)
     });
@@ -43,9 +43,9 @@ fn lock(bench: &Bench) -> Flock<File> {
 
 #[test]
 fn a_pipe_that_stands_still_keeps_nobody_else_waiting() {
-    let bench = Bench::new();
-    let portguard = bench.portguard();
-    let list = bench.list();
+    let host = SingleHost::new(PORTGUARD);
+    let portguard = host.portguard();
+    let list = host.list();
     portguard.ok(&["attach", IFACE, "--allowlist", &list]);
     for arguments in [
         &["reload", "--dry-run"][..],
@@ -74,13 +74,14 @@ fn a_pipe_that_stands_still_keeps_nobody_else_waiting() {
 
 #[test]
 fn who_waits_for_the_lock_is_told_for_whom_and_obeys_signals() {
-    let bench = Bench::new();
-    let portguard = bench.portguard();
-    let list = bench.list();
+    let host = SingleHost::new(PORTGUARD);
+    let portguard = host.portguard();
+    let list = host.list();
     portguard.ok(&["attach", IFACE, "--allowlist", &list]);
-    let lock = lock(&bench);
+    let lock = lock(&host);
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        let mut waiting = xtask::lab::Process::spawn(&mut portguard.command(["reload"])).expect("starting");
+        let mut waiting =
+            portguard_testkit::net::Process::spawn(&mut portguard.command(["reload"])).expect("starting");
         let told = format!("waiting for another portguard to finish (process {})", std::process::id());
         wait_until("it tells for whom", PATIENCE, || Ok(waiting.output().contains(&told)))
             .unwrap_or_else(|error| panic!("{error:#}: {}", waiting.output()));
@@ -93,12 +94,12 @@ fn who_waits_for_the_lock_is_told_for_whom_and_obeys_signals() {
 
 #[test]
 fn a_service_that_waits_for_the_lock_ends_when_it_is_told_to() {
-    let bench = Bench::new();
-    let portguard = bench.portguard();
-    let list = bench.list();
+    let host = SingleHost::new(PORTGUARD);
+    let portguard = host.portguard();
+    let list = host.list();
     // At its start, at a reload, and at a look for an interface that has come.
     portguard.ok(&["attach", IFACE, "--allowlist", &list]);
-    let held = lock(&bench);
+    let held = lock(&host);
     let mut starting = Service::spawn(portguard, &[IFACE, "--allowlist", &list]);
     // It may wait for long, and nobody is guarded meanwhile.
     starting.until_said(&format!("waiting for another portguard to finish (process {})", std::process::id()));
@@ -107,9 +108,9 @@ fn a_service_that_waits_for_the_lock_ends_when_it_is_told_to() {
     drop(held);
 
     let mut service = Service::start(portguard, &[IFACE, "wg0", "--allowlist", &list]);
-    let held = lock(&bench);
+    let held = lock(&host);
     service.signal(Signal::SIGHUP);
-    bench.plug("wg0", "peer1");
+    host.plug("wg0", "peer1");
     service.until("RELOADING=1");
     std::thread::sleep(Duration::from_millis(300));
     service.signal(Signal::SIGTERM);
@@ -127,10 +128,10 @@ fn ends_at_once(service: &mut Service) -> bool {
 
 #[test]
 fn who_only_reads_waits_for_nobody() {
-    let bench = Bench::new();
-    let portguard = bench.portguard();
-    portguard.ok(&["attach", IFACE, "--allowlist", &bench.list()]);
-    let _held = lock(&bench);
+    let host = SingleHost::new(PORTGUARD);
+    let portguard = host.portguard();
+    portguard.ok(&["attach", IFACE, "--allowlist", &host.list()]);
+    let _held = lock(&host);
     for arguments in [&["status"][..], &["stats"], &["report"], &["doctor"]] {
         let output = portguard.run(arguments);
         assert!(!output.stderr.contains("waiting"), "{arguments:?}: {output:?}");

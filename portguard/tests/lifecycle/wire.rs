@@ -7,10 +7,10 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::thread;
 
-use xtask::lab::{Capture, Count, Outcome, RpcServices, rpc, run_within};
+use portguard_testkit::net::{Capture, Count, Outcome, RpcServices, rpc, run_within};
 
 use crate::support::{
-    ALLOWED, DENIED, IFACE, PATIENCE, Portguard, Role, SERVER, SILENCE, Testbed, port_111, sum,
+    ALLOWED, DENIED, IFACE, PATIENCE, PORTGUARD, Role, SERVER, SILENCE, Testbed, port_111, sum,
 };
 
 /// rpcinfo's question whether rpcbind is there, over each of its transports.
@@ -22,10 +22,7 @@ fn questions() -> [[String; 5]; 4] {
 
 /// Asks all questions at once; returns what each came to.
 fn ask(testbed: &Testbed, role: Role) -> [Outcome; 4] {
-    let patience = match role {
-        Role::Allowed => PATIENCE,
-        Role::Denied => SILENCE,
-    };
+    let patience = if role == Role::Allowed { PATIENCE } else { SILENCE };
     thread::scope(|scope| {
         questions()
             .map(|question| {
@@ -62,9 +59,7 @@ fn portguards(testbed: &Testbed) -> Vec<String> {
     fs::read_dir("/proc")
         .expect("/proc")
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|process| {
-            fs::read_link(process.join("exe")).is_ok_and(|exe| exe == Path::new(Portguard::BINARY))
-        })
+        .filter(|process| fs::read_link(process.join("exe")).is_ok_and(|exe| exe == Path::new(PORTGUARD)))
         .filter(|process| net(process) == server)
         .map(|process| process.display().to_string())
         .collect()
@@ -96,10 +91,10 @@ fn assert_counted_as_on_the_wire(testbed: &Testbed, wire: &mut Capture) {
 
 #[test]
 fn allowed_sources_are_answered_and_denied_ones_are_not_and_all_are_counted() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     let _rpcbind = RpcServices::start(testbed.server.namespace()).expect("rpcbind");
     let portguard = testbed.portguard();
-    for role in Role::BOTH {
+    for role in Role::CLIENTS {
         assert_answered(&testbed, role);
     }
 
@@ -130,7 +125,7 @@ fn allowed_sources_are_answered_and_denied_ones_are_not_and_all_are_counted() {
 
 #[test]
 fn generic_mode_does_the_same() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     let _rpcbind = RpcServices::start(testbed.server.namespace()).expect("rpcbind");
     let portguard = testbed.portguard();
     let attached = portguard.ok(&["attach", IFACE, "--allowlist", &testbed.list(), "--mode", "generic"]);
@@ -151,7 +146,7 @@ fn generic_mode_does_the_same() {
 
 #[test]
 fn other_ports_are_nobodys_business() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     testbed.attach();
     let denied = testbed.host(Role::Denied);
     for (server, client) in SERVER.into_iter().zip(DENIED) {

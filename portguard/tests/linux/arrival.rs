@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use xtask::proof::Answer;
+use portguard_testkit::oracle::Answer;
 
 /// One delivery.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

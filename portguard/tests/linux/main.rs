@@ -17,15 +17,14 @@ use arrival::{Arrival, missing};
 use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
 use nix::unistd::Pid;
 use paired_host::PairedHost;
-use xtask::proof::figures::Figures;
-use xtask::proof::oracle::{self, Finding};
-use xtask::proof::{self, Datagram, Generator, is_listed};
+use portguard_testkit::figures::Figures;
+use portguard_testkit::oracle::{self, Datagram, Finding, Generator, is_listed};
 
 /// Frames in an ordinary test run.
 const FEW: u64 = 6_000;
 /// Frames that are sent at once: the ring of a veth holds 256.
 const BATCH: usize = 100;
-/// Of a hundred datagrams, how many Linux must deliver without the guard, or the proof is worth little.
+/// Of a hundred datagrams, how many Linux must deliver without the guard, or the test is worth little.
 const DELIVERED: u64 = 35;
 /// Of so many datagrams, one may get lost for a reason that goes away when it is sent again.
 const UNCONFIRMED: u64 = 10_000;
@@ -76,7 +75,7 @@ fn is_beyond_limits(datagram: &Datagram) -> bool {
 
 #[test]
 fn linux_delivers_the_same_but_for_port_111_to_denied_sources() {
-    let (seed, frames) = (proof::seed(), proof::frames(FEW));
+    let (seed, frames) = (oracle::seed(), oracle::frames(FEW));
     let mut hosts = PairedHosts { open: PairedHost::open(), guarded: PairedHost::guarded() };
     stay_on_this_cpu();
     let mut generator = Generator::tame(seed);

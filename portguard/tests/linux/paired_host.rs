@@ -4,12 +4,15 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{setsockopt, sockopt};
-use xtask::lab::headers::{ETHERTYPE_IPV4, Ipv4, ethernet};
-use xtask::lab::{End, Namespace, PacketSocket, Veth, run};
-use xtask::proof::{ALLOWLIST, Answer, Datagram};
+use portguard_testkit::lists::Lists;
+use portguard_testkit::net::{End, Namespace, PacketSocket, Veth};
+use portguard_testkit::oracle::headers::{ETHERTYPE_IPV4, Ipv4, ethernet};
+use portguard_testkit::oracle::{ALLOWLIST, Answer, Datagram};
+use portguard_testkit::portguard::Portguard;
 
 use crate::arrival::Arrival;
 
@@ -56,7 +59,8 @@ pub(crate) struct PairedHost {
     _listeners: Vec<TcpListener>,
     fence: UdpSocket,
     fences: u64,
-    allowlist: Option<tempfile::TempDir>,
+    /// Of the guard, if there is one.
+    lists: Option<Lists>,
 }
 
 impl PairedHost {
@@ -87,28 +91,21 @@ impl PairedHost {
         fence.set_nonblocking(false).unwrap();
         fence.set_read_timeout(Some(PATIENCE)).unwrap();
         let wire = PacketSocket::open(&street, "wire0").unwrap();
-        Self {
-            host,
-            _street: street,
-            wire,
-            sockets,
-            _listeners: listeners,
-            fence,
-            fences: 0,
-            allowlist: None,
-        }
+        Self { host, _street: street, wire, sockets, _listeners: listeners, fence, fences: 0, lists: None }
     }
 
     /// With a guard, in native mode.
     pub(crate) fn guarded() -> Self {
         let mut host = Self::open();
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("allowlist.yaml");
-        fs::write(&path, ALLOWLIST).unwrap();
-        let mut attach = host.host.command(env!("CARGO_BIN_EXE_portguard"));
-        run(attach.args(["attach", "eth0", "--mode", "native", "--allowlist"]).arg(path)).unwrap();
-        host.allowlist = Some(directory);
+        let lists = Lists::new();
+        let list = lists.write_text("allowlist.yaml", ALLOWLIST);
+        host.portguard().ok(&["attach", "eth0", "--mode", "native", "--allowlist", &list]);
+        host.lists = Some(lists);
         host
+    }
+
+    fn portguard(&self) -> Portguard<'_> {
+        Portguard::new(Path::new(env!("CARGO_BIN_EXE_portguard")), &self.host)
     }
 
     /// Sends these datagrams to the host; returns what has arrived.
@@ -171,10 +168,9 @@ impl PairedHost {
 
 impl Drop for PairedHost {
     fn drop(&mut self) {
-        if self.allowlist.is_some() {
-            let mut detach = self.host.command(env!("CARGO_BIN_EXE_portguard"));
+        if self.lists.is_some() {
             // The namespace is about to go, and the guard with it; a failed test has its own story to tell.
-            let _ = run(detach.args(["detach", "--all"]));
+            let _ = self.portguard().detach_all();
         }
     }
 }

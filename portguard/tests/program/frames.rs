@@ -6,9 +6,11 @@
 use std::net::IpAddr;
 
 use portguard_common::reason::Fault;
-pub(crate) use xtask::proof::ALLOWLIST;
+pub(crate) use portguard_testkit::oracle::ALLOWLIST;
 
-use xtask::lab::headers::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ipv4, Ipv6, TCP, UDP, ethernet, extension as ext};
+use portguard_testkit::oracle::headers::{
+    ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ipv4, Ipv6, TCP, UDP, ethernet, extension as ext,
+};
 
 /// What must happen to a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -489,13 +491,14 @@ fn extension_headers() -> Vec<Case> {
     let ipv4 = |number: u8, chain: Vec<u8>| Ipv4 { protocol: number, ..Ipv4::default() }.packet(&chain);
     let ports = [0x9c, 0x40, 0, 111, 0, 8, 0, 0];
     for count in [1, 2, 16, 17] {
-        let (number, mut chain) = xtask::lab::headers::chain(&vec![ext::authentication(3); count], UDP);
+        let (number, mut chain) =
+            portguard_testkit::oracle::headers::chain(&vec![ext::authentication(3); count], UDP);
         chain.extend(ports);
         let expect = if count <= 16 { denied4(Protocol::Udp) } else { Expect::Fault(Fault::TooManyHeaders) };
         cases.push(v4(format!("{count} authentication headers in IPv4"), &ipv4(number, chain), expect));
     }
     let options = [ext::authentication(3), ext::padding(ext::DESTINATION_OPTIONS, 0)];
-    let (number, mut chain) = xtask::lab::headers::chain(&options, UDP);
+    let (number, mut chain) = portguard_testkit::oracle::headers::chain(&options, UDP);
     chain.extend(ports);
     cases.push(v4("destination options in IPv4, which has none", &ipv4(number, chain), Expect::Pass));
     cases

@@ -12,7 +12,9 @@ use aya_obj::programs::XdpAttachType;
 use portguard::guard::{Guard, PinRoot, Snapshot};
 use portguard_common::names;
 use portguard_common::reason::Fault;
-use xtask::lab::{Namespace, run};
+use portguard_testkit::lists::Lists;
+use portguard_testkit::net::Namespace;
+use portguard_testkit::portguard::Portguard;
 
 use crate::frames::{Expect, Link, Protocol};
 
@@ -26,13 +28,16 @@ pub(crate) const SHORTEST: usize = 14;
 /// 320 of `skb_shared_info`. Longer ones have several buffers, which only `portguard_frags` takes.
 pub(crate) const ONE_BUFFER: usize = 3520;
 
+/// The file of the guard's list.
+const LIST: &str = "allowlist.yaml";
+
 /// `cargo xtask vm-test` takes a test that fails with this for one that cannot be made on that kernel.
 const NOT_SUPPORTED: &str = "not supported by this kernel";
 
 /// A guard on an interface that nothing is connected to.
 pub(crate) struct Kernel {
     namespace: Namespace,
-    allowlist: tempfile::TempDir,
+    lists: Lists,
 }
 
 /// What the kernel made of a frame.
@@ -71,26 +76,20 @@ impl Kernel {
             Link::RawIp => "tuntap add dev guarded mode tun",
         };
         namespace.ip(interface).unwrap();
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("allowlist.yaml");
-        fs::write(&path, allowlist).unwrap();
-        let kernel = Self { namespace, allowlist: directory };
-        kernel.attach(&path, arguments);
+        let kernel = Self { namespace, lists: Lists::new() };
+        let list = kernel.lists.write_text(LIST, allowlist);
+        kernel.portguard().ok(&[&["attach", "guarded", "--allowlist", &list], arguments].concat());
         kernel
     }
 
-    fn attach(&self, allowlist: &Path, arguments: &[&str]) {
-        let mut command = self.namespace.command(env!("CARGO_BIN_EXE_portguard"));
-        command.args(["attach", "guarded", "--allowlist"]).arg(allowlist).args(arguments);
-        run(&mut command).unwrap();
+    fn portguard(&self) -> Portguard<'_> {
+        Portguard::new(Path::new(env!("CARGO_BIN_EXE_portguard")), &self.namespace)
     }
 
     /// Puts another list in force, also one with no entry of a family.
     pub(crate) fn reload(&self, allowlist: &str) {
-        let path = self.allowlist.path().join("allowlist.yaml");
-        fs::write(&path, allowlist).unwrap();
-        let mut command = self.namespace.command(env!("CARGO_BIN_EXE_portguard"));
-        run(command.args(["reload", "guarded", "--allow-empty"])).unwrap();
+        self.lists.write_text(LIST, allowlist);
+        self.portguard().ok(&["reload", "guarded", "--allow-empty"]);
     }
 
     /// Whether the tries of the list in force have an entry that covers an address.
@@ -182,9 +181,8 @@ impl Kernel {
 
 impl Drop for Kernel {
     fn drop(&mut self) {
-        let mut command = self.namespace.command(env!("CARGO_BIN_EXE_portguard"));
         // The namespace is about to go, and the guard with it; a failed test has its own story to tell.
-        let _ = run(command.args(["detach", "--all"]));
+        let _ = self.portguard().detach_all();
     }
 }
 

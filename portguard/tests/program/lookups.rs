@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use fastrand::Rng;
-use xtask::lab::headers::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ipv4, Ipv6, ethernet};
-use xtask::proof::lists::{Bits, Kind, address, list, probe};
-use xtask::proof::seed;
+use portguard_testkit::oracle::headers::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ipv4, Ipv6, ethernet};
+use portguard_testkit::oracle::lists::{Bits, Kind, address, list, probe};
+use portguard_testkit::oracle::seed;
 
 use crate::frames::Link;
 use crate::kernel::Kernel;

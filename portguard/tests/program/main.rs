@@ -11,7 +11,7 @@ mod verifier;
 use frames::{ALLOWLIST, Case, Link, ethernet_cases, raw_ip_cases};
 use host::Host;
 use kernel::{Kernel, ONE_BUFFER, Outcome, SHORTEST};
-use xtask::proof::figures::Figures;
+use portguard_testkit::figures::Figures;
 
 /// Fails with all the cases that went wrong, not only the first.
 fn report(wrong: &[String], of: usize) {

@@ -7,9 +7,8 @@
 use std::collections::BTreeMap;
 
 use portguard_common::reason::Fault;
-use xtask::proof::figures::Figures;
-use xtask::proof::oracle::{self, Finding};
-use xtask::proof::{self, Generator, is_listed};
+use portguard_testkit::figures::Figures;
+use portguard_testkit::oracle::{self, Finding, Generator, is_listed};
 
 use crate::frames::{ALLOWLIST, Expect, Link, Protocol};
 use crate::host::Host;
@@ -34,7 +33,7 @@ struct Tally {
 
 #[test]
 fn oracle_host_and_kernel_agree_on_random_frames() {
-    let (seed, frames) = (proof::seed(), proof::frames(FEW));
+    let (seed, frames) = (oracle::seed(), oracle::frames(FEW));
     let host = Host::new(ALLOWLIST);
     let mut generator = Generator::wild(seed);
     let mut tally = Tally::default();

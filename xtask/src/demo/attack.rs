@@ -1,12 +1,11 @@
 //! The reflection attack: requests in the victim's name, and what they bring him.
 
-use std::net::{SocketAddrV4, SocketAddrV6};
-
 use anyhow::{Context as _, Result};
 
-use super::testbed::{Family, Role, Testbed};
-use crate::lab::frame::{Flow, Packet};
-use crate::lab::{Capture, Forger, Host, Replies, rpc};
+use super::testbed::{Family, ask};
+use portguard_testkit::net::frame::Packet;
+use portguard_testkit::net::{Capture, Forger, Host, Replies, rpc};
+use portguard_testkit::testbed::{Role, Testbed, flow};
 
 /// Few enough for rpcbind's receive buffer to hold them all.
 pub(super) const REQUESTS: u64 = 100;
@@ -29,28 +28,17 @@ impl Attack {
 
 /// Sends [`REQUESTS`] forged DUMPs, and measures at the victim's network card.
 pub(super) fn attack(testbed: &Testbed, family: Family) -> Result<Attack> {
-    const SOURCE_PORT: u16 = 40_000;
-    let flow = match family {
-        Family::V4 => Flow::V4(
-            SocketAddrV4::new(Role::Victim.v4(), SOURCE_PORT),
-            SocketAddrV4::new(Role::Server.v4(), rpc::PORT),
-        ),
-        Family::V6 => Flow::V6(
-            SocketAddrV6::new(Role::Victim.v6(), SOURCE_PORT, 0, 0),
-            SocketAddrV6::new(Role::Server.v6(), rpc::PORT, 0, 0),
-        ),
-    };
+    let [victim, server] = [Role::Victim, Role::Server].map(|role| family.address_of(role));
     let request = rpc::dump_call();
-    let packet = Packet::udp(flow, &request);
+    let packet = Packet::udp(flow(victim, server, rpc::PORT), &request);
     let mut at_victim = Capture::start(testbed.host(Role::Victim).namespace(), Host::INTERFACE)?;
-    let forger = Forger::new(testbed.host(Role::Attacker), testbed.host(Role::Server))?;
+    let forger = Forger::new(testbed.host(Role::Attacker), &testbed.server)?;
     for _ in 0..REQUESTS {
         forger.send(&packet)?;
     }
     // rpcbind serves a socket in the order of arrival: with this answer, it has dealt with all of the above.
-    testbed
-        .ask(Role::Allowed, family)?
+    ask(testbed, Role::Allowed, family)?
         .with_context(|| format!("the allowed client gets no {} answer after the attack", family.name()))?;
-    let hit = at_victim.replies(Role::Server.address(family))?;
+    let hit = at_victim.replies(server)?;
     Ok(Attack { family, spent: REQUESTS * request.len() as u64, hit })
 }

@@ -11,49 +11,50 @@ mod testbed;
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
 use self::attack::{Attack, REQUESTS, attack};
-use self::guard::{Counted, DetachOnDrop, Portguard, detach_all};
+use self::guard::{Counted, counted};
 use self::probe::{Answer, Probe, ask_all};
 use self::report::{Narrator, Phase};
-use self::testbed::{Family, Role, Testbed, write_allowlist};
-use crate::built;
-use crate::interrupt::{self, Interrupted};
-use crate::lab::{self, Capture, Count, Host};
+use self::testbed::{Family, start_services};
+use portguard_testkit::built;
+use portguard_testkit::interrupt::{self, Interrupted};
+use portguard_testkit::machine::Machine;
+use portguard_testkit::net::{self, Capture, Count, Host};
+use portguard_testkit::portguard::Portguard;
+use portguard_testkit::testbed::{Role, Testbed};
 
 const ALLOWLIST: &str = "allowlist.yaml";
-const CLIENTS: [Role; 2] = [Role::Allowed, Role::Denied];
 const SAME: &str = "(the commands of step 2)";
 /// How far the guard's counters may be behind the wire.
 const COUNTERS_LIMIT: Duration = Duration::from_secs(2);
 
 /// Arguments of `cargo xtask demo`.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Show this portguard instead of building the one of the working tree
     #[arg(long, value_name = "PATH")]
     portguard: Option<PathBuf>,
 }
 
 /// Runs the demo.
-pub fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Args) -> Result<()> {
     interrupt::install().context("cannot catch Ctrl-C")?;
     let binary = match &args.portguard {
         Some(path) => fs::canonicalize(path).with_context(|| format!("no {}", path.display()))?,
         None => built::portguard()?,
     };
     let start = Instant::now();
-    for leftover in lab::stale()? {
+    for leftover in net::stale()? {
         eprintln!("demo: removing {}, which a killed run left behind", leftover.name());
-        detach_all(&binary, &leftover)?;
     }
-    let directory = tempfile::tempdir().context("cannot create a directory for the allowlist")?;
     // Where exactly Ctrl-C came is of no interest.
-    let unmet = play(&binary, directory.path(), &mut Narrator::default())
+    let unmet = Machine::set_up(&binary)
+        .and_then(|machine| play(machine, &mut Narrator::default()))
         .map_err(|error| error.downcast::<Interrupted>().map_or_else(|error| error, Into::into))?;
     if !unmet.is_empty() {
         bail!("not as promised:\n  - {}", unmet.join("\n  - "));
@@ -66,35 +67,35 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 /// Plays the whole demo, and returns the expectations that were not met.
-fn play(binary: &Path, directory: &Path, narrator: &mut Narrator) -> Result<Vec<String>> {
+fn play(machine: Machine, narrator: &mut Narrator) -> Result<Vec<String>> {
     let mut unmet = Vec::new();
 
     narrator.step(
         "Five hosts on one switch, in network namespaces of their own; the server runs the real daemons",
     );
-    let testbed = Testbed::new()?;
-    let _services = testbed.start_services()?;
+    let testbed = Testbed::with(machine, &[Role::Allowed, Role::Denied, Role::Attacker, Role::Victim])?;
+    let _services = start_services(&testbed)?;
     narrator.verbatim(&report::cast());
 
     narrator.step("No guard: clients and attacker do what they do on the internet");
     announce_questions(narrator);
     let unguarded = perform(&testbed, "without portguard", &[Role::Allowed])?;
-    check_phase(&unguarded, &CLIENTS, true, &mut unmet);
+    check_phase(&unguarded, &Role::CLIENTS, true, &mut unmet);
 
     narrator.step("The guard goes on the server's network card; the command returns, the guard stays");
-    let allowlist = directory.join(ALLOWLIST);
-    write_allowlist(&allowlist, &[Role::Allowed])?;
+    let list = |roles: &[Role]| testbed.lists.write(ALLOWLIST, roles.iter().flat_map(|role| role.prefixes()));
+    let allowlist = list(&[Role::Allowed]);
     let mut wire = Wire::tap(&testbed)?;
-    let server = testbed.host(Role::Server);
-    let portguard = Portguard { binary, directory, host: server };
+    let portguard = testbed.portguard();
     let show = |narrator: &Narrator, arguments: &[&str]| -> Result<()> {
         narrator.command(Role::Server.name(), &format!("portguard {}", arguments.join(" ")));
-        narrator.verbatim(&portguard.show(arguments)?);
+        let done = net::run(&mut portguard.command_in(testbed.lists.folder(), arguments))
+            .with_context(|| format!("portguard {}", arguments.join(" ")))?;
+        narrator.verbatim(&(done.stderr + &done.stdout));
         Ok(())
     };
     narrator.command(Role::Server.name(), &format!("cat {ALLOWLIST}"));
     narrator.verbatim(&fs::read_to_string(&allowlist)?);
-    let on_card = DetachOnDrop::new(&portguard);
     show(narrator, &["attach", Host::INTERFACE, "--allowlist", ALLOWLIST])?;
 
     narrator.step("The same questions and the same attack again");
@@ -105,25 +106,24 @@ fn play(binary: &Path, directory: &Path, narrator: &mut Narrator) -> Result<Vec<
 
     narrator.step("What the guard counted, and what the wire in front of it saw");
     wire.book(&[Role::Allowed])?;
-    check_counters(narrator, &portguard, &wire.counted, &mut unmet)?;
+    check_counters(narrator, portguard, &wire.counted, &mut unmet)?;
     show(narrator, &["stats", Host::INTERFACE])?;
     show(narrator, &["status", Host::INTERFACE])?;
 
     narrator.step("The denied client's networks go on the list, and the list is put in force, live");
-    write_allowlist(&allowlist, &CLIENTS)?;
+    list(&Role::CLIENTS);
     narrator.command(Role::Server.name(), &format!("cat {ALLOWLIST}"));
     narrator.verbatim(&fs::read_to_string(&allowlist)?);
     show(narrator, &["reload"])?;
     narrator.note(SAME);
-    let reloaded = perform(&testbed, "after reload", &CLIENTS)?;
-    check_phase(&reloaded, &CLIENTS, false, &mut unmet);
+    let reloaded = perform(&testbed, "after reload", &Role::CLIENTS)?;
+    check_phase(&reloaded, &Role::CLIENTS, false, &mut unmet);
     println!("\n{}", report::comparison(&[&guarded, &reloaded]));
-    wire.book(&CLIENTS)?;
-    check_counters(narrator, &portguard, &wire.counted, &mut unmet)?;
+    wire.book(&Role::CLIENTS)?;
+    check_counters(narrator, portguard, &wire.counted, &mut unmet)?;
 
     narrator.step("The guard comes off, and the attack is back: it was the guard that stopped it");
     show(narrator, &["detach", Host::INTERFACE])?;
-    on_card.done();
     for family in Family::BOTH {
         let attack = attack(&testbed, family)?;
         check_attack(&attack, true, "after detach", &mut unmet);
@@ -138,7 +138,7 @@ fn play(binary: &Path, directory: &Path, narrator: &mut Narrator) -> Result<Vec<
 }
 
 fn announce_questions(narrator: &Narrator) {
-    for client in CLIENTS {
+    for client in Role::CLIENTS {
         for tool in probe::Tool::ALL {
             narrator.command(client.name(), &tool.command_line());
         }
@@ -148,13 +148,13 @@ fn announce_questions(narrator: &Narrator) {
             "{} sends {REQUESTS} DUMP requests over {} that claim to come from {}",
             Role::Attacker.name(),
             family.name(),
-            Role::Victim.address(family)
+            family.address_of(Role::Victim)
         ));
     }
 }
 
 fn perform(testbed: &Testbed, title: &'static str, welcome: &'static [Role]) -> Result<Phase> {
-    let probes = ask_all(testbed, &CLIENTS)?;
+    let probes = ask_all(testbed, &Role::CLIENTS)?;
     let attacks = Family::BOTH.into_iter().map(|family| attack(testbed, family)).collect::<Result<_>>()?;
     Ok(Phase { title, welcome, probes, attacks })
 }
@@ -212,7 +212,7 @@ impl Wire {
     fn book(&mut self, allowed: &[Role]) -> Result<()> {
         let requests = self.port.requests()?;
         self.counted.book(&requests, &self.earlier, |source| {
-            allowed.iter().any(|role| Family::BOTH.iter().any(|&family| role.address(family) == source))
+            allowed.iter().any(|role| Family::BOTH.iter().any(|&family| family.address_of(*role) == source))
         });
         self.earlier = requests;
         Ok(())
@@ -221,15 +221,15 @@ impl Wire {
 
 fn check_counters(
     narrator: &Narrator,
-    portguard: &Portguard<'_>,
+    portguard: Portguard<'_>,
     wire: &Counted,
     unmet: &mut Vec<String>,
 ) -> Result<()> {
     let deadline = Instant::now() + COUNTERS_LIMIT;
-    let mut differences = wire.differences(&portguard.stats()?.counted()?);
+    let mut differences = wire.differences(&counted(&portguard.read_stats(Host::INTERFACE)?)?);
     while !differences.is_empty() && Instant::now() < deadline {
         interrupt::check()?;
-        differences = wire.differences(&portguard.stats()?.counted()?);
+        differences = wire.differences(&counted(&portguard.read_stats(Host::INTERFACE)?)?);
     }
     if differences.is_empty() {
         narrator.verbatim(&format!(

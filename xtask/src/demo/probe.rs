@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::testbed::{Family, Role, Testbed};
-use crate::lab::{Outcome, RpcServices, run_within};
+use super::testbed::Family;
+use portguard_testkit::net::{Outcome, RpcServices, run_within};
+use portguard_testkit::testbed::{Role, Testbed};
 
 /// How long a client waits. rpcinfo itself would try for 15 seconds over UDP, and longer over TCP.
 pub(super) const PATIENCE: Duration = Duration::from_secs(3);
@@ -27,8 +28,8 @@ impl Tool {
 
     /// The command line, as a user types it.
     pub(super) fn command_line(self) -> String {
-        let v4 = Role::Server.address(Family::V4);
-        let v6 = Role::Server.address(Family::V6);
+        let v4 = Family::V4.address_of(Role::Server);
+        let v6 = Family::V6.address_of(Role::Server);
         match self {
             Self::List => format!("rpcinfo -p {v4}"),
             Self::PingUdp => format!("rpcinfo -T udp {v4} 100000 2"),

@@ -4,10 +4,11 @@ use std::io::IsTerminal as _;
 
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{Cell, Color, ContentArrangement, Table};
+use portguard_testkit::testbed::Role;
 
 use super::attack::{Attack, REQUESTS};
 use super::probe::{Answer, Probe};
-use super::testbed::{Family, Role};
+use super::testbed::{Family, purpose};
 
 const WIDTH: u16 = 100;
 
@@ -64,8 +65,8 @@ impl Narrator {
 pub(super) fn cast() -> String {
     let mut table = plain();
     for role in Role::ALL {
-        let [v4, v6] = Family::BOTH.map(|family| role.address(family).to_string());
-        table.add_row([role.name(), &v4, &v6, role.does()]);
+        let [v4, v6] = Family::BOTH.map(|family| family.address_of(role).to_string());
+        table.add_row([role.name(), &v4, &v6, purpose(role)]);
     }
     table.to_string()
 }

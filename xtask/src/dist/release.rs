@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
-use xtask::built;
+use portguard_testkit::built;
 
 use super::cross::Architecture;
 use crate::vm_test::output;

@@ -11,15 +11,15 @@ use std::fs;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use xtask::interrupt;
+use portguard_testkit::interrupt;
 
 use crate::dist::{self, Release};
-use crate::document::{Document, Section, rows};
 use crate::fleet_test::{self, Delivery};
 use crate::machine::{PACKAGES, debian};
 use crate::setup::{self, Purpose};
 use crate::vm_test::output;
 use crate::workspace;
+use portguard_testkit::document::{Document, Section, rows};
 
 /// Where everything is made, below the root of the workspace.
 const FOLDER: &str = "target/dist-test";

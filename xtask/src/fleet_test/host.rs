@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use xtask::lab::{Host, Process, Switch, run, wait_until};
+use portguard_testkit::net::{Host, Process, Switch, run, wait_until};
 
 use crate::machine;
 use crate::vm_test::output;

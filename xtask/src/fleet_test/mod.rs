@@ -16,16 +16,17 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use xtask::interrupt;
-use xtask::lab::{self, Host, Switch, Veth, rpc};
+use portguard_testkit::documents::Status;
+use portguard_testkit::net::{self, Host, Switch, Veth, rpc};
+use portguard_testkit::{built, interrupt};
 
 use self::host::{Booted, Image};
 pub(crate) use self::operator::Delivery;
-use self::operator::{Guard, Operator, RollOut};
+use self::operator::{Operator, RollOut};
 use self::prometheus::Prometheus;
 use self::tools::Tools;
 use crate::setup::{self, Purpose};
-use crate::{cargo, test, workspace};
+use crate::{test, workspace};
 
 /// Where everything is made, below the root of the workspace.
 const FOLDER: &str = "target/fleet-test";
@@ -42,17 +43,13 @@ const HOSTS: [(&str, IpAddr); 2] =
 pub(crate) fn run() -> Result<()> {
     setup::run_for(&setup::Args::default(), Purpose::Fleet)?;
     interrupt::install().context("cannot handle Ctrl-C")?;
-    ensure!(
-        cargo().args(["build", "--locked", "--package=portguard"]).status()?.success(),
-        "it does not build"
-    );
-    check(Delivery::Binary(&workspace().join("target/debug/portguard")))
+    check(Delivery::Binary(&built::portguard()?))
 }
 
 /// Tries all of them with what was built.
 pub(crate) fn check(delivery: Delivery<'_>) -> Result<()> {
     test::require_preconditions()?;
-    for leftover in lab::stale()? {
+    for leftover in net::stale()? {
         eprintln!("fleet-test: removing {}, which a killed run left behind", leftover.name());
     }
     let folder = workspace().join(FOLDER);
@@ -74,7 +71,7 @@ pub(crate) fn check(delivery: Delivery<'_>) -> Result<()> {
 
 /// Rolls out a first list, a changed one, a broken one, and an audit.
 fn roll_out(operator: &Operator<'_>, hosts: &[Booted], stranger: &Host) -> Result<()> {
-    let guards = || hosts.iter().map(|host| operator.guard(host)).collect::<Result<Vec<Guard>>>();
+    let guards = || hosts.iter().map(|host| operator.guard(host)).collect::<Result<Vec<Status>>>();
     let services = || hosts.iter().map(|host| operator.service(host)).collect::<Result<Vec<String>>>();
     for host in hosts {
         ensure!(answers(host, stranger, ANSWER)?, "rpcbind of {} is not asked before", host.name);

@@ -8,9 +8,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use serde::Deserialize;
+use portguard_testkit::documents::{Document, Status};
+use portguard_testkit::net::{Completed, Host, Outcome, run_within};
 use serde_json::{Value, json};
-use xtask::lab::{Completed, Host, Outcome, run_within};
 
 use super::DESK;
 use super::host::Booted;
@@ -82,21 +82,6 @@ fn parse(counts: &str) -> Result<Recap> {
     Ok(Recap { changed: count("changed")?, failed: count("failed")? + count("unreachable")? })
 }
 
-/// A guard, as far as it matters here; see `portguard status --json`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub(super) struct Guard {
-    pub(super) enforcing: bool,
-    pub(super) generation: u64,
-    pub(super) attached_at: String,
-    pub(super) allowlist: List,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub(super) struct List {
-    pub(super) sha256: String,
-    pub(super) prefixes_v4: u32,
-}
-
 impl Operator<'_> {
     /// Rolls out a list, to enforce it or to see what it would do.
     pub(super) fn roll_out(&self, hosts: &[Booted], allow: &[&str], audit: bool) -> Result<RollOut> {
@@ -144,13 +129,9 @@ impl Operator<'_> {
     }
 
     /// The guard of a host.
-    pub(super) fn guard(&self, host: &Booted) -> Result<Guard> {
-        #[derive(Deserialize)]
-        struct Document {
-            interfaces: Vec<Guard>,
-        }
+    pub(super) fn guard(&self, host: &Booted) -> Result<Status> {
         let text = self.on(host, "portguard status --guarded --json eth0")?;
-        let document: Document = serde_json::from_str(&text).with_context(|| format!("what is {text}?"))?;
+        let document = Document::<Status>::parse(&text)?;
         document.interfaces.into_iter().next().with_context(|| format!("{} has no guard", host.name))
     }
 

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use portguard_testkit::net::{Host, Process, run, wait_until};
 use serde::Deserialize;
 use tempfile::TempDir;
-use xtask::lab::{Host, Process, run, wait_until};
 
 use super::host::Booted;
 use super::operator::metrics;

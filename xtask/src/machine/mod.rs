@@ -10,8 +10,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use xtask::lab::{Outcome, run_within};
-use xtask::proof::figures::Figures;
+use portguard_testkit::figures::Figures;
+use portguard_testkit::net::{Outcome, run_within};
 
 use crate::vm_test::{Kernel, install_module, mirror, output};
 
@@ -24,7 +24,7 @@ pub(crate) const FUNCTIONS: &str = include_str!("functions.sh");
 /// The allowlist of machines.
 pub(crate) const ALLOWLIST: &str = "allow:\n  - 192.0.2.0/24\n";
 /// A cable from `eth0` to a host outside, which has an address on the list and one that is not.
-const LAB: &str = "\
+const TESTBED: &str = "\
 #!/bin/bash -e
 insmod /modules/veth.ko
 ip netns add outside
@@ -36,7 +36,7 @@ ip -n outside addr add 192.0.2.10/24 dev eth0
 ip -n outside addr add 198.51.100.20/24 dev eth0
 ip -n outside link set eth0 up
 ";
-const LAB_UNIT: &str = "\
+const TESTBED_UNIT: &str = "\
 [Unit]
 DefaultDependencies=no
 After=local-fs.target
@@ -44,7 +44,7 @@ Before=network-pre.target portguard@eth0.service
 [Service]
 Type=oneshot
 RemainAfterExit=yes
-ExecStart=/test/lab
+ExecStart=/test/testbed
 [Install]
 WantedBy=multi-user.target
 ";
@@ -103,17 +103,17 @@ pub(crate) fn systemctl(root: &Path, arguments: &[&str]) -> Result<()> {
     output(Command::new("systemctl").arg("--root").arg(root).args(arguments)).map(drop)
 }
 
-/// Puts the lab and the script into a root; they start by themselves.
+/// Puts the testbed and the script into a root; they start by themselves.
 pub(crate) fn furnish(root: &Path, kernel: &Kernel, script: &str) -> Result<()> {
-    write(root, "test/lab", LAB, 0o755)?;
+    write(root, "test/testbed", TESTBED, 0o755)?;
     write(root, "test/run", &format!("{FUNCTIONS}{script}"), 0o755)?;
-    write(root, "etc/systemd/system/lab.service", LAB_UNIT, 0o644)?;
+    write(root, "etc/systemd/system/testbed.service", TESTBED_UNIT, 0o644)?;
     write(root, "etc/systemd/system/test.service", TEST_UNIT, 0o644)?;
     // Or this would be its first boot, on which every unit is enabled.
     write(root, "etc/machine-id", "0123456789abcdef0123456789abcdef\n", 0o444)?;
     fs::create_dir_all(root.join("modules"))?;
     install_module(kernel, "veth", root)?;
-    systemctl(root, &["enable", "lab.service", "test.service"])?;
+    systemctl(root, &["enable", "testbed.service", "test.service"])?;
     systemctl(root, &["mask", "serial-getty@ttyS0.service", "getty@tty1.service"])
 }
 

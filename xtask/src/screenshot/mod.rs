@@ -4,17 +4,17 @@
 mod svg;
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use nix::mount::{MsFlags, mount};
-use xtask::lab::frame::{Flow, Packet};
-use xtask::lab::{
-    Forger, Host, MountNamespace, RpcServices, Size, Switch, Terminal, Veth, rpc, run as run_command,
-};
-use xtask::{built, interrupt};
+use portguard_testkit::machine::Machine;
+use portguard_testkit::net::frame::{Flow, Packet};
+use portguard_testkit::net::{Forger, RpcServices, Size, Terminal, rpc};
+use portguard_testkit::portguard::PATIENCE;
+use portguard_testkit::testbed::{ALLOWED, IFACE, OTHER, Role, SERVER, Testbed, flow};
+use portguard_testkit::{built, interrupt};
 
 use crate::{setup, workspace};
 
@@ -25,17 +25,6 @@ const SIZE: Size = Size { columns: 100, rows: 26 };
 const PLAY: Duration = Duration::from_secs(56);
 /// How often packets are sent that are due.
 const TICK: Duration = Duration::from_millis(4);
-/// How long anything else may take.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-const SERVER: (Ipv4Addr, Ipv6Addr) = (Ipv4Addr::new(192, 0, 2, 1), v6(0, 1));
-const CLIENT: (Ipv4Addr, Ipv6Addr) = (Ipv4Addr::new(192, 0, 2, 10), v6(0, 0x10));
-const ATTACKER: (Ipv4Addr, Ipv6Addr) = (Ipv4Addr::new(198, 18, 0, 66), v6(0x666, 0x66));
-const ALLOWLIST: &str = "allow:\n  - 192.0.2.0/24\n  - 2001:db8::/48\n";
-
-const fn v6(network: u16, host: u16) -> Ipv6Addr {
-    Ipv6Addr::new(0x2001, 0xdb8, network, 0, 0, 0, 0, host)
-}
 
 /// Plays, and draws.
 pub(crate) fn run() -> Result<()> {
@@ -50,34 +39,14 @@ pub(crate) fn run() -> Result<()> {
 }
 
 fn play(binary: &Path) -> Result<vt100::Screen> {
-    let switch = Switch::new(Veth::new())?;
-    let host = |label: &str, (v4, v6): (Ipv4Addr, Ipv6Addr)| {
-        switch.host(label, &[IpAddr::from(v4), IpAddr::from(v6)])
-    };
-    let (server, client, attacker) =
-        (host("server", SERVER)?, host("client", CLIENT)?, host("attacker", ATTACKER)?);
-    let _services = RpcServices::start(server.namespace())?;
-    // The guard is pinned in a file system of its own, and gone with it.
-    let mounts = MountNamespace::new()?;
-    mounts.run(|| {
-        let bpffs = "/sys/fs/bpf";
-        mount(Some("bpf"), bpffs, Some("bpf"), MsFlags::empty(), Some("mode=0700"))
-            .context("cannot mount bpffs")
-    })?;
-    let folder = tempfile::tempdir().context("cannot create a directory for the allowlist")?;
-    let list = folder.path().join("allowlist.yaml");
-    fs::write(&list, ALLOWLIST)?;
-    let portguard = |arguments: &[&str]| {
-        let mut command = server.command(binary);
-        mounts.enter(command.args(arguments).env_remove("NO_COLOR"));
-        command
-    };
-    let list = list.to_str().context("a temporary folder with a UTF-8 name")?;
-    run_command(&mut portguard(&["attach", Host::INTERFACE, "--allowlist", list]))?;
+    let testbed = Testbed::with(Machine::set_up(binary)?, &[Role::Allowed, Role::Attacker])?;
+    let _services = RpcServices::start(testbed.server.namespace())?;
+    let portguard = testbed.portguard();
+    portguard.complete(&["attach", IFACE, "--allowlist", &testbed.list()])?;
 
-    let mut terminal = Terminal::spawn(&mut portguard(&["top"]), SIZE)?;
+    let mut terminal = Terminal::spawn(portguard.command(["top"]).env_remove("NO_COLOR"), SIZE)?;
     terminal.until("a first screen", PATIENCE, |text| text.contains("enforcing"))?;
-    attack(&server, &client, &attacker)?;
+    attack(&testbed)?;
     // What was sent last is on the screen after the next look, and the flood is still the first.
     let screen = terminal.screen();
     terminal.type_in("q")?;
@@ -93,21 +62,21 @@ struct Sender {
 }
 
 /// A reflection attack in waves, in the name of two victims; some who look for open ports; and one who may ask.
-fn attack(server: &Host, client: &Host, attacker: &Host) -> Result<()> {
-    let forger = Forger::new(attacker, server)?;
-    let dump = |source| Packet::udp(flow(source), &rpc::dump_call());
+fn attack(testbed: &Testbed) -> Result<()> {
+    let forger = Forger::new(testbed.host(Role::Attacker), &testbed.server)?;
+    let dump = |source| Packet::udp(to_port_111(source), &rpc::dump_call());
     let sender = |packet, rate| Sender { packet, rate, due: 0.0 };
     let mut senders = vec![
-        sender(dump(Ipv4Addr::new(203, 0, 113, 9).into()), |time| wave(time, 19.0) * 1400.0),
-        sender(dump(v6(0x113, 9).into()), |time| wave(time + 6.0, 31.0) * 900.0),
+        sender(dump(OTHER[0]), |time| wave(time, 19.0) * 1400.0),
+        sender(dump(OTHER[1]), |time| wave(time + 6.0, 31.0) * 900.0),
         sender(dump(Ipv4Addr::new(203, 0, 113, 77).into()), |time| if time > 20.0 { 45.0 } else { 0.0 }),
     ];
     for (host, late) in [(4, 1.0), (17, 3.0), (30, 0.2), (81, 0.5), (200, 0.1)] {
-        let packet = Packet::tcp_syn(flow(Ipv4Addr::new(198, 51, 100, host).into()));
+        let packet = Packet::tcp_syn(to_port_111(Ipv4Addr::new(198, 51, 100, host).into()));
         senders.push(Sender { packet, rate: |_| 1.0, due: -late });
     }
-    let asking = client.run(|| UdpSocket::bind((CLIENT.0, 0)))?;
-    asking.connect(SocketAddr::new(SERVER.0.into(), rpc::PORT))?;
+    let asking = testbed.host(Role::Allowed).run(|| UdpSocket::bind((ALLOWED[0], 0)))?;
+    asking.connect(SocketAddr::new(SERVER[0], rpc::PORT))?;
     let (start, mut before, mut asked) = (Instant::now(), 0.0, 0.0);
     while start.elapsed() < PLAY {
         interrupt::check()?;
@@ -136,15 +105,6 @@ fn wave(time: f64, period: f64) -> f64 {
 }
 
 /// To port 111 of the server, in the name of `source`.
-fn flow(source: IpAddr) -> Flow {
-    const SOURCE_PORT: u16 = 40_000;
-    match source {
-        IpAddr::V4(source) => {
-            Flow::V4(SocketAddrV4::new(source, SOURCE_PORT), SocketAddrV4::new(SERVER.0, rpc::PORT))
-        }
-        IpAddr::V6(source) => Flow::V6(
-            SocketAddrV6::new(source, SOURCE_PORT, 0, 0),
-            SocketAddrV6::new(SERVER.1, rpc::PORT, 0, 0),
-        ),
-    }
+fn to_port_111(source: IpAddr) -> Flow {
+    flow(source, SERVER[usize::from(source.is_ipv6())], rpc::PORT)
 }

@@ -11,14 +11,14 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use xtask::interrupt;
+use portguard_testkit::document::rows;
+use portguard_testkit::{built, interrupt};
 
-use crate::document::rows;
 use crate::machine::{self, ALLOWLIST, KERNEL, PACKAGES};
 use crate::reliability::{DOCUMENT, SYSTEMD};
 use crate::setup::{self, Purpose};
 use crate::vm_test::{Apt, Kernel, Series, install_module, output, pack};
-use crate::{cargo, workspace};
+use crate::workspace;
 
 /// Where everything is made, below the root of the workspace.
 const FOLDER: &str = "target/systemd-test";
@@ -34,10 +34,10 @@ const BOOTS: [Boot; 3] = [
         interface: "bond0",
         script: include_str!("late.sh"),
         files: &[
-            ("test/lab", include_str!("late_lab.sh")),
+            ("test/testbed", include_str!("late_testbed.sh")),
             // To both clients: it is the guard that makes the difference.
             ("etc/exports", "/srv 192.0.2.0/24(ro,fsid=1) 198.51.100.0/24(ro,fsid=1)\n"),
-            ("etc/systemd/system/lab.service.d/modules.conf", MODULES_FIRST),
+            ("etc/systemd/system/testbed.service.d/modules.conf", MODULES_FIRST),
         ],
         modules: &[
             "tls",
@@ -59,8 +59,8 @@ const BOOTS: [Boot; 3] = [
         interface: "eth0",
         script: include_str!("race.sh"),
         files: &[
-            ("etc/systemd/system/lab.service", RACE_UNIT),
-            ("test/race", include_str!("race_lab.sh")),
+            ("etc/systemd/system/testbed.service", RACE_UNIT),
+            ("test/race", include_str!("race_testbed.sh")),
             ("etc/default/portguard-eth0", "PORTGUARD_OPTIONS=--audit\n"),
         ],
         modules: &[],
@@ -92,17 +92,14 @@ pub(crate) fn run() -> Result<()> {
     interrupt::install().context("cannot handle Ctrl-C")?;
     let folder = workspace().join(FOLDER);
     fs::create_dir_all(&folder)?;
-    ensure!(
-        cargo().args(["build", "--locked", "--package=portguard"]).status()?.success(),
-        "it does not build"
-    );
+    let portguard = built::portguard()?;
     let series = Series::named(KERNEL).map_err(anyhow::Error::msg)?;
     let kernel = Apt::update(folder.join("apt"))?.kernel(series, &folder.join("kernels"))?;
     let debian = folder.join("debian");
     machine::debian(&debian, &format!("{PACKAGES},{SERVER}"))?;
     let mut consoles = String::new();
     for boot in &BOOTS {
-        let console = boot.run(&debian, &kernel, &folder)?;
+        let console = boot.run(&portguard, &debian, &kernel, &folder)?;
         machine::complete(&console).with_context(|| format!("the boot \"{}\"", boot.name))?;
         consoles += &console;
     }
@@ -120,15 +117,15 @@ struct Boot {
     script: &'static str,
     /// What this boot has beside the others, and where.
     files: &'static [(&'static str, &'static str)],
-    /// The modules of the kernel that it needs beside the lab's.
+    /// The modules of the kernel that it needs beside the testbed's.
     modules: &'static [&'static str],
 }
 
 impl Boot {
     /// Boots, and returns what the machine printed.
-    fn run(&self, debian: &Path, kernel: &Kernel, folder: &Path) -> Result<String> {
+    fn run(&self, portguard: &Path, debian: &Path, kernel: &Kernel, folder: &Path) -> Result<String> {
         eprintln!("systemd-test: the boot \"{}\"", self.name);
-        let root = self.furnish(debian, kernel, folder)?;
+        let root = self.furnish(portguard, debian, kernel, folder)?;
         let initramfs = pack(&root, &folder.join("initramfs"))?;
         let arguments = ["-m", "2560", "-no-reboot"];
         let parameters = "panic=-1 rdinit=/lib/systemd/systemd";
@@ -138,8 +135,8 @@ impl Boot {
         Ok(console)
     }
 
-    /// A Debian with portguard, its units, the lab and the tests.
-    fn furnish(&self, debian: &Path, kernel: &Kernel, folder: &Path) -> Result<PathBuf> {
+    /// A Debian with portguard, its units, the testbed and the tests.
+    fn furnish(&self, portguard: &Path, debian: &Path, kernel: &Kernel, folder: &Path) -> Result<PathBuf> {
         let root = folder.join("root");
         machine::copy(debian, &root, &UNREAD)?;
         machine::furnish(&root, kernel, &format!("IFACE={}\n{}", self.interface, self.script))?;
@@ -152,7 +149,7 @@ impl Boot {
             machine::write(&root, path, text, mode)?;
         }
         machine::write(&root, "etc/portguard/allowlist.yaml", ALLOWLIST, 0o644)?;
-        fs::copy(workspace().join("target/debug/portguard"), root.join("usr/sbin/portguard"))?;
+        fs::copy(portguard, root.join("usr/sbin/portguard"))?;
         let units = workspace().join("systemd/.");
         output(Command::new("cp").arg("--recursive").arg(units).arg(root.join("etc/systemd/system")))?;
         let unit = format!("portguard@{}.service", self.interface);

@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 
-use crate::document::Document;
-pub(crate) use crate::document::Section;
+use portguard_testkit::document::Document;
+pub(crate) use portguard_testkit::document::Section;
 
 /// Layer 1.
 pub(crate) const TABLE: Section = Section {

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::debian::{Kernel, output};
 use super::matrix::Column;
 use super::verdict::Verdict;
-use crate::document;
+use portguard_testkit::document;
 
 /// Where the table is, below the root of the workspace.
 const DOCUMENT: &str = "docs/attach-points.md";

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use xtask::built;
+use portguard_testkit::built;
 
 use super::debian::{Kernel, find, output};
 use super::devices;

@@ -19,8 +19,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use xtask::interrupt;
-use xtask::lab::{CARDS, FAILOVER, Outcome, run_within};
+use portguard_testkit::interrupt;
+use portguard_testkit::net::{CARDS, FAILOVER, Outcome, run_within};
 
 use self::debian::SERIES;
 pub(crate) use self::debian::{Apt, Kernel, Series, mirror, output};

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount};
+use portguard_testkit::net::MountNamespace;
 use tempfile::TempDir;
-use xtask::lab::MountNamespace;
 
 use super::{DAY, NOON, SECOND, line, line_at, text};
 use crate::history::History;

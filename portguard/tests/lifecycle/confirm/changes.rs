@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{LONG, SHORT, assert_restored, state, until_state, until_unwatched, write_longer};
 use crate::support::{
-    Bench, IFACE, Status, Testbed, TrafficTotals, as_abi4, attach_abi4, sum, under_traffic,
+    IFACE, PORTGUARD, SingleHost, Status, Testbed, TrafficTotals, as_abi4, attach_abi4, sum, under_traffic,
 };
 
 /// A change on trial is taken back under traffic. Returns what was sent.
@@ -27,7 +27,7 @@ fn taken_back(testbed: &Testbed, change: &[&str]) -> TrafficTotals {
 
 #[test]
 fn from_enforcing_to_audit_and_back_counts_each_packet_once() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     testbed.attach();
     let exchanged = taken_back(&testbed, &["attach", IFACE, "--audit"]);
     exchanged.assert_allowed_delivered();
@@ -45,7 +45,7 @@ fn from_enforcing_to_audit_and_back_counts_each_packet_once() {
 
 #[test]
 fn from_audit_to_enforcing_with_another_list_and_back_drops_nothing_that_either_allows() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     let portguard = testbed.portguard();
     let narrow = testbed.lists.write("narrow.yaml", ["198.51.100.0/24", "2001:db8:51::/48"]);
     portguard.ok(&["attach", IFACE, "--audit", "--allowlist", &narrow]);
@@ -63,9 +63,9 @@ fn from_audit_to_enforcing_with_another_list_and_back_drops_nothing_that_either_
 
 #[test]
 fn another_list_is_confirmed_or_comes_back() {
-    let bench = Bench::new();
-    let portguard = bench.portguard();
-    let (list, other) = (bench.list(), bench.lists.write("other.yaml", ["10.0.0.0/8", "172.16.0.0/12"]));
+    let host = SingleHost::new(PORTGUARD);
+    let portguard = host.portguard();
+    let (list, other) = (host.list(), host.lists.write("other.yaml", ["10.0.0.0/8", "172.16.0.0/12"]));
     portguard.ok(&["attach", IFACE, "--allowlist", &list]);
     for verb in ["attach", "reload"] {
         let before = portguard.status();
@@ -73,18 +73,18 @@ fn another_list_is_confirmed_or_comes_back() {
         assert!(told.contains("+2 -1"), "{told}");
         let after = until_state(portguard, Some("rejected"));
         assert_eq!(Status { confirmation: before.confirmation.clone(), ..after }, before, "{verb}");
-        bench.machine.assert_tidy_with(1, &["confirm"]);
+        host.machine.assert_tidy_with(1, &["confirm"]);
     }
     portguard.ok(&["attach", IFACE, "--allowlist", &other, LONG]);
     portguard.ok(&["confirm", IFACE]);
     let status = portguard.status();
     assert_eq!((state(&status), &status.allowlist.path), (None, &other));
-    bench.machine.assert_tidy(1);
+    host.machine.assert_tidy(1);
 }
 
 #[test]
 fn other_sizes_come_back_with_what_both_have_counted() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     testbed.attach();
     let portguard = testbed.portguard();
     let first = taken_back(&testbed, &["attach", IFACE, "--sources", "512"]);
@@ -110,7 +110,7 @@ fn other_sizes_come_back_with_what_both_have_counted() {
 
 #[test]
 fn an_upgrade_from_abi_4_comes_back_or_is_confirmed() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     let portguard = testbed.portguard();
     attach_abi4(&testbed, &["--allowlist", &testbed.list()]);
     let first = taken_back(&testbed, &["attach", IFACE]);
@@ -132,7 +132,7 @@ fn an_upgrade_from_abi_4_comes_back_or_is_confirmed() {
 /// What is counted is read of a guard of ABI 4, too, while one of this ABI is on trial.
 #[test]
 fn a_guard_of_abi_4_with_a_change_on_trial_is_read_and_taken_off() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     let portguard = testbed.portguard();
     testbed.attach();
     as_abi4(&testbed.machine, &portguard.status());
@@ -147,7 +147,7 @@ fn a_guard_of_abi_4_with_a_change_on_trial_is_read_and_taken_off() {
 
 #[test]
 fn other_changes_are_refused_by_name_and_reading_works() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     testbed.attach();
     let portguard = testbed.portguard();
     let list = write_longer(&testbed);
@@ -183,7 +183,7 @@ fn other_changes_are_refused_by_name_and_reading_works() {
 
 #[test]
 fn detach_ends_a_change_that_waits() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     testbed.attach();
     write_longer(&testbed);
     let portguard = testbed.portguard();
@@ -199,7 +199,7 @@ fn detach_ends_a_change_that_waits() {
 
 #[test]
 fn what_was_rejected_is_put_in_force_by_those_who_ask_for_it_only() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     testbed.attach();
     let portguard = testbed.portguard();
     let before = portguard.status();
@@ -223,18 +223,17 @@ fn what_was_rejected_is_put_in_force_by_those_who_ask_for_it_only() {
 
 #[test]
 fn a_list_on_trial_is_no_last_good_list() {
-    let bench = Bench::new();
-    let portguard = bench.portguard();
-    let list = bench.list();
+    let host = SingleHost::new(PORTGUARD);
+    let portguard = host.portguard();
+    let list = host.list();
     portguard.ok(&["attach", IFACE, "--allowlist", &list]);
     let kept = || {
-        let copies = std::fs::read_dir(bench.machine.state()).expect("the state directory").flatten();
+        let copies = std::fs::read_dir(host.machine.state()).expect("the state directory").flatten();
         let copy = copies.filter(|entry| entry.path().is_file()).map(|entry| entry.path()).next();
         std::fs::read_to_string(copy.expect("a copy")).expect("a copy")
     };
     let good = kept();
-    let text =
-        std::fs::read_to_string(bench.lists.write("allowlist.yaml", ["10.0.0.0/8"])).expect("the list");
+    let text = std::fs::read_to_string(host.lists.write("allowlist.yaml", ["10.0.0.0/8"])).expect("the list");
     portguard.ok(&["reload", LONG]);
     assert_eq!(kept(), good, "not confirmed");
     portguard.ok(&["confirm"]);

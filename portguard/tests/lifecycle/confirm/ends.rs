@@ -4,19 +4,19 @@
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
-use xtask::lab::{Process, Size, Terminal, wait_until};
+use portguard_testkit::net::{Process, Size, Terminal, wait_until};
 
 use super::{
     LONG, SHORT, assert_restored, guardians, kill_guardian, state, until_state, until_unwatched, write_longer,
 };
-use crate::support::{IFACE, PATIENCE, Testbed, program_on, under_traffic};
+use crate::support::{IFACE, PATIENCE, PORTGUARD, Testbed, program_on, under_traffic};
 
 const SIZE: Size = Size { columns: 200, rows: 24 };
 const QUESTION: &str = "Keep this? Type yes and Enter within ";
 
 /// A testbed with a guard whose file has a longer list by now.
 fn testbed() -> Testbed {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     testbed.attach();
     write_longer(&testbed);
     testbed
@@ -55,7 +55,7 @@ fn the_guardian_takes_a_reload_back_at_the_deadline_and_nothing_is_lost() {
 
 #[test]
 fn a_first_attachment_that_is_not_confirmed_is_taken_off() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     let portguard = testbed.portguard();
     let list = testbed.list();
     let told = portguard.ok(&["attach", IFACE, "--allowlist", &list, SHORT]);

@@ -1,11 +1,11 @@
 //! Whoever makes, restores or confirms a change on trial is killed at its system calls.
 
-use xtask::lab::wait_until;
+use portguard_testkit::net::wait_until;
 
 use super::{LONG, guardians, kill_guardian, state, until_state, until_unwatched, write_longer};
 use crate::support::{
-    IFACE, PATIENCE, Status, Testbed, Traced, chosen, program_on, run_to, system_calls, system_calls_until,
-    under_traffic,
+    IFACE, PATIENCE, PORTGUARD, Status, Testbed, Traced, chosen, program_on, run_to, system_calls,
+    system_calls_until, under_traffic,
 };
 
 /// How many kills the short form spreads over a command.
@@ -46,7 +46,7 @@ fn begin_anew(testbed: &Testbed) {
 
 #[test]
 fn a_change_on_trial_that_is_killed_at_any_call_is_restored_or_was_never_made() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     testbed.attach();
     write_longer(&testbed);
     let portguard = testbed.portguard();
@@ -77,7 +77,7 @@ fn a_change_on_trial_that_is_killed_at_any_call_is_restored_or_was_never_made() 
 
 #[test]
 fn a_confirmation_that_is_killed_at_any_call_leaves_the_change_confirmed_or_waiting() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     testbed.attach();
     write_longer(&testbed);
     let portguard = testbed.portguard();
@@ -106,7 +106,7 @@ fn a_confirmation_that_is_killed_at_any_call_leaves_the_change_confirmed_or_wait
 
 /// The next command restores what is overdue; it is killed at its calls, and the one after it does the rest.
 fn kill_restorations(change: &[&str]) {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     let portguard = testbed.portguard();
     // It fails after it has restored: nothing is left to confirm.
     let restore = ["confirm", IFACE];

@@ -9,7 +9,7 @@ use std::fs;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use xtask::lab::{Namespace, wait_until};
+use portguard_testkit::net::{Namespace, wait_until};
 
 use crate::support::{IFACE, PATIENCE, Portguard, Status, Testbed, program_on};
 

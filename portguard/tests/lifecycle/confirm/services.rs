@@ -9,7 +9,7 @@ use anyhow::Result;
 use nix::sys::signal::Signal;
 
 use super::{LONG, SHORT, assert_restored, guardians, guardians_in, state, until_state, write_longer};
-use crate::support::{Bench, IFACE, Service, Testbed};
+use crate::support::{IFACE, PORTGUARD, Service, SingleHost, Testbed};
 
 /// A list that has lost a family: a service does not load it on its own, so it is for those who ask to try it.
 fn write_without_v6(testbed: &Testbed) {
@@ -18,7 +18,7 @@ fn write_without_v6(testbed: &Testbed) {
 
 #[test]
 fn a_service_restores_at_the_deadline() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     let portguard = testbed.portguard();
     let list = testbed.list();
     let mut service = Service::start(portguard, &[IFACE, "--allowlist", &list]);
@@ -51,7 +51,7 @@ fn a_service_restores_at_the_deadline() {
 /// What was before cannot be restored, since somebody has removed its pins. The service tries again twice a second.
 #[test]
 fn a_service_that_cannot_restore_says_so_once() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     let portguard = testbed.portguard();
     let list = testbed.list();
     let service = Service::start(portguard, &[IFACE, "--allowlist", &list]);
@@ -76,7 +76,7 @@ fn a_service_that_cannot_restore_says_so_once() {
 #[test]
 fn what_was_rejected_is_not_loaded_by_a_service_until_it_changes_or_is_asked_for() {
     for asked in [true, false] {
-        let testbed = Testbed::new();
+        let testbed = Testbed::new(PORTGUARD);
         testbed.attach();
         let portguard = testbed.portguard();
         let before = portguard.status();
@@ -115,49 +115,49 @@ fn what_was_rejected_is_not_loaded_by_a_service_until_it_changes_or_is_asked_for
 
 #[test]
 fn content_that_was_rejected_is_loaded_when_it_changes() {
-    let bench = Bench::new();
-    let portguard = bench.portguard();
-    let list = bench.list();
+    let host = SingleHost::new(PORTGUARD);
+    let portguard = host.portguard();
+    let list = host.list();
     let service = Service::start(portguard, &[IFACE, "--allowlist", &list]);
     // The content in force is on trial, and another one comes meanwhile: it has to wait.
     portguard.ok(&["reload", "--confirm=2"]);
     assert_eq!(state(&portguard.status()), Some("pending"));
-    bench.lists.write("allowlist.yaml", ["192.0.2.0/24", "10.0.0.0/8"]);
+    host.lists.write("allowlist.yaml", ["192.0.2.0/24", "10.0.0.0/8"]);
     service.until_said("is read again when no change waits for its confirmation");
     let status = portguard.status();
     assert_eq!((state(&status), status.allowlist.prefixes_v4), (Some("pending"), 1));
     service.wait_until("the new content", || portguard.status().allowlist.prefixes_v4 == 2);
     until_state(portguard, None);
     drop(service);
-    bench.machine.assert_tidy(1);
+    host.machine.assert_tidy(1);
 }
 
 #[test]
 fn a_service_confirms_and_reads_what_came_meanwhile() {
-    let bench = Bench::new();
-    let portguard = bench.portguard();
-    let list = bench.list();
+    let host = SingleHost::new(PORTGUARD);
+    let portguard = host.portguard();
+    let list = host.list();
     let mut service = Service::start(portguard, &[IFACE, "--allowlist", &list]);
     portguard.ok(&["reload", LONG]);
     service.until("STATUS=");
     let told = portguard.run(&["reload"]);
     assert_eq!(told.code, 1, "{told:?}");
     assert!(told.stderr.contains("a change waits for its confirmation until "), "{told:?}");
-    bench.lists.write("allowlist.yaml", ["192.0.2.0/24", "10.0.0.0/8"]);
+    host.lists.write("allowlist.yaml", ["192.0.2.0/24", "10.0.0.0/8"]);
     service.until_said("is read again when no change waits for its confirmation");
     assert_eq!(portguard.ok(&["confirm"]), "eth0: confirmed\n");
     service.wait_until("the new content", || portguard.status().allowlist.prefixes_v4 == 2);
     assert_eq!(state(&portguard.status()), None);
     let told = portguard.fails(1, &["attach", IFACE, SHORT]);
     assert!(told.contains("owns its order"), "{told}");
-    assert_eq!(guardians_in(&bench.namespace), []);
+    assert_eq!(guardians_in(&host.namespace), []);
     drop(service);
-    bench.machine.assert_tidy(1);
+    host.machine.assert_tidy(1);
 }
 
 #[test]
 fn a_service_that_was_killed_restores_when_it_starts_again() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     let portguard = testbed.portguard();
     let list = testbed.list();
     let mut service = Service::start(portguard, &[IFACE, "--allowlist", &list]);
@@ -176,7 +176,7 @@ fn a_service_that_was_killed_restores_when_it_starts_again() {
 /// Its own change, which its predecessor has made: it keeps the guard, and nothing is changed until the change is confirmed.
 #[test]
 fn a_service_that_starts_while_a_change_waits_leaves_it_alone() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     testbed.attach();
     let portguard = testbed.portguard();
     let list = write_longer(&testbed);

@@ -5,12 +5,12 @@ use std::path::Path;
 use std::process::Command;
 
 use nix::ifaddrs::getifaddrs;
+use portguard_testkit::net::{FAILOVER, Namespace, run};
 use serde_json::Value;
-use xtask::lab::{FAILOVER, Namespace, run};
 
 use super::pair::server;
 use super::{DEVICE, Pair};
-use crate::support::{Bench, Lists, Output, Portguard};
+use crate::support::{Lists, Output, PORTGUARD, SingleHost};
 
 /// Two radios, which hear one another (`mac80211_hwsim`).
 #[test]
@@ -23,7 +23,8 @@ fn wireless() {
         let name = name.to_str().expect("a name");
         run(Command::new("iw").args(["phy", radio, "set", "netns", "name", host.name()])).expect("iw");
         host.ip(&format!("link set {name} name {DEVICE}")).expect("a name");
-        for line in ["dev dev0 set type ibss", "dev dev0 ibss join lab 2412 fixed-freq 02:11:22:33:44:55"] {
+        for line in ["dev dev0 set type ibss", "dev dev0 ibss join testbed 2412 fixed-freq 02:11:22:33:44:55"]
+        {
             Pair::tool(host, "iw", &line.split(' ').collect::<Vec<_>>());
             host.ip(&format!("link set {DEVICE} up")).expect("a radio");
         }
@@ -52,7 +53,7 @@ fn net_failover() {
     let [card] = &with_mac(FAILOVER[1])[..] else { panic!("one card") };
     let far = Namespace::new("far").expect("a namespace");
     ip(&format!("link set {card} netns {} name {DEVICE}", far.name()));
-    let pair = Pair { near: Bench::bare(), far };
+    let pair = Pair { near: SingleHost::bare(PORTGUARD), far };
     pair.address_client();
     ip(&format!("link set {device} up"));
     for address in ["192.0.2.1/24", "198.51.100.1/24", "2001:db8::1/64", "2001:db8:51::1/64"] {
@@ -61,7 +62,7 @@ fn net_failover() {
     }
     let state = tempfile::tempdir().expect("a folder");
     let portguard = |arguments: &[&str]| {
-        let mut command = Command::new(Portguard::BINARY);
+        let mut command = Command::new(PORTGUARD);
         let output = Output::of(command.args(arguments).env("STATE_DIRECTORY", state.path()));
         assert_eq!(output.code, 0, "{arguments:?}: {output:?}");
         output.stdout

@@ -1,6 +1,6 @@
 //! What is changed under a guard.
 
-use xtask::lab::{Namespace, run};
+use portguard_testkit::net::{Namespace, run};
 
 use super::{DEVICE, Pair};
 use crate::support::IFACE;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use nix::libc;
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
-use xtask::lab::{Namespace, run};
+use portguard_testkit::net::{Namespace, run};
 
 use super::{DEVICE, Pair, netkit};
 use crate::support::{ALLOWED, DENIED, PATIENCE, SILENCE};

@@ -3,15 +3,15 @@
 use std::fs;
 use std::io;
 use std::net::{IpAddr, UdpSocket};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{setsockopt, sockopt};
-use xtask::lab::{End, Namespace, Veth, run};
+use portguard_testkit::net::{End, Namespace, Veth, run};
 
 use crate::support::{
-    ALLOWED, Bench, DENIED, PATIENCE, Portguard, SERVER, SILENCE, Stats, port_111, program_on,
+    ALLOWED, DENIED, PATIENCE, PORTGUARD, Portguard, SERVER, SILENCE, SingleHost, Stats, Until, port_111,
+    program_on,
 };
 
 /// The device that is tried, on either host.
@@ -23,7 +23,7 @@ const ANSWER: Duration = Duration::from_millis(500);
 
 /// A host with a server at port 111, and one that asks it; between them cables, `eth0` and so on, with addresses of their own.
 pub(super) struct Pair {
-    pub(super) near: Bench,
+    pub(super) near: SingleHost,
     pub(super) far: Namespace,
 }
 
@@ -37,7 +37,8 @@ pub(super) struct Sent {
 impl Pair {
     /// Two hosts with so many cables.
     pub(super) fn new(cables: u8) -> Self {
-        let pair = Self { near: Bench::bare(), far: Namespace::new("far").expect("a namespace") };
+        let pair =
+            Self { near: SingleHost::bare(PORTGUARD), far: Namespace::new("far").expect("a namespace") };
         // Each address is found on the interface that has it.
         let setting = "/proc/sys/net/ipv4/conf/all/arp_ignore";
         pair.near.namespace.run(|| fs::write(setting, "1")).expect("a setting");
@@ -122,19 +123,20 @@ impl Pair {
 
     /// Runs `work` while a server answers everybody at a socket.
     pub(super) fn serve_on<T>(socket: &UdpSocket, work: impl FnOnce() -> T) -> T {
-        let done = AtomicBool::new(false);
+        // It goes also if a test fails: or nobody would end the server.
+        let serving = Until::default();
+        let over = serving.over();
         socket.set_read_timeout(Some(Duration::from_millis(100))).expect("SO_RCVTIMEO");
         thread::scope(|scope| {
-            scope.spawn(|| {
-                while !done.load(Ordering::Relaxed) {
+            scope.spawn(move || {
+                while !over.is_over() {
                     if let Ok((length, asker)) = socket.recv_from(&mut [0; 64]) {
                         // One who is not there any more.
                         let _ = socket.send_to(&[7; 64][..length], asker);
                     }
                 }
             });
-            // Also if a test fails: or nobody would end the server.
-            let _done = Finally(&done);
+            let _serving = serving;
             work()
         })
     }
@@ -228,15 +230,6 @@ fn address(host: &Namespace, addresses: [&str; 4]) {
     host.ip(&format!("link set {DEVICE} up")).expect("a device");
     for address in addresses {
         host.add_address(DEVICE, address).expect("an address");
-    }
-}
-
-/// Sets a flag when it goes.
-struct Finally<'a>(&'a AtomicBool);
-
-impl Drop for Finally<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
     }
 }
 

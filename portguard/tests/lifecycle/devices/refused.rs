@@ -1,6 +1,6 @@
 //! Kinds of devices that are refused: a guard on them would be attached, and the port open.
 
-use xtask::lab::Namespace;
+use portguard_testkit::net::Namespace;
 
 use super::{DEVICE, Pair};
 

@@ -1,40 +1,38 @@
 //! `portguard doctor`: on a host that is well, one thing is made wrong, and it names that and nothing else.
 
-mod document;
-
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use nix::mount::{MsFlags, mount};
-use xtask::lab::{End, Namespace, RpcServices, Veth, run};
+use portguard_testkit::net::{End, Namespace, RpcServices, Veth, run};
 
-use self::document::{Document, Finding};
-use crate::support::{Bench, IFACE, Machine, Output, Portguard};
+use crate::support::{IFACE, Machine, Output, PORTGUARD, Portguard, SingleHost};
+use portguard_testkit::documents::doctor::{Document, Finding};
 
 /// A host whose two interfaces lead outside, and are guarded.
 struct Patient {
-    bench: Bench,
+    host: SingleHost,
     list: String,
     _outside: Namespace,
 }
 
 impl Patient {
     fn new() -> Self {
-        let bench = Bench::bare();
+        let host = SingleHost::bare(PORTGUARD);
         let outside = Namespace::new("outside").expect("a namespace");
         for (interface, prefix) in [(IFACE, "192.0.2.1/24"), ("eth1", "198.51.100.1/24")] {
-            let near = End::new(&bench.namespace, interface).address(prefix);
+            let near = End::new(&host.namespace, interface).address(prefix);
             Veth::new().connect(&near, &End::new(&outside, interface)).expect("a cable");
         }
-        let patient = Self { list: bench.list(), bench, _outside: outside };
+        let patient = Self { list: host.list(), host, _outside: outside };
         patient.set("ipv4", "all", "rp_filter", 1);
         patient.portguard().ok(&["attach", IFACE, "eth1", "--allowlist", &patient.list]);
         patient
     }
 
     fn portguard(&self) -> Portguard<'_> {
-        self.bench.portguard()
+        self.host.portguard()
     }
 
     fn examine(&self) -> Document {
@@ -42,12 +40,12 @@ impl Patient {
     }
 
     fn ip(&self, lines: &str) {
-        self.bench.namespace.ip(lines).expect("ip");
+        self.host.namespace.ip(lines).expect("ip");
     }
 
     fn set(&self, family: &str, scope: &str, name: &str, value: u32) {
         let path = format!("/proc/sys/net/{family}/conf/{scope}/{name}");
-        self.bench
+        self.host
             .namespace
             .run(|| fs::write(&path, value.to_string()))
             .unwrap_or_else(|error| panic!("{path}: {error}"));
@@ -58,7 +56,7 @@ impl Patient {
         let pin = self.portguard().status_of(interface).pinned;
         let mut bpftool = Command::new("bpftool");
         bpftool.args(["link", "detach", "pinned", &pin]);
-        run(self.bench.machine.mounts().enter(&mut bpftool)).expect("bpftool");
+        run(self.host.machine.mounts().enter(&mut bpftool)).expect("bpftool");
     }
 }
 
@@ -113,7 +111,7 @@ const HARMS: &[(&str, Harm, &[Problem])] = &[
         "somebody else's program is in the guard's place",
         |patient| {
             patient.portguard().ok(&["detach", "eth1"]);
-            let Bench { machine, namespace, .. } = &patient.bench;
+            let SingleHost { machine, namespace, .. } = &patient.host;
             let mut load = machine.command(namespace, "xdp-filter");
             run(load.args(["load", "--mode", "skb", "--features", "udp", "eth1"])).expect("xdp-filter");
         },
@@ -141,7 +139,7 @@ const HARMS: &[(&str, Harm, &[Problem])] = &[
     ),
     (
         "the list is changed",
-        |patient| drop(patient.bench.lists.write("allowlist.yaml", ["192.0.2.0/24", "198.51.100.0/24"])),
+        |patient| drop(patient.host.lists.write("allowlist.yaml", ["192.0.2.0/24", "198.51.100.0/24"])),
         &[
             ("guard.list", IFACE, "warning", &["has changed since", "portguard reload eth0"]),
             ("guard.list", "eth1", "warning", &["has changed since", "portguard reload eth1"]),
@@ -149,7 +147,7 @@ const HARMS: &[(&str, Harm, &[Problem])] = &[
     ),
     (
         "the list is broken",
-        |patient| drop(patient.bench.lists.write("allowlist.yaml", ["192.0.2.1/24"])),
+        |patient| drop(patient.host.lists.write("allowlist.yaml", ["192.0.2.1/24"])),
         &[
             ("guard.list", IFACE, "failure", &["host bits set", "portguard check "]),
             ("guard.list", "eth1", "failure", &["host bits set", "portguard check "]),
@@ -189,7 +187,7 @@ const HARMS: &[(&str, Harm, &[Problem])] = &[
         |patient| {
             let read_only = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
             let remount = || Ok(mount(Some("bpf"), "/sys/fs/bpf", Some("bpf"), read_only, None::<&str>)?);
-            patient.bench.machine.mounts().run(remount).expect("remounting");
+            patient.host.machine.mounts().run(remount).expect("remounting");
         },
         &[
             ("bpffs.mount", "", "failure", &["read-only", "remount,rw"]),
@@ -213,10 +211,9 @@ fn each_harm_is_named_and_nothing_else() {
 
 #[test]
 fn what_is_said_of_native_mode_is_what_attach_finds() {
-    let bench = Bench::bare();
-    let list = bench.list();
-    bench
-        .namespace
+    let host = SingleHost::bare(PORTGUARD);
+    let list = host.list();
+    host.namespace
         .ip("link add cable type veth peer name other
              link add few numtxqueues 2 numrxqueues 1 type veth peer name many
              link add bridge type bridge
@@ -234,15 +231,15 @@ fn what_is_said_of_native_mode_is_what_attach_finds() {
         release.split(['.', '-']).take(2).map(|part| part.parse().expect("a number")).collect();
     interfaces.extend((numbers >= vec![6, 3]).then_some("few"));
     for &interface in &interfaces {
-        bench.namespace.ip(&format!("link set {interface} up")).expect("ip");
+        host.namespace.ip(&format!("link set {interface} up")).expect("ip");
     }
-    let document = Document::of(&bench.portguard().run(&["doctor", "--json"]));
+    let document = Document::of(&host.portguard().run(&["doctor", "--json"]));
     let mut ways = [0; 2];
     for &interface in &interfaces {
         let found = &document.finding("native", Some(interface)).found;
         let says_no = found.contains("generic mode is used") || found.contains("will be refused");
         let arguments = ["attach", interface, "--mode", "native", "--allowlist", &list];
-        let attached = bench.portguard().run(&arguments);
+        let attached = host.portguard().run(&arguments);
         assert_eq!(says_no, attached.code != 0, "{interface}: {found}: {attached:?}");
         ways[usize::from(says_no)] += 1;
     }
@@ -290,7 +287,7 @@ fn a_host_that_is_well_is_told_so() {
 fn an_rpcbind_without_a_guard_is_a_failure_and_one_that_nobody_needs_is_to_go() {
     let patient = Patient::new();
     let before = patient.examine();
-    let _rpcbind = RpcServices::start(&patient.bench.namespace).expect("rpcbind");
+    let _rpcbind = RpcServices::start(&patient.host.namespace).expect("rpcbind");
     let unneeded: Problem =
         ("rpcbind.needed", "", "warning", &["no service is registered", "Switch it off: "]);
     let guarded = patient.examine();
@@ -306,10 +303,10 @@ fn an_rpcbind_without_a_guard_is_a_failure_and_one_that_nobody_needs_is_to_go() 
     let after = patient.examine();
     assert_new(&before, &after, &[open, unneeded]);
     // Without rights, the same is seen, as far as it can be.
-    let binary = patient.bench.lists.path("portguard");
-    fs::copy(Portguard::BINARY, &binary).expect("a copy that others can reach");
+    let binary = patient.host.lists.path("portguard");
+    fs::copy(PORTGUARD, &binary).expect("a copy that others can reach");
     fs::set_permissions(&binary, Permissions::from_mode(0o755)).expect("chmod");
-    let mut command = patient.bench.machine.command(&patient.bench.namespace, "setpriv");
+    let mut command = patient.host.machine.command(&patient.host.namespace, "setpriv");
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]).arg(&binary);
     let blind = Document::of(&Output::of(command.args(["doctor", "--json"])));
     assert!(
@@ -327,7 +324,7 @@ fn an_rpcbind_without_a_guard_is_a_failure_and_one_that_nobody_needs_is_to_go() 
 fn services_that_stay_open_beside_port_111_are_named_and_so_is_r() {
     let patient = Patient::new();
     let before = patient.examine();
-    let mut services = RpcServices::start_with(&patient.bench.namespace, &["-r"]).expect("rpcbind");
+    let mut services = RpcServices::start_with(&patient.host.namespace, &["-r"]).expect("rpcbind");
     services.start_statd().expect("rpc.statd");
     services.start_mountd("192.0.2.0/24").expect("rpc.mountd");
     let after = patient.examine();
@@ -358,8 +355,8 @@ fn services_that_stay_open_beside_port_111_are_named_and_so_is_r() {
 fn a_bpf_file_system_that_may_go_with_a_container_is_told() {
     let patient = Patient::new();
     let run = |mount: &str| {
-        let mut command = patient.bench.machine.command(&patient.bench.namespace, "unshare");
-        let script = format!("{mount} exec {} doctor --json", Portguard::BINARY);
+        let mut command = patient.host.machine.command(&patient.host.namespace, "unshare");
+        let script = format!("{mount} exec {} doctor --json", PORTGUARD);
         command.args(["--pid", "--fork", "--mount-proc", "--mount", "sh", "-c", &script]);
         Document::of(&Output::of(&mut command))
     };
@@ -375,26 +372,26 @@ fn a_bpf_file_system_that_may_go_with_a_container_is_told() {
 
 #[test]
 fn where_no_guard_could_stay_or_be_put_on_is_told() {
-    let bench = Bench { machine: Machine::without_bpffs(), ..Bench::bare() };
+    let host = SingleHost { machine: Machine::without_bpffs(PORTGUARD), ..SingleHost::bare(PORTGUARD) };
     // As `ip netns exec` does it.
-    let document = Document::of(&bench.portguard().run(&["doctor", "--json"]));
+    let document = Document::of(&host.portguard().run(&["doctor", "--json"]));
     let bpffs = document.finding("bpffs.mount", None);
     assert_eq!(bpffs.status, "failure");
     assert!(
         bpffs.found.contains("ip netns exec") && bpffs.remedy.as_ref().unwrap().contains("nsenter --net=")
     );
     // As a container does.
-    let mut command = bench.machine.command(&bench.namespace, "unshare");
-    let doctor = command.args(["--pid", "--fork", Portguard::BINARY, "doctor", "--json"]);
+    let mut command = host.machine.command(&host.namespace, "unshare");
+    let doctor = command.args(["--pid", "--fork", PORTGUARD, "doctor", "--json"]);
     let document = Document::of(&Output::of(doctor));
     let bpffs = document.finding("bpffs.mount", None);
     assert_eq!(bpffs.status, "failure");
     assert!(bpffs.remedy.as_ref().unwrap().contains("mount -t bpf bpf /sys/fs/bpf"));
     assert_eq!(document.finding("coverage", None).status, "ok", "there is lo only");
 
-    let bench = Bench::bare();
-    let mut command = bench.machine.command(&bench.namespace, "setpriv");
-    command.args(["--bounding-set=-perfmon", "--", Portguard::BINARY, "doctor", "--json"]);
+    let host = SingleHost::bare(PORTGUARD);
+    let mut command = host.machine.command(&host.namespace, "setpriv");
+    command.args(["--bounding-set=-perfmon", "--", PORTGUARD, "doctor", "--json"]);
     let document = Document::of(&Output::of(&mut command));
     let capabilities = document.finding("capabilities", None);
     assert_eq!(

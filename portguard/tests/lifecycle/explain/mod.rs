@@ -3,7 +3,6 @@
 mod wire;
 
 use std::fs;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -11,57 +10,13 @@ use std::thread;
 use aya::programs::Xdp;
 use aya::programs::links::{FdLink, PinnedLink};
 use aya_obj::programs::XdpAttachType;
-use serde::Deserialize;
-use xtask::lab::frame::Packet;
-use xtask::lab::{Forger, run};
+use portguard_testkit::documents::explain::{Document, Entry, List, Verdict};
+use portguard_testkit::net::frame::Packet;
+use portguard_testkit::net::{Forger, run};
 
 use crate::support::{
-    ALLOWED, Bench, DENIED, IFACE, Machine, OTHER, Portguard, Role, SERVER, ServiceStatus, Testbed,
-    Unguarded, flow,
+    ALLOWED, DENIED, IFACE, Machine, OTHER, PORTGUARD, Portguard, Role, SERVER, SingleHost, Testbed, flow,
 };
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Document {
-    schema: u32,
-    verdicts: Vec<Verdict>,
-    unguarded: Vec<Unguarded>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Verdict {
-    source: IpAddr,
-    interface: Option<String>,
-    verdict: String,
-    judged_by: String,
-    protocols: Vec<String>,
-    allowlist: List,
-    entry: Option<Entry>,
-    nearest: Option<Entry>,
-    same_program: Option<bool>,
-    note: Option<String>,
-    enforcing: Option<bool>,
-    service: Option<ServiceStatus>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct List {
-    path: String,
-    sha256: String,
-    generation: Option<u64>,
-    changed_on_disk: bool,
-    lines_of: Option<String>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Entry {
-    prefix: String,
-    line: Option<u32>,
-    comment: Option<String>,
-}
 
 /// `explain --json`, with the exit code that goes with what it says.
 #[track_caller]
@@ -103,9 +58,9 @@ allow:
 
 #[test]
 fn it_names_the_entry_that_lets_a_source_in() {
-    let bench = Bench::new();
-    let portguard = bench.portguard();
-    let list = bench.lists.write_text("allowlist.yaml", LIST);
+    let host = SingleHost::new(PORTGUARD);
+    let portguard = host.portguard();
+    let list = host.lists.write_text("allowlist.yaml", LIST);
     portguard.ok(&["attach", IFACE, "--allowlist", &list]);
     assert_eq!(
         says(portguard, 0, &["192.0.2.7"]),
@@ -155,9 +110,9 @@ fn it_names_the_entry_that_lets_a_source_in() {
 
 #[test]
 fn it_names_the_entry_that_comes_nearest_to_a_source_that_is_dropped() {
-    let bench = Bench::new();
-    let portguard = bench.portguard();
-    let list = bench.lists.write_text("allowlist.yaml", LIST);
+    let host = SingleHost::new(PORTGUARD);
+    let portguard = host.portguard();
+    let list = host.lists.write_text("allowlist.yaml", LIST);
     portguard.ok(&["attach", IFACE, "--allowlist", &list]);
     assert_eq!(
         says(portguard, 1, &["203.0.113.9", "192.0.2.7", "2001:db8:1::9"]),
@@ -172,7 +127,7 @@ fn it_names_the_entry_that_comes_nearest_to_a_source_that_is_dropped() {
     assert_eq!(dropped.nearest.unwrap().line, Some(6));
 
     // Another list, in force at once; with nothing of one family.
-    bench.lists.write("allowlist.yaml", ["203.0.113.0/24"]);
+    host.lists.write("allowlist.yaml", ["203.0.113.0/24"]);
     portguard.ok(&["reload", "--allow-empty"]);
     assert_eq!(
         says(portguard, 1, &["203.0.113.9", "2001:db8::7"]),
@@ -182,16 +137,16 @@ fn it_names_the_entry_that_comes_nearest_to_a_source_that_is_dropped() {
         )
     );
     assert_eq!(verdict(portguard, &["203.0.113.9"]).allowlist.generation, Some(2));
-    let empty = bench.lists.write_text("empty.yaml", "allow: []\n");
+    let empty = host.lists.write_text("empty.yaml", "allow: []\n");
     portguard.ok(&["attach", IFACE, "--allow-empty", "--allowlist", &empty]);
     assert_eq!(verdict(portguard, &["203.0.113.9"]).nearest, None);
 }
 
 #[test]
 fn in_audit_mode_it_says_what_would_be_dropped() {
-    let bench = Bench::new();
-    let portguard = bench.portguard();
-    let list = bench.list();
+    let host = SingleHost::new(PORTGUARD);
+    let portguard = host.portguard();
+    let list = host.list();
     portguard.ok(&["attach", IFACE, "--audit", "--allowlist", &list]);
     let told = says(portguard, 1, &["203.0.113.9"]);
     assert!(
@@ -206,15 +161,15 @@ fn in_audit_mode_it_says_what_would_be_dropped() {
 
 #[test]
 fn a_file_that_has_changed_is_not_taken_for_the_list_in_force() {
-    let bench = Bench::new();
-    let portguard = bench.portguard();
-    let list = bench.lists.write_text("allowlist.yaml", LIST);
+    let host = SingleHost::new(PORTGUARD);
+    let portguard = host.portguard();
+    let list = host.lists.write_text("allowlist.yaml", LIST);
     portguard.ok(&["attach", IFACE, "--allowlist", &list]);
-    let copies = || fs::read_dir(bench.machine.state()).unwrap().map(|file| file.unwrap().path());
+    let copies = || fs::read_dir(host.machine.state()).unwrap().map(|file| file.unwrap().path());
     let copies: Vec<PathBuf> = copies().collect();
     let vanish = || fs::remove_file(&list).unwrap();
-    let change = || drop(bench.lists.write("allowlist.yaml", ["0.0.0.0/0", "203.0.113.9"]));
-    let garble = || drop(bench.lists.write_text("allowlist.yaml", "allow:\n  - nonsense\n"));
+    let change = || drop(host.lists.write("allowlist.yaml", ["0.0.0.0/0", "203.0.113.9"]));
+    let garble = || drop(host.lists.write_text("allowlist.yaml", "allow:\n  - nonsense\n"));
     let changes: [&dyn Fn(); 3] = [&change, &garble, &vanish];
     for change in changes {
         change();
@@ -268,7 +223,7 @@ fn maps(machine: &Machine, testbed: &Testbed) -> Vec<(String, String)> {
 #[test]
 fn asking_moves_no_counter_and_leaves_nothing_behind() {
     for audit in [&[][..], &["--audit"]] {
-        let testbed = Testbed::new();
+        let testbed = Testbed::new(PORTGUARD);
         let portguard = testbed.portguard();
         portguard
             .ok(&[&["attach", IFACE, "--sources", "256", "--allowlist", &testbed.list()], audit].concat());
@@ -292,12 +247,12 @@ fn asking_moves_no_counter_and_leaves_nothing_behind() {
 
 #[test]
 fn each_guard_speaks_for_itself() {
-    let bench = Bench::new();
-    let portguard = bench.portguard();
-    bench.plug("eth1", "peer1");
-    bench.plug("eth2", "peer2");
-    let other = bench.lists.write("other.yaml", ["203.0.113.0/24"]);
-    portguard.ok(&["attach", IFACE, "--allowlist", &bench.list()]);
+    let host = SingleHost::new(PORTGUARD);
+    let portguard = host.portguard();
+    host.plug("eth1", "peer1");
+    host.plug("eth2", "peer2");
+    let other = host.lists.write("other.yaml", ["203.0.113.0/24"]);
+    portguard.ok(&["attach", IFACE, "--allowlist", &host.list()]);
     portguard.ok(&["attach", "eth1", "--allowlist", &other, "--audit"]);
     let told = explained(portguard, &["203.0.113.9", "192.0.2.7"]);
     let told: Vec<_> =
@@ -324,9 +279,9 @@ fn each_guard_speaks_for_itself() {
 
 #[test]
 fn without_a_guard_it_judges_the_file_and_says_so() {
-    let bench = Bench::new();
-    let portguard = bench.portguard();
-    let list = bench.lists.write_text("allowlist.yaml", LIST);
+    let host = SingleHost::new(PORTGUARD);
+    let portguard = host.portguard();
+    let list = host.lists.write_text("allowlist.yaml", LIST);
     let mut command = portguard.command(["explain", "192.0.2.200", "203.0.113.9"]);
     let output = crate::support::Output::of(command.env("PORTGUARD_ALLOWLIST", &list));
     assert_eq!(output.code, 1, "{output:?}");
@@ -340,19 +295,19 @@ fn without_a_guard_it_judges_the_file_and_says_so() {
     assert!(output.stderr.contains("no guard here: judged by the file"), "{output:?}");
 
     // A file that is named is judged by, whatever is guarded: what would a reload do?
-    portguard.ok(&["attach", IFACE, "--allowlist", &bench.lists.write("other.yaml", ["10.0.0.0/8"])]);
+    portguard.ok(&["attach", IFACE, "--allowlist", &host.lists.write("other.yaml", ["10.0.0.0/8"])]);
     let by_file = verdict(portguard, &["192.0.2.7", "--allowlist", &list]);
     assert_eq!((&*by_file.verdict, &*by_file.judged_by), ("allowed", "file"));
     assert_eq!((by_file.interface, by_file.same_program, by_file.allowlist.generation), (None, None, None));
     assert_eq!(verdict(portguard, &["192.0.2.7"]).verdict, "dropped");
-    bench.lists.write_text("allowlist.yaml", "allow:\n  - nonsense\n");
+    host.lists.write_text("allowlist.yaml", "allow:\n  - nonsense\n");
     portguard.fails(3, &["explain", "192.0.2.7", "--allowlist", &list]);
 }
 
 #[test]
 fn what_is_no_source_is_refused_before_anything_is_looked_at() {
-    let bench = Bench::new();
-    let portguard = bench.portguard();
+    let host = SingleHost::new(PORTGUARD);
+    let portguard = host.portguard();
     for (text, remedy) in [
         ("192.0.2.0/24", "portguard explain 192.0.2.0"),
         ("fe80::1%eth0", "portguard explain fe80::1 --iface eth0"),
@@ -366,9 +321,9 @@ fn what_is_no_source_is_refused_before_anything_is_looked_at() {
 
 #[test]
 fn sources_that_linux_never_delivers_from_are_judged_with_a_note() {
-    let bench = Bench::new();
-    let portguard = bench.portguard();
-    portguard.ok(&["attach", IFACE, "--allowlist", &bench.lists.write("all.yaml", ["0.0.0.0/0"])]);
+    let host = SingleHost::new(PORTGUARD);
+    let portguard = host.portguard();
+    portguard.ok(&["attach", IFACE, "--allowlist", &host.lists.write("all.yaml", ["0.0.0.0/0"])]);
     let told = says(portguard, 0, &["127.0.0.1"]);
     assert!(
         told.contains("allowed by 0.0.0.0/0") && told.contains("note: 127.0.0.1 is a loopback"),
@@ -383,10 +338,10 @@ fn sources_that_linux_never_delivers_from_are_judged_with_a_note() {
 
 #[test]
 fn frames_without_an_ethernet_header_are_judged_as_such() {
-    let bench = Bench::bare();
-    let portguard = bench.portguard();
-    bench.namespace.ip("tuntap add dev tun0 mode tun").unwrap();
-    let list = bench.lists.write("allowlist.yaml", ["192.0.2.0/24", "2001:db8::/48"]);
+    let host = SingleHost::bare(PORTGUARD);
+    let portguard = host.portguard();
+    host.namespace.ip("tuntap add dev tun0 mode tun").unwrap();
+    let list = host.lists.write("allowlist.yaml", ["192.0.2.0/24", "2001:db8::/48"]);
     portguard.ok(&["attach", "tun0", "--allowlist", &list]);
     for (source, expected) in [
         ("192.0.2.7", "allowed"),
@@ -400,10 +355,10 @@ fn frames_without_an_ethernet_header_are_judged_as_such() {
 
 #[test]
 fn program_and_entry_are_those_of_one_list_while_lists_change() {
-    let bench = Bench::new();
-    let portguard = bench.portguard();
-    let open = bench.lists.write("open.yaml", ["192.0.2.0/24", "2001:db8::/48"]);
-    let closed = bench.lists.write("closed.yaml", ["198.51.100.0/24"]);
+    let host = SingleHost::new(PORTGUARD);
+    let portguard = host.portguard();
+    let open = host.lists.write("open.yaml", ["192.0.2.0/24", "2001:db8::/48"]);
+    let closed = host.lists.write("closed.yaml", ["198.51.100.0/24"]);
     portguard.ok(&["attach", IFACE, "--allowlist", &open]);
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -426,7 +381,7 @@ fn program_and_entry_are_those_of_one_list_while_lists_change() {
         }
         over.store(true, Ordering::Relaxed);
     });
-    bench.machine.assert_tidy(1);
+    host.machine.assert_tidy(1);
 }
 
 /// Puts another program in the place of the guard's, under its pins; as if another build had attached it.
@@ -449,11 +404,11 @@ fn exchange_program(machine: &Machine, pin: &str) {
 
 #[test]
 fn a_guard_of_another_build_is_judged_by_its_lists_and_that_is_said() {
-    let bench = Bench::new();
-    let portguard = bench.portguard();
-    portguard.ok(&["attach", IFACE, "--allowlist", &bench.list()]);
+    let host = SingleHost::new(PORTGUARD);
+    let portguard = host.portguard();
+    portguard.ok(&["attach", IFACE, "--allowlist", &host.list()]);
     let before = portguard.status();
-    exchange_program(&bench.machine, &before.pinned);
+    exchange_program(&host.machine, &before.pinned);
     assert_ne!(portguard.status().program.tag, before.program.tag);
     let told = says(portguard, 1, &["192.0.2.7", "203.0.113.9"]);
     assert!(told.contains("192.0.2.7 on eth0: allowed by 192.0.2.0/24"), "{told}");

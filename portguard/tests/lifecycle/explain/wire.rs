@@ -3,14 +3,14 @@
 use std::net::IpAddr;
 
 use fastrand::Rng;
-use xtask::lab::frame::Packet;
-use xtask::lab::{End, Namespace, PacketSocket, Veth};
-use xtask::proof::figures::Figures;
-use xtask::proof::lists::{Bits, Kind, address, list, probe};
-use xtask::proof::seed;
+use portguard_testkit::figures::Figures;
+use portguard_testkit::net::frame::Packet;
+use portguard_testkit::net::{End, Namespace, PacketSocket, Veth};
+use portguard_testkit::oracle::lists::{Bits, Kind, address, list, probe};
+use portguard_testkit::oracle::seed;
 
 use super::explained;
-use crate::support::{IFACE, Lists, Machine, PATIENCE, SERVER, flow};
+use crate::support::{IFACE, Lists, Machine, PATIENCE, PORTGUARD, SERVER, flow};
 
 /// Prefixes of each family on a list.
 const COUNTS: [usize; 5] = [0, 1, 5, 60, 900];
@@ -61,7 +61,7 @@ impl Cable {
 fn what_explain_says_is_what_becomes_of_the_packet() {
     let seed = seed();
     let mut rng = Rng::with_seed(seed);
-    let (machine, lists) = (Machine::new(), Lists::new());
+    let (machine, lists) = (Machine::new(PORTGUARD), Lists::new());
     let [guarded, sender] = ["guarded", "sender"].map(|label| Namespace::new(label).expect("a namespace"));
     Veth::new().connect(&End::new(&guarded, IFACE), &End::new(&sender, IFACE)).expect("a cable");
     let portguard = machine.portguard(&guarded);

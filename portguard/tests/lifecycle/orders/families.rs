@@ -1,7 +1,7 @@
 //! A list that loses all entries of a family cuts off every client of it: that takes a word.
 
 use super::assert_unchanged;
-use crate::support::{Bench, IFACE, Portguard};
+use crate::support::{IFACE, PORTGUARD, Portguard, SingleHost};
 
 /// Which families a list has entries of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,21 +52,21 @@ fn families(portguard: Portguard<'_>) -> Families {
 
 #[test]
 fn a_list_that_loses_all_entries_of_a_family_takes_allow_empty() {
-    let bench = Bench::new();
-    let portguard = bench.portguard();
+    let host = SingleHost::new(PORTGUARD);
+    let portguard = host.portguard();
     let (mut refused, mut taken) = (0, 0);
     for before in Families::ALL {
-        let own = bench.lists.write("own.yaml", before.entries(1));
+        let own = host.lists.write("own.yaml", before.entries(1));
         let sources = {
             // At a first attachment there is nothing to lose.
             portguard.ok(&["attach", IFACE, "--allowlist", &own]);
             assert_eq!(families(portguard), before);
-            bench.machine.sources_of(&portguard.status())
+            host.machine.sources_of(&portguard.status())
         };
         for next in Families::ALL {
             for way in Way::ALL {
                 let what = format!("{way:?}: {before:?}, then {next:?}");
-                let other = bench.lists.write("other.yaml", next.entries(2));
+                let other = host.lists.write("other.yaml", next.entries(2));
                 let arguments = match way {
                     Way::Attach => vec!["attach", IFACE],
                     Way::AttachOther => vec!["attach", IFACE, "--allowlist", &other],
@@ -74,7 +74,7 @@ fn a_list_that_loses_all_entries_of_a_family_takes_allow_empty() {
                     Way::ReloadOther => vec!["reload", IFACE, "--allowlist", &other],
                 };
                 if matches!(way, Way::Attach | Way::Reload) {
-                    bench.lists.write("own.yaml", next.entries(2));
+                    host.lists.write("own.yaml", next.entries(2));
                 }
                 let status = portguard.status();
                 let output = portguard.run(&arguments);
@@ -82,16 +82,16 @@ fn a_list_that_loses_all_entries_of_a_family_takes_allow_empty() {
                     refused += 1;
                     assert_eq!((output.code, &*output.stdout), (1, ""), "{what}: {output:?}");
                     assert!(output.stderr.contains("--allow-empty"), "{what}: {output:?}");
-                    assert_unchanged(&bench.machine, &status, sources, &portguard.status(), &what);
+                    assert_unchanged(&host.machine, &status, sources, &portguard.status(), &what);
                     portguard.ok(&[&arguments[..], &["--allow-empty"]].concat());
                 } else {
                     taken += 1;
                     assert_eq!(output.code, 0, "{what}: {output:?}");
                 }
                 assert_eq!(families(portguard), next, "{what}");
-                bench.machine.assert_tidy(1);
+                host.machine.assert_tidy(1);
                 // As before the next case.
-                bench.lists.write("own.yaml", before.entries(1));
+                host.lists.write("own.yaml", before.entries(1));
                 portguard.ok(&["reload", "--allow-empty", "--allowlist", &own]);
             }
         }
@@ -103,16 +103,16 @@ fn a_list_that_loses_all_entries_of_a_family_takes_allow_empty() {
 /// A change of something else does not hide it.
 #[test]
 fn what_else_a_command_names_is_refused_together_with_the_list() {
-    let bench = Bench::new();
-    let portguard = bench.portguard();
-    let list = bench.lists.write("list.yaml", ["192.0.2.0/24", "2001:db8::/48"]);
+    let host = SingleHost::new(PORTGUARD);
+    let portguard = host.portguard();
+    let list = host.lists.write("list.yaml", ["192.0.2.0/24", "2001:db8::/48"]);
     portguard.ok(&["attach", IFACE, "--allowlist", &list, "--sources", "1024"]);
     let before = portguard.status();
-    bench.lists.write("list.yaml", ["192.0.2.0/24"]);
+    host.lists.write("list.yaml", ["192.0.2.0/24"]);
     for named in [&["--audit"][..], &["--sources", "512"], &["--audit", "--sources", "512"]] {
         let told = portguard.fails(1, &[&["attach", IFACE], named].concat());
         assert!(told.contains("--allow-empty"), "{told}");
-        assert_unchanged(&bench.machine, &before, 1024, &portguard.status(), &format!("{named:?}"));
-        bench.machine.assert_tidy(1);
+        assert_unchanged(&host.machine, &before, 1024, &portguard.status(), &format!("{named:?}"));
+        host.machine.assert_tidy(1);
     }
 }

@@ -4,7 +4,7 @@ use std::panic::resume_unwind;
 use std::thread;
 
 use super::{DEFAULT_LIST, assert_unchanged, changes, write_default_list};
-use crate::support::{Bench, IFACE, Status};
+use crate::support::{IFACE, PORTGUARD, SingleHost, Status};
 
 /// A part of an order. Each has two values beside the default of this host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,13 +74,13 @@ struct Order {
 }
 
 impl Lists {
-    fn new(bench: &Bench) -> Self {
+    fn new(guarded: &SingleHost) -> Self {
         write_default_list(
-            &bench.machine,
+            &guarded.machine,
             "allow:\n  - 192.0.2.0/24\n  - 198.51.100.0/24\n  - 2001:db8::/48\n",
         );
         let other = ["192.0.2.0/24", "203.0.113.0/24", "10.0.0.0/8", "2001:db8::/48"];
-        Self { other: bench.lists.write("other.yaml", other) }
+        Self { other: guarded.lists.write("other.yaml", other) }
     }
 
     /// The arguments that a line stands for.
@@ -133,8 +133,8 @@ impl Lists {
 }
 
 /// What a guard does, as `status` and the kernel say.
-fn seen(bench: &Bench, status: &Status, default_sources: u32) -> Order {
-    let sources = bench.machine.sources_of(status);
+fn seen(guarded: &SingleHost, status: &Status, default_sources: u32) -> Order {
+    let sources = guarded.machine.sources_of(status);
     Order {
         list: status.allowlist.path.clone(),
         mode: if status.mode == "native" { "native" } else { "generic" },
@@ -152,12 +152,12 @@ struct Tried {
 
 /// Tries renewals of a guard on one host, each after a first attachment with the line `first`.
 fn try_each(first: Line, renewals: &[Line]) -> Tried {
-    let bench = Bench::new();
-    let portguard = bench.portguard();
-    let lists = Lists::new(&bench);
+    let guarded = SingleHost::new(PORTGUARD);
+    let portguard = guarded.portguard();
+    let lists = Lists::new(&guarded);
     let default = Order { list: DEFAULT_LIST.to_owned(), mode: "native", audit: false, sources: None };
     portguard.ok(&["attach", IFACE]);
-    let default_sources = bench.machine.sources_of(&portguard.status());
+    let default_sources = guarded.machine.sources_of(&portguard.status());
     assert!(![512, 1024].contains(&default_sources), "a third number");
     portguard.ok(&["detach", IFACE]);
 
@@ -167,23 +167,23 @@ fn try_each(first: Line, renewals: &[Line]) -> Tried {
         portguard.ok(&lists.arguments(first));
         let before = lists.after(&default, first);
         let status = portguard.status();
-        assert_eq!(seen(&bench, &status, default_sources), before, "{what}");
+        assert_eq!(seen(&guarded, &status, default_sources), before, "{what}");
 
         let output = portguard.run(&lists.arguments(line));
         let after = lists.after(&before, line);
         if after.mode == before.mode {
             tried.renewed += 1;
             assert_eq!(output.code, 0, "{what}: {output:?}");
-            assert_eq!(seen(&bench, &portguard.status(), default_sources), after, "{what}");
+            assert_eq!(seen(&guarded, &portguard.status(), default_sources), after, "{what}");
             let told = lists.told(&before, &after, default_sources);
             assert_eq!(changes(&output.stdout), told, "{what}: {output:?}");
-            bench.machine.assert_tidy(1);
+            guarded.machine.assert_tidy(1);
         } else {
             tried.refused += 1;
             assert_eq!((output.code, &*output.stdout), (1, ""), "{what}: {output:?}");
             assert!(output.stderr.contains("portguard detach eth0"), "{what}: {output:?}");
             let sources = before.sources.unwrap_or(default_sources);
-            assert_unchanged(&bench.machine, &status, sources, &portguard.status(), &what);
+            assert_unchanged(&guarded.machine, &status, sources, &portguard.status(), &what);
         }
         portguard.ok(&["detach", IFACE]);
     }

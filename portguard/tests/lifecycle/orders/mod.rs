@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use nix::mount::{MsFlags, mount};
 
-use crate::support::{Bench, IFACE, Machine, Output, Portguard, Status, Testbed, Traffic};
+use crate::support::{IFACE, Machine, Output, PORTGUARD, Portguard, SingleHost, Status, Testbed, Traffic};
 
 /// The list of who names none.
 pub(crate) const DEFAULT_LIST: &str = "/etc/portguard/allowlist.yaml";
@@ -56,7 +56,7 @@ fn run_with_list(portguard: Portguard<'_>, arguments: &[&str], list: &str) -> Ou
 /// What README and doctor advise to do, on a guard with a list of its own.
 #[test]
 fn a_renewal_that_names_no_list_cuts_off_no_client() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     write_default_list(&testbed.machine, "allow: []\n");
     testbed.attach();
     let portguard = testbed.portguard();
@@ -78,10 +78,10 @@ fn a_renewal_that_names_no_list_cuts_off_no_client() {
 
 #[test]
 fn the_environment_names_the_list_of_a_first_attachment_only() {
-    let bench = Bench::new();
-    let portguard = bench.portguard();
-    let first = bench.lists.write("first.yaml", ["192.0.2.0/24"]);
-    let second = bench.lists.write("second.yaml", ["192.0.2.0/24", "198.51.100.0/24"]);
+    let host = SingleHost::new(PORTGUARD);
+    let portguard = host.portguard();
+    let first = host.lists.write("first.yaml", ["192.0.2.0/24"]);
+    let second = host.lists.write("second.yaml", ["192.0.2.0/24", "198.51.100.0/24"]);
     let told = run_with_list(portguard, &["attach", IFACE], &first);
     assert_eq!(told.code, 0, "{told:?}");
     assert_eq!(portguard.status().allowlist.path, first);
@@ -92,7 +92,7 @@ fn the_environment_names_the_list_of_a_first_attachment_only() {
     let told = run_with_list(portguard, &["attach", IFACE, "--allowlist", &second], &first);
     let expected = format!("  allowlist {first} -> {second}, +1 -0");
     assert_eq!((told.code, changes(&told.stdout)), (0, vec![&*expected]), "{told:?}");
-    let nowhere = bench.lists.path("nowhere.yaml").display().to_string();
+    let nowhere = host.lists.path("nowhere.yaml").display().to_string();
     let told = run_with_list(portguard, &["attach", IFACE], &nowhere);
     assert_eq!((told.code, changes(&told.stdout)), (0, vec![]), "{told:?}");
     assert_eq!(portguard.status().allowlist.path, second);
@@ -100,10 +100,10 @@ fn the_environment_names_the_list_of_a_first_attachment_only() {
 
 #[test]
 fn a_renewal_reads_the_list_again_and_says_what_has_changed() {
-    let bench = Bench::new();
-    let portguard = bench.portguard();
+    let host = SingleHost::new(PORTGUARD);
+    let portguard = host.portguard();
     let common = ["192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24"];
-    let write = |more: &[&str]| bench.lists.write("list.yaml", common.iter().chain(more));
+    let write = |more: &[&str]| host.lists.write("list.yaml", common.iter().chain(more));
     let list = write(&["10.0.0.0/8", "172.16.0.0/12"]);
     portguard.ok(&["attach", IFACE, "--allowlist", &list]);
     for named in [&["attach", IFACE][..], &["attach", IFACE, "--allowlist", &list]] {
@@ -121,9 +121,9 @@ fn a_renewal_reads_the_list_again_and_says_what_has_changed() {
 
 #[test]
 fn audit_and_enforce_exclude_each_other() {
-    let bench = Bench::new();
-    let portguard = bench.portguard();
-    let list = bench.list();
+    let host = SingleHost::new(PORTGUARD);
+    let portguard = host.portguard();
+    let list = host.list();
     for verb in ["attach", "run"] {
         for flags in [["--audit", "--enforce"], ["--enforce", "--audit"]] {
             let told = portguard.fails(2, &[&[verb, IFACE, "--allowlist", &list], &flags[..]].concat());
@@ -139,14 +139,14 @@ fn audit_and_enforce_exclude_each_other() {
 #[test]
 fn attach_with_a_broken_list_of_its_own_changes_nothing() {
     for fault in ["broken", "gone"] {
-        let bench = Bench::new();
-        let portguard = bench.portguard();
-        let list = bench.list();
+        let host = SingleHost::new(PORTGUARD);
+        let portguard = host.portguard();
+        let list = host.list();
         portguard.ok(&["attach", IFACE, "--allowlist", &list, "--sources", "1024"]);
         let before = portguard.status();
         match fault {
             "gone" => fs::remove_file(&list).expect("the list"),
-            _ => drop(bench.lists.write_text("allowlist.yaml", "allow:\n  - 192.0.2.0/33\n")),
+            _ => drop(host.lists.write_text("allowlist.yaml", "allow:\n  - 192.0.2.0/33\n")),
         }
         for named in [&[][..], &["--audit"], &["--sources", "512"], &["--audit", "--sources", "512"]] {
             let output = portguard.run(&[&["attach", IFACE], named].concat());
@@ -154,8 +154,8 @@ fn attach_with_a_broken_list_of_its_own_changes_nothing() {
             assert!(output.stderr.contains(&list), "{fault}, {named:?}: {output:?}");
             assert_eq!(changes(&output.stdout), [""; 0], "{fault}, {named:?}: {output:?}");
             let after = portguard.status();
-            assert_unchanged(&bench.machine, &before, 1024, &after, &format!("{fault}, {named:?}"));
-            bench.machine.assert_tidy(1);
+            assert_unchanged(&host.machine, &before, 1024, &after, &format!("{fault}, {named:?}"));
+            host.machine.assert_tidy(1);
         }
     }
 }

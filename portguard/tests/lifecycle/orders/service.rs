@@ -4,11 +4,11 @@
 use nix::sys::signal::Signal;
 
 use super::{changes, write_default_list};
-use crate::support::{Bench, IFACE, Service, Status};
+use crate::support::{IFACE, PORTGUARD, Service, SingleHost, Status};
 
 /// What a guard does: list, mode, whether it enforces, and sources.
-fn seen(bench: &Bench, status: &Status) -> (String, String, bool, u32) {
-    let sources = bench.machine.sources_of(status);
+fn seen(host: &SingleHost, status: &Status) -> (String, String, bool, u32) {
+    let sources = host.machine.sources_of(status);
     (status.allowlist.path.clone(), status.mode.clone(), status.enforcing, sources)
 }
 
@@ -22,11 +22,11 @@ fn subsets<T: Copy>(things: &[T]) -> Vec<Vec<T>> {
 /// {list, mode, audit, sources} x {named, not named}, on a guard that is there with everything else than the default.
 #[test]
 fn a_service_puts_its_order_in_force_and_leaves_what_it_does_not_order() {
-    let bench = Bench::new();
-    let portguard = bench.portguard();
-    write_default_list(&bench.machine, "allow:\n  - 192.0.2.0/24\n");
-    let by_hand = bench.lists.write("by-hand.yaml", ["198.51.100.0/24"]);
-    let of_service = bench.lists.write("of-service.yaml", ["203.0.113.0/24"]);
+    let host = SingleHost::new(PORTGUARD);
+    let portguard = host.portguard();
+    write_default_list(&host.machine, "allow:\n  - 192.0.2.0/24\n");
+    let by_hand = host.lists.write("by-hand.yaml", ["198.51.100.0/24"]);
+    let of_service = host.lists.write("of-service.yaml", ["203.0.113.0/24"]);
     let parts: [&[&str]; 4] =
         [&["--allowlist", &of_service], &["--mode", "generic"], &["--audit"], &["--sources", "512"]];
     for (first, enforcing) in [("--audit", false), ("--enforce", true)] {
@@ -46,7 +46,7 @@ fn a_service_puts_its_order_in_force_and_leaves_what_it_does_not_order() {
                 !is_named("--audit"),
                 if is_named("--sources") { 512 } else { 1024 },
             );
-            assert_eq!(seen(&bench, &portguard.status()), expected, "{arguments:?}: {}", service.said());
+            assert_eq!(seen(&host, &portguard.status()), expected, "{arguments:?}: {}", service.said());
             // Each change is told.
             service.until_said("eth0: renewed in place");
             let said = service.said();
@@ -59,18 +59,18 @@ fn a_service_puts_its_order_in_force_and_leaves_what_it_does_not_order() {
             );
             service.signal(Signal::SIGTERM);
             assert!(service.ended().success());
-            assert_eq!(seen(&bench, &portguard.status()), expected, "and the guard stays so");
+            assert_eq!(seen(&host, &portguard.status()), expected, "and the guard stays so");
         }
     }
 }
 
 #[test]
 fn a_service_names_the_place_where_its_order_is_changed() {
-    let bench = Bench::new();
-    let portguard = bench.portguard();
-    let list = bench.list();
-    let other = bench.lists.write("other.yaml", ["203.0.113.0/24"]);
-    bench.namespace.ip(&format!("link property add dev {IFACE} altname uplink0")).expect("a name");
+    let host = SingleHost::new(PORTGUARD);
+    let portguard = host.portguard();
+    let list = host.list();
+    let other = host.lists.write("other.yaml", ["203.0.113.0/24"]);
+    host.namespace.ip(&format!("link property add dev {IFACE} altname uplink0")).expect("a name");
     let service = Service::start(portguard, &[IFACE, "wg0", "--allowlist", &list]);
     let before = portguard.status();
     let place = format!("the command line of process {}", service.id());
@@ -108,11 +108,11 @@ fn a_service_names_the_place_where_its_order_is_changed() {
 
 #[test]
 fn a_reload_is_handed_to_the_service_and_its_result_reported() {
-    let bench = Bench::new();
-    let portguard = bench.portguard();
-    let list = bench.list();
+    let host = SingleHost::new(PORTGUARD);
+    let portguard = host.portguard();
+    let list = host.list();
     let service = Service::start(portguard, &[IFACE, "--allowlist", &list]);
-    bench.lists.write("allowlist.yaml", ["192.0.2.0/24", "198.51.100.0/24"]);
+    host.lists.write("allowlist.yaml", ["192.0.2.0/24", "198.51.100.0/24"]);
     let told = portguard.ok(&["reload"]);
     // It may have noticed the change by itself.
     assert!(
@@ -121,14 +121,14 @@ fn a_reload_is_handed_to_the_service_and_its_result_reported() {
     );
     service.until_said("unchanged, generation");
 
-    bench.lists.write_text("allowlist.yaml", "allow:\n  - 192.0.2.0/33\n");
+    host.lists.write_text("allowlist.yaml", "allow:\n  - 192.0.2.0/33\n");
     let output = portguard.run(&["reload", IFACE]);
     assert_eq!((output.code, &*output.stdout), (3, ""), "{output:?}");
     assert!(output.stderr.contains("allowlist.yaml:2:5"), "{output:?}");
     assert_eq!(portguard.status().allowlist.prefixes_v4, 2, "the list in force stays");
 
     // All entries of a family are gone: neither the service by itself nor a plain reload takes that.
-    bench.lists.write("allowlist.yaml", ["2001:db8::/48"]);
+    host.lists.write("allowlist.yaml", ["2001:db8::/48"]);
     service.until_said("has no IPv4 entry any more");
     let told = portguard.run(&["reload"]);
     assert_eq!(told.code, 1, "{told:?}");
@@ -141,18 +141,18 @@ fn a_reload_is_handed_to_the_service_and_its_result_reported() {
 /// A service that is killed leaves no order behind: by hand, the guard may be changed, and the next service restores.
 #[test]
 fn what_was_changed_while_no_service_was_there_is_restored_and_told() {
-    let bench = Bench::new();
-    let portguard = bench.portguard();
-    let list = bench.list();
-    let other = bench.lists.write("all.yaml", ["0.0.0.0/0", "::/0"]);
+    let host = SingleHost::new(PORTGUARD);
+    let portguard = host.portguard();
+    let list = host.list();
+    let other = host.lists.write("all.yaml", ["0.0.0.0/0", "::/0"]);
     let mut service = Service::start(portguard, &[IFACE, "--allowlist", &list]);
-    let ordered = seen(&bench, &portguard.status());
+    let ordered = seen(&host, &portguard.status());
     service.signal(Signal::SIGKILL);
     service.ended();
     portguard.ok(&["attach", IFACE, "--audit", "--allowlist", &other]);
     assert!(!portguard.status().enforcing);
     let service = Service::start(portguard, &[IFACE, "--allowlist", &list]);
-    assert_eq!(seen(&bench, &portguard.status()), ordered);
+    assert_eq!(seen(&host, &portguard.status()), ordered);
     let said = service.said();
     assert_eq!(
         changes(&said),
@@ -165,10 +165,10 @@ fn what_was_changed_while_no_service_was_there_is_restored_and_told() {
 /// off because nobody has written the list yet.
 #[test]
 fn a_service_with_an_empty_list_does_not_cut_off_the_clients_of_a_guard_that_is_there() {
-    let bench = Bench::new();
-    let portguard = bench.portguard();
-    write_default_list(&bench.machine, "allow: []\n");
-    let list = bench.list();
+    let host = SingleHost::new(PORTGUARD);
+    let portguard = host.portguard();
+    write_default_list(&host.machine, "allow: []\n");
+    let list = host.list();
     portguard.ok(&["attach", IFACE, "--allowlist", &list]);
     let mut service = Service::start(portguard, &[IFACE]);
     service.until_said("allowlist.yaml has no IPv4 entry any more");

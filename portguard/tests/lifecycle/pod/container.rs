@@ -14,11 +14,11 @@ use nix::sys::prctl::{set_no_new_privs, set_pdeathsig};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, pivot_root};
+use portguard_testkit::net::{MountNamespace, Process, wait_until};
 use tempfile::TempDir;
-use xtask::lab::{MountNamespace, Process, wait_until};
 
 use super::manifest::{self, Pod, Propagation};
-use crate::support::{ConfigMap, PATIENCE, Portguard, SERVER, Testbed};
+use crate::support::{ConfigMap, PATIENCE, PORTGUARD, SERVER, Testbed};
 
 const NOTHING: Option<&Path> = None;
 
@@ -99,7 +99,7 @@ fn root(testbed: &Testbed, pod: &Pod, list: &ConfigMap) -> MountNamespace {
         for file in libraries() {
             bind(&file, &inside(root, &file), MsFlags::MS_RDONLY)?;
         }
-        bind(Path::new(Portguard::BINARY), &inside(root, &manifest::entry_point()), MsFlags::MS_RDONLY)?;
+        bind(Path::new(PORTGUARD), &inside(root, &manifest::entry_point()), MsFlags::MS_RDONLY)?;
         // What every runtime mounts. /proc has to wait for the process namespace.
         for directory in ["proc", "sys"] {
             fs::create_dir(root.join(directory))?;
@@ -170,7 +170,7 @@ fn bind(source: &Path, target: &Path, flags: MsFlags) -> anyhow::Result<()> {
 
 /// The libraries of the binary under test, which is linked dynamically; that of the image needs none.
 fn libraries() -> Vec<PathBuf> {
-    let output = Command::new("ldd").arg(Portguard::BINARY).output().expect("ldd");
+    let output = Command::new("ldd").arg(PORTGUARD).output().expect("ldd");
     let text = String::from_utf8(output.stdout).expect("UTF-8");
     let paths = text.split_whitespace().filter(|word| word.starts_with('/'));
     paths.map(PathBuf::from).collect()

@@ -11,7 +11,9 @@ use nix::sys::signal::Signal;
 
 use self::container::Running;
 use self::manifest::Pod;
-use crate::support::{Bench, ConfigMap, IFACE, Machine, Portguard, SERVER, Testbed, Traffic, ask};
+use crate::support::{
+    ConfigMap, IFACE, Machine, PORTGUARD, Portguard, SERVER, SingleHost, Testbed, Traffic, ask,
+};
 
 /// A list that covers what is allowed on the testbed, and so many networks beside.
 fn list(more: u8) -> String {
@@ -48,11 +50,11 @@ fn the_manifests_parts_fit_together() {
     let (name, files, is_stable) = manifest::generated_config_map();
     assert_eq!(pod.config_map().name, name);
     assert!(is_stable, "with a hash in its name, a changed list would be a roll-out of pods, not a reload");
-    let bench = Bench::bare();
+    let host = SingleHost::bare(PORTGUARD);
     assert_eq!(files.len(), 1);
     for list in files.into_iter().chain([manifest::example_list()]) {
         assert!(list.ends_with("allowlist.yaml"));
-        let checked = bench.portguard().run(&["check", list.to_str().expect("UTF-8")]);
+        let checked = host.portguard().run(&["check", list.to_str().expect("UTF-8")]);
         assert_eq!((checked.code, &*checked.stderr), (0, ""), "{checked:?}");
     }
     let container = pod.container();
@@ -63,7 +65,7 @@ fn the_manifests_parts_fit_together() {
 
 #[test]
 fn a_pod_guards_its_node_follows_its_list_and_is_replaced_without_a_gap() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     let portguard = testbed.portguard();
     let pod = Pod::read();
     let mut map = config_map(&pod);
@@ -119,7 +121,7 @@ fn a_pod_guards_its_node_follows_its_list_and_is_replaced_without_a_gap() {
 /// After a reboot of the node there is no guard, and the copy of the last good list is in a directory of the host's.
 #[test]
 fn a_pod_that_finds_a_broken_list_takes_the_last_good_one_of_its_node() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     let portguard = testbed.portguard();
     let pod = Pod::read();
     let mut map = config_map(&pod);
@@ -138,7 +140,7 @@ fn a_pod_that_finds_a_broken_list_takes_the_last_good_one_of_its_node() {
 /// A node that has no BPF file system: guards would go with the pod that mounts one, so it must fail, and say why.
 #[test]
 fn a_pod_on_a_node_without_a_bpf_file_system_fails() {
-    let testbed = Testbed::on(Machine::without_bpffs());
+    let testbed = Testbed::on(Machine::without_bpffs(PORTGUARD));
     let pod = Pod::read();
     let map = config_map(&pod);
     let (code, said) = container::run(&testbed, &pod, &map);

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use super::document::{Address, one};
-use crate::support::Bench;
+use crate::support::{PORTGUARD, SingleHost};
+use portguard_testkit::documents::probe::{Address, one};
 
 const POLL: Duration = Duration::from_millis(20);
 
@@ -233,9 +233,9 @@ fn whoever_answers_the_probe_ends_and_says_what_is_wrong() {
             },
         ),
     ];
-    let bench = Bench::bare();
+    let host = SingleHost::bare(PORTGUARD);
     let address = |number: usize| Ipv4Addr::new(127, 0, 1, number as u8);
-    let (liars, servers) = bench.namespace.run(|| {
+    let (liars, servers) = host.namespace.run(|| {
         let liars: Vec<Liar> = (0..lies.len()).map(|number| Liar::at(address(number), true)).collect();
         let servers = (0..streams.len()).map(|number| Liar::at(address(100 + number), false));
         (liars, servers.collect::<Vec<Liar>>())
@@ -260,13 +260,13 @@ fn whoever_answers_the_probe_ends_and_says_what_is_wrong() {
         let checks = checks.chain((100..).zip(streams.iter().map(|(_, check)| check)));
         let probes: Vec<_> = checks
             .map(|(number, check)| {
-                let (bench, address) = (&bench, address(number).to_string());
-                scope.spawn(move || check(&one(bench.portguard(), &[&address])))
+                let (host, address) = (&host, address(number).to_string());
+                scope.spawn(move || check(&one(host.portguard(), &[&address])))
             })
             .collect();
         let failed = probes.into_iter().filter_map(|probe| probe.join().err()).count();
         // The one that plays with terminals.
-        let text = scope.spawn(|| bench.portguard().ok(&["probe", &address(6).to_string()])).join();
+        let text = scope.spawn(|| host.portguard().ok(&["probe", &address(6).to_string()])).join();
         stop.store(true, Ordering::Relaxed);
         assert_eq!(failed, 0, "see above");
         let text = text.expect("a probe");

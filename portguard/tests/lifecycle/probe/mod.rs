@@ -1,6 +1,5 @@
 //! `portguard probe`: what it finds is what is there, and what `rpcinfo` finds, and more.
 
-mod document;
 mod liars;
 
 use std::fs;
@@ -10,13 +9,14 @@ use std::path::Path;
 use std::process::Stdio;
 
 use nix::mount::{MsFlags, mount};
-use xtask::lab::frame::Packet;
-use xtask::lab::{Capture, Forger, Host, Namespace, Outcome, RpcServices, rpc, run, run_within};
+use portguard_testkit::net::frame::Packet;
+use portguard_testkit::net::{Capture, Forger, Host, Namespace, Outcome, RpcServices, rpc, run, run_within};
 
-use self::document::{Address, Short, one, parsed, probed};
 use crate::support::{
-    Bench, DENIED, IFACE, Machine, OTHER, PATIENCE, Portguard, Role, SERVER, SILENCE, Testbed, flow, port_111,
+    DENIED, IFACE, Machine, OTHER, PATIENCE, PORTGUARD, Portguard, Role, SERVER, SILENCE, SingleHost,
+    Testbed, flow, port_111,
 };
+use portguard_testkit::documents::probe::{Address, Short, one, parsed, probed};
 
 /// The command line on another host than the server.
 fn on(testbed: &Testbed, role: Role) -> Portguard<'_> {
@@ -61,7 +61,7 @@ fn replace(file: &str, by: &Path, machine: &Machine) {
 
 #[test]
 fn probe_and_rpcinfo_list_the_same_services() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     let mut rpcbind = RpcServices::start(testbed.server.namespace()).expect("rpcbind");
     let bare = assert_same_services(&testbed);
     assert_eq!(bare.states(), ("reflector", "answers", "answers"), "{bare:?}");
@@ -115,7 +115,7 @@ fn probe_and_rpcinfo_list_the_same_services() {
 
 #[test]
 fn an_rpcbind_that_calls_others_is_shown_like_any_other() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     let _rpcbind = RpcServices::start_with(testbed.server.namespace(), &["-r"]).expect("rpcbind");
     assert_same_services(&testbed);
 
@@ -131,7 +131,7 @@ fn an_rpcbind_that_calls_others_is_shown_like_any_other() {
 /// `-h` is for UDP only: TCP stands open on every address.
 #[test]
 fn each_address_of_a_name_has_a_verdict_of_its_own() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     let [v4, v6] = SERVER.map(|address| address.to_string());
     let _rpcbind = RpcServices::start_with(testbed.server.namespace(), &["-h", &v4]).expect("rpcbind");
     let hosts = testbed.lists.path("hosts");
@@ -162,7 +162,7 @@ fn filter(server: &Namespace, rules: &str) {
 
 #[test]
 fn what_rpcinfo_misses_is_shown() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     let _rpcbind = RpcServices::start(testbed.server.namespace()).expect("rpcbind");
     let server = testbed.server.namespace();
     let v4 = SERVER[0].to_string();
@@ -197,7 +197,7 @@ fn what_rpcinfo_misses_is_shown() {
 
 #[test]
 fn through_a_guard_the_denied_see_silence_and_the_allowed_see_the_services() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     let _rpcbind = RpcServices::start(testbed.server.namespace()).expect("rpcbind");
     testbed.attach();
     for address in SERVER {
@@ -242,8 +242,8 @@ fn through_a_guard_the_denied_see_silence_and_the_allowed_see_the_services() {
 
 #[test]
 fn errors_name_what_is_wrong() {
-    let bench = Bench::bare();
-    let portguard = bench.portguard();
+    let guarded = SingleHost::bare(PORTGUARD);
+    let portguard = guarded.portguard();
     let told = portguard.fails(1, &["probe"]);
     assert!(told.contains("no addresses but those of the loopback interface"), "{told}");
     for odd in ["no-such-host.invalid", "192.0.2.1:111", "192.0.2.0/24", "", "\u{1b}[2J", "a b"] {
@@ -260,12 +260,12 @@ fn errors_name_what_is_wrong() {
 
 #[test]
 fn a_resolver_that_hangs_is_not_waited_for() {
-    let bench = Bench::bare();
-    let _deaf = bench.namespace.run(|| UdpSocket::bind("127.0.0.1:53")).expect("a socket");
-    let resolv = bench.lists.path("resolv.conf");
+    let guarded = SingleHost::bare(PORTGUARD);
+    let _deaf = guarded.namespace.run(|| UdpSocket::bind("127.0.0.1:53")).expect("a socket");
+    let resolv = guarded.lists.path("resolv.conf");
     fs::write(&resolv, "nameserver 127.0.0.1\noptions timeout:30 attempts:5\n").unwrap();
-    replace("/etc/resolv.conf", &resolv, &bench.machine);
-    let told = bench.portguard().fails(1, &["probe", "nfs1.example.com", "--timeout", "1"]);
+    replace("/etc/resolv.conf", &resolv, &guarded.machine);
+    let told = guarded.portguard().fails(1, &["probe", "nfs1.example.com", "--timeout", "1"]);
     assert!(
         told.contains("cannot look up `nfs1.example.com`: the resolver has not answered within 1s"),
         "{told}"
@@ -274,11 +274,11 @@ fn a_resolver_that_hangs_is_not_waited_for() {
 
 #[test]
 fn a_host_of_many_addresses_is_asked_at_the_first_ones() {
-    let bench = Bench::new();
+    let guarded = SingleHost::new(PORTGUARD);
     let lines: Vec<String> =
         (1..=70).map(|host| format!("addr add 198.51.100.{host}/32 dev {IFACE}")).collect();
-    bench.namespace.ip(&lines.join("\n")).expect("addresses");
-    let output = bench.portguard().run(&["probe", "--json"]);
+    guarded.namespace.ip(&lines.join("\n")).expect("addresses");
+    let output = guarded.portguard().run(&["probe", "--json"]);
     assert_eq!(output.code, 0, "{output:?}");
     assert!(output.stderr.contains("warning: only the first 64 addresses are asked"), "{output:?}");
     let document = parsed(&output.stdout);

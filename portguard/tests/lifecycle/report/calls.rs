@@ -1,6 +1,6 @@
 //! Every call that rpcbind knows, and some that it does not, made by hand.
 
-use xtask::lab::rpc::PROGRAM;
+use portguard_testkit::net::rpc::PROGRAM;
 
 /// A call, and as what it is to be counted.
 #[derive(Debug, Clone)]

@@ -1,18 +1,17 @@
 //! `portguard report`: what it says of an attack is what the attack does without the guard.
 
 mod calls;
-mod document;
 mod procedures;
 
 use std::fs;
 use std::net::IpAddr;
 
-use xtask::lab::frame::Packet;
-use xtask::lab::{Capture, Forger, Host, RpcServices, rpc};
+use portguard_testkit::net::frame::Packet;
+use portguard_testkit::net::{Capture, Forger, Host, RpcServices, rpc};
 
 use self::calls::Call;
-use self::document::{Range, report, report_of};
-use crate::support::{Bench, IFACE, OTHER, PATIENCE, Role, SERVER, Testbed, flow, port_111};
+use crate::support::{IFACE, OTHER, PATIENCE, PORTGUARD, Role, SERVER, SingleHost, Testbed, flow, port_111};
+use portguard_testkit::documents::report::{Range, report, report_of};
 
 /// Few enough for rpcbind's receive buffer, and for the ring of a veth.
 const REQUESTS: u64 = 50;
@@ -47,7 +46,7 @@ impl<'a> Play<'a> {
 
 #[test]
 fn a_reflection_attack_brings_the_victim_what_the_report_says_was_prevented() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     let play = Play::new(&testbed);
     let portguard = testbed.portguard();
     testbed.attach();
@@ -81,7 +80,7 @@ fn a_reflection_attack_brings_the_victim_what_the_report_says_was_prevented() {
 
 #[test]
 fn the_answers_to_every_call_are_within_what_is_stated() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     let play = Play::new(&testbed);
     let portguard = testbed.portguard();
     testbed.attach();
@@ -119,7 +118,7 @@ fn the_answers_to_every_call_are_within_what_is_stated() {
 
 #[test]
 fn what_was_let_through_in_audit_mode_was_sent() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     let play = Play::new(&testbed);
     let portguard = testbed.portguard();
     portguard.ok(&["attach", IFACE, "--audit", "--allowlist", &testbed.list()]);
@@ -144,7 +143,7 @@ fn what_was_let_through_in_audit_mode_was_sent() {
 
 #[test]
 fn without_an_rpcbind_no_sizes_are_stated() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     testbed.attach();
     let portguard = testbed.portguard();
     let forger = Forger::new(testbed.host(Role::Denied), &testbed.server).expect("a packet socket");
@@ -176,7 +175,7 @@ fn without_an_rpcbind_no_sizes_are_stated() {
 
 #[test]
 fn text_csv_and_json_say_the_same_and_are_cut_off_as_asked() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     let play = Play::new(&testbed);
     testbed.attach();
     let portguard = testbed.portguard();
@@ -223,8 +222,8 @@ fn text_csv_and_json_say_the_same_and_are_cut_off_as_asked() {
 
 #[test]
 fn errors_name_what_is_wrong() {
-    let bench = Bench::new();
-    let portguard = bench.portguard();
+    let guarded = SingleHost::new(PORTGUARD);
+    let portguard = guarded.portguard();
     let output = portguard.run(&["report"]);
     assert_eq!((output.code, &*output.stdout), (0, ""), "{output:?}");
     assert!(output.stderr.contains("no interface of this network namespace is guarded"), "{output:?}");

@@ -6,13 +6,13 @@ use std::thread;
 use std::time::Duration;
 
 use portguard_common::rpc::Procedure;
-use xtask::lab::frame::Packet;
-use xtask::lab::{Forger, Outcome, PacketSocket, run_within};
-use xtask::proof::rpc::procedure;
+use portguard_testkit::net::frame::Packet;
+use portguard_testkit::net::{Forger, Outcome, PacketSocket, run_within};
+use portguard_testkit::oracle::rpc::procedure;
 
 use super::calls;
-use super::document::report_of;
-use crate::support::{Calls, DENIED, OTHER, Role, SERVER, SILENCE, Testbed, flow};
+use crate::support::{Calls, DENIED, OTHER, PORTGUARD, Role, SERVER, SILENCE, Testbed, flow};
+use portguard_testkit::documents::report::report_of;
 
 /// How long no frame may come until the wire counts as quiet.
 const QUIET: Duration = Duration::from_millis(50);
@@ -73,7 +73,7 @@ fn add(sum: &mut Calls, calls: &Calls) {
 
 #[test]
 fn procedures_are_counted_to_the_last_call() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     testbed.attach();
     let mut wire = PacketSocket::open(testbed.switch.namespace(), "server").expect("a witness");
 

@@ -4,12 +4,12 @@ use std::net::IpAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use portguard_testkit::net::frame::Packet;
+use portguard_testkit::net::{Host, PacketSocket, rpc};
 use serde::Deserialize;
-use xtask::lab::frame::Packet;
-use xtask::lab::{Host, PacketSocket, rpc};
 
 use crate::flood::flood;
-use crate::support::{DENIED, IFACE, Role, SERVER, SOURCE_PORT, Service, Testbed, flow};
+use crate::support::{DENIED, IFACE, PORTGUARD, Role, SERVER, SOURCE_PORT, Service, Testbed, flow};
 
 /// An entry as JSON.
 #[derive(Debug, Deserialize)]
@@ -53,7 +53,7 @@ fn ask(testbed: &Testbed, family: usize) -> u64 {
 
 #[test]
 fn a_drop_is_logged_once_whatever_names_its_interface_was_given() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     testbed.server.namespace().ip(&format!("link property add dev {IFACE} altname other0")).expect("a name");
     let list = testbed.list();
     let arguments = [IFACE, "other0", "--allowlist", &list, "--log-drops", "--log-format", "json"];
@@ -69,7 +69,7 @@ fn a_drop_is_logged_once_whatever_names_its_interface_was_given() {
 
 #[test]
 fn what_was_left_out_is_told_once_when_an_interface_is_renamed_and_named_back() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     let list = testbed.list();
     let mut arguments = vec![IFACE, "--allowlist", &list, "--log-drops", "--log-format", "json"];
     arguments.extend(["--log-rate", "1"]);
@@ -90,7 +90,7 @@ fn what_was_left_out_is_told_once_when_an_interface_is_renamed_and_named_back() 
 
 #[test]
 fn a_drop_is_logged_with_who_and_what() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     let portguard = testbed.portguard();
     let list = testbed.list();
     let arguments = [IFACE, "--allowlist", &list, "--log-drops", "--log-format", "json"];
@@ -132,7 +132,7 @@ fn a_drop_is_logged_with_who_and_what() {
 #[test]
 fn a_million_forged_packets_write_no_more_lines_than_they_may() {
     const RATE: u64 = 10;
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     let portguard = testbed.portguard();
     let list = testbed.list();
     let rate = RATE.to_string();

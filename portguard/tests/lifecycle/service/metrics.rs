@@ -9,11 +9,11 @@ use std::thread;
 
 use nix::sys::signal::Signal;
 use portguard_common::rpc::Procedure;
-use xtask::lab::{Count, Host, Namespace, PacketSocket, rpc};
+use portguard_testkit::net::{Count, Host, Namespace, PacketSocket, rpc};
 
 use crate::support::{
-    Bench, DENIED, IFACE, Portguard, Role, SERVER, Service, Testbed, Traffic, ask, connect, flow, program_on,
-    samples,
+    DENIED, IFACE, PORTGUARD, Portguard, Role, SERVER, Service, SingleHost, Testbed, Traffic, ask, connect,
+    flow, program_on, samples,
 };
 
 /// Where a service is that was given a port and no address.
@@ -96,7 +96,7 @@ fn utc(seconds: i64) -> String {
 
 #[test]
 fn they_are_what_stats_and_status_tell_and_only_ever_go_up() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     let portguard = testbed.portguard();
     let list = testbed.list();
     let server = testbed.server.namespace();
@@ -125,7 +125,8 @@ fn they_are_what_stats_and_status_tell_and_only_ever_go_up() {
     let _service = Service::start(portguard, &[&arguments[..], &["--audit"]].concat());
     let from = PacketSocket::open(testbed.host(Role::Denied).namespace(), Host::INTERFACE).expect("a socket");
     let to = PacketSocket::open(server, Host::INTERFACE).expect("a socket").mac();
-    let packet = xtask::lab::frame::Packet::udp(flow(DENIED[0], SERVER[0], rpc::PORT), &rpc::dump_call());
+    let packet =
+        portguard_testkit::net::frame::Packet::udp(flow(DENIED[0], SERVER[0], rpc::PORT), &rpc::dump_call());
     from.send(&packet.frame(from.mac(), to, &[])).expect("sending");
     let stats = portguard.stats_of(exchanged.sent().packets + 1);
     assert_eq!((stats.totals.would_drop.packets, stats.totals.calls.udp.of("dump")), (1, 1));
@@ -160,11 +161,11 @@ fn promtool(page: &str) -> String {
 
 #[test]
 fn the_formats_are_those_that_prometheus_reads_and_other_questions_have_answers() {
-    let bench = Bench::new();
-    let namespace = &bench.namespace;
-    let list = bench.list();
+    let host = SingleHost::new(PORTGUARD);
+    let namespace = &host.namespace;
+    let list = host.list();
     let _service =
-        Service::start(bench.portguard(), &[IFACE, "--allowlist", &list, "--metrics", "[::1]:80", "--audit"]);
+        Service::start(host.portguard(), &[IFACE, "--allowlist", &list, "--metrics", "[::1]:80", "--audit"]);
     let server = "[::1]:80".parse().expect("an address");
     let ask = |request: &str, more: &str| ask(namespace, server, request, more).expect("an answer");
 
@@ -198,10 +199,10 @@ fn the_formats_are_those_that_prometheus_reads_and_other_questions_have_answers(
 
 #[test]
 fn reloads_are_counted_and_a_guard_that_is_gone_is_told() {
-    let bench = Bench::new();
-    let portguard = bench.portguard();
-    let namespace = &bench.namespace;
-    let mut service = Service::start(portguard, &[IFACE, "--allowlist", &bench.list(), "--metrics", "9111"]);
+    let host = SingleHost::new(PORTGUARD);
+    let portguard = host.portguard();
+    let namespace = &host.namespace;
+    let mut service = Service::start(portguard, &[IFACE, "--allowlist", &host.list(), "--metrics", "9111"]);
     let reloads = || {
         let samples = scrape(namespace);
         let of = |series: &str| samples[series] as u64;
@@ -215,31 +216,31 @@ fn reloads_are_counted_and_a_guard_that_is_gone_is_told() {
     service.signal(Signal::SIGHUP);
     service.wait_until("it is counted", || reloads() == (1, 0, 1));
     assert_same(&scrape(namespace), portguard);
-    bench.lists.write_text("allowlist.yaml", "allow:\n  - 192.0.2.0/33\n");
+    host.lists.write_text("allowlist.yaml", "allow:\n  - 192.0.2.0/33\n");
     service.wait_until("it is counted", || reloads() == (1, 1, 0));
     assert_eq!(portguard.status().allowlist.file.state, "broken");
     assert_same(&scrape(namespace), portguard);
     // As it was: in order, and nothing to do.
-    bench.list();
+    host.list();
     service.wait_until("it is in order", || reloads() == (1, 1, 1));
-    bench.lists.write("allowlist.yaml", ["192.0.2.0/24", "198.51.100.0/24"]);
+    host.lists.write("allowlist.yaml", ["192.0.2.0/24", "198.51.100.0/24"]);
     service.wait_until("it is counted", || reloads() == (2, 1, 1));
     assert_same(&scrape(namespace), portguard);
     // By hand, which the service does: from its own file only.
-    let other = bench.lists.write("other.yaml", ["203.0.113.0/24"]);
+    let other = host.lists.write("other.yaml", ["203.0.113.0/24"]);
     portguard.fails(1, &["reload", "--allowlist", &other]);
     portguard.ok(&["reload"]);
     assert_eq!(reloads(), (3, 1, 1));
     assert_same(&scrape(namespace), portguard);
 
     assert_eq!(health(namespace).0, 200);
-    bench.namespace.ip(&format!("link del {IFACE}")).expect("unplugging");
+    host.namespace.ip(&format!("link del {IFACE}")).expect("unplugging");
     let samples = scrape(namespace);
     assert_eq!(samples["portguard_interface_present{interface=\"eth0\"}"], 0.0);
     assert_eq!(samples["portguard_guard_attached{interface=\"eth0\"}"], 0.0);
     assert!(!samples.keys().any(|series| series.starts_with("portguard_allowed")), "{samples:#?}");
     assert_eq!(health(namespace), (503, "eth0: not guarded: there is no such interface\n".to_owned()));
-    bench.plug(IFACE, "peer0");
+    host.plug(IFACE, "peer0");
     service.wait_until("it is back", || health(namespace).0 == 200);
     assert_eq!(scrape(namespace)["portguard_guard_attached{interface=\"eth0\"}"], 1.0);
     service.signal(Signal::SIGTERM);
@@ -248,28 +249,28 @@ fn reloads_are_counted_and_a_guard_that_is_gone_is_told() {
 
 #[test]
 fn a_port_that_is_taken_is_told_and_leaves_no_interface_open() {
-    let bench = Bench::new();
-    let portguard = bench.portguard();
-    let list = bench.list();
+    let host = SingleHost::new(PORTGUARD);
+    let portguard = host.portguard();
+    let list = host.list();
     let arguments = [IFACE, "--allowlist", &list, "--metrics", "9111"];
     let first = Service::start(portguard, &arguments);
-    bench.plug("eth1", "peer1");
+    host.plug("eth1", "peer1");
     let told = portguard.fails(1, &["run", "eth1", "--allowlist", &list, "--metrics", "9111"]);
     assert!(told.contains("cannot serve metrics on 127.0.0.1:9111: Address already in use"), "{told}");
     assert!(told.contains("Each service needs a port of its own"), "{told}");
-    assert!(program_on(&bench.namespace, "eth1").is_some());
+    assert!(program_on(&host.namespace, "eth1").is_some());
     for wrong in ["", "localhost:9111", "eth1", "70000"] {
         portguard.fails(2, &["run", "eth1", "--allowlist", &list, "--metrics", wrong]);
     }
     drop(first);
     // The next one gets it at once; and an address may come later than the service, as at boot.
     let _second = Service::start(portguard, &arguments);
-    assert_eq!(health(&bench.namespace).0, 200);
+    assert_eq!(health(&host.namespace).0, 200);
     let late = Service::start(portguard, &["eth1", "--allowlist", &list, "--metrics", "192.0.2.1"]);
     assert!(late.said().contains("metrics at http://192.0.2.1:9111/metrics"), "{}", late.said());
-    bench.namespace.ip("address add 192.0.2.1/32 dev lo").expect("an address");
+    host.namespace.ip("address add 192.0.2.1/32 dev lo").expect("an address");
     let server = "192.0.2.1:9111".parse().expect("an address");
-    assert_eq!(ask(&bench.namespace, server, "GET /healthz", "").expect("an answer").status, 200);
+    assert_eq!(ask(&host.namespace, server, "GET /healthz", "").expect("an answer").status, 200);
 }
 
 /// What a process has in memory, in kilobytes.
@@ -281,10 +282,10 @@ fn resident(service: &Service) -> u64 {
 
 #[test]
 fn strangers_cannot_hold_it_up_or_make_it_grow() {
-    let bench = Bench::new();
-    let portguard = bench.portguard();
-    let namespace = &bench.namespace;
-    let mut service = Service::start(portguard, &[IFACE, "--allowlist", &bench.list(), "--metrics", "9111"]);
+    let host = SingleHost::new(PORTGUARD);
+    let portguard = host.portguard();
+    let namespace = &host.namespace;
+    let mut service = Service::start(portguard, &[IFACE, "--allowlist", &host.list(), "--metrics", "9111"]);
     scrape(namespace);
     let before = resident(&service);
 

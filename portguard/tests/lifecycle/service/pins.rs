@@ -7,7 +7,9 @@ use std::thread;
 use nix::mount::{MntFlags, MsFlags, umount2};
 use nix::sys::signal::Signal;
 
-use crate::support::{BEFORE_THE_LOOK, BPFFS, Bench, IFACE, SILENCE, Service, Testbed, Traffic, program_on};
+use crate::support::{
+    BEFORE_THE_LOOK, BPFFS, IFACE, PORTGUARD, SILENCE, Service, SingleHost, Testbed, Traffic, program_on,
+};
 
 /// Waits until another program than that is on the interface, and `status` knows it.
 #[track_caller]
@@ -26,7 +28,7 @@ fn expect_another_guard(testbed: &Testbed, service: &Service, before: u32) {
 /// Does something to the BPF file system of a machine, with a guard on that a service keeps.
 #[track_caller]
 fn heals_after(harm: impl Fn(&Testbed)) {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     let mut service = Service::start(testbed.portguard(), &[IFACE, "--allowlist", &testbed.list()]);
     for _ in 0..3 {
         let before = testbed.portguard().status().program.id;
@@ -92,7 +94,7 @@ fn a_bpf_file_system_that_is_mounted_anew_gets_the_guards() {
 
 #[test]
 fn a_bpf_file_system_that_is_gone_is_reported_once_and_used_when_it_comes_back() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     let service = Service::start(testbed.portguard(), &[IFACE, "--allowlist", &testbed.list()]);
     let before = testbed.portguard().status().program.id;
     in_mounts(&testbed, || Ok(umount2(BPFFS, MntFlags::MNT_DETACH)?));
@@ -114,10 +116,10 @@ fn a_bpf_file_system_that_is_gone_is_reported_once_and_used_when_it_comes_back()
 
 #[test]
 fn at_its_end_a_service_says_which_interfaces_are_open() {
-    let bench = Bench::new();
-    bench.plug("eth1", "peer1");
-    let portguard = bench.portguard();
-    let list = bench.list();
+    let host = SingleHost::new(PORTGUARD);
+    host.plug("eth1", "peer1");
+    let portguard = host.portguard();
+    let list = host.list();
     for (lost, said) in [
         (&["eth1"][..], "stopped; NOT GUARDED, port 111 is open: eth1; the other guards stay on"),
         (&["eth0", "eth1"], "stopped; NOT GUARDED, port 111 is open: eth0, eth1\n"),
@@ -129,7 +131,7 @@ fn at_its_end_a_service_says_which_interfaces_are_open() {
         thread::sleep(SILENCE);
         service.signal(Signal::SIGSTOP);
         for pinned in &pins {
-            bench.machine.mounts().run(|| Ok(fs::remove_file(pinned)?)).expect("removing the pin");
+            host.machine.mounts().run(|| Ok(fs::remove_file(pinned)?)).expect("removing the pin");
         }
         service.signal(Signal::SIGTERM);
         service.signal(Signal::SIGCONT);

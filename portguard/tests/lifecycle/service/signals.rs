@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Bench, IFACE, Service, Testbed, Traffic, program_on};
+use crate::support::{IFACE, PORTGUARD, Service, SingleHost, Testbed, Traffic, program_on};
 
 #[test]
 fn the_service_attaches_reloads_and_stops_and_the_guard_goes_on() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     let portguard = testbed.portguard();
     let list = testbed.list();
     let mut service = Service::start(portguard, &[IFACE, "--allowlist", &list]);
@@ -49,9 +49,9 @@ fn the_service_attaches_reloads_and_stops_and_the_guard_goes_on() {
 
 #[test]
 fn a_guard_that_a_service_keeps_is_not_taken_off() {
-    let bench = Bench::new();
-    let portguard = bench.portguard();
-    let list = bench.list();
+    let host = SingleHost::new(PORTGUARD);
+    let portguard = host.portguard();
+    let list = host.list();
     let mut service = Service::start(portguard, &[IFACE, "--allowlist", &list]);
     let guard = portguard.status();
     for arguments in [&["detach", IFACE][..], &["detach", "--all"]] {
@@ -66,12 +66,12 @@ fn a_guard_that_a_service_keeps_is_not_taken_off() {
     service.signal(Signal::SIGTERM);
     assert!(service.ended().success());
     portguard.ok(&["detach", IFACE]);
-    assert_eq!(program_on(&bench.namespace, IFACE), None);
+    assert_eq!(program_on(&host.namespace, IFACE), None);
 }
 
 #[test]
 fn the_watchdog_hears_of_it_and_the_status_line_tells_the_totals() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     let portguard = testbed.portguard();
     let list = testbed.list();
     let mut service =
@@ -95,14 +95,14 @@ fn the_watchdog_hears_of_it_and_the_status_line_tells_the_totals() {
 
 #[test]
 fn what_attach_refuses_run_refuses_in_the_same_words() {
-    let bench = Bench::new();
-    let portguard = bench.portguard();
-    let list = bench.list();
-    let broken = bench.lists.write_text("broken.yaml", "allow:\n  - 192.0.2.0/33\n");
+    let host = SingleHost::new(PORTGUARD);
+    let portguard = host.portguard();
+    let list = host.list();
+    let broken = host.lists.write_text("broken.yaml", "allow:\n  - 192.0.2.0/33\n");
     let told = portguard.fails(3, &["run", IFACE, "--allowlist", &broken]);
     assert!(told.contains("broken.yaml:2:5"), "{told}");
     assert!(told.contains("eth0: there is no list to guard with"), "{told}");
-    assert_eq!(program_on(&bench.namespace, IFACE), None);
+    assert_eq!(program_on(&host.namespace, IFACE), None);
     let told = portguard.fails(3, &["run", "eth7", "--allowlist", &broken]);
     assert!(told.contains("there is no list to guard with"), "{told}");
     for arguments in [&["lo"][..], &[IFACE, "--mode", "offload"]] {
@@ -124,18 +124,18 @@ fn what_attach_refuses_run_refuses_in_the_same_words() {
 
 #[test]
 fn in_audit_mode_nothing_is_dropped_and_the_line_says_so() {
-    let bench = Bench::new();
-    let portguard = bench.portguard();
-    let mut service = Service::start(portguard, &[IFACE, "--audit", "--allowlist", &bench.list()]);
+    let host = SingleHost::new(PORTGUARD);
+    let portguard = host.portguard();
+    let mut service = Service::start(portguard, &[IFACE, "--audit", "--allowlist", &host.list()]);
     assert_eq!(service.until("STATUS="), "eth0: generation 1, 0 allowed, audit only, 0 would be dropped");
     assert!(!portguard.status().enforcing);
 }
 
 #[test]
 fn one_service_keeps_an_interface_and_the_others_are_refused() {
-    let bench = Bench::new();
-    let portguard = bench.portguard();
-    let list = bench.list();
+    let host = SingleHost::new(PORTGUARD);
+    let portguard = host.portguard();
+    let list = host.list();
     let mut first = Service::start(portguard, &[IFACE, "--allowlist", &list]);
     let before = portguard.status();
     for more in [&[][..], &["--audit"], &["--mode", "generic"]] {
@@ -149,14 +149,14 @@ fn one_service_keeps_an_interface_and_the_others_are_refused() {
     let mut next = Service::start(portguard, &[IFACE, "--allowlist", &list]);
     next.signal(Signal::SIGTERM);
     assert!(next.ended().success());
-    bench.machine.assert_tidy(1);
+    host.machine.assert_tidy(1);
 }
 
 #[test]
 fn a_systemd_that_does_not_listen_does_not_hold_the_service_up() {
-    let bench = Bench::new();
-    let portguard = bench.portguard();
-    let mut service = Service::start(portguard, &[IFACE, "--allowlist", &bench.list()]);
+    let host = SingleHost::new(PORTGUARD);
+    let portguard = host.portguard();
+    let mut service = Service::start(portguard, &[IFACE, "--allowlist", &host.list()]);
     // Its socket takes ten messages (`net.unix.max_dgram_qlen`); nobody reads them here.
     for round in 0..30 {
         service.signal(Signal::SIGHUP);

@@ -7,9 +7,9 @@ use std::process::Command;
 
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::Signal;
-use xtask::lab::{Namespace, run};
+use portguard_testkit::net::{Namespace, run};
 
-use super::{BPFFS, IFACE, Machine, Output, Portguard, Service};
+use super::{BPFFS, IFACE, Machine, Output, PORTGUARD, Portguard, Service};
 
 /// Holds the lock of all guards, so that no service restores anything; commands that only look are not kept waiting.
 #[derive(Debug)]
@@ -17,15 +17,13 @@ pub(crate) struct Held {
     _lock: Flock<File>,
 }
 
-impl Machine {
-    /// As a `portguard explain` does that is stopped.
-    pub(crate) fn hold_lock(&self) -> Held {
-        let lock = self.mounts().run(|| {
-            let directory = File::open(Path::new(BPFFS).join("portguard"))?;
-            Flock::lock(directory, FlockArg::LockShared).map_err(|(_, errno)| errno.into())
-        });
-        Held { _lock: lock.expect("the lock of all guards") }
-    }
+/// As a `portguard explain` does that is stopped.
+pub(crate) fn hold_lock(machine: &Machine) -> Held {
+    let lock = machine.mounts().run(|| {
+        let directory = File::open(Path::new(BPFFS).join("portguard"))?;
+        Flock::lock(directory, FlockArg::LockShared).map_err(|(_, errno)| errno.into())
+    });
+    Held { _lock: lock.expect("the lock of all guards") }
 }
 
 /// Detaches the link of the guard on an interface.
@@ -51,7 +49,7 @@ pub(crate) fn behind_its_back(
     // The kernel takes its time to free the link.
     let attach = [&["attach", IFACE], arguments].concat();
     service.wait_until("another guard is attached", || portguard.run(&attach).code == 0);
-    let held = machine.hold_lock();
+    let held = hold_lock(machine);
     service.signal(Signal::SIGCONT);
     held
 }
@@ -65,7 +63,7 @@ pub(crate) struct Typed<'a> {
 
 /// Types a line into a shell in which `portguard` is the binary under test.
 pub(crate) fn typed(Typed { machine, namespace }: Typed<'_>, line: &str) -> Output {
-    let programs = Path::new(Portguard::BINARY).parent().expect("the folder of the binary");
+    let programs = Path::new(PORTGUARD).parent().expect("the folder of the binary");
     let path = env::var("PATH").expect("PATH");
     let mut shell = machine.command(namespace, "sh");
     shell

@@ -55,7 +55,8 @@ pub(crate) fn as_abi4(machine: &Machine, guard: &Status) {
 pub(crate) fn attach_abi4(testbed: &Testbed, arguments: &[&str]) {
     let attach = [&["attach", IFACE], arguments].concat();
     if is_long() || given().is_some() {
-        testbed.machine.earlier(testbed.server.namespace()).ok(&attach);
+        let program = Path::new(program());
+        testbed.machine.other_portguard(program, testbed.server.namespace()).ok(&attach);
     } else {
         testbed.portguard().ok(&attach);
         as_abi4(&testbed.machine, &testbed.portguard().status());

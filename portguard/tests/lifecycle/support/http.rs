@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 
-use xtask::lab::Namespace;
+use portguard_testkit::net::Namespace;
 
 use super::PATIENCE;
 

@@ -5,11 +5,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use xtask::lab::{End, Namespace, Veth, wait_until};
-use xtask::proof::figures::Figures;
+use portguard_testkit::figures::Figures;
+use portguard_testkit::net::{End, Namespace, Veth, wait_until};
 
 use super::assert_guarded;
-use crate::support::{IFACE, PATIENCE, Role, SERVER, Service, Testbed, Traffic, is_long, program_on};
+use crate::support::{
+    IFACE, PATIENCE, PORTGUARD, Role, SERVER, Service, Testbed, Traffic, is_long, program_on,
+};
 
 /// A port that is nobody's business.
 const UNGUARDED: u16 = 9;
@@ -33,11 +35,11 @@ fn bring_up(testbed: &Testbed) {
         let length = if address.is_ipv4() { 32 } else { 128 };
         namespace.add_address(IFACE, &format!("{address}/{length}")).expect("an address");
     }
-    for network in xtask::lab::NETWORKS {
+    for network in portguard_testkit::net::NETWORKS {
         namespace.ip(&format!("route replace {network} dev {IFACE}")).expect("a route");
     }
     // A new card has a new address, and the switch takes its time to notice that its port is up again.
-    for role in Role::BOTH {
+    for role in Role::CLIENTS {
         testbed.host(role).namespace().ip("neigh flush all").expect("forgetting the old one");
         for (from, to) in role.addresses().into_iter().zip(SERVER) {
             let here = testbed.host(role).run(|| UdpSocket::bind((from, 0))).expect("a socket");
@@ -56,7 +58,7 @@ fn bring_up(testbed: &Testbed) {
 #[test]
 fn an_interface_that_comes_back_is_guarded_before_it_is_up() {
     let rounds: u64 = if is_long() { 100 } else { 3 };
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     let portguard = testbed.portguard();
     let list = testbed.list();
     let mut service = Service::start(portguard, &[IFACE, "--allowlist", &list]);
@@ -95,7 +97,7 @@ fn an_interface_that_comes_back_is_guarded_before_it_is_up() {
 #[test]
 fn an_interface_that_is_renamed_or_moved_takes_its_guard_along() {
     let rounds: u64 = if is_long() { 50 } else { 2 };
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     testbed.attach();
     let portguard = testbed.portguard();
     let program = portguard.status().program.id;

@@ -4,10 +4,12 @@
 use std::thread;
 use std::time::Duration;
 
-use xtask::proof::figures::Figures;
+use portguard_testkit::figures::Figures;
 
 use super::{SAMPLE, TIDY, account, assert_guarded};
-use crate::support::{IFACE, Testbed, Traced, Traffic, chosen, is_long, program_on, run_to, system_calls};
+use crate::support::{
+    IFACE, PORTGUARD, Testbed, Traced, Traffic, chosen, is_long, program_on, run_to, system_calls,
+};
 
 /// Kills a command at each of its calls, on a guarded interface. Returns how often.
 fn kill_everywhere(testbed: &Testbed, arguments: &[&str]) -> u64 {
@@ -38,7 +40,7 @@ fn kill_everywhere(testbed: &Testbed, arguments: &[&str]) -> u64 {
 
 #[test]
 fn a_loader_that_is_killed_at_any_call_of_an_upgrade_or_a_reload_leaves_the_guard_whole() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     testbed.attach();
     let list = testbed.list();
     let mut counted = (0, 0, 0);
@@ -71,7 +73,7 @@ fn a_loader_that_is_killed_at_any_call_of_an_upgrade_or_a_reload_leaves_the_guar
 
 #[test]
 fn a_loader_that_is_killed_at_any_call_of_an_attachment_leaves_a_guard_or_none() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     let portguard = testbed.portguard();
     let list = testbed.list();
     let arguments = ["attach", IFACE, "--allowlist", &list];

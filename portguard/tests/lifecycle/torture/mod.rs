@@ -13,7 +13,7 @@ mod soak;
 mod unload;
 mod upgrades;
 
-use xtask::proof::figures::Figures;
+use portguard_testkit::figures::Figures;
 
 use crate::support::{IFACE, Status, Testbed, TrafficTotals, program_on};
 

@@ -6,12 +6,12 @@
 
 use std::thread;
 
-use xtask::proof::figures::Figures;
+use portguard_testkit::figures::Figures;
 
 use super::{SAMPLE, TIDY, assert_attached};
 use crate::support::{
-    DENIED, IFACE, Role, Status, Testbed, Traced, Traffic, TrafficTotals, burst, chosen, is_long, run_to,
-    system_calls,
+    DENIED, IFACE, PORTGUARD, Role, Status, Testbed, Traced, Traffic, TrafficTotals, burst, chosen, is_long,
+    run_to, system_calls,
 };
 
 /// How many datagrams of each family a source that is not on the list sends at once.
@@ -88,7 +88,10 @@ impl<'a> Play<'a> {
             let stats = portguard.stats().by_source();
             DENIED.iter().all(|source| stats.get(source).is_some_and(|count| count.packets >= self.denied))
         };
-        let waited = xtask::lab::wait_until("bursts are counted", crate::support::PATIENCE, || Ok(judged()));
+        let waited =
+            portguard_testkit::net::wait_until("bursts are counted", crate::support::PATIENCE, || {
+                Ok(judged())
+            });
         assert!(waited.is_ok(), "{waited:?}: {:?}", portguard.stats());
     }
 
@@ -158,7 +161,7 @@ struct Left {
 #[test]
 fn from_audit_to_enforcing_and_back_nothing_is_lost_and_nothing_leaks() {
     let switches = if is_long() { 200 } else { 8 };
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     let mut play = Play::new(&testbed);
     let mut left = Left::default();
     let exchanged = thread::scope(|scope| {

@@ -8,11 +8,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use xtask::lab::frame::Packet;
-use xtask::lab::{Forger, wait_until};
-use xtask::proof::figures::Figures;
+use portguard_testkit::figures::Figures;
+use portguard_testkit::net::frame::Packet;
+use portguard_testkit::net::{Forger, wait_until};
 
-use crate::support::{ALLOWED, IFACE, PATIENCE, Role, SERVER, Service, Testbed, flow, lost_by};
+use crate::support::{ALLOWED, IFACE, PATIENCE, PORTGUARD, Role, SERVER, Service, Testbed, flow, lost_by};
 
 /// How long it takes in `cargo xtask soak`, in seconds.
 const SECONDS: &str = "PORTGUARD_SOAK";
@@ -52,7 +52,9 @@ fn maps(testbed: &Testbed) -> BTreeMap<String, u64> {
         let path = format!("/sys/fs/bpf/portguard/{pin}");
         let mut bpftool = std::process::Command::new("bpftool");
         bpftool.args(["--json", "map", "show", "pinned", &path]);
-        let Ok(shown) = xtask::lab::run(testbed.machine.mounts().enter(&mut bpftool)) else { continue };
+        let Ok(shown) = portguard_testkit::net::run(testbed.machine.mounts().enter(&mut bpftool)) else {
+            continue;
+        };
         let shown: serde_json::Value = serde_json::from_str(&shown.stdout).expect("JSON");
         if let Some(bytes) = shown["bytes_memlock"].as_u64() {
             let name = pin.rsplit('/').next().unwrap_or_default();
@@ -67,7 +69,7 @@ fn maps(testbed: &Testbed) -> BTreeMap<String, u64> {
 #[test]
 fn a_long_flood_with_reloads_leaves_everything_flat_and_every_sum_exact() {
     let seconds = env::var(SECONDS).map_or(3, |seconds| seconds.parse().expect("a number of seconds"));
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     let portguard = testbed.portguard();
     let list = testbed.list();
     let mut service = Service::start(portguard, &[IFACE, "--allowlist", &list]);

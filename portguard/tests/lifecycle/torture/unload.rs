@@ -6,10 +6,10 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use xtask::lab::run;
-use xtask::proof::figures::Figures;
+use portguard_testkit::figures::Figures;
+use portguard_testkit::net::run;
 
-use crate::support::{IFACE, PATIENCE, Service, Testbed, Traffic, is_long, program_on};
+use crate::support::{IFACE, PATIENCE, PORTGUARD, Service, Testbed, Traffic, is_long, program_on};
 
 /// Names the program, in the long form.
 const PROGRAM: &str = "PORTGUARD_XDP_LOADER";
@@ -35,7 +35,7 @@ fn detach(testbed: &Testbed) {
 #[test]
 fn a_guard_whose_link_another_tool_detaches_is_put_back_by_its_service() {
     let rounds = if is_long() { 50 } else { 3 };
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     let portguard = testbed.portguard();
     let service = Service::start(portguard, &[IFACE, "--allowlist", &testbed.list()]);
     let server = testbed.server.namespace();

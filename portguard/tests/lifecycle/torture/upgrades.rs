@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use portguard_common::ABI_VERSION;
-use xtask::lab::{Count, Size, Terminal};
-use xtask::proof::figures::Figures;
+use portguard_testkit::figures::Figures;
+use portguard_testkit::net::{Count, Size, Terminal};
 
 use super::{SAMPLE, assert_attached, assert_guarded};
 use crate::support::{
-    ABI_4, IFACE, PATIENCE, Service, Stats, Status, Testbed, Traced, as_abi4, ask, attach_abi4, chosen,
-    run_to, samples, sum, system_calls, under_traffic,
+    ABI_4, IFACE, PATIENCE, PORTGUARD, Service, Stats, Status, Testbed, Traced, as_abi4, ask, attach_abi4,
+    chosen, run_to, samples, sum, system_calls, under_traffic,
 };
 
 /// What upgrades a guard: it names nothing that the guard has an order for.
@@ -21,7 +21,7 @@ const UPGRADE: [&str; 2] = ["attach", IFACE];
 
 /// A host with a guard of ABI 4.
 fn testbed() -> Testbed {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     attach_abi4(&testbed, &["--allowlist", &testbed.list()]);
     testbed
 }
@@ -130,7 +130,7 @@ fn attach_with_a_broken_file_keeps_the_list_in_force_and_says_so() {
 
 #[test]
 fn a_guard_of_abi_4_in_audit_mode_stays_in_audit_mode() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     let portguard = testbed.portguard();
     attach_abi4(&testbed, &["--audit", "--allowlist", &testbed.list()]);
     let before = portguard.status();
@@ -183,7 +183,7 @@ fn a_guard_of_abi_4_is_read_and_taken_off_and_what_would_change_it_names_the_upg
 /// A service upgrades what it keeps when it starts, so this guard gets its name while a service keeps it.
 #[test]
 fn metrics_tell_of_a_guard_of_abi_4() {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     let portguard = testbed.portguard();
     let list = testbed.list();
     let service = Service::start(portguard, &[IFACE, "--allowlist", &list, "--metrics", "9111"]);
@@ -213,7 +213,7 @@ fn instance_pins(testbed: &Testbed) -> Vec<String> {
 #[test]
 fn counters_that_an_upgrade_and_new_sizes_have_left_behind_are_added_up_until_they_are_reset() {
     let fresh = {
-        let testbed = Testbed::new();
+        let testbed = Testbed::new(PORTGUARD);
         testbed.attach();
         instance_pins(&testbed)
     };

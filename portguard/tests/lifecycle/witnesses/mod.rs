@@ -10,11 +10,11 @@ use std::process::Command;
 use std::thread;
 
 use nix::sys::signal::Signal;
-use xtask::lab::run;
+use portguard_testkit::net::run;
 
 use self::testimony::{Condition, Expected, assert_agree};
 use crate::orders::{DEFAULT_LIST, write_default_list};
-use crate::support::{IFACE, Service, Testbed, behind_its_back, detach_link};
+use crate::support::{IFACE, PORTGUARD, Service, Testbed, behind_its_back, detach_link};
 
 /// A guard, and who keeps it.
 #[derive(Debug, Clone, Copy)]
@@ -61,7 +61,7 @@ impl Case {
 
 /// A testbed with a default list. Returns another one, which covers the same sources and more.
 fn testbed() -> (Testbed, String) {
-    let testbed = Testbed::new();
+    let testbed = Testbed::new(PORTGUARD);
     write_default_list(&testbed.machine, "allow:\n  - 192.0.2.0/24\n  - 2001:db8::/48\n");
     let other = testbed.lists.write("other.yaml", ["192.0.2.0/24", "10.0.0.0/8", "2001:db8::/48"]);
     (testbed, other)

@@ -5,7 +5,7 @@ use nix::sys::signal::Signal;
 use super::testimony::{Condition, Expected, assert_agree, findings};
 use super::{rename, serve, testbed};
 use crate::orders::{DEFAULT_LIST, write_default_list};
-use crate::support::{IFACE, OrderStatus, Output, Testbed, Typed, detach_link, typed};
+use crate::support::{IFACE, OrderStatus, Output, PORTGUARD, Testbed, Typed, detach_link, typed};
 
 const ENFORCING: Expected = Expected { condition: Condition::Enforcing, as_ordered: None };
 const AUDIT: Expected = Expected { condition: Condition::Audit, as_ordered: None };
@@ -77,7 +77,7 @@ fn an_interface_that_never_had_a_guard_gets_one_with_a_list_that_lets_somebody_i
     type_it(&testbed, &line);
     assert_agree(&testbed, None, ENFORCING);
     // As it is shipped.
-    let empty = Testbed::new();
+    let empty = Testbed::new(PORTGUARD);
     write_default_list(&empty.machine, "allow: []\n");
     let line = remedy(&empty, &["coverage"]);
     assert!(line.contains("portguard suggest") && line.contains(DEFAULT_LIST), "{line}");

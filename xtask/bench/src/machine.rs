@@ -1,0 +1,33 @@
+//! Where it was measured.
+
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use portguard_testkit::built::workspace;
+
+use super::Effort;
+use super::cpu;
+use super::results::Machine;
+
+/// Looks at this machine.
+pub(super) fn look(effort: &Effort) -> Result<Machine> {
+    const RELEASE: &str = "/proc/sys/kernel/osrelease";
+    let kernel = fs::read_to_string(RELEASE).with_context(|| format!("cannot read {RELEASE}"))?;
+    let described = ["describe", "--always", "--dirty"];
+    Ok(Machine {
+        date: said(Command::new("date").args(["-u", "+%Y-%m-%d"]))?,
+        kernel: kernel.trim().to_owned(),
+        cpu: cpu::name(),
+        cpus: cpu::usable()?.len(),
+        commit: said(Command::new("git").arg("-C").arg(workspace()).args(described))?,
+        flood: effort.flood,
+        quick: effort.quick,
+    })
+}
+
+fn said(command: &mut Command) -> Result<String> {
+    let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
+    ensure!(output.status.success(), "failed: {command:?}");
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
