@@ -7,9 +7,11 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 
-use crate::verify::document;
+use crate::verify::DOCUMENT;
 use crate::{cargo, setup, workspace};
 
+/// The key of its figures in the document.
+const KEY: &str = "fuzzing";
 /// The cargo-fuzz that is installed where there is none.
 const CARGO_FUZZ: &str = "0.13.2";
 
@@ -120,7 +122,7 @@ fn watch(command: &mut Command) -> Result<Option<u64>> {
 
 /// Writes down the figures of one target, and keeps those of the others.
 fn record(target: Target, inputs: u64, seconds: u32) -> Result<()> {
-    let old = document::read(document::FUZZING).unwrap_or_default();
+    let old = DOCUMENT.read(KEY).unwrap_or_default();
     let row = |target: Target| format!("| `{}` |", target.name());
     let new = format!("{} {inputs} inputs in {seconds} s, no failure |", row(target));
     let mut table = "| target | |\n|---|---|\n".to_owned();
@@ -130,5 +132,5 @@ fn record(target: Target, inputs: u64, seconds: u32) -> Result<()> {
             table += &format!("{line}\n");
         }
     }
-    document::write(document::FUZZING, &table)
+    DOCUMENT.write(KEY, &table)
 }

@@ -46,9 +46,9 @@ pub(crate) fn torture(args: &TortureArgs) -> Result<()> {
         command.env(unload::VARIABLE, unload::xdp_loader()?);
     }
     run(&mut command, |figures| {
-        let section = TORTURE.iter().find(|section| section.key == figures.test());
-        let section = section.with_context(|| format!("nobody knows the figures of {}", figures.test()))?;
-        DOCUMENT.write(*section, &rows(figures))
+        let key = TORTURE.into_iter().find(|key| *key == figures.test());
+        let key = key.with_context(|| format!("no key for the figures of {}", figures.test()))?;
+        DOCUMENT.write(key, &rows(figures))
     })
 }
 

@@ -1,6 +1,5 @@
 //! `cargo xtask verify`: the long form of what `cargo xtask test` runs in short, with its figures.
 
-pub(crate) mod document;
 mod mutants;
 mod patched;
 mod variants;
@@ -10,11 +9,13 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
+use portguard_testkit::document::{Document, rows};
 use portguard_testkit::figures::Figures;
 
-use self::document::Section;
 use crate::{cargo, setup, test};
-pub(crate) use portguard_testkit::document::rows;
+
+/// What readers see of it.
+pub(crate) const DOCUMENT: Document = Document("docs/verification.md");
 
 /// Arguments of `cargo xtask verify`.
 #[derive(Debug, clap::Args)]
@@ -53,24 +54,24 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 fn verify(part: Part, frames: Option<u64>) -> Result<()> {
     match part {
         Part::Table => table(),
-        Part::Parsers => long(document::PARSERS, "program", "parsers::", frames.unwrap_or(10_000_000)),
-        Part::Linux => long(document::LINUX, "linux", "linux_delivers", frames.unwrap_or(1_000_000)),
+        Part::Parsers => long("parsers", "program", "parsers::", frames.unwrap_or(10_000_000)),
+        Part::Linux => long("linux", "linux", "linux_delivers", frames.unwrap_or(1_000_000)),
         Part::Mutants => mutants::run(),
         Part::Variants => variants::run(),
     }
 }
 
 fn table() -> Result<()> {
-    let figures = figures(document::TABLE, tests("program").arg("--skip=parsers::"))?;
-    document::write(document::TABLE, &rows(&figures))
+    let figures = figures("table", tests("program").arg("--skip=parsers::"))?;
+    DOCUMENT.write("table", &rows(&figures))
 }
 
-fn long(section: Section, program: &str, filter: &str, frames: u64) -> Result<()> {
-    let figures = figures(section, tests(program).arg(filter).env("PORTGUARD_FRAMES", frames.to_string()))?;
+fn long(key: &str, program: &str, filter: &str, frames: u64) -> Result<()> {
+    let figures = figures(key, tests(program).arg(filter).env("PORTGUARD_FRAMES", frames.to_string()))?;
     if figures.get("frames").is_none_or(|tried| tried < frames) {
         bail!("fewer frames were tried than asked for: {figures}");
     }
-    document::write(section, &rows(&figures))
+    DOCUMENT.write(key, &rows(&figures))
 }
 
 /// A test program of portguard, with what it prints; as `cargo xtask test` has built it, which is optimised enough.
@@ -81,17 +82,17 @@ fn tests(program: &str) -> Command {
 }
 
 /// Runs tests, shows what they print, and picks out the figures of one of them.
-fn figures(section: Section, command: &mut Command) -> Result<Figures> {
-    eprintln!("verify: {}", section.key);
+fn figures(key: &str, command: &mut Command) -> Result<Figures> {
+    eprintln!("verify: {}", key);
     let mut child = command.stdout(Stdio::piped()).spawn().context("cannot run cargo test")?;
     let mut found = None;
     for line in BufReader::new(child.stdout.take().context("no output")?).lines() {
         let line = line.context("cannot read what cargo test prints")?;
         println!("{line}");
-        found = Figures::parse(&line).filter(|figures| figures.test() == section.key).or(found);
+        found = Figures::parse(&line).filter(|figures| figures.test() == key).or(found);
     }
     if !child.wait().context("cannot wait for cargo test")?.success() {
-        bail!("{} is not verified", section.key);
+        bail!("{} is not verified", key);
     }
-    found.with_context(|| format!("the tests of {} printed no figures", section.key))
+    found.with_context(|| format!("the tests of {} printed no figures", key))
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
-use portguard_testkit::document::{Document, Section, grouped};
+use portguard_testkit::document::{Document, grouped};
 use portguard_testkit::lists::Lists;
 use portguard_testkit::net;
 use portguard_testkit::portguard::Portguard;
@@ -22,20 +22,10 @@ const LISTS: [usize; 5] = [10, 1000, 10_000, 100_000, 1_000_000];
 /// How many sources are remembered on each CPU, of each family.
 const SOURCES: [u64; 4] = [256, 4096, 16_384, 1_048_576];
 
-const LIST: Section = Section {
-    key: "lists",
-    title: "Memory, by the length of the list",
-    words: "With `--sources 256`. *Maps* is the memory of the kernel that is charged to the control group of `attach` when that has ended (`bpftool map show` counts less); *at most* is the most that was charged to it at a time, with the memory of the loader and the files that it read. The lists are those of `cargo xtask bench`.",
-    command: "cargo xtask scaling",
-};
-const TABLES: Section = Section {
-    key: "sources",
-    title: "Memory, by sources and CPUs",
-    words: "With a list of ten prefixes of each family. The tables are made once and never grow.",
-    command: "cargo xtask scaling",
-};
-const DOCUMENT: Document =
-    Document { path: "docs/scaling.md", head: include_str!("scaling.md"), sections: &[LIST, TABLES] };
+/// What readers see of it, and the keys of the figures in it.
+const DOCUMENT: Document = Document("docs/scaling.md");
+const BY_LIST: &str = "lists";
+const BY_TABLES: &str = "sources";
 
 /// Arguments of `cargo xtask scaling`.
 #[derive(Debug, clap::Args)]
@@ -61,8 +51,8 @@ pub fn run(args: &Args) -> Result<()> {
         Some(path) => fs::canonicalize(path).with_context(|| format!("no {}", path.display()))?,
         None => super::build()?,
     };
-    DOCUMENT.write(LIST, &lists(&portguard)?)?;
-    DOCUMENT.write(TABLES, &tables(&portguard)?)
+    DOCUMENT.write(BY_LIST, &lists(&portguard)?)?;
+    DOCUMENT.write(BY_TABLES, &tables(&portguard)?)
 }
 
 fn lists(portguard: &Path) -> Result<String> {

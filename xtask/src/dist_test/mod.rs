@@ -19,32 +19,15 @@ use crate::machine::{PACKAGES, debian};
 use crate::setup::{self, Purpose};
 use crate::vm_test::output;
 use crate::workspace;
-use portguard_testkit::document::{Document, Section, rows};
+use portguard_testkit::document::{Document, rows};
 
 /// Where everything is made, below the root of the workspace.
 const FOLDER: &str = "target/dist-test";
 /// What the Debian has beside the others': who reads man pages and completions.
 const READERS: &str = "man-db,bash-completion";
-/// What is shown of a release.
-const SECTION: Section = Section {
-    key: "dist",
-    title: "What was tried",
-    words: "\
-The program starts in an empty root, looks names up without loading a library, and guards an interface on Linux 5.10. lintian has
-no errors. In a Debian of its own, made by debootstrap, the package is installed by apt; its man pages and completions are
-used; it is removed and purged, and every file of the Debian is as before.
-
-Then a virtual machine with systemd: the package is installed, an interface is enabled, the machine reboots; the guard is on
-before rpcbind listens. An allowed and a denied flow run while the next version is installed. The package is removed, installed
-again, and purged without a trace; then the archive, the same way.
-
-At last Ansible brings the package, and one list after another, to two hosts with systemd and rpcbind of their own, and a Prometheus
-watches them.",
-    command: "cargo xtask dist-test",
-};
-/// What packagers and operators read.
-const DOCUMENT: Document =
-    Document { path: "docs/packaging.md", head: include_str!("packaging.md"), sections: &[SECTION] };
+/// What packagers and operators read, and the key of the figures in it.
+const DOCUMENT: Document = Document("docs/packaging.md");
+const KEY: &str = "dist";
 
 /// Tries a release.
 pub(crate) fn run() -> Result<()> {
@@ -63,7 +46,7 @@ pub(crate) fn run() -> Result<()> {
     clean::check(&made.deb, &root, &folder)?;
     let told = machine::check(&made, &root, &folder)?;
     fleet_test::check(Delivery::Package(&made.deb.path))?;
-    DOCUMENT.write(SECTION, &format!("{}\nIn the machine: {}.\n", rows(&told.figures), told.machine))
+    DOCUMENT.write(KEY, &format!("{}\nIn the machine: {}.\n", rows(&told.figures), told.machine))
 }
 
 /// The checksums are those of the files.

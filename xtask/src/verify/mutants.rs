@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::document;
+use super::DOCUMENT;
 use super::patched::{Patched, must, name, patches};
 
 /// Where the patches are.
@@ -39,7 +39,7 @@ pub(super) fn run() -> Result<()> {
             escaped.push(name);
         }
     }
-    document::write(document::MUTANTS, &table)?;
+    DOCUMENT.write("mutants", &table)?;
     ensure!(escaped.is_empty(), "caught by fewer than {ENOUGH} layers: {}", escaped.join(", "));
     Ok(())
 }

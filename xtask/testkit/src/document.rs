@@ -1,8 +1,7 @@
-//! Documents whose words are in the sources, and whose figures are those of the last run of each command: they stay
-//! until it runs again.
+//! Documents whose words people write, and whose figures commands write between marks: `<!-- KEY -->` and
+//! `<!-- end of KEY -->`. Figures remain until their command runs again.
 
 use std::fs;
-use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
@@ -10,82 +9,20 @@ use anyhow::{Context as _, Result};
 use crate::built::workspace;
 use crate::figures::Figures;
 
-/// A document with figures.
-#[derive(Debug)]
-pub struct Document {
-    /// Below the root of the workspace.
-    pub path: &'static str,
-    /// What it begins with.
-    pub head: &'static str,
-    /// Its parts, in order.
-    pub sections: &'static [Section],
-}
-
-/// A part of a document, with figures of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Section {
-    /// Names its figures in the document.
-    pub key: &'static str,
-    /// Its heading.
-    pub title: &'static str,
-    /// What stands between heading and figures.
-    pub words: &'static str,
-    /// What makes its figures.
-    pub command: &'static str,
-}
-
-impl Section {
-    fn begin(self) -> String {
-        format!("<!-- {} -->\n", self.key)
-    }
-
-    fn end(self) -> String {
-        format!("<!-- end of {} -->\n", self.key)
-    }
-
-    /// Its figures in a document.
-    fn figures(self, document: &str) -> Option<&str> {
-        let (_, rest) = document.split_once(&self.begin())?;
-        Some(rest.split_once(&self.end())?.0)
-    }
-}
+/// A document with figures, by its path below the root of the workspace.
+#[derive(Debug, Clone, Copy)]
+pub struct Document(pub &'static str);
 
 impl Document {
-    /// Writes down new figures of a section, with the date and the kernel.
-    pub fn write(&self, section: Section, figures: &str) -> Result<()> {
-        let path = self.path();
-        let old = fs::read_to_string(&path).unwrap_or_default();
-        let figures = format!("{figures}\n{}, Linux {}.\n", today()?, kernel()?);
-        fs::create_dir_all(path.parent().unwrap_or(&path))
-            .and_then(|()| fs::write(&path, self.render(&old, section, &figures)))
-            .with_context(|| format!("cannot write {}", path.display()))?;
-        eprintln!("written to {}", self.path);
-        Ok(())
+    /// Writes new figures between the marks of `key`, with the date and the kernel.
+    pub fn write(self, key: &str, figures: &str) -> Result<()> {
+        replace(self.0, key, &format!("{figures}\n{}, Linux {}.\n", today()?, kernel()?))
     }
 
-    /// The figures of a section as they stand in the document.
-    pub fn read(&self, section: Section) -> Option<String> {
-        let document = fs::read_to_string(self.path()).ok()?;
-        section.figures(&document).map(str::to_owned)
-    }
-
-    fn path(&self) -> PathBuf {
-        workspace().join(self.path)
-    }
-
-    fn render(&self, old: &str, new: Section, figures: &str) -> String {
-        let mut document = self.head.to_owned();
-        for section in self.sections.iter().copied() {
-            let figures = if section == new { Some(figures) } else { section.figures(old) };
-            let figures = figures.unwrap_or("Not run yet.\n");
-            let Section { title, words, command, .. } = section;
-            document += &format!(
-                "\n## {title}\n\n{words}\n\n`{command}`:\n\n{}{figures}{}",
-                section.begin(),
-                section.end()
-            );
-        }
-        document
+    /// The figures between the marks of `key`, as they stand in the document.
+    pub fn read(self, key: &str) -> Option<String> {
+        let document = fs::read_to_string(workspace().join(self.0)).ok()?;
+        parts(&document, key).map(|[_, figures, _]| figures.to_owned())
     }
 }
 
@@ -101,10 +38,15 @@ pub fn replace(path: &str, key: &str, text: &str) -> Result<()> {
 
 /// The document with another text between two marks, if it has them.
 pub fn replaced(document: &str, key: &str, text: &str) -> Option<String> {
-    let (begin, end) = (format!("<!-- {key} -->\n"), format!("<!-- end of {key} -->\n"));
-    let (head, rest) = document.split_once(&begin)?;
-    let (_, tail) = rest.split_once(&end)?;
-    Some([head, &begin, text, &end, tail].concat())
+    parts(document, key).map(|[head, _, tail]| [head, text, tail].concat())
+}
+
+/// The parts of a document: up to the first mark and with it, between the marks, and from the second mark on.
+fn parts<'a>(document: &'a str, key: &str) -> Option<[&'a str; 3]> {
+    let begin = format!("<!-- {key} -->\n");
+    let (head, rest) = document.split_at(document.find(&begin)? + begin.len());
+    let (figures, tail) = rest.split_at(rest.find(&format!("<!-- end of {key} -->\n"))?);
+    Some([head, figures, tail])
 }
 
 /// A table of figures.
@@ -140,28 +82,6 @@ fn kernel() -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const fn section(key: &'static str) -> Section {
-        Section { key, title: "A title", words: "Words.", command: "cargo xtask it" }
-    }
-
-    const ONE: Section = section("one");
-    const OTHER: Section = section("other");
-    const THIRD: Section = section("third");
-    const DOCUMENT: Document =
-        Document { path: "docs/it.md", head: "# It\n", sections: &[ONE, OTHER, THIRD] };
-
-    #[test]
-    fn new_figures_replace_their_own_only() {
-        let first = DOCUMENT.render("", ONE, "7 frames\n");
-        let second = DOCUMENT.render(&first, OTHER, "8 frames\n");
-        assert_eq!(ONE.figures(&second), Some("7 frames\n"));
-        assert_eq!(OTHER.figures(&second), Some("8 frames\n"));
-        assert_eq!(THIRD.figures(&second), Some("Not run yet.\n"));
-        let third = DOCUMENT.render(&second, ONE, "9 frames\n");
-        assert_eq!(ONE.figures(&third), Some("9 frames\n"));
-        assert_eq!(third.matches("## ").count(), DOCUMENT.sections.len());
-    }
 
     #[test]
     fn only_what_is_between_the_marks_is_replaced() {
