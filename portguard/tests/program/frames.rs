@@ -1,4 +1,4 @@
-//! What becomes of a frame: product.md, section 4, and every edge of it, as a table.
+//! What becomes of a frame: the verdicts that users can rely on, and every edge of them, as a table.
 //!
 //! Each case is one frame and what must happen to it. The host build of the parser and the loaded program are both
 //! held against this table.
