@@ -20,7 +20,7 @@ pub fn text(document: &Document) -> String {
     let [ok, warnings, failures] =
         [Status::Ok, Status::Warning, Status::Failure].map(|it| document.count(it));
     let _ = match document.status {
-        Status::Ok => writeln!(text, "All is well: {ok} checks."),
+        Status::Ok => writeln!(text, "No problem found: {ok} checks."),
         _ => writeln!(
             text,
             "{ok} ok, {warnings} {}, {failures} {}",
