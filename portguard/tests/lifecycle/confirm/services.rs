@@ -27,7 +27,7 @@ fn a_service_restores_at_the_deadline() {
     service.until_said("has no IPv6 entry any more");
     let told = {
         let told = portguard.ok(&["reload", "--allow-empty", "--confirm=2"]);
-        assert!(told.contains("unless: portguard confirm eth0"), "{told}");
+        assert!(told.contains("unless you run: portguard confirm eth0"), "{told}");
         let status = portguard.status();
         assert_eq!((state(&status), status.allowlist.prefixes_v6), (Some("pending"), 0));
         assert_eq!(guardians(&testbed), [], "the service restores");

@@ -171,7 +171,7 @@ fn without_an_rpcbind_no_sizes_are_stated() {
     let csv = portguard.run(&["report", "--csv"]);
     assert_eq!(csv.code, 0);
     assert!(csv.stdout.lines().skip(1).all(|line| line.ends_with(",,")), "{csv:?}");
-    assert!(csv.stderr.contains("no rpcbind of this host answers"), "{csv:?}");
+    assert!(csv.stderr.contains("no rpcbind of this host replies"), "{csv:?}");
 }
 
 #[test]
