@@ -23,7 +23,7 @@ if [ -z "$destdir" ]; then
     fi
     if [ -n "$(find /sys/fs/bpf/portguard -name link 2> /dev/null)" ]; then
         cat >&2 <<'END'
-portguard: WARNING: the guards are taken off, because without portguard nobody could do that later.
+portguard: WARNING: the guards are taken off, because they cannot be taken off later without portguard.
 portguard: WARNING: from now on, everyone can reach port 111. If nothing here needs rpcbind:
 portguard: WARNING:     systemctl mask --now rpcbind.service rpcbind.socket
 END

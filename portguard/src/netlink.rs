@@ -174,7 +174,7 @@ impl Dump {
             let (message, behind) = Message::split(rest).ok_or_else(|| malformed("a message is cut off"))?;
             rest = behind;
             if message.sequence != SEQUENCE {
-                return Err(malformed("a message is no reply to the request"));
+                return Err(malformed("a message is not a reply to the request"));
             }
             self.interrupted |= message.flags & libc::NLM_F_DUMP_INTR as u16 != 0;
             match message.kind {

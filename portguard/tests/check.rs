@@ -72,7 +72,7 @@ fn json_of_a_valid_list() {
     let folder = folder_with("list.yaml", list);
     insta::assert_snapshot!(check(folder.path(), &["list.yaml", "--json"]), @r#"
     $ portguard check list.yaml --json
-    {"schema":1,"path":"[FOLDER]/list.yaml","valid":true,"sha256":"c38fd55c72a1efbf8567bbf66a49367430d1b8048008d692ad7ce6311add38df","prefixes_v4":1,"prefixes_v6":1,"errors":[],"errors_total":0,"warnings":[{"line":3,"column":5,"text":"::ffff:192.0.2.1","message":"::ffff:192.0.2.1/128 is an IPv4-mapped prefix, which no packet comes from","help":"IPv4 clients come from IPv4 addresses; did you mean 192.0.2.1/32?"}],"warnings_total":1}
+    {"schema":1,"path":"[FOLDER]/list.yaml","valid":true,"sha256":"c38fd55c72a1efbf8567bbf66a49367430d1b8048008d692ad7ce6311add38df","prefixes_v4":1,"prefixes_v6":1,"errors":[],"errors_total":0,"warnings":[{"line":3,"column":5,"text":"::ffff:192.0.2.1","message":"::ffff:192.0.2.1/128 is an IPv4-mapped prefix, and no packet has such a source","help":"IPv4 clients send from IPv4 addresses; did you mean 192.0.2.1/32?"}],"warnings_total":1}
     ----- stderr -----
     ----- exit code: 0 -----
     "#);
@@ -84,7 +84,7 @@ fn json_of_an_invalid_list() {
     let folder = folder_with("list.yaml", list);
     insta::assert_snapshot!(check(folder.path(), &["--json", "list.yaml"]), @r#"
     $ portguard check --json list.yaml
-    {"schema":1,"path":"[FOLDER]/list.yaml","valid":false,"sha256":"6c3b71a7b7ea26dd438bcc26e76cc882543ae7a2fa0fde7183d18c090a67a131","prefixes_v4":null,"prefixes_v6":null,"errors":[{"line":2,"column":5,"text":"10.1.2.3/16","message":"10.1.2.3/16 has host bits set","help":"did you mean 10.1.0.0/16 or 10.1.2.3/32?"},{"line":3,"column":5,"text":"\"\\e\"","message":"\\u{1b} is not a prefix","help":"write an address, or an address and a prefix length, like 192.0.2.0/24 or 2001:db8::/32"}],"errors_total":2,"warnings":[{"line":4,"column":5,"text":"0.0.0.0/0","message":"0.0.0.0/0 lets everyone in: it guards nothing over IPv4","help":"write the networks of your clients instead"}],"warnings_total":1}
+    {"schema":1,"path":"[FOLDER]/list.yaml","valid":false,"sha256":"6c3b71a7b7ea26dd438bcc26e76cc882543ae7a2fa0fde7183d18c090a67a131","prefixes_v4":null,"prefixes_v6":null,"errors":[{"line":2,"column":5,"text":"10.1.2.3/16","message":"10.1.2.3/16 has host bits set","help":"did you mean 10.1.0.0/16 or 10.1.2.3/32?"},{"line":3,"column":5,"text":"\"\\e\"","message":"\\u{1b} is not a prefix","help":"write an address, or an address and a prefix length, like 192.0.2.0/24 or 2001:db8::/32"}],"errors_total":2,"warnings":[{"line":4,"column":5,"text":"0.0.0.0/0","message":"0.0.0.0/0 allows everyone: nothing is guarded over IPv4","help":"write the networks of your clients instead"}],"warnings_total":1}
     ----- stderr -----
     ----- exit code: 3 -----
     "#);
@@ -218,9 +218,9 @@ fn file_that_others_may_write() {
     insta::assert_snapshot!(check(folder.path(), &["list.yaml"]), @r#"
     $ portguard check list.yaml
     ----- stderr -----
-    error: list.yaml may be written by others than its owner (mode 0666)
+    error: list.yaml is writable by users other than its owner (mode 0666)
      --> list.yaml
-      = help: whoever can write the list can open port 111: run `chmod go-w list.yaml`
+      = help: a user who can write the list can open port 111: run `chmod go-w list.yaml`
 
     error: 10.1.2.3/16 has host bits set
      --> list.yaml:2:5
@@ -374,12 +374,12 @@ fn prefixes_at_the_limit_and_above() {
     insta::assert_snapshot!(check_content(list), @r#"
     $ portguard check list.yaml
     ----- stderr -----
-    error: the list holds 1048578 IPv6 prefixes, more than the 1048576 that it may hold
+    error: the list has 1048578 IPv6 prefixes, and the limit is 1048576
            --> list.yaml:2097154:3
             |
     2097154 | - ::10:2
             |   ^^^^^^
-            = help: this is the first one over the limit: put larger prefixes in place of neighbours
+            = help: this is the first one over the limit: replace neighbouring prefixes by larger ones
 
     error: list.yaml is not a valid allowlist: 1 error
     ----- exit code: 3 -----

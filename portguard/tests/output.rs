@@ -194,7 +194,7 @@ fn unguarded() -> Vec<services::Unguarded> {
             Some(services::Owner { unit: None, ..owner }),
             Some("br0: native XDP refused"),
         ),
-        unguarded("eth3", Open, None, Some("it had a guard, and the link of that is gone")),
+        unguarded("eth3", Open, None, Some("it had a guard, but the link of the guard is gone")),
     ]
 }
 
@@ -338,8 +338,9 @@ fn proposal() -> suggest::document::Document {
         origin: origin.into(),
         why: why.into(),
     };
-    let peers = (1..40)
-        .map(|host| finding(&format!("192.0.2.{host}/32"), "asked over TCP on eth0", Some("12 packets")));
+    let peers = (1..40).map(|host| {
+        finding(&format!("192.0.2.{host}/32"), "sent requests over TCP on eth0", Some("12 packets"))
+    });
     let findings = [
         finding("2001:db8::7/128", "nfs1, /etc/exports, line 3", Some("for /srv/\"my files\"")),
         finding("192.0.2.0/24", "the network of eth0", Some("public addresses: are they all yours?")),
@@ -348,7 +349,7 @@ fn proposal() -> suggest::document::Document {
             "/etc/exports, line 3",
             Some("for /srv/a: b\n- 0.0.0.0/0 # \u{85}\u{feff}\u{7}"),
         ),
-        finding("10.0.0.9/32", "asked over TCP on eth0", Some("3 packets")),
+        finding("10.0.0.9/32", "sent requests over TCP on eth0", Some("3 packets")),
     ];
     let left_out = vec![
         left_out("*.example.com", "/etc/exports, line 4 for /srv", "a pattern of names"),

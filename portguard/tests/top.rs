@@ -208,7 +208,7 @@ fn a_followed_source() {
     assert_snapshot!(picture(&model, &state, 80, 24));
     update(&mut model, 101, vec![poll_of("eth0", snapshot(101, 700, 500_000, &[]))]);
     let gone = picture(&model, &state, 80, 24);
-    assert!(gone.contains("no longer remembered") && gone.contains("401600"), "{gone}");
+    assert!(gone.contains("no longer remembers it") && gone.contains("401600"), "{gone}");
     press(&mut model, &mut state, "\u{1b}");
     assert_eq!(state.page, Page::Sources);
     assert!(model.followed().is_none());

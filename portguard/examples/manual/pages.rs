@@ -114,10 +114,10 @@ fn files(roff: &mut Roff) {
     for (variable, meaning) in [
         (
             "PORTGUARD_ALLOWLIST",
-            "The allowlist of attach, run and check, and of explain where no guard is on, unless they are told of \
-             another one. Reload reads the file that the guard was given.",
+            "The allowlist of attach, run and check, and of explain if there is no guard, unless an option \
+             names another one. reload reads the file of the guard's list.",
         ),
-        ("PORTGUARD_METRICS", "Where run serves metrics, unless it is told otherwise."),
+        ("PORTGUARD_METRICS", "Where run serves metrics, unless an option names another place."),
         ("NO_COLOR", "If set, nothing is coloured."),
     ] {
         term(roff, bold(variable), meaning);
@@ -129,7 +129,7 @@ fn exit_status(roff: &mut Roff) {
     term(roff, bold("0"), "Done.");
     for (kind, meaning) in [
         (Kind::Failed, "Failed."),
-        (Kind::Usage, "The command line makes no sense."),
+        (Kind::Usage, "The command line is invalid."),
         (Kind::InvalidAllowlist, "The allowlist is invalid."),
         (Kind::NotThere, "There is no such interface, or no guard on it."),
         (Kind::NotPermitted, "Not permitted; the missing capability is named."),

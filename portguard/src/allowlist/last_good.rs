@@ -48,8 +48,8 @@ pub fn keep(list: &Allowlist) -> Result<()> {
         Error::failed(format!("cannot keep a copy of the list in {}", directory.display()))
             .caused_by(error)
             .remedy(
-                "The guard is on, with the new list. But should the file be broken when portguard starts next, an \
-                 older copy will be taken, if there is one. Make room there, and: portguard reload",
+                "The guard is on, with the new list. If the file is broken at the next start of portguard, portguard \
+                 loads an older copy, if there is one. Make room there, and run: portguard reload",
             )
     })
 }
@@ -69,9 +69,9 @@ pub fn of(path: &Path) -> Result<Option<Allowlist>> {
     };
     let own = |metadata: &fs::Metadata| metadata.uid() == 0 || metadata.uid() == geteuid().as_raw();
     if !metadata.is_file() || !own(&metadata) || !fs::metadata(&directory).is_ok_and(|it| own(&it)) {
-        return Err(Error::failed(format!("{} is not to be trusted", copy.display()))
-            .because("it is not a file of root's")
-            .remedy("Find out who made it, and remove it."));
+        return Err(Error::failed(format!("{} cannot be trusted", copy.display()))
+            .because("it is not a regular file that belongs to root")
+            .remedy("Find out which program created it, and remove it."));
     }
     let Checked { allowlist, .. } = Allowlist::load(&copy)?;
     Ok(Some(allowlist.last_good_of(path)))

@@ -36,7 +36,7 @@ pub(super) fn lint(
                 let Entry { prefix, span, .. } = &entries[outer];
                 (
                     format!("{} is inside {prefix}, on line {}", entries[inner].prefix, span.line),
-                    "the larger prefix lets it in already: remove one of them".to_owned(),
+                    "the larger prefix already allows it: remove one of them".to_owned(),
                 )
             });
         }
@@ -94,14 +94,14 @@ pub(crate) fn oddity(prefix: IpNet) -> Option<(String, String)> {
     if prefix.prefix_len() == 0 {
         let family = Family::of(prefix.addr()).name();
         return Some((
-            format!("{prefix} lets everyone in: it guards nothing over {family}"),
+            format!("{prefix} allows everyone: nothing is guarded over {family}"),
             "write the networks of your clients instead".to_owned(),
         ));
     }
     if let Some(meant) = mapped(prefix) {
         return Some((
-            format!("{prefix} is an IPv4-mapped prefix, which no packet comes from"),
-            format!("IPv4 clients come from IPv4 addresses; did you mean {meant}?"),
+            format!("{prefix} is an IPv4-mapped prefix, and no packet has such a source"),
+            format!("IPv4 clients send from IPv4 addresses; did you mean {meant}?"),
         ));
     }
     never_a_source(prefix).map(|(why, help)| (format!("{prefix} {why}"), help.to_owned()))
@@ -120,21 +120,21 @@ fn never_a_source(prefix: IpNet) -> Option<(&'static str, &'static str)> {
     let within = |what: fn(&IpAddr) -> bool| what(&first) && what(&last);
     if within(IpAddr::is_loopback) {
         Some((
-            "is never seen on a network card",
-            "remove it: local clients come over `lo`, which is not guarded",
+            "is never the source of a packet on a network card",
+            "remove it: local clients use `lo`, which is not guarded",
         ))
     } else if within(IpAddr::is_multicast) {
         Some((
-            "is multicast: no packet comes from there",
+            "is multicast: no packet has such a source",
             "write the addresses of the clients, not of a group",
         ))
     } else if within(IpAddr::is_unspecified) {
         Some((
-            "is one address, which no client has",
-            "it does not stand for everyone: write the networks of your clients",
+            "is one address, and no client has it",
+            "it does not mean everyone: write the networks of your clients",
         ))
     } else if within(|address| matches!(address, IpAddr::V4(address) if address.is_broadcast())) {
-        Some(("is the broadcast address: no packet comes from there", "write the addresses of the clients"))
+        Some(("is the broadcast address: no packet has this source", "write the addresses of the clients"))
     } else {
         None
     }

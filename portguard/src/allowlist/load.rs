@@ -39,8 +39,8 @@ fn read(path: &Path, errors: &mut Diagnostics) -> Result<(Vec<u8>, FileStamp), B
         let help = match error.kind() {
             io::ErrorKind::NotFound => "write the list there, or name the file where it is",
             io::ErrorKind::PermissionDenied if geteuid().is_root() => {
-                "give the file to root, or let others read it: this process may not read those of others \
-                 (CAP_DAC_READ_SEARCH)"
+                "make root the owner of the file, or let others read it: this process may not read files of other \
+                 users (CAP_DAC_READ_SEARCH)"
             }
             io::ErrorKind::PermissionDenied => "run portguard as root, or let this user read the file",
             _ => "name a file that can be read",
@@ -67,8 +67,8 @@ fn read(path: &Path, errors: &mut Diagnostics) -> Result<(Vec<u8>, FileStamp), B
     let mode = Mode::from_bits_truncate(metadata.mode());
     if mode.intersects(Mode::S_IWGRP | Mode::S_IWOTH) {
         errors.push(*problem(
-            format!("{shown} may be written by others than its owner (mode {:04o})", mode.bits()),
-            format!("whoever can write the list can open port 111: run `chmod go-w {shown}`"),
+            format!("{shown} is writable by users other than its owner (mode {:04o})", mode.bits()),
+            format!("a user who can write the list can open port 111: run `chmod go-w {shown}`"),
         ));
     }
     let bytes = read_at_most(&file, MAX_FILE_SIZE).map_err(cannot_read)?;

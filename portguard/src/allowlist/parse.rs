@@ -175,7 +175,7 @@ impl<'s> Reader<'s, '_> {
             }
             Node::Mapping => return self.long_entry(span),
             Node::Null => {
-                self.nodes.error(span, "the entry is empty", "write a prefix after `- `, or drop the line");
+                self.nodes.error(span, "the entry is empty", "write a prefix after `- `, or remove the line");
             }
             Node::List => {
                 self.nodes.error(
@@ -292,8 +292,10 @@ impl<'s> Reader<'s, '_> {
             if let Some(span) = excess {
                 self.nodes.error(
                     span,
-                    format!("the list holds {prefixes} {name} prefixes, more than the {MAX_PREFIXES_PER_FAMILY} that it may hold"),
-                    "this is the first one over the limit: put larger prefixes in place of neighbours",
+                    format!(
+                        "the list has {prefixes} {name} prefixes, and the limit is {MAX_PREFIXES_PER_FAMILY}"
+                    ),
+                    "this is the first one over the limit: replace neighbouring prefixes by larger ones",
                 );
             }
         }
@@ -302,7 +304,7 @@ impl<'s> Reader<'s, '_> {
     /// Reports a key that occurs again, and skips its value.
     fn repeated_key(&mut self, key: &str, span: Span, first: Span) -> Result {
         let help = format!("it is on line {} already: remove one of them, or join them", first.line);
-        self.nodes.error(span, format!("the key `{key}` is there twice"), help);
+        self.nodes.error(span, format!("the key `{key}` appears twice"), help);
         self.nodes.skip_value()
     }
 
@@ -315,7 +317,11 @@ impl<'s> Reader<'s, '_> {
         let shown = printable(&cut(key, MAX_TEXT));
         if prefix::parse(&format!("{key}:")).is_ok() {
             let help = format!("write it in quotes: \"{shown}:\"");
-            self.nodes.error(span, format!("YAML takes {shown}: for a key, since it ends in a colon"), help);
+            self.nodes.error(
+                span,
+                format!("YAML reads {shown}: as a key, because it ends with a colon"),
+                help,
+            );
         } else if prefix::parse(key).is_ok() {
             let help = format!("write `- {shown}`, or `- prefix: {shown}` and `comment:` on the next line");
             self.nodes.error(span, format!("the prefix {shown} is written as a key"), help);
@@ -334,13 +340,13 @@ impl<'s> Reader<'s, '_> {
         self.nodes.error(
             span,
             format!("the alias {shown} is not followed"),
-            "write out what it stands for: a list that could refer to itself could expand without end",
+            "write its value instead: a list that could refer to itself could expand without end",
         );
     }
 }
 
 fn permitted(keys: &[&str]) -> String {
-    format!("the keys that may be here: `{}`", keys.join("`, `"))
+    format!("the keys that are valid here: `{}`", keys.join("`, `"))
 }
 
 /// The known key that the user probably intended.

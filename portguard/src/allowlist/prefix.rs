@@ -74,7 +74,7 @@ impl Fault {
         let (message, help) = match blunder {
             Blunder::Empty => (
                 "the prefix is empty".to_owned(),
-                "write a prefix, like 192.0.2.0/24, or drop the entry".to_owned(),
+                "write a prefix, like 192.0.2.0/24, or remove the entry".to_owned(),
             ),
             Blunder::HostBits { net, host } => {
                 (format!("{text} has host bits set"), format!("did you mean {net} or {host}?"))
@@ -95,14 +95,14 @@ impl Fault {
                 },
             ),
             Blunder::BadLength { host } => (
-                format!("{text} is not a prefix: what follows `/` is no prefix length"),
+                format!("{text} is not a prefix: the text after `/` is not a prefix length"),
                 format!("write a number from 0 to {} after `/`", host.max_prefix_len()),
             ),
             Blunder::Netmask { meant } => {
                 (format!("{text} has a netmask instead of a prefix length"), format!("did you mean {meant}?"))
             }
             Blunder::BadNetmask => (
-                format!("{text} has a netmask that no prefix length stands for"),
+                format!("{text} has a netmask that does not correspond to a prefix length"),
                 "write a prefix length after `/`, like 192.0.2.0/24".to_owned(),
             ),
             Blunder::OctetTooBig => (
@@ -128,14 +128,14 @@ impl Fault {
             ),
             Blunder::Trailing { prefix } => (
                 format!("{text} is more than a prefix"),
-                format!("write {prefix} alone; a remark goes after a blank and a `#`, or into a `comment:`"),
+                format!("write {prefix} alone; put a remark after a blank and a `#`, or into a `comment:`"),
             ),
             Blunder::Brackets { inner } => {
                 (format!("{text} has brackets around the address"), format!("did you mean {inner}?"))
             }
             Blunder::Port { address } => (
                 format!("{text} has a port"),
-                format!("every entry is about port 111; did you mean {address}?"),
+                format!("every entry is for port 111; did you mean {address}?"),
             ),
             Blunder::Zone { meant } => (
                 format!("{text} has a zone id"),

@@ -42,7 +42,7 @@ pub struct Cli {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Put the guard on interfaces; it stays until `detach`
+    /// Put the guard on interfaces; it remains until `detach`
     Attach(attach::Args),
     /// Take the guard off interfaces
     Detach(detach::Args),
@@ -52,25 +52,25 @@ pub enum Command {
     Confirm(confirm::Args),
     /// Keep interfaces guarded, as a service that follows the list and the interfaces
     Run(run::Args),
-    /// Show which guard is on which interface, with which list
+    /// Show the guard of each interface, with its list
     Status(status::Args),
-    /// Show what was allowed and dropped, in total and per source
+    /// Show the allowed and dropped packets, in total and per source
     Stats(stats::Args),
-    /// Show the same live, with rates, in the terminal
+    /// Show the counters live, with rates, in the terminal
     Top(top::Args),
     /// Validate an allowlist without touching the kernel
     Check(check::Args),
-    /// Ask the guard's program what becomes of packets from an address, and which entry decides
+    /// Show the verdict of the guard's program on an address, and the entry that decides
     Explain(explain::Args),
-    /// Propose an allowlist, from what this host knows of its clients
+    /// Propose an allowlist from the clients that this host knows
     Suggest(suggest::Args),
-    /// Write down the evidence that an abuse desk asks for
+    /// Write the evidence that an abuse desk needs
     Report(report::Args),
-    /// Ask a host's port 111 as an attacker would, and show what it answers
+    /// Send requests to a host's port 111 as an attacker would, and show the replies
     Probe(probe::Args),
-    /// Check what on this host works, or stands in the way of a guard, and say what to do
+    /// Check whether this host is guarded, find obstacles to a guard, and name a fix for each
     Doctor(doctor::Args),
-    /// Take a change on trial back unless it is confirmed: started by `--confirm`
+    /// Restore the previous state unless a change on trial is confirmed: started by `--confirm`
     #[command(hide = true)]
     Guardian(guardian::Args),
 }

@@ -12,13 +12,13 @@ pub struct GuardOptions {
     /// How the kernel runs the guard [default: auto]
     #[arg(long, value_enum)]
     pub mode: Option<ModeChoice>,
-    /// Let everything through; count what would be dropped
+    /// Drop nothing; count the packets that would be dropped
     #[arg(long)]
     pub audit: bool,
-    /// Drop what the list does not allow: the default
+    /// Drop packets that the list does not allow: the default
     #[arg(long, conflicts_with = "audit")]
     pub enforce: bool,
-    /// Remember so many denied sources, on each CPU and of each address family [default: 16384, fewer on hosts with
+    /// Remember N denied sources, on each CPU and of each address family [default: 16384, fewer on hosts with
     /// many CPUs or little memory]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(256..=1_048_576))]
     pub sources: Option<u32>,
@@ -33,7 +33,7 @@ impl From<&GuardOptions> for Named {
 /// What `attach` and `reload` name of a change on trial.
 #[derive(Debug, Args)]
 pub struct TrialOptions {
-    /// Let what was before come back after SECONDS (60 if none are given), unless the change is confirmed: on the
+    /// Restore the previous state after SECONDS (60 if no value is given), unless the change is confirmed: on the
     /// terminal, or by `portguard confirm`
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "60",
         value_parser = clap::value_parser!(u64).range(1..=86_400))]
@@ -55,12 +55,13 @@ impl ValueEnum for ModeChoice {
     fn to_possible_value(&self) -> Option<PossibleValue> {
         let help = match self {
             Self::Auto => {
-                "Native; generic where the driver refuses, or native would bind what comes later (bonds); it says so"
+                "Native; generic if the driver refuses, or if native mode would exclude later ports \
+                 (bonds); attach reports it"
             }
             Self::Native => "In the driver, before the kernel allocates anything",
-            Self::Generic => "In the network stack: without help of the driver, slower",
+            Self::Generic => "In the network stack: without help from the driver, slower",
             Self::Offload => {
-                "On the card: refused, as the program would have to be loaded for that card alone"
+                "On the card: refused, because the program would have to be loaded for that card alone"
             }
         };
         Some(PossibleValue::new(self.key()).help(help))

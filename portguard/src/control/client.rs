@@ -81,7 +81,7 @@ impl Service {
         match connection.ask(request, self.timing.silence, end)? {
             Reply::Outcome(outcome) => Ok(outcome),
             Reply::Refused { text } => Err(refused(&self.socket, &text)),
-            Reply::Description(_) => Err(unreadable(&self.socket, "the reply is one to another request")),
+            Reply::Description(_) => Err(unreadable(&self.socket, "the reply belongs to another request")),
         }
     }
 }
@@ -168,7 +168,7 @@ fn find(socket: PathBuf, timing: Timing) -> Result<Option<Service>> {
     match connection.ask(&Request::Describe, timing.describe, end)? {
         Reply::Description(description) => Ok(Some(Service { socket, timing, description })),
         Reply::Refused { text } => Err(refused(&socket, &text)),
-        Reply::Outcome(_) => Err(unreadable(&socket, "the reply is one to another request")),
+        Reply::Outcome(_) => Err(unreadable(&socket, "the reply belongs to another request")),
     }
 }
 
@@ -195,7 +195,7 @@ impl<'a> Connection<'a> {
         if !is_trusted(peer.uid()) {
             return Err(Error::failed(format!("the service behind {} cannot be trusted", socket.display()))
                 .because(format!("process {} belongs to user {}", peer.pid(), peer.uid()))
-                .remedy("Find out what it is, and remove the socket."));
+                .remedy("Find out what that process is, and remove the socket."));
         }
         Ok(Some(Self { socket, stream, read: Vec::new() }))
     }
@@ -289,15 +289,16 @@ fn is_busy(line: &[u8]) -> bool {
 }
 
 fn silent(socket: &Path, waited: Duration) -> Error {
-    Error::failed(format!("the service behind {} does not answer", socket.display()))
+    Error::failed(format!("the service behind {} does not reply", socket.display()))
         .because(format!("no reply within {:.1} s", waited.as_secs_f64()))
-        .remedy("The number in the name is that of its process. See what that does, or restart the service; the guards remain.")
+        .remedy("The number in the name is the process ID of the service. Check what that process does, or restart \
+            the service; the guards remain.")
 }
 
 fn ended(socket: &Path) -> Error {
     Error::failed(format!("the service behind {} ended before it replied", socket.display()))
         .because("it closed the connection")
-        .remedy("Its log has the reason. Run the command again.")
+        .remedy("See its log for the reason, and run the command again.")
 }
 
 fn refused(socket: &Path, text: &str) -> Error {

@@ -110,9 +110,9 @@ impl RuntimeDirectory {
         } else {
             "it is not a directory".to_owned()
         };
-        Err(Error::failed(format!("{} cannot be trusted", self.0.display()))
-            .because(why)
-            .remedy("Remove it, and start the service again: the directory must be root's, with mode 0700."))
+        Err(Error::failed(format!("{} cannot be trusted", self.0.display())).because(why).remedy(
+            "Remove it, and start the service again: the directory must belong to root and have mode 0700.",
+        ))
     }
 
     fn unreadable(&self) -> Error {

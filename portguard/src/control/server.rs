@@ -310,7 +310,9 @@ impl Connection {
             Err(mpsc::error::TrySendError::Full(_)) => {
                 return refused(format!("{MOST_WAITING} other requests wait already"));
             }
-            Err(mpsc::error::TrySendError::Closed(_)) => return refused("the service ends".to_owned()),
+            Err(mpsc::error::TrySendError::Closed(_)) => {
+                return refused("the service is stopping".to_owned());
+            }
         }
         let mut busy = interval(self.timing.busy);
         busy.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -319,7 +321,7 @@ impl Connection {
                 biased;
                 outcome = &mut outcome => {
                     return outcome.map_or_else(
-                        |_| refused("the service ended before the result was there".to_owned()),
+                        |_| refused("the service ended before the result was available".to_owned()),
                         |outcome| Some(Reply::Outcome(outcome)),
                     );
                 }

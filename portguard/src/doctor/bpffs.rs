@@ -49,7 +49,7 @@ fn judge(place: &Place) -> Finding {
         ),
         Place::Unusable(error) if error.kind() == Kind::NotPermitted => Finding::warning(
             MOUNT,
-            format!("{BPFFS} could not be looked at: not permitted"),
+            format!("{BPFFS} cannot be read: not permitted"),
             "Run portguard as root.",
         ),
         Place::Unusable(error) => {
@@ -65,18 +65,19 @@ fn judge(place: &Place) -> Finding {
 
 fn judge_mount(whose: Whose) -> Finding {
     match whose {
-        Whose::Host => Finding::ok(LASTS, "it is that of the first process, so guards stay until the reboot"),
+        Whose::Host => {
+            Finding::ok(LASTS, "it is that of the first process, so guards remain until the reboot")
+        }
         Whose::Own => Finding::warning(
             LASTS,
-            format!("{BPFFS} is another one than that of the first process: guards go when this mount does"),
+            format!("{BPFFS} is not that of the first process: guards end with this mount"),
             "Enter network namespaces with: nsenter --net=/run/netns/NAME; give containers the /sys/fs/bpf of the host.",
         ),
         Whose::Container => Finding::warning(
             LASTS,
-            format!(
-                "this is a container: if {BPFFS} is not that of the host, guards go when the container does"
-            ),
-            "Hand in that of the host: docker run --volume /sys/fs/bpf:/sys/fs/bpf, or a hostPath volume.",
+            format!("this is a container: if {BPFFS} is not that of the host, guards end with the container"),
+            "Mount that of the host into the container: docker run --volume /sys/fs/bpf:/sys/fs/bpf, or a hostPath \
+             volume.",
         ),
     }
 }

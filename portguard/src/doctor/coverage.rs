@@ -45,7 +45,7 @@ fn judge(all: &[Interface], addresses: &[Address], known: &Known<'_>) -> Vec<Fin
     if findings.is_empty() {
         return vec![Finding::ok(
             ID,
-            "no interface but the loopback has an address: nobody can reach this host",
+            "only the loopback interface has an address: no other host can reach this host",
         )];
     }
     findings
@@ -53,16 +53,16 @@ fn judge(all: &[Interface], addresses: &[Address], known: &Known<'_>) -> Vec<Fin
 
 fn judge_one(interface: &Interface, all: &[Interface], known: &Known<'_>) -> Finding {
     let reach = if known.exposed {
-        "port 111 is open to all who can reach it"
+        "port 111 is open to every host that can reach it"
     } else {
-        "nobody listens on port 111 now"
+        "no process listens on port 111 now"
     };
     if (known.on)(interface) == Guarded::Enforcing
         && let Err(error) = guard::require_guardable(interface)
     {
         // It was changed under the guard, or an earlier portguard knew less.
         let why = error.why().map(|why| format!(" ({why})")).unwrap_or_default();
-        let found = format!("a guard is on it, and does not see all of its packets: {}{why}", error.what());
+        let found = format!("a guard is on it, but does not see all of its packets: {}{why}", error.what());
         return Finding::failure(ID, found, error.advice().unwrap_or("Guard port 111 by other means (nft)."));
     }
     match covered(interface, all, known.on, DEEPEST) {
@@ -71,19 +71,19 @@ fn judge_one(interface: &Interface, all: &[Interface], known: &Known<'_>) -> Fin
         }
         Guarded::Enforcing => return guarded_below(interface, all, known.on),
         Guarded::Unknown => {
-            let found =
-                "an XDP program is on it, or on what it sits on; whether that is a guard could not be seen";
-            return Finding::warning(ID, found, "See above why guards could not be seen.");
+            let found = "an XDP program is on it, or on the interfaces under it; portguard cannot see whether that is a guard";
+            return Finding::warning(ID, found, "See the finding above for the reason.");
         }
         Guarded::Audit => {
-            let remedy = (known.remedy)(interface)
-                .unwrap_or_else(|| "Let the guards of what it sits on enforce; see above how.".to_owned());
+            let remedy = (known.remedy)(interface).unwrap_or_else(|| {
+                "Let the guards of the interfaces under it enforce; the findings above show how.".to_owned()
+            });
             return Finding::warning(ID, format!("not guarded: audit mode drops nothing; {reach}"), remedy);
         }
         Guarded::No => {}
     }
     if interface.kind.as_deref() == Some("dummy") {
-        return Finding::ok(ID, "no packet comes in on it (dummy)");
+        return Finding::ok(ID, "no packet arrives on it (dummy)");
     }
     let (why, remedy) = match (known.refusal)(interface) {
         None => {
@@ -107,14 +107,14 @@ fn judge_one(interface: &Interface, all: &[Interface], known: &Known<'_>) -> Fin
 
 fn guarded_below(interface: &Interface, all: &[Interface], on: &dyn Fn(&Interface) -> Guarded) -> Finding {
     let Some((sibling, remedy)) = open_to_siblings(interface, all, on, DEEPEST) else {
-        return Finding::ok(ID, "guarded by what it sits on");
+        return Finding::ok(ID, "guarded by the interfaces under it");
     };
     let it = if sibling.index == interface.index { "it" } else { &sibling.name };
     Finding::warning(
         ID,
         format!(
-            "guarded by what it sits on, but not from others that sit where {it} does, in whatever namespace: packets between \
-             these are switched above the guard"
+            "guarded by the interfaces under it, but not from other devices on the interface under {it}, in any \
+             namespace: packets between these are switched above the guard"
         ),
         remedy,
     )
@@ -144,7 +144,7 @@ fn of_siblings(interface: &Interface) -> Option<String> {
         Details::Macvlan { switched: true } => Some(remedy::of_unguarded(&interface.name)),
         // There is no guard on one.
         Details::Ipvlan { switched: true } => Some(format!(
-            "Keep them apart where the interface under them is: ip link set {} type ipvlan private",
+            "Isolate them in the namespace of the interface under them: ip link set {} type ipvlan private",
             interface.name
         )),
         _ => None,
@@ -219,7 +219,7 @@ mod tests {
         let card = |index, controller| interface(index, None, controller, None);
         let vlan = [card(2, None), interface(3, Some("vlan"), None, Some(2))];
         assert_eq!(said(&vlan, &[3], true), (Status::Ok, "guarded".into()));
-        assert_eq!(said(&vlan, &[2], true), (Status::Ok, "guarded by what it sits on".into()));
+        assert_eq!(said(&vlan, &[2], true), (Status::Ok, "guarded by the interfaces under it".into()));
         assert_eq!(said(&vlan, &[], true).0, Status::Failure);
         assert_eq!(said(&vlan, &[], false).0, Status::Warning);
         let bridge = [card(2, Some(4)), card(3, Some(4)), interface(4, Some("bridge"), None, None)];
@@ -238,14 +238,14 @@ mod tests {
         let macvlan = Interface { details, ..interface(3, Some("macvlan"), None, Some(2)) };
         let (status, found) = said(&[card(2, None), macvlan.clone()], &[2], true);
         assert_eq!(status, Status::Warning);
-        assert!(found.contains("others that sit where it does"), "{found}");
+        assert!(found.contains("other devices on the interface under it"), "{found}");
         assert_eq!(said(&[card(2, None), macvlan.clone()], &[2, 3], true), (Status::Ok, "guarded".into()));
         // Also one that is a port.
         let port = Interface { controller: Some(4), ..macvlan };
         let bridge = interface(4, Some("bridge"), None, None);
         let (status, found) = said(&[card(2, None), port, bridge], &[2], true);
         assert_eq!(status, Status::Warning);
-        assert!(found.contains("others that sit where if3 does"), "{found}");
+        assert!(found.contains("other devices on the interface under if3"), "{found}");
         // Each sits on the other.
         let loop_ = [interface(2, Some("vlan"), None, Some(3)), interface(3, Some("vlan"), None, Some(2))];
         assert_eq!(said(&loop_, &[], true).0, Status::Failure);
@@ -268,7 +268,7 @@ mod tests {
             ([Audit, No, Audit], "not guarded: audit mode"),
             ([Audit, Unknown, No], "not guarded: audit mode"),
             ([Enforcing, Unknown, No], "an XDP program is on it"),
-            ([Enforcing, Enforcing, Audit], "guarded by what it sits on"),
+            ([Enforcing, Enforcing, Audit], "guarded by the interfaces under it"),
             ([Audit, No, Enforcing], "guarded"),
         ] {
             let on = |it: &Interface| guards[it.index as usize - 2];

@@ -38,7 +38,7 @@ pub(super) fn examine(all: &[Interface], guards: &Guards) -> Vec<Finding> {
     let mut findings = Vec::new();
     match filtered(all) {
         Ok(filtered) => findings.extend(redirects(all, &on, &filtered)),
-        Err(failure) => findings.push(unknown(REDIRECT, "filters of what comes in", &failure)),
+        Err(failure) => findings.push(unknown(REDIRECT, "filters for arriving packets", &failure)),
     }
     findings.extend(mpls(all));
     match has_seg6local() {
@@ -75,9 +75,9 @@ fn redirects(
         let finding = Finding::warning(
             REDIRECT,
             format!(
-                "what a program on the host of its other end redirects into it ({redirected}) passes the guard unseen"
+                "packets that a program on the host of its other end redirects into it ({redirected}) bypass the guard"
             ),
-            "Guard the interfaces of that host that such packets come in on, as well.",
+            "Also guard the interfaces of that host on which such packets arrive.",
         );
         findings.push(finding.about(&it.name));
     }
@@ -90,10 +90,10 @@ fn redirects(
         let name = &it.name;
         let finding = Finding::warning(
             REDIRECT,
-            "filters look at what comes in on it, and it has no guard: what they redirect to a guarded interface passes that \
-             guard unseen",
+            "it has filters for arriving packets, and no guard: packets that the filters redirect to a guarded \
+             interface bypass the guard there",
             format!(
-                "See what they do with: tc filter show dev {name} ingress; bpftool net show dev {name}. If they redirect: \
+                "See their actions with: tc filter show dev {name} ingress; bpftool net show dev {name}. If they redirect: \
                  portguard attach {name}"
             ),
         );
@@ -152,9 +152,10 @@ fn mpls(all: &[Interface]) -> Vec<Finding> {
     let finding = |it: &Interface| {
         Finding::warning(
             MPLS,
-            "it takes MPLS: packets for port 111 can come behind labels, where no guard sees them",
+            "it accepts MPLS: packets for port 111 can arrive behind labels, where no guard sees them",
             format!(
-                "sysctl -w net/mpls/conf/{}/input=0, unless this host is a label switch. See which labels end here: ip -f mpls route",
+                "sysctl -w net/mpls/conf/{}/input=0, unless this host is a label switch. See the labels that end \
+                 here: ip -f mpls route",
                 it.name
             ),
         )
@@ -166,8 +167,10 @@ fn mpls(all: &[Interface]) -> Vec<Finding> {
 fn seg6local() -> Finding {
     Finding::warning(
         SEG6LOCAL,
-        "routes unpack packets here (seg6local): packets for port 111 can come inside others, where no guard sees them",
-        "See them with: ip -6 route show table all | grep seg6local. Guard port 111 by other means (nft) if one ends here.",
+        "routes unpack packets here (seg6local): packets for port 111 can arrive inside other packets, where no guard \
+         sees them",
+        "See the routes with: ip -6 route show table all | grep seg6local. Guard port 111 by other means (nft) if one \
+         ends here.",
     )
 }
 

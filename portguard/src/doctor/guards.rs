@@ -119,7 +119,7 @@ impl Guards {
                 let advice = error.advice().unwrap_or("Run portguard as root.");
                 vec![Finding::warning(
                     "guards",
-                    format!("guards could not be seen: {}{why}", error.what()),
+                    format!("the guards cannot be read: {}{why}", error.what()),
                     advice,
                 )]
             }
@@ -188,7 +188,7 @@ fn judge(seen: &Seen) -> Vec<Finding> {
         findings.push(match interface {
             Some(name) => Finding::failure(
                 "guard.gone",
-                "it had a guard, and the link of that is gone: somebody has detached it",
+                "it had a guard, but the link of the guard is gone: it was detached",
                 remedy,
             )
             .about(name),
@@ -242,7 +242,7 @@ fn judge_unguarded(unguarded: &Unguarded, owner: &Owner) -> Finding {
     match unguarded.state {
         UnguardedState::Open => Finding::failure(
             "guard.open",
-            format!("port 111 is open, and {} is to guard it{why}", owner.name),
+            format!("port 111 is open, but {} must guard it{why}", owner.name),
             remedy::of_open(owner),
         ),
         UnguardedState::Waiting => Finding::warning(
@@ -260,7 +260,7 @@ fn judge_list(guard: &Facts) -> Finding {
         OnDisk::Unchanged => Finding::ok(ID, format!("{list} is in force")),
         OnDisk::Changed => Finding::warning(
             ID,
-            format!("{list} has changed since, and is not in force"),
+            format!("{list} has changed since it was loaded, and is not in force"),
             format!("portguard reload {}", remedy::quoted(interface)),
         ),
         OnDisk::Broken { problem } => Finding::failure(

@@ -38,7 +38,9 @@ impl Init {
             Self::OpenRc => "rc-service rpcbind stop; rc-update del rpcbind",
             Self::Chkconfig => "service rpcbind stop; chkconfig rpcbind off",
             Self::UpdateRcD => "service rpcbind stop; update-rc.d rpcbind disable",
-            Self::Other => "end rpcbind, and take it out of what this host starts (/etc/rc?.d, /etc/inittab)",
+            Self::Other => {
+                "stop rpcbind, and remove it from the services that this host starts (/etc/rc?.d, /etc/inittab)"
+            }
         }
         .to_owned()
     }

@@ -104,15 +104,17 @@ fn version_finding(release: &str) -> Finding {
     match parse(release) {
         None => Finding::warning(
             ID,
-            format!("Linux {release}: the version is not understood"),
-            "It takes 5.10 or later.",
+            format!("Linux {release}: portguard cannot parse the version"),
+            "portguard needs Linux 5.10 or later.",
         ),
-        Some(version) if version < OLDEST => {
-            Finding::failure(ID, format!("Linux {release} is too old"), "It takes Linux 5.10 or later.")
-        }
+        Some(version) if version < OLDEST => Finding::failure(
+            ID,
+            format!("Linux {release} is too old"),
+            "portguard needs Linux 5.10 or later.",
+        ),
         Some(version) if version < SEVERAL_BUFFERS => Finding::ok(
             ID,
-            format!("Linux {release}; without native mode for an MTU above 3498 (that takes 5.18)"),
+            format!("Linux {release}; without native mode for an MTU above 3498 (that needs 5.18)"),
         ),
         Some(_) => Finding::ok(ID, format!("Linux {release}")),
     }
@@ -123,13 +125,13 @@ fn config_finding(kernel: &Kernel, has: &dyn Fn(&str, &[&str]) -> Option<bool>) 
     if let Err(why) = &kernel.config {
         return Finding::warning(
             ID,
-            format!("it could not be seen: {why}"),
-            "If `portguard attach` works, the kernel has what it takes.",
+            format!("it cannot be read: {why}"),
+            "If `portguard attach` works, the kernel has everything that a guard needs.",
         );
     }
     let missing: Vec<&str> = NEEDED.into_iter().filter(|name| has(name, &["y"]) == Some(false)).collect();
     if missing.is_empty() {
-        Finding::ok(ID, "it has what a guard takes")
+        Finding::ok(ID, "it has everything that a guard needs")
     } else {
         Finding::failure(
             ID,
@@ -146,7 +148,7 @@ fn btf_finding(kernel: &Kernel) -> Finding {
     } else {
         Finding::warning(
             ID,
-            format!("no {BTF}: portguard was not tried on such a kernel"),
+            format!("no {BTF}: portguard was not tested on such a kernel"),
             "Use a kernel that is built with CONFIG_DEBUG_INFO_BTF, as those of distributions are.",
         )
     }
@@ -166,8 +168,8 @@ fn jit_finding(kernel: &Kernel, has: &dyn Fn(&str, &[&str]) -> Option<bool>) -> 
         }
         None => Finding::warning(
             ID,
-            "whether programs are compiled cannot be seen in this network namespace",
-            "Look on the host itself: sysctl net.core.bpf_jit_enable",
+            "portguard cannot see in this network namespace whether programs are compiled",
+            "Check on the host itself: sysctl net.core.bpf_jit_enable",
         ),
     }
 }

@@ -45,7 +45,7 @@ pub fn examine() -> Vec<Finding> {
         Err(error) => findings.push(Finding::failure(
             "interfaces",
             error.to_string(),
-            "Run portguard where netlink can be used.",
+            "Run portguard in a place where netlink is permitted.",
         )),
     }
     findings.extend(rpcbind::examine(&sockets));

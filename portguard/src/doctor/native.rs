@@ -31,7 +31,7 @@ pub(super) fn examine(all: &[Interface], guards: &Guards) -> Vec<Finding> {
     let features = xdp::features().unwrap_or_else(|failure| {
         findings.push(Finding::warning(
             ID,
-            format!("the kernel does not say what drivers can do with XDP programs: {failure}"),
+            format!("the kernel does not report the XDP features of the drivers: {failure}"),
             "Run portguard doctor again.",
         ));
         BTreeMap::new()
@@ -64,13 +64,13 @@ fn judge(
         return Finding::ok(ID, format!("the guard runs in the driver{}{ports}", of(driver)));
     }
     if !guarded && !interface.xdp.is_empty() {
-        return Finding::ok(ID, "not looked at: an XDP program is on it that is not known for a guard");
+        return Finding::ok(ID, "not checked: an XDP program is on it that is not known to be a guard");
     }
     if let Some(obstacle) = obstacle(interface, driver, features, host) {
         return Finding::warning(
             ID,
             format!("native mode will be refused{}: {}", of(driver), obstacle.why()),
-            format!("{}. Or use --mode generic, which `attach` does by itself.", obstacle.remedy(name)),
+            format!("{}. Or use --mode generic, which `attach` selects by itself.", obstacle.remedy(name)),
         );
     }
     if !has_native(interface, features) {
@@ -83,15 +83,15 @@ fn judge(
     if kind == Some("bond") {
         let found = match host.kernel >= NATIVE_BONDS {
             true => {
-                "possible with --mode native; `attach` takes generic mode, so that ports of any kind can join"
+                "possible with --mode native; `attach` selects generic mode, so that ports of any kind can join"
             }
             false => "a bond has no native mode before Linux 5.15: generic mode is used",
         };
         return Finding::ok(ID, found);
     }
     if driver.name.as_deref() == Some(HV_NETVSC) {
-        let found = "possible with --mode native; `attach` takes generic mode, which also sees what comes in over a virtual \
-                     function whose driver does not take the program";
+        let found = "possible with --mode native; `attach` selects generic mode, which also sees packets that arrive \
+            over a virtual function whose driver does not accept the program";
         return Finding::ok(ID, found);
     }
     if kind == Some("veth") {
@@ -99,7 +99,7 @@ fn judge(
     }
     let channels =
         driver.channels.map(|(now, most)| format!(", {now} of {most} channels")).unwrap_or_default();
-    Finding::ok(ID, format!("nothing known is in its way{}{channels}, MTU {}", of(driver), interface.mtu))
+    Finding::ok(ID, format!("no obstacle is known{}{channels}, MTU {}", of(driver), interface.mtu))
 }
 
 fn of(driver: &Driver) -> String {
@@ -204,7 +204,7 @@ mod tests {
         assert_eq!(judge(true).status, Status::Warning);
         let foreign = judge(false);
         assert_eq!(foreign.status, Status::Ok);
-        assert!(foreign.found.contains("not looked at"), "{}", foreign.found);
+        assert!(foreign.found.contains("not checked"), "{}", foreign.found);
     }
 
     #[test]
@@ -218,7 +218,7 @@ mod tests {
         assert!(found(Some("tun"), none).contains("generic mode is used"));
         assert!(
             found(Some("bridge"), Some(Features { native: true, several_buffers: true }))
-                .contains("nothing known")
+                .contains("no obstacle is known")
         );
     }
 }

@@ -16,7 +16,7 @@ pub(super) fn of_unguarded(interface: &str) -> String {
     match Allowlist::load(&path) {
         Ok(checked) if !checked.allowlist.entries().is_empty() => attach,
         _ => format!(
-            "Write who may ask into {} (portguard suggest proposes a list); then: {attach}",
+            "Write the sources that may reach port 111 into {} (portguard suggest proposes a list); then: {attach}",
             path.display()
         ),
     }
@@ -28,7 +28,7 @@ pub(super) fn of_gone(interface: Option<&str>, order: Option<&LastOrder>) -> Str
     match interface {
         Some(name) => format!("portguard attach {}{options}", quoted(name)),
         None => format!(
-            "If the interface was made again: portguard attach NAME{options}. `portguard run` does that by itself."
+            "If the interface was created again: portguard attach NAME{options}. `portguard run` does that by itself."
         ),
     }
 }
@@ -48,7 +48,7 @@ fn options(order: &LastOrder) -> String {
 
 /// For a guard that lets everything through because its service is ordered so.
 pub(super) fn of_ordered_audit(owner: &Owner) -> String {
-    format!("Take --audit out of the order of {}, and restart that service.", owner.place)
+    format!("Remove --audit from the order of {}, and restart that service.", owner.place)
 }
 
 /// For a guard that does otherwise than its service is ordered.
@@ -61,13 +61,13 @@ pub(super) fn of_difference(interface: &str, owner: &Owner, differences: &[Strin
              {interface}, and start the service; in between the port is open."
         );
     }
-    format!("The service restores the guard at its next look. If it does not, see why: {log}")
+    format!("The service restores the guard at its next poll. If it does not, see the reason: {log}")
 }
 
 /// For an interface that its service could not guard.
 pub(super) fn of_open(owner: &Owner) -> String {
     format!(
-        "Remove the cause, and the service guards the interface at its next look. See what it is: {}",
+        "Remove the cause, and the service guards the interface at its next poll. See the cause: {}",
         owner.log
     )
 }
@@ -75,8 +75,8 @@ pub(super) fn of_open(owner: &Owner) -> String {
 /// For an interface that its service waits for.
 pub(super) fn of_waiting(owner: &Owner) -> String {
     format!(
-        "If the interface is to come, the service guards it then. If its name is wrong, change it there, and restart the \
-         service: {}",
+        "If the interface will be created, the service guards it then. If its name is wrong, change the name there, \
+         and restart the service: {}",
         owner.place
     )
 }

@@ -53,7 +53,8 @@ fn judge(settings: &[(&Interface, Settings)], addresses: &[Address], has_ipv6: b
                 add(Finding::failure(
                     "segment_routing",
                     format!(
-                        "{setting} is on: packets for port 111 can come inside others, where no guard sees them"
+                        "{setting} is on: packets for port 111 can arrive inside other packets, where no guard sees \
+                         them"
                     ),
                     format!(
                         "sysctl -w net/ipv6/conf/{name}/{setting}=0, unless this host is a segment router."
@@ -64,17 +65,17 @@ fn judge(settings: &[(&Interface, Settings)], addresses: &[Address], has_ipv6: b
         if let Details::Tun { packet_information: true, .. } = interface.details {
             add(Finding::warning(
                 "packet_information",
-                "its packets come with packet information: whoever holds the device says what they are",
+                "its packets have packet information: the program that holds the device sets their protocol",
                 "Open the device with IFF_NO_PI, or trust the program that holds it.",
             ));
         }
         if has_ipv6 {
-            let state = if ipv6_off { "off; a guard judges it all the same" } else { "on" };
+            let state = if ipv6_off { "off; a guard judges IPv6 nevertheless" } else { "on" };
             add(Finding::ok("ipv6", format!("IPv6 is {state}")));
         }
     }
     if !has_ipv6 {
-        findings.push(Finding::ok("ipv6", "this kernel has no IPv6; a guard judges it all the same"));
+        findings.push(Finding::ok("ipv6", "this kernel has no IPv6; a guard judges IPv6 nevertheless"));
     }
     findings
 }
@@ -82,12 +83,16 @@ fn judge(settings: &[(&Interface, Settings)], addresses: &[Address], has_ipv6: b
 fn judge_rp_filter(name: &str, rp_filter: u32, several: bool) -> Finding {
     const ID: &str = "rp_filter";
     match (rp_filter, several) {
-        (1, _) => Finding::ok(ID, "1: sources that belong to another interface do not come in on this one"),
-        (value, false) => Finding::ok(ID, format!("{value}, which does not matter with one interface")),
+        (1, _) => Finding::ok(
+            ID,
+            "1: packets whose sources belong to another interface are not accepted on this one",
+        ),
+        (value, false) => Finding::ok(ID, format!("{value}, which makes no difference with one interface")),
         (value, true) => Finding::warning(
             ID,
             format!(
-                "{value}: who forges a source of the allowlist that is behind another interface gets past the guard"
+                "{value}: a packet with a forged source of the allowlist passes the guard, even if that source is \
+                 behind another interface"
             ),
             format!(
                 "sysctl -w net/ipv4/conf/all/rp_filter=1 net/ipv4/conf/{name}/rp_filter=1 (2 does not help); for IPv6: \

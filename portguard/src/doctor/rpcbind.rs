@@ -19,12 +19,12 @@ pub(super) fn examine(sockets: &Sockets) -> Vec<Finding> {
 fn judge(sockets: &Sockets, owners: &[Process]) -> Vec<Finding> {
     let open: Vec<String> = sockets.of_rpcbind().map(Socket::words).collect();
     if open.is_empty() {
-        return vec![Finding::ok(RUNNING, "nobody listens on port 111")];
+        return vec![Finding::ok(RUNNING, "no process listens on port 111")];
     }
     let who: Vec<String> = owners.iter().map(|it| format!("{} (process {})", it.name, it.id)).collect();
     let open = open.join(", ");
     let mut findings = vec![if who.is_empty() {
-        let found = format!("somebody listens on {open}; who could not be seen");
+        let found = format!("a process listens on {open}; portguard cannot see which one");
         Finding::warning(RUNNING, found, "Run portguard as root, on the host itself.")
     } else {
         Finding::ok(RUNNING, format!("{} on {open}", who.join(" and ")))
@@ -39,7 +39,7 @@ fn judge(sockets: &Sockets, owners: &[Process]) -> Vec<Finding> {
     if activated {
         findings.push(Finding::ok(
             "rpcbind.activation",
-            "systemd holds the sockets (rpcbind.socket), and starts rpcbind again when somebody asks",
+            "systemd holds the sockets (rpcbind.socket), and starts rpcbind again when a request arrives",
         ));
     }
     findings
@@ -48,7 +48,7 @@ fn judge(sockets: &Sockets, owners: &[Process]) -> Vec<Finding> {
 fn judge_remote_calls(options: &Options, rpcbind: &Process, sockets: &Sockets) -> Finding {
     const ID: &str = "rpcbind.remote_calls";
     if !options.remote_calls {
-        return Finding::ok(ID, "off: it passes no calls on to other services");
+        return Finding::ok(ID, "off: it forwards no calls to other services");
     }
     let is_beside = |it: &&Socket| {
         it.protocol == Protocol::Udp
@@ -61,8 +61,10 @@ fn judge_remote_calls(options: &Options, rpcbind: &Process, sockets: &Sockets) -
         if beside.is_empty() { String::new() } else { format!(", and has {} open", beside.join(", ")) };
     Finding::warning(
         ID,
-        format!("rpcbind runs with -r: it passes calls on to other services, in its own name{beside}"),
-        "Take -r out of OPTIONS in /etc/default/rpcbind (RPCBIND_ARGS in /etc/sysconfig/rpcbind), and restart it.",
+        format!(
+            "rpcbind runs with -r: it forwards calls to other services, with its own source address{beside}"
+        ),
+        "Remove -r from OPTIONS in /etc/default/rpcbind (RPCBIND_ARGS in /etc/sysconfig/rpcbind), and restart it.",
     )
 }
 
@@ -86,7 +88,10 @@ fn judge_addresses(options: &Options, activated: bool, sockets: &Sockets) -> Opt
     } else {
         Finding::warning(
             ID,
-            format!("rpcbind runs with -h, and listens for everyone all the same: {}", everywhere.join(", ")),
+            format!(
+                "rpcbind runs with -h, but listens on all addresses nevertheless: {}",
+                everywhere.join(", ")
+            ),
             "Guard every interface: -h is for UDP only.",
         )
     })

@@ -58,8 +58,8 @@ fn judge(
     let registered = match registered {
         Ok(registered) => registered,
         Err(why) => {
-            let found = format!("what is registered could not be found out: {why}");
-            return vec![Finding::warning(NEEDED, found, "See whether it answers: portguard probe")];
+            let found = format!("the registered services cannot be read: {why}");
+            return vec![Finding::warning(NEEDED, found, "Check whether it replies: portguard probe")];
         }
     };
     // Program -> where it is registered, by protocol and port.
@@ -95,12 +95,13 @@ fn judge_service(places: &BTreeSet<(&'static str, u32)>, sockets: &Sockets) -> F
     let open: Vec<String> =
         places.iter().filter(is_open).map(|(protocol, port)| format!("{protocol} {port}")).collect();
     if open.is_empty() {
-        return Finding::ok(ID, "no port of it is open to others");
+        return Finding::ok(ID, "no port of it is open to other hosts");
     }
     Finding::warning(
         ID,
-        format!("stays open beside port 111, unless a firewall keeps others off: {}", open.join(", ")),
-        "portguard guards port 111 only: pin the ports (/etc/nfs.conf for NFS), and let nft keep strangers off them.",
+        format!("remains open beside port 111, unless a firewall blocks other hosts: {}", open.join(", ")),
+        "portguard guards port 111 only: set fixed ports (/etc/nfs.conf for NFS), and block them with nft \
+         for hosts that must not use them.",
     )
 }
 
@@ -142,7 +143,7 @@ mod tests {
             (Status::Ok, "registered: mountd (100005), status (100024)")
         );
         assert_eq!((mountd.status, mountd.subject.as_deref()), (Status::Warning, Some("mountd (100005)")));
-        assert!(mountd.found.ends_with("keeps others off: UDP 20048"), "{mountd:?}");
+        assert!(mountd.found.ends_with("blocks other hosts: UDP 20048"), "{mountd:?}");
         assert_eq!(status.status, Status::Ok, "{status:?}");
     }
 
@@ -150,7 +151,7 @@ mod tests {
     fn an_rpcbind_that_nobody_needs_is_to_be_switched_off() {
         let [needed] = findings(Ok(vec![service(100_000, "udp", 111)])).try_into().unwrap();
         assert_eq!(needed.remedy.as_deref(), Some("Switch it off: systemctl mask"));
-        let [unknown] = findings(Err("no answer".into())).try_into().unwrap();
+        let [unknown] = findings(Err("no reply".into())).try_into().unwrap();
         assert_eq!(unknown.status, Status::Warning);
     }
 }

@@ -25,8 +25,8 @@ pub fn parse(text: &str) -> Result<IpAddr> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return match address.to_canonical() {
             IpAddr::V4(v4) if address.is_ipv6() => wrong(
-                "it is an IPv4-mapped address, which stands in no packet's header",
-                format!("IPv4 clients come from IPv4 addresses: portguard explain {v4}"),
+                "it is an IPv4-mapped address, which no packet header contains",
+                format!("IPv4 clients send from IPv4 addresses: portguard explain {v4}"),
             ),
             _ => Ok(address),
         };
@@ -38,7 +38,7 @@ pub fn parse(text: &str) -> Result<IpAddr> {
         return wrong(
             "it has a zone id",
             format!(
-                "Name the interface on its own: portguard explain {address} --iface {}",
+                "Name the interface in an option of its own: portguard explain {address} --iface {}",
                 printable(interface)
             ),
         );
@@ -46,23 +46,20 @@ pub fn parse(text: &str) -> Result<IpAddr> {
     if let Some((address, _)) = trimmed.split_once('/') {
         return match address.parse::<IpAddr>() {
             Ok(address) => {
-                wrong("it is a prefix", format!("Ask for one address at a time: portguard explain {address}"))
+                wrong("it is a prefix", format!("Give one address at a time: portguard explain {address}"))
             }
-            Err(_) => wrong("it is no prefix either", one_address()),
+            Err(_) => wrong("it is not a valid prefix either", one_address()),
         };
     }
     if let Ok(address) = trimmed.parse::<SocketAddr>() {
         return wrong(
             "it has a port",
-            format!(
-                "Only the address decides, whatever port it asks from: portguard explain {}",
-                address.ip()
-            ),
+            format!("Only the address decides, and not the source port: portguard explain {}", address.ip()),
         );
     }
     let bare = trimmed.trim_start_matches('[').trim_end_matches(']');
     if let Ok(address) = bare.parse::<IpAddr>() {
-        return wrong("there is more than the address", format!("Write: portguard explain {address}"));
+        return wrong("it has more than the address", format!("Write: portguard explain {address}"));
     }
     if trimmed.is_empty() {
         return wrong("it is empty", one_address());
@@ -71,7 +68,7 @@ pub fn parse(text: &str) -> Result<IpAddr> {
     if trimmed.chars().all(of_a_name) && trimmed.contains(|character: char| character.is_ascii_alphabetic()) {
         return wrong(
             "names are not looked up",
-            format!("Ask for its address; to find that: getent ahosts {shown}"),
+            format!("Give its address. Find the address with: getent ahosts {shown}"),
         );
     }
     if trimmed.split('.').any(|part| part.len() > 1 && part.starts_with('0')) {
@@ -93,7 +90,7 @@ pub fn oddity(source: IpAddr) -> Option<&'static str> {
     let zero_network = matches!(source, IpAddr::V4(v4) if v4.octets()[0] == 0);
     let broadcast = matches!(source, IpAddr::V4(v4) if v4.is_broadcast());
     if source.is_loopback() {
-        Some("a loopback address: Linux never delivers packets from it that come in on a card")
+        Some("a loopback address: Linux never delivers packets from it that arrive on a network card")
     } else if source.is_multicast() {
         Some("a multicast address: Linux never delivers packets from it")
     } else if broadcast {
@@ -101,7 +98,7 @@ pub fn oddity(source: IpAddr) -> Option<&'static str> {
     } else if zero_network {
         Some("an address of \"this network\": Linux delivers packets from it only to 255.255.255.255")
     } else if source.is_unspecified() {
-        Some("the unspecified address: nobody has it, and no answer reaches it")
+        Some("the unspecified address: no host has it, and no reply reaches it")
     } else {
         None
     }

@@ -132,7 +132,8 @@ fn busy(interface: &Interface, foreign: AttachedXdp) -> Error {
         XdpMode::Offload => "xdpoffload",
     };
     error.remedy(format!(
-        "portguard leaves it alone. If nobody needs it, stop what attached it, or: ip link set dev {name} {switch} off"
+        "portguard does not replace it. If it is not needed, stop the program that attached it, or run: ip link set \
+         dev {name} {switch} off"
     ))
 }
 

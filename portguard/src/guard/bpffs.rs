@@ -92,7 +92,7 @@ impl PinRoot {
                 Ok(Some(Self { root }))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Error::failed(format!("cannot look into {}", root.display())).caused_by(error)),
+            Err(error) => Err(Error::failed(format!("cannot read {}", root.display())).caused_by(error)),
         }
     }
 
@@ -119,7 +119,7 @@ impl PinRoot {
             mounts::require_lasting()?;
         }
         make_directory(&mount_point.join("portguard"))?;
-        Self::find()?.ok_or_else(|| Error::failed(format!("{BPFFS} is not what it was a moment ago")))
+        Self::find()?.ok_or_else(|| Error::failed(format!("{BPFFS} was replaced in the meantime")))
     }
 
     /// The path of the directory.
@@ -155,7 +155,7 @@ impl PinRoot {
                 Err((_, errno)) => return Err(Error::failed(&what).caused_by(io::Error::from(errno))),
             };
             if (patience.stopped)() {
-                return Err(Error::failed(what).because("the wait for another portguard was stopped"));
+                return Err(Error::failed(what).because("a signal stopped the wait for another portguard"));
             }
             if begun.elapsed() > patience.limit {
                 let who = holder.map_or("another process".to_owned(), |process| format!("process {process}"));
@@ -215,7 +215,7 @@ impl PinRoot {
 pub fn network_namespace() -> Result<u64> {
     const PATH: &str = "/proc/thread-self/ns/net";
     fs::metadata(PATH).map(|metadata| metadata.ino()).map_err(|error| {
-        Error::failed("cannot tell which network namespace this is")
+        Error::failed("cannot identify this network namespace")
             .because(format!("{PATH}: {error}"))
             .remedy("Mount /proc.")
     })
@@ -247,10 +247,12 @@ pub(super) fn claim(name: &str, directory: &Path) -> Result<Claim> {
     let failed = |error| Error::failed(format!("cannot lock {}", directory.display())).caused_by(error);
     match Flock::lock(File::open(directory).map_err(failed)?, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => Ok(Claim(lock)),
-        Err((_, Errno::EWOULDBLOCK)) => {
-            Err(Error::failed(format!("{name}: another service keeps the guard"))
-                .remedy("One service keeps an interface. Stop the other one, or leave the interface to it."))
-        }
+        Err((_, Errno::EWOULDBLOCK)) => Err(Error::failed(format!(
+            "{name}: another service keeps the guard"
+        ))
+        .remedy(
+            "Only one service can keep an interface. Stop the other service, or leave the interface to it.",
+        )),
         Err((_, errno)) => Err(failed(errno.into())),
     }
 }
@@ -302,11 +304,9 @@ fn require_private(path: &Path, metadata: &fs::Metadata) -> Result<()> {
     if metadata.is_dir() && (owner == 0 || owner == geteuid().as_raw()) && mode & 0o077 == 0 {
         return Ok(());
     }
-    Err(Error::failed(format!("{} is not to be trusted", path.display()))
-        .because(format!(
-            "it belongs to user {owner}, with mode {mode:04o}, and not to root alone, with mode 0700"
-        ))
-        .remedy("Find out who made it, remove it, and attach again."))
+    Err(Error::failed(format!("{} cannot be trusted", path.display()))
+        .because(format!("it has owner {owner} and mode {mode:04o}, but must have owner root and mode 0700"))
+        .remedy("Find out which program created it, remove it, and attach again."))
 }
 
 /// Whether this process can no longer pin guards, although a new process could. Its mount namespace is then the sandbox
@@ -355,7 +355,7 @@ pub fn is_mounted() -> Result<bool> {
 fn is_bpffs(path: &Path) -> Result<bool> {
     match statfs(path) {
         Ok(stat) => Ok(stat.filesystem_type() == BPF_FS_MAGIC),
-        Err(error) => Err(Error::failed(format!("cannot look at {BPFFS}, where guards are kept"))
+        Err(error) => Err(Error::failed(format!("cannot read {BPFFS}, where guards are kept"))
             .caused_by(io::Error::from(error))
             .remedy("Mount sysfs at /sys; the kernel must have CONFIG_BPF_SYSCALL.")),
     }
@@ -379,7 +379,7 @@ mod tests {
         // `stopped` ends the wait at once.
         let patience = Patience { limit: Duration::from_secs(3600), stopped: &|| true };
         let error = pin_root.lock(Access::Change, &patience, |_| {}).unwrap_err();
-        assert!(error.to_string().contains("was stopped"), "{error}");
+        assert!(error.to_string().contains("a signal stopped the wait"), "{error}");
         drop(held);
         // Readers share the lock.
         let patience = Patience { limit: Duration::ZERO, stopped: &|| false };

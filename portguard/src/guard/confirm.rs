@@ -226,7 +226,7 @@ fn path(interface: &Path) -> PathBuf {
 
 fn failed(what: &str, path: &Path) -> Error {
     Error::failed(format!("{what} {}", path.display()))
-        .remedy("It records the change that waits for its confirmation. The guard goes on as it is.")
+        .remedy("It records the change that waits for its confirmation. The guard remains as it is.")
 }
 
 #[cfg(test)]

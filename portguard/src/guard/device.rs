@@ -63,18 +63,18 @@ const KINDS: [(&str, Packets); 26] = [
     // `ipvlan_handle_frame`, `ipvlan_l3s.c`.
     ("ipvlan", Packets::Unseen { why: IPVLAN, instead: BELOW }),
     ("ipvtap", Packets::Unseen { why: IPVLAN, instead: BELOW }),
-    ("vrf", Packets::Unseen { why: "packets come in on its ports, and pass XDP there", instead: ABOVE }),
+    ("vrf", Packets::Unseen { why: "packets arrive on its ports, and pass XDP there", instead: ABOVE }),
 ];
 const IPVLAN: &str = "in mode l3s its packets do not pass XDP, and its mode can be changed at any time";
-const BELOW: &str = "Guard the interface under it: a guard there judges all that comes in for both.";
-const ABOVE: &str = "Guard the interfaces that its packets come in on.";
+const BELOW: &str = "Guard the interface under it: a guard there judges all packets that arrive for both.";
+const ABOVE: &str = "Guard the interfaces on which its packets arrive.";
 
 /// The first header of the frames of an interface; an error if a guard would be attached and the port open.
 pub(super) fn link_type(interface: &Interface) -> Result<LinkType> {
     let Interface { name, hardware_type, kind, .. } = interface;
     if interface.loopback {
         return Err(Error::failed(format!("{name}: the loopback interface is not guarded"))
-            .because("local clients of rpcbind go over it, and no packet from outside does")
+            .because("local clients of rpcbind use it, and no packet from outside arrives on it")
             .remedy("Attach to the interfaces that face the network."));
     }
     let packets = match kind.as_deref() {
@@ -87,7 +87,7 @@ pub(super) fn link_type(interface: &Interface) -> Result<LinkType> {
         Some(kind) => match KINDS.iter().find(|(known, _)| *known == kind) {
             Some((_, packets)) => *packets,
             None => Packets::Unseen {
-                why: "whether packets of this kind of device pass XDP is not known to portguard",
+                why: "portguard does not know whether packets of this kind of device pass XDP",
                 instead: "Guard port 111 on it by other means (nft).",
             },
         },
@@ -102,7 +102,7 @@ pub(super) fn link_type(interface: &Interface) -> Result<LinkType> {
         (_, other, _) => {
             let kind = kind.as_ref().map(|kind| format!(" ({kind})")).unwrap_or_default();
             Err(Error::failed(format!("{name}: link type {other}{kind} is not known to portguard"))
-                .because("it could not tell where a packet begins, and would let everything through")
+                .because("the guard could not find the start of a packet, and would pass every packet")
                 .remedy("Guard port 111 on this interface by other means (nft)."))
         }
     }
@@ -112,7 +112,7 @@ fn cannot(interface: &Interface, why: &str) -> Error {
     let kind = interface.kind.as_ref().map(|kind| format!("a device of kind {kind}"));
     let what = kind.unwrap_or_else(|| "this device".to_owned());
     Error::failed(format!("{}: {what} cannot be guarded", interface.name))
-        .because(format!("{why}; the guard would let everything through"))
+        .because(format!("{why}; the guard would pass every packet"))
 }
 
 /// Fails with the reason if a guard on the interface would be attached and the port open.

@@ -71,7 +71,7 @@ pub(super) fn keep(interface: &Path, live: &Instance) -> Result<()> {
     if live.counters.earlier.len() >= MOST {
         return Err(Error::failed(format!("the guard has {MOST} earlier sets of counters already"))
             .because("each takes as much memory as the counters of the guard")
-            .remedy("Write them down and begin anew with: portguard stats --reset"));
+            .remedy("Write them and start new counters with: portguard stats --reset"));
     }
     pin(interface, live)
 }

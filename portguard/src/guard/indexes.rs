@@ -66,7 +66,7 @@ fn write_front<A: Indexed>(lists: &Lists<A>, slot: u32, front: &Front<A>) {
 
 fn without() -> Error {
     Error::failed("the list has no index in the kernel").remedy(
-        "It is in force all the same, and decides exactly the same, but with many entries a packet costs more.",
+        "The list is in force, with exactly the same verdicts, but with many entries each packet costs more.",
     )
 }
 

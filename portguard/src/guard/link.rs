@@ -58,13 +58,13 @@ impl PinnedLink {
     pub(crate) fn require_free(pin_root: &PinRoot, interface: &Interface) -> Result<()> {
         let Found::Elsewhere(info) = look(pin_root, interface)? else { return Ok(()) };
         let path = pin_root.interface(interface.index)?.join(LINK_PIN);
-        Err(Error::failed(format!("{}: its place is taken", interface.name))
+        Err(Error::failed(format!("{}: the path of its pins is in use", interface.name))
             .because(format!(
                 "{} holds the guard of an interface that was moved to another network namespace (program {})",
                 path.display(),
                 info.program_id
             ))
-            .remedy("That guard goes on there. To take it OFF, remove the pin; or move the interface back."))
+            .remedy("That guard remains active there. To take it OFF, remove the pin; or move the interface back."))
     }
 
     /// Detaches the program from the interface. The pins remain.

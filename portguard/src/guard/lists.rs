@@ -85,7 +85,7 @@ impl ListInfo {
                 "the list in force has {} IPv4 and {} IPv6 entries",
                 self.prefixes_v4, self.prefixes_v6
             ))
-            .remedy("The list in force stays. If it is meant so, add --allow-empty."))
+            .remedy("The list in force remains. If this is intended, add --allow-empty."))
     }
 }
 
@@ -315,7 +315,7 @@ pub(super) fn switch(interface: &Path, instance: &Instance, filled: &Filled) -> 
     // until it has judged its packet.
     GracePeriod::prepare(interface, instance)?.wait();
     clear(instance, before).map_err(|error| {
-        Error::failed("the new list is in force, but the kernel does not let go of the one before it")
+        Error::failed("the new list is in force, but the kernel does not release the previous one")
             .caused_by(error)
     })?;
     remove_pins(interface, Some(filled.generation))

@@ -107,23 +107,24 @@ impl Guard {
         let Some(live) = instance::live(&pinned.directory, pinned.program.program_id)? else {
             return Err(Error::failed(format!("{name}: the pins of the guard are damaged"))
                 .because(format!(
-                    "none in {} is program {}, which the link runs",
+                    "no instance in {} has program {}, which the link runs",
                     pinned.directory.display(),
                     pinned.program.program_id
                 ))
                 .remedy(format!(
-                    "The port is guarded still. To start afresh: portguard detach {name} (which opens it), then attach."
+                    "The port is still guarded. To start again: portguard detach {name} (this opens the port), then \
+                     attach."
                 )));
         };
         if !live.is_readable() {
             return Err(Error::failed(format!(
-                "{name}: guarded by a portguard with ABI version {}, and this one knows the versions {}",
+                "{name}: guarded by a portguard with ABI version {}, but this portguard knows the versions {}",
                 live.abi,
                 READABLE_ABI_VERSIONS.map(|version| version.to_string()).join(" and "),
             ))
             .remedy(format!(
-                "That guard goes on. Use the portguard that attached it; or run portguard detach {name}, which opens \
-                 the port, and attach."
+                "That guard remains active. Use the portguard that attached it; or run portguard detach {name}, which \
+                 opens the port, and attach."
             )));
         }
         let instance = Instance::open(&pinned.directory, live)?;
@@ -211,7 +212,7 @@ impl Guard {
 
     /// A shadow of the program, which gives its verdicts. The caller holds the lock.
     pub fn shadow(&self) -> Result<Shadow> {
-        self.require_current("its program cannot be asked for verdicts")?;
+        self.require_current("its program cannot be run for verdicts")?;
         Shadow::of(self)
     }
 
@@ -275,10 +276,10 @@ pub fn detach(pin_root: Option<&PinRoot>, name: &str, tell: &mut dyn FnMut(Event
         not_attached(name).remedy("See which interfaces are guarded with: portguard status")
     })?;
     if bpffs::is_claimed(&pinned.directory)? {
-        return Err(Error::failed(format!("{name}: the guard is kept on by a portguard that runs as a service"))
+        return Err(Error::failed(format!("{name}: a portguard service keeps the guard on"))
             .remedy(format!(
-                "Stop that first (systemctl stop portguard@{name}, or end `portguard run`); the guard stays on until \
-                 you detach it then."
+                "Stop the service first (systemctl stop portguard@{name}, or end `portguard run`). The guard remains \
+                 on until you detach it."
             )));
     }
     take_off(&pinned, tell)

@@ -172,7 +172,7 @@ fn why_not_native(interface: &Interface) -> Option<Error> {
     // With a native program on a bond, `bond_enslave` refuses ports whose drivers have no native mode, and the bond
     // refuses modes without native XDP.
     if matches!(interface.details, Details::Bond { .. }) {
-        let why = "no port without native XDP could join the bond then";
+        let why = "then no port without native XDP could join the bond";
         return Some(not_chosen.because(why).remedy("Use --mode native if all its ports will have it."));
     }
     // `netvsc_vf_setxdp` ignores the error if the driver of the virtual function refuses the program.
@@ -180,7 +180,9 @@ fn why_not_native(interface: &Interface) -> Option<Error> {
         interface.kind.is_none() && Driver::of(&interface.name).name.as_deref() == Some(HV_NETVSC);
     is_netvsc.then(|| {
         not_chosen
-            .because("packets that come in over a virtual function whose driver has none would pass unseen")
+            .because(
+                "packets that arrive over a virtual function whose driver has none would bypass the guard",
+            )
             .remedy("Use --mode native if there is no virtual function, or if its driver has native XDP.")
     })
 }
@@ -204,11 +206,13 @@ fn refusal(interface: &Interface, mode: XdpMode, identity: &Identity, error: io:
         // `dev_xdp_attach` of `net/core/dev.c`. A check before has shown that the interface itself has no program.
         (_, Some(libc::EEXIST)) => refuse_below(interface, refused),
         (_, Some(libc::EBUSY)) => refused
-            .because("another XDP program has come in between")
-            .remedy("See what it is with: ip -details link show"),
+            .because("another XDP program was attached in the meantime")
+            .remedy("See the program with: ip -details link show"),
         (_, Some(libc::EPERM)) => Error::new(Kind::NotPermitted, format!("{name}: not permitted to attach"))
             .because("CAP_NET_ADMIN is missing in the network namespace of the interface"),
-        (_, Some(libc::ENODEV)) => Error::new(Kind::NotThere, format!("{name}: the interface has just gone")),
+        (_, Some(libc::ENODEV)) => {
+            Error::new(Kind::NotThere, format!("{name}: the interface was removed meanwhile"))
+        }
         (XdpMode::Native, _) if one_buffer && *mtu > MTU_OF_ONE_BUFFER => {
             let obstacle = Obstacle::OneBuffer { mtu: *mtu, lacking: Lacking::Kernel };
             refused.because(obstacle.why()).remedy(format!("{} or {generic}.", obstacle.remedy(name)))
@@ -225,7 +229,7 @@ fn refusal(interface: &Interface, mode: XdpMode, identity: &Identity, error: io:
             refused.because(obstacle.why()).remedy(format!("{}. Or {generic}.", obstacle.remedy(name)))
         }
         (XdpMode::Native, Some(libc::EINVAL | libc::ERANGE)) => refused
-            .because(format!("the driver does not take it as the interface is set up (MTU {mtu})"))
+            .because(format!("the driver does not accept it with the settings of the interface (MTU {mtu})"))
             .remedy(format!(
                 "The kernel log (dmesg) may say more. Lower the MTU to {MTU_OF_ONE_BUFFER} or {generic}."
             )),
@@ -251,7 +255,7 @@ fn refuse_below(interface: &Interface, refused: Error) -> Error {
         return refused
             .because("a device on top of it has an XDP program already; none is seen in this network namespace")
             .remedy(format!(
-                "Look for macvlans and VLANs of {name} in other network namespaces: attach to {name} first, and then there."
+                "Find macvlans and VLANs of {name} in other network namespaces. Attach to {name} first, and then there."
             ));
     };
     let above = &above.name;

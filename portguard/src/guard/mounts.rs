@@ -76,9 +76,9 @@ fn not_of_the_host(what: String) -> Error {
             "this process has mounts of its own, as in a container or by `ip netns exec`; guards that are kept there end with them",
         )
         .remedy(format!(
-            "For a container, mount it on the host (mount -t bpf bpf {BPFFS}) and hand it in (docker run --volume \
-             {BPFFS}:{BPFFS}). Enter a network namespace with: nsenter --net=/run/netns/NAME portguard ... Who keeps the mounts \
-             on purpose sets {OWN_MOUNTS}=1."
+            "For a container, mount it on the host (mount -t bpf bpf {BPFFS}) and mount it into the container (docker run \
+             --volume {BPFFS}:{BPFFS}). Enter a network namespace with: nsenter --net=/run/netns/NAME portguard ... To keep \
+             the mounts on purpose, set {OWN_MOUNTS}=1."
         ))
 }
 

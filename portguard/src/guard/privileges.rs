@@ -11,7 +11,7 @@ const NEEDED: [Capability; 3] = [Capability::CAP_BPF, Capability::CAP_NET_ADMIN,
 /// Fails, and names the missing capabilities, unless the process may load and attach XDP programs.
 pub fn require() -> Result<()> {
     let effective = caps::read(None, CapSet::Effective)
-        .map_err(|error| Error::failed("cannot tell which capabilities this process has").caused_by(error))?;
+        .map_err(|error| Error::failed("cannot read the capabilities of this process").caused_by(error))?;
     let missing: Vec<String> =
         NEEDED.iter().filter(|cap| !effective.contains(cap)).map(ToString::to_string).collect();
     if missing.is_empty() {

@@ -201,12 +201,12 @@ impl Guard {
     fn clean_up(&self, tell: &mut dyn FnMut(Event)) -> Result<()> {
         let name = &self.interface().name;
         let running = bpf::link_info(self.pinned.link.as_fd()).map_err(|error| {
-            Error::failed(format!("{name}: cannot look at the link of the guard")).caused_by(error)
+            Error::failed(format!("{name}: cannot read the link of the guard")).caused_by(error)
         })?;
         if running.program_id != self.program().id {
             // The code below would remove the instance that judges packets.
-            return Err(Error::failed(format!("{name}: the guard has been renewed since it was looked up"))
-                .remedy("It goes on as it is. Try again."));
+            return Err(Error::failed(format!("{name}: the guard was renewed in the meantime"))
+                .remedy("The guard remains as it is. Run the command again."));
         }
         let interface = &self.pinned.directory;
         let live: Vec<_> = self.instance.counters.ids().collect();
@@ -242,9 +242,7 @@ impl Guard {
         if let Err(error) = bpf::link_update(self.pinned.link.as_fd(), new.program().as_fd()) {
             self.abandon(&new);
             let what = format!("{}: cannot replace the program", self.interface().name);
-            return Err(Error::failed(what)
-                .caused_by(error)
-                .remedy("The guard goes on with the program that it has."));
+            return Err(Error::failed(what).caused_by(error).remedy("The guard keeps its program."));
         }
         let Self { pinned, instance: old } = self;
         Ok((Self { pinned, instance: new }, old))

@@ -150,5 +150,5 @@ fn data(map: &Map) -> Option<&MapData> {
 }
 
 fn broken() -> Error {
-    Error::failed("cannot ask the guard's program for its verdict")
+    Error::failed("cannot run the guard's program for its verdict")
 }

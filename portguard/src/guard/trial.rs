@@ -115,11 +115,11 @@ impl Guard {
             None => return Err(Error::failed(nothing)),
             Some((_, Waits::Rejected)) => {
                 return Err(Error::failed(nothing)
-                    .because("the last one was not confirmed in time, and what was before is in force"));
+                    .because("the last one was not confirmed in time, and the previous state is in force"));
             }
             Some((_, Waits::Overdue)) => {
                 return Err(Error::failed(nothing).because(
-                    "the last one was not confirmed in time, and what was before cannot be restored",
+                    "the last one was not confirmed in time, and the previous state cannot be restored",
                 ));
             }
         };
@@ -140,7 +140,9 @@ impl Guard {
         let name = &self.interface().name;
         let until = time::time_of_day(confirmation.deadline);
         Err(Error::failed(format!("{name}: a change waits for its confirmation until {until}")).remedy(
-            format!("Keep it with: portguard confirm {name}; or wait until what was before it comes back."),
+            format!(
+                "Keep it with: portguard confirm {name}; or wait until portguard restores the previous state."
+            ),
         ))
     }
 
@@ -235,7 +237,7 @@ fn take_back(
             }
         };
         bpf::link_update(pinned.link.as_fd(), old.program().as_fd()).map_err(|error| {
-            let what = format!("{}: cannot restore the guard of before", pinned.interface.name);
+            let what = format!("{}: cannot restore the previous guard", pinned.interface.name);
             Error::failed(what).caused_by(error)
         })?;
         old

@@ -65,7 +65,7 @@ impl Store {
         let failed = || {
             let interface = line.interface.as_deref().unwrap_or("an interface that is gone");
             Error::failed(format!("cannot write the counters of {interface} to {}", path.display()))
-                .remedy("These counters are missing from the history; everything else goes on.")
+                .remedy("These counters are missing from the history; nothing else is affected.")
         };
         let text = line.to_text().map_err(|error| failed().caused_by(io::Error::from(error)))?;
         let directory = self.open_or_create()?;
@@ -129,7 +129,7 @@ impl Store {
             match fs::remove_file(&path) {
                 Ok(()) => total -= file.bytes,
                 Err(error) => {
-                    let what = format!("cannot remove {}, which the history keeps no longer", path.display());
+                    let what = format!("cannot remove {}, which the history no longer keeps", path.display());
                     result = Err(Error::failed(what).caused_by(error));
                 }
             }
@@ -181,7 +181,7 @@ impl Store {
             return Ok(directory);
         }
         Err(io::Error::other(format!(
-            "it belongs to user {owner}, with mode {mode:04o}; others than root may write to it"
+            "it belongs to user {owner}, with mode {mode:04o}; users other than root may write to it"
         )))
     }
 

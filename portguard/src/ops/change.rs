@@ -65,7 +65,7 @@ pub(crate) fn put_on(
     }
     for upper in uppers.on {
         messages
-            .note(format!("{upper}: its guard was off for a moment, in which {name}, below it, got its own"));
+            .note(format!("{upper}: its guard was off for a moment, while {name}, below it, got a guard"));
     }
     uppers.failed.into_iter().for_each(|error| messages.error(error));
     let state = state(!named.audit.unwrap_or(false));
@@ -138,7 +138,7 @@ fn difference(guard: &Guard, list: &Allowlist, messages: &mut Messages) -> Chang
 
 /// The prefixes of the list in force. If they cannot be read, this is only a note: another list can be put in force.
 fn prefixes(guard: &Guard, messages: &mut Messages) -> Option<BTreeSet<IpNet>> {
-    guard.prefixes().inspect_err(|error| messages.note(format!("{error}. What changes is not known."))).ok()
+    guard.prefixes().inspect_err(|error| messages.note(format!("{error}. The changes are not known."))).ok()
 }
 
 fn prefixes_of(list: &Allowlist) -> BTreeSet<IpNet> {
@@ -192,7 +192,7 @@ impl Before {
 }
 
 fn renewed(name: &str, guard: &Guard, list: Option<&Allowlist>) -> String {
-    let entries = list.map_or("the list in force stays".to_owned(), |list| entries(list.entries().len()));
+    let entries = list.map_or("the list in force remains".to_owned(), |list| entries(list.entries().len()));
     let state = state(guard.is_enforcing());
     format!("{name}: renewed in place, {state}, {entries}, counters kept")
 }

@@ -48,7 +48,7 @@ impl Guardian {
     /// The guardian cannot be started, or is not ready in time.
     pub(crate) fn start(trial: Trial) -> Result<Self> {
         Self::spawn(trial).map_err(|error| {
-            Error::failed("cannot start the process that would restore what is before")
+            Error::failed("cannot start the process that restores the previous state")
                 .caused_by(error)
                 .remedy("Nothing was changed.")
         })

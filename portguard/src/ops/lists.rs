@@ -68,8 +68,8 @@ impl Lists {
                 return Ok(lock);
             }
         }
-        Err(Error::failed("the allowlist changes faster than it can be read")
-            .remedy("Nothing was changed. Try again when nobody writes to it."))
+        Err(Error::failed("the allowlist changes faster than portguard can read it")
+            .remedy("Nothing was changed. Run the command again when no process writes to the file."))
     }
 }
 

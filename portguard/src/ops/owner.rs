@@ -48,7 +48,7 @@ pub(crate) fn owned_by_somebody(name: &str, what: &str) -> Error {
     Error::failed(format!("{name}: {what}"))
         .because("a service that cannot be reached from here keeps the guard, and owns its order")
         .remedy(format!(
-            "Change the order there, and restart the service: systemctl status portguard@{name}, or the one who runs \
-             `portguard run`. A SIGHUP lets it read its list again."
+            "Change the order there, and restart the service: see systemctl status portguard@{name}, or find the \
+             process of `portguard run`. On SIGHUP, the service reads its list again."
         ))
 }

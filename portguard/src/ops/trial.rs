@@ -24,7 +24,7 @@ pub(crate) fn restore(pin_root: &PinRoot, due: Due, messages: &mut Messages) {
     match restored {
         Ok(restored) => restored.into_iter().for_each(|Restored { interface, result }| match result {
             Ok(()) => messages.warning(format!(
-                "{interface}: the change was not confirmed, and what was before it is in force"
+                "{interface}: the change was not confirmed, and the previous state is in force"
             )),
             Err(error) => messages.error(error),
         }),
@@ -50,8 +50,9 @@ pub(crate) fn confirm(guard: &Guard, messages: &mut Messages) -> Result<()> {
 pub(crate) fn tell_waiting(guard: &Guard, name: &str, messages: &mut Messages) -> Result<()> {
     if let Some(confirmation) = guard.confirmation()?.filter(|it| it.state == Waits::Pending) {
         let until = time::time_of_day(confirmation.deadline);
-        messages
-            .data(format!("  until {until}, what was before comes back unless: portguard confirm {name}\n"));
+        messages.data(format!(
+            "  portguard restores the previous state at {until} unless you run: portguard confirm {name}\n"
+        ));
     }
     Ok(())
 }
@@ -92,7 +93,8 @@ pub(crate) fn unless_rejected<'a>(
         return Ok(list);
     }
     messages.warning(format!(
-        "{name}: {} holds what was not confirmed; the list in force stays (portguard reload {name} puts it in force)",
+        "{name}: {} has the change that was not confirmed; the list in force remains (portguard reload {name} puts \
+         the file in force)",
         file.path().display()
     ));
     Ok(None)
@@ -106,5 +108,5 @@ pub(crate) fn seconds(time: Duration) -> u64 {
 /// The error that a change was taken back.
 pub(crate) fn not_confirmed(names: &[String]) -> Error {
     let names = names.join(", ");
-    Error::failed(format!("{names}: the change was not confirmed, and what was before it is in force"))
+    Error::failed(format!("{names}: the change was not confirmed, and the previous state is in force"))
 }

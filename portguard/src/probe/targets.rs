@@ -54,8 +54,8 @@ pub fn own() -> Result<Vec<Target>> {
         })
         .collect();
     if own.is_empty() {
-        return Err(Error::failed("this host has no addresses but those of the loopback interface")
-            .remedy("Name the host to ask: portguard probe HOST."));
+        return Err(Error::failed("this host has no addresses except those of the loopback interface")
+            .remedy("Name the host to probe: portguard probe HOST."));
     }
     Ok(own)
 }
@@ -107,9 +107,9 @@ fn look_up(host: &str, limit: Duration) -> Result<Vec<SocketAddr>> {
         Ok(Ok(found)) => Ok(found),
         Ok(Err(error)) => Err(failed()
             .caused_by(error)
-            .remedy("Is it a name or an address, without a port or a prefix length?")),
+            .remedy("Give a name or an address, without a port or a prefix length.")),
         Err(RecvTimeoutError::Timeout) => Err(failed()
-            .because(format!("the resolver has not answered within {limit:?}"))
+            .because(format!("the resolver has not replied within {limit:?}"))
             .remedy("Give it more time with --timeout, or name an address.")),
         Err(RecvTimeoutError::Disconnected) => Err(failed().because("the resolver has failed")),
     }

@@ -63,7 +63,7 @@ impl Calls {
             return Message::Stray;
         };
         let Some(call) = self.calls.iter_mut().find(|call| call.xid == xid) else {
-            self.stray.get_or_insert_with(|| "it bears the number of a call that nobody has made".to_owned());
+            self.stray.get_or_insert_with(|| "it has a transaction ID that no call has".to_owned());
             return Message::Stray;
         };
         if call.reply.is_some() {

@@ -71,11 +71,11 @@ impl NoReply {
 impl fmt::Display for NoReply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Refused => f.write_str("nobody listens there"),
-            Self::Silent => f.write_str("no answer"),
-            Self::Stalled => f.write_str("it takes the connection, but does not answer in time"),
-            Self::Closed => f.write_str("it closes the connection without an answer"),
-            Self::Garbled(why) => write!(f, "what came is no reply: {why}"),
+            Self::Refused => f.write_str("no process listens there"),
+            Self::Silent => f.write_str("no reply"),
+            Self::Stalled => f.write_str("it accepts the connection, but does not reply in time"),
+            Self::Closed => f.write_str("it closes the connection without a reply"),
+            Self::Garbled(why) => write!(f, "the received data is not a reply: {why}"),
             Self::Unreachable(why) => f.write_str(why),
         }
     }

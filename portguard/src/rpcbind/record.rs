@@ -32,7 +32,7 @@ pub(super) fn read(from: &mut impl Read) -> Result<Vec<u8>, NoReply> {
         let announced = message.len() + length;
         if announced > LARGEST {
             return Err(NoReply::Garbled(format!(
-                "it is announced to have {announced} bytes, and no more than {LARGEST} are taken"
+                "its header announces {announced} bytes, but the limit is {LARGEST}"
             )));
         }
         exactly(from, length, &mut message).map_err(|stop| stop.within(message.len(), Some(announced)))?;
@@ -60,7 +60,7 @@ impl Stop {
     fn within(self, bytes: usize, of: Option<usize>) -> NoReply {
         let why = match self {
             Self::Closed => "the connection was closed",
-            Self::TimedOut => "nothing more came in time",
+            Self::TimedOut => "no more data arrived in time",
         };
         let of = of.map_or_else(String::new, |of| format!(" of {of}"));
         NoReply::Garbled(format!("{why} after {bytes}{of} bytes of it"))
@@ -108,13 +108,13 @@ mod tests {
 
     #[test]
     fn a_liar_is_not_believed() {
-        assert!(garbled(&[0xff; 64]).contains("announced to have 2147483647 bytes"));
-        assert!(garbled(b"HTTP/1.1 400 Bad Request\r\n\r\n").contains("announced to have"));
+        assert!(garbled(&[0xff; 64]).contains("announces 2147483647 bytes"));
+        assert!(garbled(b"HTTP/1.1 400 Bad Request\r\n\r\n").contains("announces"));
         let endless = fragment(false, b"").repeat(MOST_FRAGMENTS + 1);
         assert!(garbled(&endless).contains("no end after 256 fragments"));
         // Each is small, but together they are not.
         let half = fragment(false, &vec![0; LARGEST / 2 + 1]);
-        assert!(garbled(&half.repeat(2)).contains("announced"));
+        assert!(garbled(&half.repeat(2)).contains("announces"));
         assert!(garbled(&fragment(true, b"abcd")[..6]).contains("closed after 2 of 4 bytes"));
         assert!(garbled(&fragment(true, b"abcd")[..3]).contains("closed after 0 bytes"));
         assert!(garbled(&[fragment(false, b"abcd"), vec![0x80]].concat()).contains("closed after 4 bytes"));

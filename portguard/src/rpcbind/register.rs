@@ -178,9 +178,9 @@ mod tests {
         assert_eq!(told(&entry.repeat(MOST + 1)), "it has more than 4096 entries");
         assert_eq!(told(&entry), "it is cut short");
         assert_eq!(told(&[entry.clone(), words(&[0, 7])].concat()), "4 bytes follow its end");
-        assert_eq!(told(&words(&[2])), "2 stands where 0 ends it and 1 goes on");
+        assert_eq!(told(&words(&[2])), "2 is found where 0 (end) or 1 (more) must be");
         let told = registrations(4, &words(&[1, 100_000, 4, u32::MAX])).unwrap_err();
-        assert_eq!(told, "it has a text of 4294967295 bytes, and no more than 1024 are taken");
+        assert_eq!(told, "it has a text of 4294967295 bytes, but the limit is 1024");
     }
 
     #[test]

@@ -30,16 +30,16 @@ fn accepted(status: &AcceptedStatus<&[u8]>) -> Results {
         }
         AcceptedStatus::ProcedureUnavailable => "it does not have this procedure".to_owned(),
         AcceptedStatus::GarbageArgs => "it does not understand the arguments".to_owned(),
-        AcceptedStatus::SystemError => "it has an error of its own".to_owned(),
+        AcceptedStatus::SystemError => "it reports a system error".to_owned(),
     })
 }
 
 fn denied(reply: &RejectedReply) -> String {
     match reply {
         RejectedReply::RpcVersionMismatch { low, high } => {
-            format!("it speaks versions {low} to {high} of RPC only")
+            format!("it supports versions {low} to {high} of RPC only")
         }
-        RejectedReply::AuthError(AuthError::TooWeak) => "it may not be asked by everyone".to_owned(),
+        RejectedReply::AuthError(AuthError::TooWeak) => "it requires stronger credentials".to_owned(),
         RejectedReply::AuthError(error) => format!("it refuses the credentials ({error:?})"),
     }
 }

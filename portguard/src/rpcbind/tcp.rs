@@ -22,7 +22,7 @@ fn converse(server: SocketAddr, calls: &mut Calls, limit: Duration) -> Result<()
     while calls.is_waiting() {
         // There are as many replies as calls. Who sends more is not listened to.
         if calls.take(&record::read(&mut incoming)?) != Message::Expected {
-            return Err(NoReply::Garbled("it is no reply to any call that waits for one".to_owned()));
+            return Err(NoReply::Garbled("it is not a reply to an open call".to_owned()));
         }
     }
     Ok(())

@@ -20,7 +20,7 @@ impl<'a> Reader<'a> {
         match self.word()? {
             0 => Ok(false),
             1 => Ok(true),
-            other => Err(format!("{other} stands where 0 ends it and 1 goes on")),
+            other => Err(format!("{other} is found where 0 (end) or 1 (more) must be")),
         }
     }
 
@@ -28,7 +28,7 @@ impl<'a> Reader<'a> {
     pub(super) fn text(&mut self) -> Result<String, String> {
         let length = self.word()?;
         if length > LONGEST {
-            return Err(format!("it has a text of {length} bytes, and no more than {LONGEST} are taken"));
+            return Err(format!("it has a text of {length} bytes, but the limit is {LONGEST}"));
         }
         let text = self.bytes(length as usize)?;
         self.bytes(text.len().next_multiple_of(4) - text.len())?;

@@ -158,10 +158,9 @@ impl Service {
         self.ready().await;
         while !self.end.has_come() {
             if guard::is_cut_off() {
-                self.systemd.stopping("the BPF file system was taken away; to be started again");
+                self.systemd.stopping("the BPF file system was removed; the service must be started again");
                 self.console.warning(
-                    "the BPF file system was taken away, and this process cannot reach the one that is there now; \
-                     a new one can",
+                    "the BPF file system was removed, and this process cannot reach the present one; a new process can",
                 );
                 return Ok(Ending::CutOff);
             }

@@ -209,7 +209,7 @@ impl Reconciler {
             }
         };
         if self.broken.take().is_some() {
-            messages.note(format!("{} is in order again", self.order.allowlist.display()));
+            messages.note(format!("{} is valid again", self.order.allowlist.display()));
         }
         let outcome = self.put_in_force(&list, trigger, only, &mut messages).unwrap_or_else(|error| {
             messages.error(error);
@@ -271,8 +271,9 @@ impl Reconciler {
             }
         }
         if deferred && !self.deferred {
-            messages
-                .note("the file has changed, and is read again when no change waits for its confirmation");
+            messages.note(
+                "the file has changed; the service reads it again when no change waits for its confirmation",
+            );
         }
         self.deferred |= deferred;
         self.keep_last_good(list, messages);
@@ -488,7 +489,7 @@ impl Reconciler {
             // At the start, each interface with a list in force has a message of its own.
             if self.keeps_any() {
                 messages.warning(format!(
-                    "{} is broken: the lists in force stay",
+                    "{} is broken: the lists in force remain",
                     self.order.allowlist.display()
                 ));
             }

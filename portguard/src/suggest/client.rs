@@ -52,11 +52,11 @@ impl Client {
         match self {
             Self::Network(_) | Self::Host(_) => None,
             Self::Everyone => Some(
-                "it is open to everyone, which no allowlist should be: write the networks of those who use it",
+                "it is open to everyone, and an allowlist must not be: write the networks of its clients",
             ),
             Self::Wildcard => Some("a pattern of names: write the addresses of those hosts"),
             Self::Netgroup => Some("a netgroup: write the addresses of its hosts"),
-            Self::Kerberos => Some("whoever has a Kerberos ticket: write the networks of those who use it"),
+            Self::Kerberos => Some("every client with a Kerberos ticket: write the networks of its clients"),
             Self::Unclear(why) => Some(why),
         }
     }
@@ -65,19 +65,19 @@ impl Client {
 /// An address and a netmask, as a length or in dotted form. exports(5) does not mind host bits.
 fn network(address: &str, mask: &str) -> Client {
     let Ok(address) = address.parse::<IpAddr>() else {
-        return Client::Unclear("what stands before the `/` is no address");
+        return Client::Unclear("the text before the `/` is not an address");
     };
     let length = match (address, mask.parse::<Ipv4Addr>()) {
         (IpAddr::V4(_), Ok(mask)) => match ipv4_mask_to_prefix(mask) {
             Ok(length) => Some(length),
-            Err(_) => return Client::Unclear("no prefix length stands for its netmask"),
+            Err(_) => return Client::Unclear("its netmask does not correspond to a prefix length"),
         },
         _ => mask.parse().ok(),
     };
     match length.and_then(|length| IpNet::new(address, length).ok()) {
         Some(network) if network.prefix_len() == 0 => Client::Everyone,
         Some(network) => Client::Network(network.trunc()),
-        None => Client::Unclear("what follows the `/` is neither a prefix length nor a netmask"),
+        None => Client::Unclear("the text after the `/` is neither a prefix length nor a netmask"),
     }
 }
 

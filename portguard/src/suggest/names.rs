@@ -19,7 +19,7 @@ pub type Addresses = BTreeMap<String, Result<Vec<IpAddr>, String>>;
 pub fn look_up(names: impl IntoIterator<Item = String>) -> Addresses {
     let mut addresses: Addresses = names
         .into_iter()
-        .map(|name| (name, Err(format!("the resolver has not answered within {} seconds", LIMIT.as_secs()))))
+        .map(|name| (name, Err(format!("the resolver has not replied within {} seconds", LIMIT.as_secs()))))
         .collect();
     let queue: Vec<String> = addresses.keys().rev().cloned().collect();
     let threads = queue.len().min(AT_ONCE);

@@ -67,7 +67,7 @@ pub fn proposal(files: &Files, networks: &[Network], peers: &[Peer], addresses: 
     for Peer { address, interface, tcp_packets } in peers {
         collection.findings.push(Finding {
             prefix: (*address).into(),
-            origin: format!("asked over TCP on {interface}, which is in audit mode"),
+            origin: format!("sent requests over TCP on {interface}, which is in audit mode"),
             detail: Some(format!("{tcp_packets} {}", if *tcp_packets == 1 { "packet" } else { "packets" })),
         });
     }

@@ -47,13 +47,13 @@ pub fn require() -> Result<()> {
             .remedy("To see the counters once, as text, JSON or CSV: portguard stats"))
     };
     if !io::stdout().is_terminal() {
-        return refuse("standard output is none");
+        return refuse("standard output is not a terminal");
     }
     if !io::stdin().is_terminal() {
-        return refuse("standard input is none");
+        return refuse("standard input is not a terminal");
     }
     if std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb") {
-        return refuse("TERM says that this one cannot move its cursor");
+        return refuse("TERM names a terminal that cannot move its cursor");
     }
     Ok(())
 }

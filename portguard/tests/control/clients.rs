@@ -206,14 +206,14 @@ fn a_service_that_does_not_answer_is_reported_and_does_not_hide_another() {
         found().into_iter().filter_map(|service| service.err().map(|error| error.to_string())).collect();
     assert_eq!(errors.len(), 2, "{errors:?}");
     for (error, name) in errors.iter().zip(["11.sock", "12.sock"]) {
-        assert!(error.contains(&format!("{name} does not answer: no reply within 1.0 s")), "{error}");
+        assert!(error.contains(&format!("{name} does not reply: no reply within 1.0 s")), "{error}");
     }
     assert!(start.elapsed() < 2 * limit + Duration::from_secs(3), "{:?}", start.elapsed());
 
     let owner = client::owner_among(found(), NAMESPACE, Some(2), &["eth0"]).expect("one answers");
     assert_eq!(owner.expect("a owner").description().pid, 13);
     let error = client::owner_among(found(), NAMESPACE, Some(3), &["eth1"]).expect_err("may be kept");
-    assert!(error.to_string().contains("11.sock does not answer"), "{error}");
+    assert!(error.to_string().contains("11.sock does not reply"), "{error}");
     drop(silent);
 }
 

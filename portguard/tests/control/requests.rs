@@ -106,7 +106,7 @@ fn a_client_waits_for_a_busy_service_beyond_its_time_outs() {
     let start = Instant::now();
     let error =
         find(Timing { whole: Duration::from_secs(4), ..timing }).reload(Reload::default()).unwrap_err();
-    assert!(error.to_string().contains("11.sock does not answer"), "{error}");
+    assert!(error.to_string().contains("11.sock does not reply"), "{error}");
     assert!(start.elapsed() < takes, "it gives up before the reply");
 }
 

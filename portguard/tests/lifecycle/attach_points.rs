@@ -151,10 +151,10 @@ fn between_macvlans_only_a_guard_on_the_macvlan_itself_judges() {
     assert!(asks(), "past the guard under both");
     let doctor = || site.single.portguard().run(&["doctor", "--json"]).stdout;
     let told = doctor();
-    assert!(told.contains("others that sit where it does"), "{told}");
+    assert!(told.contains("other devices on the interface under it"), "{told}");
     site.guard("mv0");
     assert!(!asks());
-    assert!(!doctor().contains("others that sit where it does"));
+    assert!(!doctor().contains("other devices on the interface under it"));
 }
 
 /// The kernel attaches no program below another one.
@@ -323,14 +323,17 @@ fn doctor_names_interfaces_whose_tcx_programs_may_redirect_past_a_guard() {
     single.plug("eth1", "peer1");
     single.portguard().ok(&["attach", "eth0", "--allowlist", &single.list()]);
     let doctor = || single.portguard().run(&["doctor"]).stdout;
-    assert!(!doctor().contains("filters look at"));
+    assert!(!doctor().contains("it has filters for arriving packets"));
     let [peer, eth1] = ["peer0", "eth1"].map(|name| single.namespace.ifindex(name).expect("its index"));
     let program = load_redirect_peer(peer).expect("a program");
     let link = single.namespace.run(|| attach_to_tcx(&program, eth1)).expect("tcx (Linux 6.6)");
     let told = doctor();
-    assert!(told.contains("filters look at") && told.contains("bpftool net show dev eth1"), "{told}");
+    assert!(
+        told.contains("it has filters for arriving packets") && told.contains("bpftool net show dev eth1"),
+        "{told}"
+    );
     drop(link);
-    assert!(!doctor().contains("filters look at"));
+    assert!(!doctor().contains("it has filters for arriving packets"));
 }
 
 /// Packets that come in on an interface without a guard, and are redirected.
@@ -346,11 +349,18 @@ fn doctor_names_interfaces_whose_filters_may_redirect_past_a_guard() {
         "filter add dev eth1 egress protocol all u32 match u32 0 0 action mirred egress redirect dev peer0",
     ] {
         tc(line);
-        assert!(!doctor().contains("filters look at"), "of nothing that comes in: {line}");
+        assert!(
+            !doctor().contains("it has filters for arriving packets"),
+            "of nothing that comes in: {line}"
+        );
     }
     tc("filter add dev eth1 ingress protocol all u32 match u32 0 0 action mirred egress redirect dev peer0");
     let told = doctor();
-    assert!(told.contains("filters look at") && told.contains("tc filter show dev eth1 ingress"), "{told}");
+    assert!(
+        told.contains("it has filters for arriving packets")
+            && told.contains("tc filter show dev eth1 ingress"),
+        "{told}"
+    );
 }
 
 /// A service keeps what it was told to, whatever is taken off and comes in which order.

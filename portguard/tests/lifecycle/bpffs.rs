@@ -151,7 +151,7 @@ fn a_directory_that_others_can_write_to_is_not_trusted() {
     for arguments in [&["attach", IFACE, "--allowlist", &host.list()][..], &["status"]] {
         let told = host.portguard().fails(1, arguments);
         assert!(
-            told.contains("/sys/fs/bpf/portguard is not to be trusted") && told.contains("mode 0777"),
+            told.contains("/sys/fs/bpf/portguard cannot be trusted") && told.contains("mode 0777"),
             "{told}"
         );
     }

@@ -51,7 +51,8 @@ fn a_new_interface_is_not_taken_for_the_one_that_was_moved_away() {
     assert_eq!(portguard.all_status(), []);
     let told = portguard.fails(1, &["attach", "new", "--allowlist", &host.list()]);
     assert!(
-        told.contains("new: its place is taken") && told.contains("moved to another network namespace"),
+        told.contains("new: the path of its pins is in use")
+            && told.contains("moved to another network namespace"),
         "{told}"
     );
     portguard.fails(4, &["detach", "new"]);

@@ -205,7 +205,7 @@ fn a_list_that_others_may_write_is_refused() {
         fs::set_permissions(&list, Permissions::from_mode(mode)).expect("chmod");
         let told = host.portguard().fails(3, &["attach", IFACE, "--allowlist", &list]);
         assert!(told.contains(&list) && told.contains(&format!("{mode:04o}")), "{told}");
-        assert!(told.contains("written by others"), "{told}");
+        assert!(told.contains("writable by users other than its owner"), "{told}");
     }
     assert_eq!(program_on(&host.namespace, IFACE), None);
     host.machine.assert_tidy(0);

@@ -119,7 +119,7 @@ fn a_guard_that_is_there_keeps_its_list_when_the_file_is_broken() {
     let before = portguard.status();
     host.lists.write_text("allowlist.yaml", "allow:\n  - nonsense\n");
     let service = Service::start(portguard, &[IFACE, "--allowlist", &list]);
-    service.until_said("eth0: THE ALLOWLIST IS BROKEN; the list in force stays");
+    service.until_said("eth0: THE ALLOWLIST IS BROKEN; the list in force remains");
     let after = portguard.status();
     assert_ne!(after.program.id, before.program.id, "but the program is new");
     assert_eq!((after.generation, &after.attached_at), (before.generation, &before.attached_at));
@@ -142,10 +142,10 @@ fn a_copy_that_anyone_could_have_written_is_not_used() {
         assert_eq!(portguard.all_status(), []);
     };
     fs::set_permissions(copy, Permissions::from_mode(0o666)).expect("chmod");
-    refused("may be written by others");
+    refused("is writable by users other than its owner");
     fs::set_permissions(copy, Permissions::from_mode(0o600)).expect("chmod");
     std::os::unix::fs::chown(copy, Some(65534), None).expect("chown");
-    refused("is not to be trusted");
+    refused("cannot be trusted");
     std::os::unix::fs::chown(copy, Some(0), None).expect("chown");
     let text = fs::read(copy).expect("the copy");
     fs::write(copy, &text[..text.len() / 2]).expect("truncating");

@@ -103,7 +103,10 @@ fn resets_that_cannot_be_written_are_bounded_and_the_next_ones_make_room() {
     let all: u64 = sent.iter().sum();
     assert_eq!(portguard.stats_of(all).packets(), all);
     let told = portguard.run(&["stats", "--reset", "--json"]);
-    assert!(told.stderr.contains("eth0: only what earlier resets could not write is reset"), "{told:?}");
+    assert!(
+        told.stderr.contains("eth0: only the counters that earlier resets could not write are reset"),
+        "{told:?}"
+    );
     let left = portguard.stats().packets();
     assert!(left > 0 && left < all, "{left} of {all}");
     let [rest] = portguard.all_stats(&["--reset"]).try_into().expect("one guard");

@@ -201,7 +201,7 @@ fn who_asks_over_tcp_in_audit_mode_is_proposed_and_then_let_in() {
     portguard.ok(&["attach", IFACE, "--enforce", "--allowlist", &path]);
     for peer in OTHER {
         let told = portguard.ok(&["explain", &peer.to_string()]);
-        assert!(told.contains(": asked over TCP on eth0, which is in audit mode"), "{told}");
+        assert!(told.contains(": sent requests over TCP on eth0, which is in audit mode"), "{told}");
     }
     let told = portguard.run(&["explain", &stranger.to_string()]);
     assert_eq!(told.code, 1, "{told:?}");

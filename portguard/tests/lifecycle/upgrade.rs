@@ -178,7 +178,7 @@ fn a_guard_with_an_unknown_layout_is_refused_by_name_and_goes_on() {
             let output = portguard.run(arguments);
             assert_eq!(output.code, 1, "{arguments:?}: {output:?}");
             assert!(output.stderr.contains("guarded by a portguard with ABI version 4242"), "{output:?}");
-            assert!(output.stderr.contains("That guard goes on."), "{output:?}");
+            assert!(output.stderr.contains("That guard remains active."), "{output:?}");
         }
         traffic.end()
     });

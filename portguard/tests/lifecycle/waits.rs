@@ -115,7 +115,7 @@ fn a_service_that_waits_for_the_lock_ends_when_it_is_told_to() {
     std::thread::sleep(Duration::from_millis(300));
     service.signal(Signal::SIGTERM);
     assert!(ends_at_once(&mut service), "at a reload: {}", service.said());
-    assert!(service.said().contains("the guards stay on") || service.said().contains("NOT GUARDED"));
+    assert!(service.said().contains("the guards remain on") || service.said().contains("NOT GUARDED"));
     drop(held);
     assert_eq!(portguard.status().interface, IFACE);
 }

@@ -21,8 +21,8 @@ use crate::term;
 /// Arguments of `attach`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "A guard that is there is renewed in place, without a gap. It keeps its list, its mode and everything else that is \
-    not named here, and its list is read again."
+    after_help = "If an interface has a guard, attach renews it in place, without a gap. The guard keeps \
+        its list, its mode and every other setting that no option names. attach reads the list again."
 )]
 pub struct Args {
     /// The interfaces to guard
@@ -34,7 +34,7 @@ pub struct Args {
     /// What guard.
     #[command(flatten)]
     pub guard: GuardOptions,
-    /// Take a list that has lost all entries of an address family
+    /// Accept a list that has lost all entries of an address family
     #[arg(long)]
     pub allow_empty: bool,
     /// Whether it is on trial.
@@ -144,8 +144,8 @@ fn attach_to(
     let wanted =
         Wanted { list, named: (&args.guard).into(), allow_empty: args.allow_empty, trial, lifts: true };
     if !put_on(pin_root, &interface, name, wanted, messages)? {
-        return Err(Error::failed(format!("{name}: the interface has changed while its list was read"))
-            .remedy("Nothing was attached to it. Try again."));
+        return Err(Error::failed(format!("{name}: the interface changed while portguard read its list"))
+            .remedy("Nothing was attached to it. Run the command again."));
     }
     Ok(path)
 }

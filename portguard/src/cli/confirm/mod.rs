@@ -17,7 +17,7 @@ use crate::term;
 /// Arguments of `confirm`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The interfaces whose change to keep [default: all of this network namespace on which one waits]
+    /// The interfaces whose change is confirmed [default: all of this network namespace that have a pending change]
     #[arg(value_name = "IFACE")]
     pub interfaces: Vec<String>,
 }
@@ -91,6 +91,7 @@ fn confirm(pin_root: &PinRoot, names: &[String], messages: &mut Messages) -> Res
 }
 
 fn nothing_waits() -> Error {
-    Error::failed("no change waits for its confirmation")
-        .remedy("One that was not confirmed in time is not in force any more: portguard status")
+    Error::failed("no change waits for its confirmation").remedy(
+        "A change that was not confirmed in time is no longer in force. See the state with: portguard status",
+    )
 }

@@ -72,7 +72,7 @@ pub(in crate::cli) fn ask(
         },
         Reply::End => {
             term::note(&format!(
-                "not confirmed: what was before comes back, unless: portguard confirm {}",
+                "not confirmed: portguard restores the previous state unless you run: portguard confirm {}",
                 names.join(" ")
             ));
             Ok(code)

@@ -46,11 +46,7 @@ fn detach(args: &Args, messages: &mut Messages) -> Result<()> {
     let mut kept = Vec::new();
     for name in names()? {
         if let Some(service) = owner_of_name(&name, messages) {
-            messages.error(owned(
-                &name,
-                "the guard is kept on by a portguard that runs as a service",
-                &service,
-            ));
+            messages.error(owned(&name, "a portguard service keeps the guard on", &service));
             kept.push(name);
         }
     }

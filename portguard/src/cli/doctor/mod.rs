@@ -14,8 +14,8 @@ use crate::error::Result;
 /// Arguments of `doctor`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Changes nothing. Exits with 1 if a check has failed, and with 0 if there are warnings at most. Without root, it says what it \
-    could not see."
+    after_help = "doctor changes nothing. It exits with 1 if a check fails, and with 0 if no check fails, \
+        even if there are warnings. Without root, it reports what it cannot check."
 )]
 pub struct Args {
     /// Print one JSON document

@@ -18,7 +18,7 @@ pub fn text(document: &Document) -> String {
         }
     }
     let _ = match document.status {
-        Status::Ok => writeln!(text, "All is well: {} checks.", document.count(Status::Ok)),
+        Status::Ok => writeln!(text, "No problem found: {} checks.", document.count(Status::Ok)),
         _ => writeln!(text, "{}", Status::ALL.map(|status| counted(document, status)).join(", ")),
     };
     text

@@ -29,21 +29,21 @@ use crate::term;
 /// Arguments of `explain`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Exits with 0 if all packets are allowed, and with 1 if some are dropped, or would be if the \
-    guard were not in audit mode."
+    after_help = "explain exits with 0 if all packets are allowed, and with 1 if a packet is dropped, or \
+        would be dropped if the guard were not in audit mode."
 )]
 pub struct Args {
-    /// The sources to ask about
+    /// The source addresses to check
     #[arg(value_name = "ADDR", required = true)]
     pub sources: Vec<String>,
-    /// The guarded interface that the packets come in on [default: all of this network namespace, one by one]
+    /// The guarded interface on which the packets arrive [default: all of this network namespace, one by one]
     #[arg(long = "iface", value_name = "IFACE")]
     pub interface: Option<String>,
     /// The protocol of the packets [default: both]
     #[arg(long = "proto", value_name = "PROTOCOL", value_parser = options::protocol())]
     pub protocol: Option<Protocol>,
-    /// Judge by this file, whatever is guarded [default: the guards' lists; without any guard, $PORTGUARD_ALLOWLIST
-    /// or /etc/portguard/allowlist.yaml]
+    /// Judge by this file, even if interfaces are guarded [default: the guards' lists; without any guard,
+    /// $PORTGUARD_ALLOWLIST or /etc/portguard/allowlist.yaml]
     #[arg(long, value_name = "PATH", conflicts_with = "interface")]
     pub allowlist: Option<PathBuf>,
     /// Print one JSON document
@@ -122,7 +122,7 @@ fn by_guards(
     unguarded.retain(|it| names.is_empty() || names.contains(&it.interface));
     if guards.is_empty() {
         drop(lock);
-        messages.note("no guard here: judged by the file");
+        messages.note("no guard here: the file decides");
         let list = services.allowlist().map_or_else(ops::default_allowlist, Path::to_owned);
         return Ok((by_file(question, &list, messages)?, unguarded));
     }
@@ -160,7 +160,7 @@ fn by_guard(question: &Question, guard: &Guard, services: &Services) -> Result<V
             return Err(contradiction(
                 name,
                 source,
-                &format!("the program says {decision:?}, and the list has {trie} for it"),
+                &format!("the program returns {decision:?}, but the list has {trie} for the source"),
             ));
         }
         let mut nearest = None;
@@ -210,15 +210,17 @@ fn ask(shadow: &Shadow, name: &str, source: IpAddr, protocols: &[Protocol]) -> R
         protocols.iter().map(|protocol| shadow.judge(source, *protocol)).collect::<Result<_>>()?;
     match decisions.first() {
         Some(&first) if decisions.iter().all(|decision| *decision == first) => Ok(first),
-        _ => Err(contradiction(name, source, &format!("over {protocols:?} the program says {decisions:?}"))),
+        _ => {
+            Err(contradiction(name, source, &format!("over {protocols:?} the program returns {decisions:?}")))
+        }
     }
 }
 
 /// What must not be, and would be a bug of portguard.
 fn contradiction(name: &str, source: IpAddr, what: &str) -> Error {
-    Error::failed(format!("{name}: the guard contradicts itself about {source}"))
+    Error::failed(format!("{name}: the guard gives contradictory verdicts for {source}"))
         .because(what)
-        .remedy("This is a bug of portguard: please report it, with the list.")
+        .remedy("This is a bug of portguard. Please report it, with the list.")
 }
 
 /// What a file says of each source.

@@ -37,7 +37,10 @@ fn write(text: &mut String, verdict: &Verdict) -> std::fmt::Result {
     }
     if allowlist.changed_on_disk {
         let path = shown(allowlist);
-        writeln!(text, "  note: {path} has changed since, or is gone; this is the list that is in force")?;
+        writeln!(
+            text,
+            "  note: {path} has changed since it was loaded, or is gone; the list in force decides"
+        )?;
     }
     if let Some(service) = service
         && !service.as_ordered
@@ -47,8 +50,8 @@ fn write(text: &mut String, verdict: &Verdict) -> std::fmt::Result {
     if *same_program == Some(false) {
         writeln!(
             text,
-            "  note: another build of portguard has attached the guard; its lists were asked, but by this build's \
-             program"
+            "  note: another build of portguard attached the guard; the verdict is from the lists of the guard and \
+             the program of this build"
         )?;
     }
     Ok(())

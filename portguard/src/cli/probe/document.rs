@@ -154,7 +154,7 @@ impl Reply {
             Err(reason) => Some(reason.to_string()),
             Ok(reply) => match (&reply.results, services::list(answer)) {
                 (Err(why), _) => Some(format!("an error: {why}")),
-                (_, Some(Err(why))) => Some(format!("its list is no list: {why}")),
+                (_, Some(Err(why))) => Some(format!("its list is not valid: {why}")),
                 _ => None,
             },
         };

@@ -19,14 +19,14 @@ use crate::term;
 /// Arguments of `probe`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Asks over UDP and TCP, with calls that only read. Exits with 0 if it could ask, whatever it has found, and with \
-    1 if the host is unknown or cannot be reached."
+    after_help = "probe sends requests over UDP and TCP, with calls that only read. It exits with 0 if it \
+        could send the requests, with any verdict, and with 1 if the host is unknown or cannot be reached."
 )]
 pub struct Args {
     /// The host, by its name or an address [default: this host's own addresses, over the loopback interface]
     #[arg(value_name = "HOST")]
     pub host: Option<String>,
-    /// How long to wait for answers; and for the addresses of a name
+    /// The time to wait for replies, and for the addresses of a name
     #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=60))]
     pub timeout: u64,
     /// Print one JSON document
@@ -49,7 +49,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode> {
     };
     if targets.len() > MOST {
         let left_out = targets.split_off(MOST).len();
-        term::warning(&format!("only the first {MOST} addresses are asked, and {left_out} are left out"));
+        term::warning(&format!("only the first {MOST} addresses are probed, and {left_out} are left out"));
     }
     let findings = probe::probe(targets, limit);
     let document = Document::new(guard::unix_now(), args.host.clone(), &findings, &Programs::of_this_host());
@@ -62,7 +62,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode> {
         let why = document.addresses.iter().find_map(|address| address.udp.problem.clone());
         return Err(Error::failed(format!("cannot reach {}", document.shown_host()))
             .because(why.unwrap_or_default())
-            .remedy("Is there a way to it (ip route get ADDRESS), and does no firewall refuse it?"));
+            .remedy("Check the route (ip route get ADDRESS), and that no firewall refuses the packets."));
     }
     Ok(ExitCode::SUCCESS)
 }

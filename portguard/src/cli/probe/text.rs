@@ -16,12 +16,12 @@ const MAX_SERVICES: usize = 200;
 const NONE: &str = "-";
 
 const OWN: &str = "\
-These are this host's own addresses: the calls went over the loopback interface, where no guard sees them. What the world
-sees is told by `portguard probe` on another host.
+These are this host's own addresses: the calls went over the loopback interface, where no guard sees them.
+To see what other hosts see, run `portguard probe` on another host.
 ";
 const SOME_OWN: &str = "\
-Some of these are this host's own addresses: calls to them went over the loopback interface, where no guard sees them. What
-the world sees is told by `portguard probe` on another host.
+Some of these are this host's own addresses: calls to them went over the loopback interface, where no guard sees them.
+To see what other hosts see, run `portguard probe` on another host.
 ";
 
 /// The document for the eye.
@@ -94,26 +94,26 @@ fn words(address: &Address) -> String {
             let what = if address.own { "a reflector if nothing guards it" } else { "exposed reflector" };
             let how = worst.as_ref().map_or_else(String::new, |worst| {
                 let Worst { call, version, factor } = worst;
-                format!(": sends up to {factor:.1} times what it gets ({call} of version {version})")
+                format!(": sends up to {factor:.1} times what it receives ({call} of version {version})")
             });
             what.to_owned() + &how
         }
         (Verdict::TcpOnly, _) => {
-            "answers over TCP only: no reflector, but it tells what is registered".to_owned()
+            "replies over TCP only: not a reflector, but it lists the registered services".to_owned()
         }
-        (Verdict::Unclear, _) => "something is there, and does not answer as rpcbind does".to_owned(),
+        (Verdict::Unclear, _) => "a service is there, but does not reply as rpcbind does".to_owned(),
         (Verdict::Silent, _) if address.udp.state == address.tcp.state => {
-            "silent: filtered, or nobody is there".to_owned()
+            "silent: filtered, or no host is there".to_owned()
         }
-        (Verdict::Silent, _) => "no answer: filtered, or nobody listens".to_owned(),
-        (Verdict::Refused, _) => "refused: nobody listens".to_owned(),
+        (Verdict::Silent, _) => "no reply: filtered, or no process listens".to_owned(),
+        (Verdict::Refused, _) => "refused: no process listens".to_owned(),
         (Verdict::Unreachable, _) => "unreachable from here".to_owned(),
     }
 }
 
 /// What each call brings.
 fn answers(addresses: &str, address: &Address) -> String {
-    let mut table = table::new(["call", "version", "request", "answer, UDP", "amplification", "answer, TCP"]);
+    let mut table = table::new(["call", "version", "request", "reply, UDP", "amplification", "reply, TCP"]);
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
@@ -131,7 +131,7 @@ fn answers(addresses: &str, address: &Address) -> String {
         ]);
     }
     let mut text = format!(
-        "Answers of {addresses}, in bytes (UDP payload, or a record of TCP)\n\n{}",
+        "Replies of {addresses}, in bytes (UDP payload, or a record of TCP)\n\n{}",
         table::indented(&table)
     );
     for (name, transport) in [("UDP", &address.udp), ("TCP", &address.tcp)] {
@@ -189,7 +189,7 @@ fn services(addresses: &str, services: &[Service]) -> String {
             text(&service.owner),
         ]);
     }
-    let mut text = format!("Registered, as told by {addresses}\n\n{}", table::indented(&table));
+    let mut text = format!("Registered, as reported by {addresses}\n\n{}", table::indented(&table));
     if let Some(more @ 1..) = services.len().checked_sub(MAX_SERVICES) {
         // Writing to a string does not fail.
         let _ = writeln!(text, "  and {more} more (--json)");

@@ -25,13 +25,13 @@ pub struct Args {
     /// The guarded interfaces to reload [default: all of this network namespace]
     #[arg(value_name = "IFACE")]
     pub interfaces: Vec<String>,
-    /// The allowlist [default: the file that the guard was given]
+    /// The allowlist [default: the file of the guard's list]
     #[arg(long, value_name = "PATH")]
     pub allowlist: Option<PathBuf>,
     /// Only show what would change
     #[arg(long, conflicts_with = "confirm")]
     pub dry_run: bool,
-    /// Take a list that has lost all entries of an address family
+    /// Accept a list that has lost all entries of an address family
     #[arg(long)]
     pub allow_empty: bool,
     /// Whether it is on trial.
@@ -140,8 +140,10 @@ fn reload(
                 return Ok(None);
             }
             let Some(list) = lists.get(&path) else {
-                return Err(Error::failed(format!("{name}: the guard has changed while its list was read"))
-                    .remedy("Its list stays. Try again."));
+                return Err(Error::failed(format!(
+                    "{name}: the guard changed while portguard read its list"
+                ))
+                .remedy("The list in force remains. Run the command again."));
             };
             replace_list(guard, list, args.allow_empty, trial, messages)?;
             on_trial.extend(trial.and_then(|_| OnTrial::on(pin_root, &name)));

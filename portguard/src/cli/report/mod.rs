@@ -17,14 +17,14 @@ use crate::term;
 /// Arguments of `report`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Asks this host's own rpcbind, over the loopback interface, how large its answers are; nothing that \
-    changes it."
+    after_help = "report measures the replies of this host's own rpcbind, over the loopback interface, with \
+        calls that change nothing."
 )]
 pub struct Args {
     /// The interfaces to report on [default: all guarded ones of this network namespace]
     #[arg(value_name = "IFACE")]
     pub interfaces: Vec<String>,
-    /// Name at most N sources per interface; the rest is summed up [default: 20 as text, else all]
+    /// Show at most N sources per interface; the rest is summed up [default: 20 as text, else all]
     #[arg(long, value_name = "N")]
     pub top: Option<usize>,
     /// Print one JSON document
@@ -58,7 +58,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode> {
         .map_err(|error| Error::failed(format!("cannot read {HOSTNAME}")).caused_by(error))?;
     let answers = Answers::measure();
     if !as_text && !answers.are_known() {
-        term::note("no rpcbind of this host answers, so the sizes of answers are left out");
+        term::note("no rpcbind of this host replies, so the sizes of replies are left out");
     }
     let top = args.top.or(as_text.then_some(DEFAULT_TOP));
     let mut taken_at = guard::unix_now();

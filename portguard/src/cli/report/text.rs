@@ -55,7 +55,7 @@ fn of_interface(document: &Document, interface: &Interface) -> String {
             paragraph(&mut text, document, interface, effect);
         }
         _ => {
-            let _ = writeln!(text, "  No packets from sources that may not use the port came in.");
+            let _ = writeln!(text, "  No packets arrived from sources that may not use the port.");
             return text;
         }
     }
@@ -75,30 +75,34 @@ fn paragraph(text: &mut String, document: &Document, interface: &Interface, effe
     let let_through = totals.would_drop.packets;
     let _ = writeln!(
         text,
-        "  {packets} packets came in from {more}{remembered} sources that may not use this port: {udp} over UDP, {tcp} over TCP."
+        "  {packets} packets arrived from {more}{remembered} sources that may not use this port: {udp} over UDP, \
+         {tcp} over TCP."
     );
     let _ = match effect {
         Effect::Dropped => {
-            writeln!(text, "  portguard dropped them all before rpcbind saw them: none was answered.")
+            writeln!(
+                text,
+                "  portguard dropped all of them before rpcbind received them: rpcbind replied to none."
+            )
         }
         Effect::LetThrough => writeln!(
             text,
-            "  portguard was in audit mode, and let them all through: rpcbind saw them, and may have answered."
+            "  portguard was in audit mode, and let all of them through: rpcbind received them, and may have replied."
         ),
         Effect::Both => writeln!(
             text,
-            "  portguard was in audit mode for a part of that time, and let {let_through} packets through; the others\n  \
-             it dropped before rpcbind saw them."
+            "  portguard was in audit mode for a part of that time, and let {let_through} packets through; it dropped\n  \
+             the others before rpcbind received them."
         ),
     };
     text.push_str(
-        "  Sources of UDP packets are probably forged: whoever asks rpcbind in the name of another makes it send its answers\n  \
-         there. Take the addresses below for the victims of such a reflection attack, not for its origin.\n",
+        "  Sources of UDP packets are probably forged: a request with the address of another host makes rpcbind send its\n  \
+         reply to that host. Treat the addresses below as the victims of such a reflection attack, not as its origin.\n",
     );
     let Some(Range { at_least, at_most }) = totals.answer_bytes else {
         let _ = writeln!(
             text,
-            "  No rpcbind answers on {} or {} now, so nothing can be said about how large answers {}.",
+            "  No rpcbind replies on {} or {} now, so it is unknown how large the replies {}.",
             document.rpcbind.ipv4.server,
             document.rpcbind.ipv6.server,
             if effect == Effect::LetThrough { "were" } else { "would have been" }
@@ -106,14 +110,14 @@ fn paragraph(text: &mut String, document: &Document, interface: &Interface, effe
         return;
     };
     let whose = match effect {
-        Effect::Dropped => "The answers to the UDP requests, which were prevented,",
-        Effect::LetThrough => "The answers to the UDP requests, which were not prevented but sent,",
-        Effect::Both => "The answers to the UDP requests, some prevented and some sent,",
+        Effect::Dropped => "The replies to the UDP requests, which were prevented,",
+        Effect::LetThrough => "The replies to the UDP requests, which were not prevented but sent,",
+        Effect::Both => "The replies to the UDP requests, some prevented and some sent,",
     };
     let _ = writeln!(
         text,
         "  {whose} are at least {at_least} and at most {at_most} bytes\n  \
-         of UDP payload, if rpcbind answers each of them as it answers well-formed calls now. Answers over TCP do not go to\n  \
+         of UDP payload, if rpcbind replies to each of them as it replies to well-formed calls now. Replies over TCP do not go to\n  \
          forged sources, and are not counted."
     );
 }
@@ -138,7 +142,7 @@ fn with_numbers<const N: usize>(header: [&str; N], numbers: std::ops::Range<usiz
 }
 
 fn procedures(interface: &Interface) -> String {
-    let header = ["asked for", "UDP", "TCP, best effort", "answer bytes, at least", "at most"];
+    let header = ["requested", "UDP", "TCP, best effort", "reply bytes, at least", "at most"];
     let mut table = with_numbers(header, 1..5);
     for row in &interface.procedures {
         if row.udp > 0 || row.tcp_best_effort > 0 {
@@ -160,7 +164,7 @@ fn procedures(interface: &Interface) -> String {
 
 fn sources(interface: &Interface) -> String {
     let mut table = with_numbers(
-        ["source", "UDP", "TCP", "answer bytes, at least", "at most", "mostly", "first seen", "last seen"],
+        ["source", "UDP", "TCP", "reply bytes, at least", "at most", "mostly", "first seen", "last seen"],
         1..5,
     );
     for row in &interface.sources {
@@ -182,7 +186,7 @@ fn sources(interface: &Interface) -> String {
         let _ = write!(text, "  and {packets} packets of {of_whom}");
         let _ = match range {
             Some(Range { at_least, at_most }) => {
-                writeln!(text, ": answer bytes at least {at_least}, at most {at_most}")
+                writeln!(text, ": reply bytes at least {at_least}, at most {at_most}")
             }
             None => writeln!(text),
         };
@@ -207,8 +211,8 @@ fn replies(document: &Document) -> String {
     let known: Vec<&Vec<Reply>> =
         families.iter().filter_map(|(_, replies)| replies.measured.as_ref()).collect();
     if let Some(first) = known.first() {
-        text += "Answers of this host's rpcbind, measured for this report, in bytes of UDP payload\n\n";
-        let header = ["call", "version", "request", "answer, IPv4", "answer, IPv6", "amplification"];
+        text += "Replies of this host's rpcbind, measured for this report, in bytes of UDP payload\n\n";
+        let header = ["call", "version", "request", "reply, IPv4", "reply, IPv6", "amplification"];
         let mut table = with_numbers(header, 1..6);
         for (index, reply) in first.iter().enumerate() {
             let of = |replies: &Replies| {
@@ -230,7 +234,7 @@ fn replies(document: &Document) -> String {
     }
     for (family, Replies { server, problem, .. }) in families {
         if let Some(problem) = problem {
-            let _ = writeln!(text, "  {server}: {problem}, so no answers to {family} sources are counted.");
+            let _ = writeln!(text, "  {server}: {problem}, so no replies to {family} sources are counted.");
         }
     }
     if !known.is_empty() {
@@ -258,8 +262,8 @@ fn replies(document: &Document) -> String {
     text
 }
 
-const STATED: &str = "  Not asked for, as it would change or call something, or because the size depends on the call; by RFC 1833 and RFC 5531.\n  \
-    CALLIT is met with silence, and INDIRECT with an error, unless rpcbind runs with -r:\n";
+const STATED: &str = "  Not measured, because the call would change or call something, or because the size depends on the call;\n  \
+    by RFC 1833 and RFC 5531. Without -r, rpcbind does not reply to CALLIT, and replies to INDIRECT with an error:\n";
 
 /// Bytes of the answer for one byte of the request.
 fn amplification(reply: &Reply) -> f64 {

@@ -16,10 +16,10 @@ use crate::service::metrics;
 use crate::service::{self, Ending, ServiceOrder};
 use crate::term::Stderr;
 
-/// How log entries are written.
+/// The format of log entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// A line for the eye, with `name=value` for each detail
+    /// A line of text, with `name=value` for each detail
     Text,
     /// A JSON object on each line
     Json,
@@ -28,7 +28,7 @@ pub enum LogFormat {
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The interfaces to keep guarded, whether they are there yet or not
+    /// The interfaces to keep guarded; they may be created later
     #[arg(value_name = "IFACE", required = true)]
     pub interfaces: Vec<String>,
     /// The allowlist [default: /etc/portguard/allowlist.yaml]
@@ -37,17 +37,17 @@ pub struct Args {
     /// What guard.
     #[command(flatten)]
     pub guard: GuardOptions,
-    /// Serve metrics for Prometheus: to this host only if no address is given, on port 9111 if no port is
+    /// Serve metrics for Prometheus: without an address, to this host only; without a port, on port 9111
     #[arg(long, value_name = "ADDR:PORT", env = "PORTGUARD_METRICS", value_parser = metrics::address::parse)]
     pub metrics: Option<SocketAddr>,
     /// Log a sample of the dropped packets
     #[arg(long)]
     pub log_drops: bool,
-    /// Log at most N of them a second, and as many at once; say how many were left out
+    /// Log at most N of them a second, in bursts of at most N; log the number of those left out
     #[arg(long, value_name = "N", requires = "log_drops", default_value_t = 10,
         value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub log_rate: u32,
-    /// How log entries are written
+    /// The format of log entries
     #[arg(long, value_enum, requires = "log_drops", default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
 }

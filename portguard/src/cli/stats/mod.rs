@@ -44,7 +44,7 @@ pub struct Args {
     /// Print the sources as comma-separated values
     #[arg(long)]
     pub csv: bool,
-    /// Set the counters back to zero; what is printed is what they held
+    /// Set the counters back to zero, and print their last values
     #[arg(long)]
     pub reset: bool,
 }
@@ -83,7 +83,8 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode> {
                 let held = reset.held.clone();
                 if reset.is_partial {
                     messages.warning(format!(
-                        "{name}: only what earlier resets could not write is reset; reset again for the rest"
+                        "{name}: only the counters that earlier resets could not write are reset; run the command \
+                         again for the rest"
                     ));
                 }
                 resets.push(reset);

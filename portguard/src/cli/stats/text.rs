@@ -93,7 +93,7 @@ fn with_numbers<const N: usize>(header: [&str; N]) -> Table {
 
 /// What was asked for, as a table; nothing if nothing was.
 pub(in crate::cli) fn calls(calls: &Calls) -> Option<String> {
-    let mut table = table::new(["asked for", "UDP", "TCP, best effort"]);
+    let mut table = table::new(["requested", "UDP", "TCP, best effort"]);
     for (index, column) in table.column_iter_mut().enumerate() {
         if index > 0 {
             column.set_cell_alignment(CellAlignment::Right);

@@ -20,8 +20,9 @@ use crate::time;
 /// Arguments of `status`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "EXIT STATUS: 0 if every guard that is shown drops what is denied; 1 if one of them only counts it \
-    (audit mode), or cannot be read, or an interface is open that should have a guard; 4 if a named interface does not exist or has no guard.\n\n\
+    after_help = "EXIT STATUS: 0 if every guard that is shown drops denied packets; 1 if one of them only \
+        counts them (audit mode) or cannot be read, or if an interface that should have a guard is open; 4 \
+        if a named interface does not exist or has no guard.\n\n\
     With --guarded: 0 if every named interface has a guard, enforcing or in audit mode; without names, 0 if there is a \
     guard, and 1 if there is none."
 )]

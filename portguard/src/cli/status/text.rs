@@ -33,7 +33,7 @@ fn write(text: &mut String, guard: &Guard) -> std::fmt::Result {
         }
         File::Broken { problem } => {
             writeln!(text, "  allowlist  {path}, BROKEN on disk (portguard check {path})")?;
-            writeln!(text, "             {problem}; what is in force is the list that it held before")?;
+            writeln!(text, "             {problem}; the list that it held before is in force")?;
         }
     }
     if allowlist.origin == Origin::LastGood {
@@ -57,11 +57,11 @@ fn write(text: &mut String, guard: &Guard) -> std::fmt::Result {
             Waits::Overdue => writeln!(
                 text,
                 "  change     CONFIRMATION OVERDUE since {deadline}: the next portguard that changes guards restores \
-                 what was before"
+                 the previous state"
             )?,
             Waits::Rejected => writeln!(
                 text,
-                "  change     rejected: not confirmed until {deadline}; what was before it is in force"
+                "  change     rejected: not confirmed until {deadline}; the previous state is in force"
             )?,
         }
     }

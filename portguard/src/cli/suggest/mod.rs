@@ -19,15 +19,13 @@ use crate::term;
 
 /// Arguments of `suggest`.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Looks into /etc/exports and /etc/exports.d, at the networks of the interfaces, at the clients of \
-    the NFS server and of statd, and at who has asked over TCP on interfaces in audit mode."
-)]
+#[command(after_help = "suggest reads /etc/exports and /etc/exports.d, the networks of the interfaces, the \
+        clients of the NFS server and of statd, and the sources of TCP requests on interfaces in audit mode.")]
 pub struct Args {
-    /// Propose networks of links, too (169.254.0.0/16, fe80::/10)
+    /// Propose link-local networks, too (169.254.0.0/16, fe80::/10)
     #[arg(long)]
     pub link_local: bool,
-    /// Where the files are
+    /// The directory with the files
     #[arg(long, value_name = "DIRECTORY", default_value = "/", hide = true)]
     pub root: PathBuf,
     /// Print one JSON document
@@ -48,7 +46,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode> {
     if !args.link_local {
         networks.retain(|network| !network.is_link_local());
     }
-    let peers = or_warn(peers(), "who was seen in audit mode is left out");
+    let peers = or_warn(peers(), "the clients that were seen in audit mode are left out");
     let addresses = names::look_up(sources::names(&files));
     let document = Document::new(sources::proposal(&files, &networks, &peers, &addresses));
     if args.json {

@@ -13,9 +13,9 @@ const NAMED: usize = 3;
 const MAX_TEXT: usize = 300;
 
 const HEAD: &str = "\
-# Proposed by `portguard suggest`, from what this host knows. Read it before you use it: whom it does not know is missing,
-# and not everyone who has asked over TCP needs to be a client. It does not repeat the list that is in force. Names were
-# looked up when it was made.
+# Proposed by `portguard suggest`, from what this host knows. Read it before you use it: clients that this host does not
+# know are missing, and not every host that sent requests over TCP needs to be a client. It does not repeat the list in
+# force. Names were looked up when it was made.
 ";
 
 /// The list as the file that it is to become.
@@ -23,7 +23,7 @@ pub fn yaml(document: &Document) -> String {
     let Proposal { entries, left_out } = &document.proposal;
     let mut text = HEAD.to_owned();
     if entries.is_empty() {
-        text += "# Nothing was found: no exports, no networks, no clients. As it stands, this list drops everyone.\n";
+        text += "# Nothing was found: no exports, no networks, no clients. This list drops everyone.\n";
     }
     if !left_out.is_empty() {
         text += "#\n# Not in the list:\n";

@@ -11,10 +11,10 @@ use crate::top;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Press ? for the keys, and q to leave.")]
 pub struct Args {
-    /// The interfaces to show [default: all guarded ones of this network namespace, as they come and go]
+    /// The interfaces to show [default: all guarded ones of this network namespace, updated while it runs]
     #[arg(value_name = "IFACE")]
     pub interfaces: Vec<String>,
-    /// Look at the counters every so many seconds
+    /// The time between two readings of the counters
     #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=3600))]
     pub interval: u16,
 }

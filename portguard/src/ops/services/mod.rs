@@ -13,7 +13,7 @@ use crate::guard::{self, Guard, LogLimit, ModeChoice, Named, Order, PinRoot};
 use crate::interface::Interface;
 
 /// The reason if the link of a guard that was attached by hand is gone, and its pins remain.
-const LINK_IS_GONE: &str = "it had a guard, and the link of that is gone";
+const LINK_IS_GONE: &str = "it had a guard, but the link of the guard is gone";
 
 /// The services of this network namespace.
 #[derive(Debug, Default)]

@@ -112,7 +112,7 @@ async fn answer(
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let known = matches!(request.uri().path(), "/metrics" | "/healthz");
     Ok(match (known, request.method()) {
-        (false, _) => say(StatusCode::NOT_FOUND, WORDS, "there are /metrics and /healthz\n".to_owned()),
+        (false, _) => say(StatusCode::NOT_FOUND, WORDS, "the paths are /metrics and /healthz\n".to_owned()),
         (true, &Method::GET | &Method::HEAD) if request.uri().path() == "/metrics" => {
             let open_metrics = asks_for_open_metrics(&request);
             match apart(reader, Reader::metrics).await {
@@ -134,7 +134,7 @@ async fn answer(
         },
         (true, _) => {
             let mut response =
-                say(StatusCode::METHOD_NOT_ALLOWED, WORDS, "there are GET and HEAD\n".to_owned());
+                say(StatusCode::METHOD_NOT_ALLOWED, WORDS, "the methods are GET and HEAD\n".to_owned());
             response.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static("GET, HEAD"));
             response
         }

@@ -112,12 +112,12 @@ impl Collector for Metrics {
         )?;
         page.counter(
             "portguard_reloads",
-            "Attempts to put a list in force, by result; a file that has not changed is none.",
+            "Attempts to put a list in force, by result; a file that has not changed causes no attempt.",
             [([("result", "ok")], self.reloads.ok), ([("result", "failed")], self.reloads.failed)],
         )?;
         page.gauge(
             "portguard_last_reload_successful",
-            "Whether what the service's file held when it was last looked at is in force.",
+            "Whether the list that the service's file held at its last check is in force.",
             [([], truth(self.reloads.last_ok))],
         )?;
         self.encode_interfaces(&mut page)?;
@@ -133,7 +133,7 @@ impl Metrics {
         };
         page.gauge(
             "portguard_interface_present",
-            "Whether there is such an interface.",
+            "Whether the interface exists.",
             each(|state| !matches!(state, State::Away)),
         )?;
         page.gauge(
@@ -160,7 +160,7 @@ impl Metrics {
         )?;
         page.gauge(
             "portguard_guard_info",
-            "Where the guard runs.",
+            "The mode of the guard: where it runs.",
             self.guards().map(|(name, guard)| ([("interface", name), ("mode", guard.mode)], 1.0)),
         )
     }
@@ -168,7 +168,7 @@ impl Metrics {
     fn encode_lists(&self, page: &mut Page<'_>) -> fmt::Result {
         page.gauge(
             "portguard_allowlist_generation",
-            "1 for the list that the guard was attached with, one more for each after it.",
+            "The generation of the list in force: 1 for the list at attach, plus 1 for each later list.",
             self.lists().map(|(name, list, _)| ([("interface", name)], list.generation as f64)),
         )?;
         page.gauge(
@@ -187,7 +187,7 @@ impl Metrics {
         )?;
         page.gauge(
             "portguard_allowlist_changed_on_disk",
-            "Whether the file of the list in force holds something else now, a list or not.",
+            "Whether the file of the list in force has other content now, valid or not.",
             self.lists().map(|(name, _, file)| ([("interface", name)], truth(*file != OnDisk::Unchanged))),
         )?;
         page.gauge(
@@ -232,12 +232,13 @@ impl Metrics {
         )?;
         page.packets_and_bytes(
             "portguard_unattributed",
-            "that were not allowed, of sources that had to make way for others in the source table.",
+            "that were not allowed, from sources that other sources have replaced in the source table.",
             self.guards().map(|(name, guard)| ([("interface", name)], guard.sums.unattributed)),
         )?;
         page.counter(
             "portguard_requests",
-            "Packets that were not allowed, by what they asked rpcbind for (over TCP as well as a segment can tell).",
+            "Packets that were not allowed, by the requested procedure of rpcbind (over TCP, as far as one segment \
+             shows it).",
             self.guards().flat_map(|(name, guard)| {
                 Request::all().map(move |request| {
                     let (protocol, procedure) = (request.protocol().key(), request.procedure().key());
@@ -249,7 +250,7 @@ impl Metrics {
         )?;
         page.counter(
             "portguard_not_logged_packets",
-            "Packets that were not allowed and were to be logged, and for which the log had no room.",
+            "Packets that were not allowed and are missing from the log, because it had no room.",
             self.guards().map(|(name, guard)| ([("interface", name)], guard.sums.totals.not_logged)),
         )?;
         let tables = || {

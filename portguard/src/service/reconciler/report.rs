@@ -57,7 +57,7 @@ impl Reconciler {
         };
         let mut lines: Vec<String> = self.targets.iter().map(line).collect();
         if self.broken.is_some() {
-            lines.push(format!("{} is BROKEN, the lists in force stay", self.order.allowlist.display()));
+            lines.push(format!("{} is BROKEN, the lists in force remain", self.order.allowlist.display()));
         }
         lines.join("; ")
     }
@@ -66,7 +66,7 @@ impl Reconciler {
     pub(in crate::service) fn farewell(&self) -> String {
         let interfaces = match interface::all() {
             Ok(interfaces) => interfaces,
-            Err(error) => return format!("stopped; whether the guards are on is not known: {error}"),
+            Err(error) => return format!("stopped; portguard cannot see whether the guards are on: {error}"),
         };
         let (mut guarded, mut open) = (0, Vec::new());
         for target in &self.targets {
@@ -82,10 +82,11 @@ impl Reconciler {
         }
         match (guarded, &open[..]) {
             (0, []) => "stopped".to_owned(),
-            (_, []) => "stopped; the guards stay on (portguard detach takes them off)".to_owned(),
+            (_, []) => "stopped; the guards remain on (portguard detach takes them off)".to_owned(),
             (0, open) => format!("stopped; NOT GUARDED, port 111 is open: {}", open.join(", ")),
             (_, open) => format!(
-                "stopped; NOT GUARDED, port 111 is open: {}; the other guards stay on (portguard detach takes them off)",
+                "stopped; NOT GUARDED, port 111 is open: {}; the other guards remain on (portguard detach takes them \
+                 off)",
                 open.join(", ")
             ),
         }

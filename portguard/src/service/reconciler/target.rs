@@ -142,16 +142,19 @@ impl Target {
         if let Ok(true) = guard::is_on(keeping.pin_root, interface) {
             if keeping.claim(interface).is_err() {
                 if is_new {
-                    let text = format!("{}: the guard that is there stays as it is", self.name);
+                    let text = format!("{}: the existing guard remains as it is", self.name);
                     keeping.messages.warning(text);
                 }
                 return State::NotOurs(text);
             }
             let restored = keeping.guard_in_its_mode(interface, &self.name);
             if is_new {
-                let what =
-                    if restored { "keeps its mode, and does the rest as ordered" } else { "stays as it is" };
-                keeping.messages.warning(format!("{}: the guard that is there {what}", self.name));
+                let what = if restored {
+                    "keeps its mode; everything else is as ordered"
+                } else {
+                    "remains as it is"
+                };
+                keeping.messages.warning(format!("{}: the existing guard {what}", self.name));
             }
             let differs = keeping.still_differs(interface).or(Some(text));
             return State::Kept { ifindex: interface.index, differs };
@@ -195,7 +198,7 @@ impl Keeping<'_> {
         {
             if !confirmation.is_first {
                 let waits = trial::summary(&confirmation);
-                self.messages.note(format!("{name}: {waits}; the guard is as it is until then"));
+                self.messages.note(format!("{name}: {waits}; the guard does not change until then"));
                 return Ok(());
             }
             // The service is ordered to keep a guard on the interface, so this guard must not be detached again.
@@ -215,7 +218,7 @@ impl Keeping<'_> {
             }
             ListSource::Broken(last_good, kind) => {
                 if self.put_on(interface, name, None)? {
-                    let text = format!("{name}: THE ALLOWLIST IS BROKEN; the list in force stays");
+                    let text = format!("{name}: THE ALLOWLIST IS BROKEN; the list in force remains");
                     self.messages.warning(text);
                 } else if let Some(list) = last_good {
                     self.put_on(interface, name, Some(list))?;
@@ -283,7 +286,7 @@ pub(super) fn refusal_of(guard: &Guard, list: &Allowlist) -> Option<Error> {
 pub(super) fn no_list(kind: Kind, subject: &str) -> Error {
     Error::new(kind, format!("{subject}: there is no list to guard with"))
         .because("the allowlist is broken, and no copy of an earlier one has been kept")
-        .remedy("Mend the list: portguard check shows what is wrong with it.")
+        .remedy("Correct the list: portguard check shows its errors.")
 }
 
 /// Fails for names that no interface can ever have: a wait for them would never end.

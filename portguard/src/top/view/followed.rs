@@ -31,13 +31,13 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, model: &Model, palette: Pa
     let mut text = Vec::new();
     if !is_there {
         text.push(Line::styled(
-            "It is no longer remembered; this is what was known of it.",
+            "The guard no longer remembers it; these are its last known values.",
             palette.trouble(),
         ));
     }
     match last {
         Some(row) => text.extend(facts(row, model, followed, inside.width)),
-        None => text.push(Line::raw("Nothing is known of it.")),
+        None => text.push(Line::raw("No values of it are known.")),
     }
     let rows = u16::try_from(text.len()).unwrap_or(u16::MAX).min(inside.height.saturating_sub(GRAPH));
     let [above, below] = Layout::vertical([Constraint::Length(rows), Constraint::Fill(1)]).areas(inside);
@@ -70,7 +70,7 @@ fn facts(row: &Row, model: &Model, followed: &Followed, width: u16) -> Vec<Line<
     .map(|(name, value)| Line::raw(format!(" {name:<12}{value}")))
     .collect();
     let calls = Calls::from(&source.asked);
-    lines.push(Line::raw(format!(" {:<12}{:>12}{:>12}", "asked for", "UDP", "TCP")));
+    lines.push(Line::raw(format!(" {:<12}{:>12}{:>12}", "requested", "UDP", "TCP")));
     for procedure in Procedure::ALL {
         let (udp, tcp) = (calls.udp.of(procedure), calls.tcp_best_effort.of(procedure));
         if udp > 0 || tcp > 0 {

@@ -13,8 +13,8 @@ const KEYS: [(&str, &str); 9] = [
     ("up down", "choose a source (also k j, page up, page down, home, end)"),
     ("enter", "follow the chosen source: all of its numbers, and its own graph"),
     ("tab", "show one interface after the other, and all again"),
-    ("space", "stop the picture; what comes meanwhile is counted all the same"),
-    ("ctrl-l", "draw the screen afresh"),
+    ("space", "pause the display; packets are counted meanwhile"),
+    ("ctrl-l", "redraw the screen"),
     ("? or h", "this page"),
     ("q", "quit (also ctrl-c, and esc where there is no page to go back from)"),
 ];
@@ -23,11 +23,11 @@ const NOTES: [&str; 8] = [
     "Packets are for port 111. Totals are exact: those of `portguard stats`.",
     "Rates are those between the last two readings. A graph has a column for each,",
     "the last one at the right; it is blank where there was no guard to be read.",
-    "share: of all drops of the interface. mostly: what is mostly asked for.",
+    "share: of all drops of the interface. mostly: the most frequent request.",
     "first, last: how long ago the source was first and last seen.",
-    "unattributed: packets of sources that had to make way for others.",
+    "unattributed: packets of sources that other sources have replaced.",
     "Most sources of a reflection attack are victims: their addresses are forged.",
-    "In audit mode nothing is dropped; what would be is counted.",
+    "In audit mode nothing is dropped; packets that would be are counted.",
 ];
 
 /// Draws the help.

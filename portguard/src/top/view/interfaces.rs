@@ -144,5 +144,5 @@ fn asked_for(guarded: &Guarded, palette: Palette) -> Line<'static> {
         let what = if guarded.reading.enforcing { "let through in audit mode" } else { "dropped before" };
         text += &format!("  (and {} packets {what})", other.packets);
     }
-    Line::from(vec![Span::styled(" asked for", palette.dim()), Span::raw(text)])
+    Line::from(vec![Span::styled(" requested", palette.dim()), Span::raw(text)])
 }

@@ -66,7 +66,7 @@ fn head(
     let mut left = vec![Span::styled("portguard top", palette.bold())];
     if state.is_paused() {
         left.push(Span::raw("  "));
-        left.push(Span::styled("PAUSED: space goes on", palette.trouble()));
+        left.push(Span::styled("PAUSED: space continues", palette.trouble()));
     }
     let right = format!("{}, every {} s", time::seconds(model.taken_at()), every.as_secs());
     frame.render_widget(Line::from(left), area);

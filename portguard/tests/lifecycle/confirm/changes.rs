@@ -209,7 +209,10 @@ fn what_was_rejected_is_put_in_force_by_those_who_ask_for_it_only() {
     // It names something else.
     let told = portguard.run(&["attach", IFACE, "--audit"]);
     assert_eq!(told.code, 0, "{told:?}");
-    assert!(told.stderr.contains("holds what was not confirmed; the list in force stays"), "{told:?}");
+    assert!(
+        told.stderr.contains("has the change that was not confirmed; the list in force remains"),
+        "{told:?}"
+    );
     let status = portguard.status();
     assert_eq!(
         (status.enforcing, status.allowlist.prefixes_v4, state(&status)),

@@ -38,7 +38,8 @@ fn the_guardian_takes_a_reload_back_at_the_deadline_and_nothing_is_lost() {
     let ((), exchanged) = under_traffic(&testbed, || {
         let told = portguard.ok(&["reload", "--confirm=2"]);
         assert!(told.contains("+1 -0"), "{told}");
-        assert!(told.contains("what was before comes back unless: portguard confirm eth0"), "{told}");
+        let restores = "portguard restores the previous state at ";
+        assert!(told.contains(restores) && told.contains("unless you run: portguard confirm eth0"), "{told}");
         let pending = portguard.status();
         assert_eq!((state(&pending), pending.allowlist.prefixes_v4), (Some("pending"), 2));
         let text = portguard.ok(&["status"]);
@@ -109,7 +110,7 @@ fn silence_on_the_terminal_restores_at_the_deadline() {
     let before = testbed.portguard().status();
     let mut terminal = ask(&testbed, "--confirm=2");
     assert_eq!(terminal.ended(PATIENCE).expect("its end").code(), Some(1));
-    let told = "eth0: the change was not confirmed, and what was before it is in force";
+    let told = "eth0: the change was not confirmed, and the previous state is in force";
     terminal.until(told, PATIENCE, |text| text.contains(told)).expect("an error");
     assert_restored(&testbed, &before);
     until_unwatched(&testbed);

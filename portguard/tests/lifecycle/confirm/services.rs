@@ -27,7 +27,7 @@ fn a_service_restores_at_the_deadline() {
     service.until_said("has no IPv6 entry any more");
     let told = {
         let told = portguard.ok(&["reload", "--allow-empty", "--confirm=2"]);
-        assert!(told.contains("unless: portguard confirm eth0"), "{told}");
+        assert!(told.contains("unless you run: portguard confirm eth0"), "{told}");
         let status = portguard.status();
         assert_eq!((state(&status), status.allowlist.prefixes_v6), (Some("pending"), 0));
         assert_eq!(guardians(&testbed), [], "the service restores");
@@ -91,7 +91,7 @@ fn what_was_rejected_is_not_loaded_by_a_service_until_it_changes_or_is_asked_for
             assert_eq!((state(&status), status.allowlist.prefixes_v4), (Some("rejected"), 1), "{when}");
         };
         rejected("at the start");
-        assert!(service.said().contains("holds what was not confirmed"), "{}", service.said());
+        assert!(service.said().contains("has the change that was not confirmed"), "{}", service.said());
         assert!(service.until("STATUS=").contains("rejected: not confirmed"));
         write_longer(&testbed);
         service.until("STATUS=");
@@ -123,7 +123,7 @@ fn content_that_was_rejected_is_loaded_when_it_changes() {
     portguard.ok(&["reload", "--confirm=2"]);
     assert_eq!(state(&portguard.status()), Some("pending"));
     host.lists.write("allowlist.yaml", ["192.0.2.0/24", "10.0.0.0/8"]);
-    service.until_said("is read again when no change waits for its confirmation");
+    service.until_said("the service reads it again when no change waits for its confirmation");
     let status = portguard.status();
     assert_eq!((state(&status), status.allowlist.prefixes_v4), (Some("pending"), 1));
     service.wait_until("the new content", || portguard.status().allowlist.prefixes_v4 == 2);
@@ -144,7 +144,7 @@ fn a_service_confirms_and_reads_what_came_meanwhile() {
     assert_eq!(told.code, 1, "{told:?}");
     assert!(told.stderr.contains("a change waits for its confirmation until "), "{told:?}");
     host.lists.write("allowlist.yaml", ["192.0.2.0/24", "10.0.0.0/8"]);
-    service.until_said("is read again when no change waits for its confirmation");
+    service.until_said("the service reads it again when no change waits for its confirmation");
     assert_eq!(portguard.ok(&["confirm"]), "eth0: confirmed\n");
     service.wait_until("the new content", || portguard.status().allowlist.prefixes_v4 == 2);
     assert_eq!(state(&portguard.status()), None);

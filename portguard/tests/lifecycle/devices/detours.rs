@@ -19,7 +19,7 @@ fn doctor_names_mpls_and_seg6local() {
     near.run(|| fs::write("/proc/sys/net/mpls/conf/eth0/input", "1")).expect("a setting");
     near.ip("-6 route add fd77::/64 encap seg6local action End dev eth0").expect("CONFIG_IPV6_SEG6_LWTUNNEL");
     let told = doctor();
-    assert!(told.contains("it takes MPLS") && told.contains("net/mpls/conf/eth0/input=0"), "{told}");
+    assert!(told.contains("it accepts MPLS") && told.contains("net/mpls/conf/eth0/input=0"), "{told}");
     assert!(told.contains("routes unpack packets here (seg6local)"), "{told}");
     // What it says to type helps.
     near.run(|| fs::write("/proc/sys/net/mpls/conf/eth0/input", "0")).expect("a setting");

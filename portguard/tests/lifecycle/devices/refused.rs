@@ -58,12 +58,12 @@ fn ipvlan_is_covered_by_what_is_under_it() {
 #[test]
 #[ignore = "needs all of Debian's drivers; cargo xtask vm-test has them, and runs it"]
 fn vrf() {
-    refused("vrf", "link add dev0 type vrf table 9", "Guard the interfaces that its packets come in on");
+    refused("vrf", "link add dev0 type vrf table 9", "Guard the interfaces on which its packets arrive");
 }
 
 #[test]
 fn ifb() {
-    refused("ifb", "link add dev0 type ifb", "Guard the interfaces that its packets come in on");
+    refused("ifb", "link add dev0 type ifb", "Guard the interfaces on which its packets arrive");
 }
 
 /// They have no Ethernet header, and what comes first instead is not known.

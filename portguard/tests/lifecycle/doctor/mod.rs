@@ -88,12 +88,12 @@ const HARMS: &[(&str, Harm, &[Problem])] = &[
         "the link of a guard is detached",
         |patient| patient.detach_link(IFACE),
         &[
-            ("guard.gone", IFACE, "failure", &["somebody has detached it", "portguard attach eth0"]),
+            ("guard.gone", IFACE, "failure", &["it was detached", "portguard attach eth0"]),
             (
                 "coverage",
                 IFACE,
                 "warning",
-                &["not guarded", "nobody listens on port 111 now", " --allowlist "],
+                &["not guarded", "no process listens on port 111 now", " --allowlist "],
             ),
         ],
     ),
@@ -127,7 +127,12 @@ const HARMS: &[(&str, Harm, &[Problem])] = &[
         |patient| {
             patient.ip("link add ifb7 type ifb\nlink set ifb7 up\naddr add 203.0.113.1/24 dev ifb7");
         },
-        &[("coverage", "ifb7", "warning", &["a device of kind ifb cannot be guarded", "come in on"])],
+        &[(
+            "coverage",
+            "ifb7",
+            "warning",
+            &["a device of kind ifb cannot be guarded", "on which its packets arrive"],
+        )],
     ),
     (
         "a guard only looks on",
@@ -157,8 +162,8 @@ const HARMS: &[(&str, Harm, &[Problem])] = &[
         "sources are filtered loosely",
         |patient| patient.set("ipv4", "all", "rp_filter", 2),
         &[
-            ("rp_filter", IFACE, "warning", &["2: who forges a source", "eth0/rp_filter=1"]),
-            ("rp_filter", "eth1", "warning", &["2: who forges a source", "eth1/rp_filter=1"]),
+            ("rp_filter", IFACE, "warning", &["2: a packet with a forged source", "eth0/rp_filter=1"]),
+            ("rp_filter", "eth1", "warning", &["2: a packet with a forged source", "eth1/rp_filter=1"]),
         ],
     ),
     (
@@ -191,9 +196,9 @@ const HARMS: &[(&str, Harm, &[Problem])] = &[
         },
         &[
             ("bpffs.mount", "", "failure", &["read-only", "remount,rw"]),
-            ("guards", "", "warning", &["could not be seen", "/sys/fs/bpf/portguard/"]),
-            ("coverage", IFACE, "warning", &["could not be seen"]),
-            ("coverage", "eth1", "warning", &["could not be seen"]),
+            ("guards", "", "warning", &["cannot be read", "/sys/fs/bpf/portguard/"]),
+            ("coverage", IFACE, "warning", &["cannot see whether"]),
+            ("coverage", "eth1", "warning", &["cannot see whether"]),
         ],
     ),
 ];
@@ -273,7 +278,7 @@ fn a_host_that_is_well_is_told_so() {
         assert_eq!(found("native", interface), "the guard runs in the driver (driver veth)");
         assert_eq!(found("ipv6", interface), "IPv6 is on");
     }
-    assert_eq!(document.finding("rpcbind.running", None).found, "nobody listens on port 111");
+    assert_eq!(document.finding("rpcbind.running", None).found, "no process listens on port 111");
 
     // It works the same, and is no evil.
     let before = patient.examine();
@@ -299,7 +304,7 @@ fn an_rpcbind_without_a_guard_is_a_failure_and_one_that_nobody_needs_is_to_go() 
     }
     patient.portguard().ok(&["detach", "eth1"]);
     let open: Problem =
-        ("coverage", "eth1", "failure", &["port 111 is open to all", "portguard attach eth1"]);
+        ("coverage", "eth1", "failure", &["port 111 is open to every host", "portguard attach eth1"]);
     let after = patient.examine();
     assert_new(&before, &after, &[open, unneeded]);
     // Without rights, the same is seen, as far as it can be.
@@ -317,7 +322,7 @@ fn an_rpcbind_without_a_guard_is_a_failure_and_one_that_nobody_needs_is_to_go() 
     assert_eq!(status("coverage", Some(IFACE)), "warning", "it has a program, and whose is not seen");
     assert_eq!(status("coverage", Some("eth1")), "failure");
     assert_eq!(status("rpcbind.needed", None), "warning");
-    assert!(blind.finding("rpcbind.running", None).found.contains("who could not be seen"));
+    assert!(blind.finding("rpcbind.running", None).found.contains("portguard cannot see which one"));
 }
 
 #[test]
@@ -328,7 +333,7 @@ fn services_that_stay_open_beside_port_111_are_named_and_so_is_r() {
     services.start_statd().expect("rpc.statd");
     services.start_mountd("192.0.2.0/24").expect("rpc.mountd");
     let after = patient.examine();
-    let open: &[&str] = &["stays open beside port 111", "UDP ", "TCP ", "/etc/nfs.conf"];
+    let open: &[&str] = &["remains open beside port 111", "UDP ", "TCP ", "/etc/nfs.conf"];
     assert_new(
         &before,
         &after,

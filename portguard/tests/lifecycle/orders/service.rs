@@ -92,7 +92,7 @@ fn a_service_names_the_place_where_its_order_is_changed() {
     }
     for arguments in [&["detach", IFACE][..], &["detach", "--all"], &["detach", "uplink0"]] {
         let told = portguard.fails(1, arguments);
-        assert!(told.contains("kept on by a portguard that runs as a service"), "{told}");
+        assert!(told.contains("a portguard service keeps the guard on"), "{told}");
         assert!(told.contains(&place), "{told}");
     }
     let told = portguard.fails(1, &["reload", "--allowlist", &other]);

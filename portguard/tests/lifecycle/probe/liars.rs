@@ -123,7 +123,10 @@ fn assert_garbled(address: &Address, told: &str) {
     assert_eq!(address.states(), ("unclear", "garbled", "garbled"), "{address:?}");
     for transport in [&address.udp, &address.tcp] {
         let problem = transport.problem.as_ref().unwrap();
-        assert!(problem.starts_with("what came is no reply: ") && problem.contains(told), "{problem}");
+        assert!(
+            problem.starts_with("the received data is not a reply: ") && problem.contains(told),
+            "{problem}"
+        );
     }
 }
 
@@ -151,10 +154,10 @@ fn whoever_answers_the_probe_ends_and_says_what_is_wrong() {
         (
             |call| Call { xid: !call.xid, ..call }.reply(&[]),
             |found| {
-                assert_garbled(found, "the number of a call that nobody has made");
+                assert_garbled(found, "a transaction ID that no call has");
             },
         ),
-        (|_| vec![0xff; 48], |found| assert_garbled(found, "the number of a call that nobody has made")),
+        (|_| vec![0xff; 48], |found| assert_garbled(found, "a transaction ID that no call has")),
         (|_| vec![7], |found| assert_garbled(found, "1 bytes only")),
         (|call| call.reply(&[])[..20].to_vec(), |found| assert_garbled(found, "it is cut short")),
         (
@@ -194,24 +197,24 @@ fn whoever_answers_the_probe_ends_and_says_what_is_wrong() {
                 assert_eq!(found.states(), ("reflector", "answers", "answers"), "{found:?}");
                 let reply = found.udp.reply("DUMP", 3);
                 assert_eq!((reply.reply_bytes, reply.amplification), (Some(20), Some(0.5)));
-                assert_eq!(reply.problem.as_deref(), Some("an error: it may not be asked by everyone"));
+                assert_eq!(reply.problem.as_deref(), Some("an error: it requires stronger credentials"));
             },
         ),
     ];
     let streams: [(Serve, Check); 7] = [
-        (wait, |found| assert_over_tcp(found, "stalled", "does not answer in time")),
-        (|_| (), |found| assert_over_tcp(found, "closed", "without an answer")),
+        (wait, |found| assert_over_tcp(found, "stalled", "does not reply in time")),
+        (|_| (), |found| assert_over_tcp(found, "closed", "without a reply")),
         (|stream| endlessly(stream, &[0; 4]), |found| assert_over_tcp(found, "garbled", "no end after")),
         (
             |stream| endlessly(stream, &record(&[7; 24])),
             |found| {
-                assert_over_tcp(found, "garbled", "the number of a call that nobody has made");
+                assert_over_tcp(found, "garbled", "a transaction ID that no call has");
             },
         ),
         (
             |stream| endlessly(stream, &[0x7f; 64]),
             |found| {
-                assert_over_tcp(found, "garbled", "announced to have 2139062143 bytes");
+                assert_over_tcp(found, "garbled", "announces 2139062143 bytes");
             },
         ),
         (
@@ -219,7 +222,7 @@ fn whoever_answers_the_probe_ends_and_says_what_is_wrong() {
                 let _ = stream.write_all(&record(&[7; 100])[..54]);
                 wait(stream);
             },
-            |found| assert_over_tcp(found, "garbled", "nothing more came in time after 50 of 100 bytes"),
+            |found| assert_over_tcp(found, "garbled", "no more data arrived in time after 50 of 100 bytes"),
         ),
         // The first answers over and over again; to the others there is none.
         (
@@ -229,7 +232,7 @@ fn whoever_answers_the_probe_ends_and_says_what_is_wrong() {
             |found| {
                 assert_eq!(found.states(), ("tcp_only", "refused", "answers"), "{found:?}");
                 let problem = found.tcp.reply("GETTIME", 3).problem.as_ref().expect("no reply");
-                assert!(problem.contains("no reply to any call that waits for one"), "{problem}");
+                assert!(problem.contains("not a reply to an open call"), "{problem}");
             },
         ),
     ];

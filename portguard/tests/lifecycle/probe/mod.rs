@@ -245,7 +245,7 @@ fn errors_name_what_is_wrong() {
     let guarded = SingleHost::bare(PORTGUARD);
     let portguard = guarded.portguard();
     let told = portguard.fails(1, &["probe"]);
-    assert!(told.contains("no addresses but those of the loopback interface"), "{told}");
+    assert!(told.contains("no addresses except those of the loopback interface"), "{told}");
     for odd in ["no-such-host.invalid", "192.0.2.1:111", "192.0.2.0/24", "", "\u{1b}[2J", "a b"] {
         let told = portguard.fails(1, &["probe", odd]);
         assert!(told.contains("cannot look up `") && !told.contains('\u{1b}'), "{odd}: {told}");
@@ -267,7 +267,7 @@ fn a_resolver_that_hangs_is_not_waited_for() {
     replace("/etc/resolv.conf", &resolv, &guarded.machine);
     let told = guarded.portguard().fails(1, &["probe", "nfs1.example.com", "--timeout", "1"]);
     assert!(
-        told.contains("cannot look up `nfs1.example.com`: the resolver has not answered within 1s"),
+        told.contains("cannot look up `nfs1.example.com`: the resolver has not replied within 1s"),
         "{told}"
     );
 }

@@ -129,7 +129,7 @@ fn what_was_let_through_in_audit_mode_was_sent() {
     assert_eq!((interface.totals.dropped.packets, interface.totals.would_drop.packets), (0, REQUESTS));
     assert_eq!(interface.source(OTHER[0]).answer_bytes.expect("rpcbind answers").at_most, hit);
     let text = portguard.ok(&["report"]);
-    assert!(text.contains("in audit mode, and let them all through"), "{text}");
+    assert!(text.contains("in audit mode, and let all of them through"), "{text}");
     assert!(text.contains("not prevented but sent"), "{text}");
 
     // From now on it enforces, and the counters go on.
@@ -158,7 +158,7 @@ fn without_an_rpcbind_no_sizes_are_stated() {
         [(&document.rpcbind.ipv4, "127.0.0.1:111"), (&document.rpcbind.ipv6, "[::1]:111")]
     {
         assert_eq!(replies.server, server);
-        assert_eq!(replies.problem.as_deref(), Some("nobody listens there"));
+        assert_eq!(replies.problem.as_deref(), Some("no process listens there"));
         assert!(replies.measured.is_none() && replies.stated.is_none(), "{replies:?}");
     }
     let [interface] = &document.interfaces[..] else { panic!("{document:?}") };
@@ -166,11 +166,11 @@ fn without_an_rpcbind_no_sizes_are_stated() {
     assert_eq!(interface.sources.len(), 2);
     assert!(interface.sources.iter().all(|source| source.answer_bytes.is_none()), "{interface:?}");
     let text = portguard.ok(&["report"]);
-    assert!(text.contains("No rpcbind answers on 127.0.0.1:111 or [::1]:111 now"), "{text}");
+    assert!(text.contains("No rpcbind replies on 127.0.0.1:111 or [::1]:111 now"), "{text}");
     let csv = portguard.run(&["report", "--csv"]);
     assert_eq!(csv.code, 0);
     assert!(csv.stdout.lines().skip(1).all(|line| line.ends_with(",,")), "{csv:?}");
-    assert!(csv.stderr.contains("no rpcbind of this host answers"), "{csv:?}");
+    assert!(csv.stderr.contains("no rpcbind of this host replies"), "{csv:?}");
 }
 
 #[test]
@@ -209,7 +209,7 @@ fn text_csv_and_json_say_the_same_and_are_cut_off_as_asked() {
     }
     let text = portguard.ok(&["report"]);
     for expected in
-        [name.trim(), &OTHER[0].to_string(), "victims", "dropped them all before rpcbind saw them"]
+        [name.trim(), &OTHER[0].to_string(), "victims", "dropped all of them before rpcbind received them"]
     {
         assert!(text.contains(expected), "{expected}: {text}");
     }

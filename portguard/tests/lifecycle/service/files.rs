@@ -53,13 +53,13 @@ fn however_the_file_is_replaced_it_is_noticed() {
     expect(&host, &service, 3);
     // Away, and back.
     fs::rename(&path, &new).expect("renaming");
-    service.until_said("is broken: the lists in force stay");
+    service.until_said("is broken: the lists in force remain");
     write(&path, &list_of(4));
     expect(&host, &service, 4);
     // By its rights alone.
     write(&path, &list_of(5));
     fs::set_permissions(&path, Permissions::from_mode(0o666)).expect("chmod");
-    service.until_said("may be written by others than its owner");
+    service.until_said("is writable by users other than its owner");
     fs::set_permissions(&path, Permissions::from_mode(0o644)).expect("chmod");
     expect(&host, &service, 5);
     // A hard link in its place.
@@ -147,11 +147,11 @@ fn a_broken_file_leaves_the_list_in_force_and_is_told_of_once() {
         service.signal(Signal::SIGHUP);
         service.until("RELOADING=1");
         service.until("READY=1");
-        assert!(service.until("STATUS=").ends_with("is BROKEN, the lists in force stay"));
+        assert!(service.until("STATUS=").ends_with("is BROKEN, the lists in force remain"));
         assert_eq!(service.said().matches("allowlist.yaml:2:5").count(), 2, "{}", service.said());
 
         testbed.list();
-        service.until_said("is in order again");
+        service.until_said("is valid again");
         traffic.end()
     });
     exchanged.assert_sealed();

@@ -137,9 +137,9 @@ fn a_guard_that_cannot_be_renewed_is_kept_and_so_is_its_list() {
     portguard.ok(&["attach", "br0", "--mode", "generic", "--allowlist", &list]);
     host.namespace.ip("link set br0 up").expect("an event");
     service.until_said("br0: cannot change the mode from generic to native");
-    service.until_said("warning: br0: the guard that is there stays as it is");
+    service.until_said("warning: br0: the existing guard remains as it is");
     let told = portguard.fails(1, &["detach", "br0"]);
-    assert!(told.contains("kept on by a portguard that runs as a service"), "{told}");
+    assert!(told.contains("a portguard service keeps the guard on"), "{told}");
     host.lists.write("allowlist.yaml", ["198.51.100.0/24"]);
     service.wait_until("the list is in force", || portguard.status().allowlist.file.state == "unchanged");
     service.signal(Signal::SIGHUP);

@@ -42,7 +42,7 @@ fn heals_after(harm: impl Fn(&Testbed)) {
     });
     service.signal(Signal::SIGTERM);
     assert!(service.ended().success());
-    assert!(service.said().contains("stopped; the guards stay on"), "{}", service.said());
+    assert!(service.said().contains("stopped; the guards remain on"), "{}", service.said());
 }
 
 fn in_mounts(testbed: &Testbed, harm: impl FnOnce() -> anyhow::Result<()> + Send) {
@@ -121,7 +121,7 @@ fn at_its_end_a_service_says_which_interfaces_are_open() {
     let portguard = host.portguard();
     let list = host.list();
     for (lost, said) in [
-        (&["eth1"][..], "stopped; NOT GUARDED, port 111 is open: eth1; the other guards stay on"),
+        (&["eth1"][..], "stopped; NOT GUARDED, port 111 is open: eth1; the other guards remain on"),
         (&["eth0", "eth1"], "stopped; NOT GUARDED, port 111 is open: eth0, eth1\n"),
     ] {
         let mut service = Service::start(portguard, &["eth0", "eth1", "--allowlist", &list]);

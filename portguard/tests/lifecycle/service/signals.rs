@@ -56,13 +56,16 @@ fn a_guard_that_a_service_keeps_is_not_taken_off() {
     let guard = portguard.status();
     for arguments in [&["detach", IFACE][..], &["detach", "--all"]] {
         let told = portguard.fails(1, arguments);
-        assert!(told.contains("kept on by a portguard that runs as a service"), "{told}");
+        assert!(told.contains("a portguard service keeps the guard on"), "{told}");
     }
     assert_eq!(portguard.status(), guard);
     // Everything else may meet it.
     portguard.ok(&["reload"]);
     portguard.ok(&["stats", "--reset"]);
-    assert!(portguard.run(&["detach", IFACE]).stderr.contains("runs as a service"), "it is the same guard");
+    assert!(
+        portguard.run(&["detach", IFACE]).stderr.contains("a portguard service keeps"),
+        "it is the same guard"
+    );
     service.signal(Signal::SIGTERM);
     assert!(service.ended().success());
     portguard.ok(&["detach", IFACE]);
