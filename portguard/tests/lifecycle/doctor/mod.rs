@@ -129,7 +129,12 @@ const HARMS: &[(&str, Harm, &[Problem])] = &[
         |patient| {
             patient.ip("link add ifb7 type ifb\nlink set ifb7 up\naddr add 203.0.113.1/24 dev ifb7");
         },
-        &[("coverage", "ifb7", "warning", &["a device of kind ifb cannot be guarded", "on which its packets arrive"])],
+        &[(
+            "coverage",
+            "ifb7",
+            "warning",
+            &["a device of kind ifb cannot be guarded", "on which its packets arrive"],
+        )],
     ),
     (
         "a guard only looks on",
