@@ -280,7 +280,7 @@ fn a_host_of_many_addresses_is_asked_at_the_first_ones() {
     guarded.namespace.ip(&lines.join("\n")).expect("addresses");
     let output = guarded.portguard().run(&["probe", "--json"]);
     assert_eq!(output.code, 0, "{output:?}");
-    assert!(output.stderr.contains("warning: only the first 64 addresses are asked"), "{output:?}");
+    assert!(output.stderr.contains("warning: only the first 64 addresses are probed"), "{output:?}");
     let document = parsed(&output.stdout);
     assert_eq!((document.addresses.len(), &*document.verdict), (64, "refused"));
 }
