@@ -67,7 +67,7 @@ fn a_file_system_of_its_own_is_refused_unless_somebody_keeps_it() {
     let host = SingleHost::new(PORTGUARD);
     let run = |arguments: &[&str], own: Option<&str>| {
         let mut command = host.machine.command(&host.namespace, "unshare");
-        let script = format!("mount -t bpf bpf /sys/fs/bpf && exec {} \"$@\"", PORTGUARD);
+        let script = format!("mount -t bpf bpf /sys/fs/bpf && exec {PORTGUARD} \"$@\"");
         command
             .args(["--mount", "sh", "-c", &script, "sh"])
             .args(arguments)

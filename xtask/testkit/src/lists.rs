@@ -13,6 +13,12 @@ pub struct Lists {
     folder: TempDir,
 }
 
+impl Default for Lists {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Lists {
     /// An empty folder.
     pub fn new() -> Self {

@@ -361,7 +361,7 @@ fn a_bpf_file_system_that_may_go_with_a_container_is_told() {
     let patient = Patient::new();
     let run = |mount: &str| {
         let mut command = patient.host.machine.command(&patient.host.namespace, "unshare");
-        let script = format!("{mount} exec {} doctor --json", PORTGUARD);
+        let script = format!("{mount} exec {PORTGUARD} doctor --json");
         command.args(["--pid", "--fork", "--mount-proc", "--mount", "sh", "-c", &script]);
         Document::of(&Output::of(&mut command))
     };
