@@ -20,11 +20,11 @@ pub mod cursor;
 pub mod drop_log;
 pub mod epoch;
 pub mod frame;
-pub mod index;
 pub mod ipv4;
 pub mod ipv6;
 pub mod layout;
 pub mod listed;
+pub mod lookup;
 pub mod policy;
 pub mod reason;
 pub mod rpc;
@@ -57,13 +57,13 @@ pub mod names {
     pub const LISTS_V4: &str = "LISTS_V4";
     /// The IPv6 tries: an array of maps, with an element for each slot.
     pub const LISTS_V6: &str = "LISTS_V6";
-    /// An array with a [`crate::index::Front`] for each slot.
+    /// An array with a [`crate::lookup::DirectTable`] for each slot.
     pub const FRONTS_V4: &str = "FRONTS_V4";
-    /// An array with a [`crate::index::Front`] for each slot.
+    /// An array with a [`crate::lookup::DirectTable`] for each slot.
     pub const FRONTS_V6: &str = "FRONTS_V6";
-    /// The lines of the IPv4 indexes ([`crate::index::Indexed::Line`]): an array of maps, with an element for each slot.
+    /// The lines of the IPv4 indexes ([`crate::lookup::Indexed::Line`]): an array of maps, with an element for each slot.
     pub const INDEXES_V4: &str = "INDEXES_V4";
-    /// The lines of the IPv6 indexes ([`crate::index::Indexed::Line`]): an array of maps, with an element for each slot.
+    /// The lines of the IPv6 indexes ([`crate::lookup::Indexed::Line`]): an array of maps, with an element for each slot.
     pub const INDEXES_V6: &str = "INDEXES_V6";
     /// An array with a [`crate::totals::Totals`] for each CPU.
     pub const TOTALS: &str = "TOTALS";

@@ -3,7 +3,7 @@
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::programs::XdpContext;
-use portguard_common::index::{self, hint};
+use portguard_common::lookup::{self, hint};
 use portguard_common::policy::Policy;
 use portguard_common::verdict::{Datapath, Fault, UNDECLARED, Verdict};
 
@@ -66,13 +66,13 @@ impl<A: Family + PartialEq> Datapath<A> for KernelDatapath {
         let Some(policy) = policy() else { return false };
         // SAFETY: `policy` is valid; the loader stores the slot in one aligned write.
         let slot = unsafe { (&raw const (*policy).active).read_volatile() };
-        let Some(front) = A::fronts().get(slot) else { return false };
-        match hint(front, source) {
+        let Some(direct_table) = A::direct_tables().get(slot) else { return false };
+        match hint(direct_table, source) {
             hint::DENIED => false,
             hint::COVERED => true,
-            // A short list: its lines are in the front, so the look-up needs no call.
-            _ if front.has_lines != 0 => {
-                index::search_nearby(front, source).unwrap_or_else(|| source.is_on_list(slot))
+            // A short list: its lines are in the direct table, so the look-up needs no call.
+            _ if direct_table.has_lines != 0 => {
+                lookup::search_nearby(direct_table, source).unwrap_or_else(|| source.is_on_list(slot))
             }
             _ => source.is_on_list(slot),
         }

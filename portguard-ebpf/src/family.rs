@@ -2,7 +2,7 @@
 
 use aya_ebpf::bindings::xdp_md;
 use portguard_common::address::{V4, V6};
-use portguard_common::index::{Front, Indexed};
+use portguard_common::lookup::{DirectTable, Indexed};
 use portguard_common::sources::{Bucket, Key, Record};
 
 use crate::denied::{self, Packet};
@@ -20,15 +20,15 @@ pub(crate) trait Family: Key + Indexed + 'static {
     const VERSION: u8;
     /// The address in the form of [`portguard_common::drop_log::Event::source`].
     fn words(self) -> [u64; 2];
-    /// Whether the list in a slot covers the address. It is called if the front of the index does not decide.
+    /// Whether the list in a slot covers the address. It is called if the direct table of the index does not decide.
     fn is_on_list(self, slot: u32) -> bool;
     /// Counts and logs a denied packet from this source, in a BPF global function. Returns the action.
     fn denied(self, ctx: *mut xdp_md, packet: Packet) -> u32;
     /// The tries of the lists.
     fn lists() -> &'static Lists<Self>;
-    /// The fronts of the indexes.
-    fn fronts() -> &'static Cells<Front<Self>>;
-    /// The lines of the indexes that do not fit into their fronts.
+    /// The direct tables of the indexes.
+    fn direct_tables() -> &'static Cells<DirectTable<Self>>;
+    /// The lines of the indexes that do not fit into their direct tables.
     fn indexes() -> &'static Indexes<Self>;
     /// The buckets of the source table.
     fn buckets() -> &'static Cells<Bucket<Self>>;
@@ -61,7 +61,7 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn fronts() -> &'static Cells<Front<Self>> {
+    fn direct_tables() -> &'static Cells<DirectTable<Self>> {
         &FRONTS_V4
     }
 
@@ -108,7 +108,7 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn fronts() -> &'static Cells<Front<Self>> {
+    fn direct_tables() -> &'static Cells<DirectTable<Self>> {
         &FRONTS_V6
     }
 

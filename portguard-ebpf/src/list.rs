@@ -1,11 +1,11 @@
-//! Looks up sources that the front of an index leaves undecided: in the rest of the index, and then in the trie.
+//! Looks up sources that the direct table of an index leaves undecided: in the rest of the index, and then in the trie.
 //!
 //! The two entry points are BPF global functions: the verifier checks them once, and not again on each path that calls
 //! them.
 
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use portguard_common::address::V4;
-use portguard_common::index::{self, Lines};
+use portguard_common::lookup::{self, Lines};
 
 use crate::family::Family;
 use crate::maps::IndexLines;
@@ -34,11 +34,11 @@ fn covers<A: Family>(slot: u32, source: A) -> bool {
 
 #[inline(always)]
 fn search<A: Family>(slot: u32, source: A) -> Option<bool> {
-    let front = A::fronts().get(slot)?;
-    if front.has_lines != 0 {
-        return index::search(front, front, source);
+    let direct_table = A::direct_tables().get(slot)?;
+    if direct_table.has_lines != 0 {
+        return lookup::search(direct_table, direct_table, source);
     }
-    index::search(front, &LinesOf(A::indexes().get(slot)?), source)
+    lookup::search(direct_table, &LinesOf(A::indexes().get(slot)?), source)
 }
 
 /// The lines of an index that are in a map of their own.

@@ -9,7 +9,7 @@ use aya_ebpf::macros::btf_map;
 use portguard_common::address::{V4, V6};
 use portguard_common::drop_log::{Event, Rate, TokenBucket};
 use portguard_common::frame::LinkType;
-use portguard_common::index::{Front, Indexed};
+use portguard_common::lookup::{DirectTable, Indexed};
 use portguard_common::policy::{Policy, SLOTS};
 use portguard_common::sources::{BucketV4, BucketV6, Record};
 use portguard_common::totals::Totals;
@@ -39,10 +39,10 @@ pub(crate) static LISTS_V6: Lists<V6> = ArrayOfMaps::new();
 
 /// Indexed by slot.
 #[btf_map]
-pub(crate) static FRONTS_V4: Cells<Front<V4>> = Array::new();
+pub(crate) static FRONTS_V4: Cells<DirectTable<V4>> = Array::new();
 /// Indexed by slot.
 #[btf_map]
-pub(crate) static FRONTS_V6: Cells<Front<V6>> = Array::new();
+pub(crate) static FRONTS_V6: Cells<DirectTable<V6>> = Array::new();
 #[btf_map]
 pub(crate) static INDEXES_V4: Indexes<V4> = ArrayOfMaps::new();
 #[btf_map]

@@ -3,7 +3,7 @@
 use fastrand::Rng;
 use portguard::allowlist::lookup_builder::{Family, Index};
 use portguard_common::address::{Address as _, V4, V6};
-use portguard_common::index::{Front, Indexed, Lines, Node, hint, search};
+use portguard_common::lookup::{DirectTable, Indexed, Lines, Node, hint, search};
 use portguard_testkit::oracle::lists::{Bits, Kind, list, probe};
 use portguard_testkit::oracle::seed;
 
@@ -39,14 +39,14 @@ fn build<A: Width>(list: &[Bits]) -> Index<A> {
     Index::of(list.iter().map(|prefix| (A::from_bits(prefix.network), prefix.length as u8)))
 }
 
-/// What the index says, the front first.
+/// What the index says, the direct table first.
 fn ask<A: Width>(index: &Index<A>, address: A) -> Option<bool> {
-    match hint(&index.front, address) {
+    match hint(&index.direct_table, address) {
         hint::DENIED => Some(false),
         hint::COVERED => Some(true),
-        hint::UNDECIDED => match index.front.has_lines {
-            0 => search(&index.front, &Memory(&index.lines), address),
-            _ => search(&index.front, &*index.front, address),
+        hint::UNDECIDED => match index.direct_table.has_lines {
+            0 => search(&index.direct_table, &Memory(&index.lines), address),
+            _ => search(&index.direct_table, &*index.direct_table, address),
         },
         other => panic!("hint {other}"),
     }
@@ -93,17 +93,17 @@ fn ipv6_index_and_list_agree() {
     check_all::<V6>();
 }
 
-/// Lists too long for the front, whose indexes have a sieve where that is of use.
+/// Lists too long for the direct table, whose indexes have a prefilter where that is of use.
 fn check_long<A: Width>() {
     let seed = seed();
     let mut rng = Rng::with_seed(seed);
-    let mut with_sieve = 0;
+    let mut with_prefilter = 0;
     for kind in Kind::ALL {
         let list = list(&mut rng, kind, 20_000, A::WIDTH);
-        with_sieve += usize::from(build::<A>(&list).front.sieve != 0);
+        with_prefilter += usize::from(build::<A>(&list).direct_table.prefilter != 0);
         check::<A>(&mut rng, &list, 1000, &format!("PORTGUARD_SEED={seed}, long, {kind:?}"));
     }
-    assert!(with_sieve > 0, "none of the lists has a sieve");
+    assert!(with_prefilter > 0, "none of the lists has a prefilter");
 }
 
 #[test]
@@ -157,10 +157,10 @@ fn what_would_take_too_many_steps_is_left_to_the_tries() {
 
 #[test]
 fn a_front_of_zeroes_decides_nothing() {
-    let front = Front::<V4>::new(Node::UNDECIDED, [0; 1 << 14]);
+    let direct_table = DirectTable::<V4>::new(Node::UNDECIDED, [0; 1 << 14]);
     let address = V4::from_wire([192, 0, 2, 1]);
-    assert_eq!(hint(&front, address), hint::UNDECIDED);
-    assert_eq!(search::<V4>(&front, &Memory(&[]), address), None);
+    assert_eq!(hint(&direct_table, address), hint::UNDECIDED);
+    assert_eq!(search::<V4>(&direct_table, &Memory(&[]), address), None);
 }
 
 /// A million prefixes are what a list may have: they fit, and the index decides.

@@ -81,8 +81,8 @@ pub(super) enum Guarded {
 }
 
 impl Guards {
-    pub(super) fn look() -> Self {
-        Self(guard::require_privileges().and_then(|()| look()))
+    pub(super) fn gather() -> Self {
+        Self(guard::require_privileges().and_then(|()| gather()))
     }
 
     /// Whether an interface has a guard.
@@ -127,7 +127,7 @@ impl Guards {
     }
 }
 
-fn look() -> Result<Seen> {
+fn gather() -> Result<Seen> {
     let mut services = Services::ask();
     let pin_root = PinRoot::find()?;
     let mut seen = Seen { silent: std::mem::take(&mut services.silent), ..Seen::default() };

@@ -32,7 +32,7 @@ pub fn examine() -> Vec<Finding> {
     let mut findings = kernel::examine();
     findings.push(privileges::examine());
     findings.extend(bpffs::examine());
-    let guards = guards::Guards::look();
+    let guards = guards::Guards::gather();
     findings.extend(guards.findings());
     match interface::all().and_then(|all| Ok((all, interface::addresses()?))) {
         Ok((all, addresses)) => {

@@ -1,11 +1,11 @@
-//! Writes the index of a list into the slot that is not in force: see [`portguard_common::index`].
+//! Writes the index of a list into the slot that is not in force: see [`portguard_common::lookup`].
 
 use std::io;
 use std::os::fd::AsFd as _;
 
 use aya::maps::MapData;
 use aya_obj::generated::{BPF_F_INNER_MAP, BPF_F_MMAPABLE, bpf_map_type::BPF_MAP_TYPE_ARRAY};
-use portguard_common::index::{Front, Indexed, Node};
+use portguard_common::lookup::{DirectTable, Indexed, Node};
 
 use crate::allowlist::lookup_builder::Index;
 use crate::error::{Error, Result};
@@ -16,7 +16,7 @@ use crate::guard::mapped::Mapped;
 /// Writes an index into a slot that is not in force. After an error, the slot has a part of the index that gives right
 /// results, and the tries decide for all other addresses.
 pub(super) fn put<A: Indexed>(lists: &Lists<A>, slot: u32, index: &Index<A>) -> Result<()> {
-    write_front(lists, slot, &without_lines(&index.front));
+    write_direct_table(lists, slot, &without_lines(&index.direct_table));
     if index.lines.is_empty() {
         clear(lists, slot)?;
     } else {
@@ -24,17 +24,17 @@ pub(super) fn put<A: Indexed>(lists: &Lists<A>, slot: u32, index: &Index<A>) -> 
         bpf::set_inner_map(lists.indexes.as_fd(), slot, lines.fd().as_fd())
             .map_err(|error| without().caused_by(error))?;
     }
-    write_front(lists, slot, &index.front);
+    write_direct_table(lists, slot, &index.direct_table);
     match index.is_complete() {
         true => Ok(()),
         false => Err(without().because("the index of such a list would take too much memory")),
     }
 }
 
-/// A front with its hints only. Its root and sieve must be written after the lines to which they refer: until then, the
+/// A direct table with its hints only. Its root and prefilter must be written after the lines to which they refer: until then, the
 /// slot may have the lines of an earlier list.
-fn without_lines<A: Indexed>(front: &Front<A>) -> Front<A> {
-    Front { root: Node::UNDECIDED.0, sieve: 0, ..*front }
+fn without_lines<A: Indexed>(direct_table: &DirectTable<A>) -> DirectTable<A> {
+    DirectTable { root: Node::UNDECIDED.0, prefilter: 0, ..*direct_table }
 }
 
 /// Removes the lines from a slot.
@@ -59,9 +59,9 @@ fn new_lines<A: Indexed>(lines: &[A::Line]) -> io::Result<MapData> {
     Ok(map)
 }
 
-fn write_front<A: Indexed>(lists: &Lists<A>, slot: u32, front: &Front<A>) {
+fn write_direct_table<A: Indexed>(lists: &Lists<A>, slot: u32, direct_table: &DirectTable<A>) {
     // SAFETY: the element is mapped and aligned; the slot is not in force, so the kernel program does not read it.
-    unsafe { lists.fronts.element(slot).write_volatile(*front) };
+    unsafe { lists.direct_tables.element(slot).write_volatile(*direct_table) };
 }
 
 fn without() -> Error {
@@ -80,8 +80,11 @@ mod tests {
     fn a_front_without_lines_leads_into_none() {
         let prefixes = (0..10_000_u32).map(|host| ((host << 12).to_be(), 32));
         let index = Index::<V4>::of(prefixes);
-        assert!(!index.lines.is_empty() && index.front.sieve > 0 && index.is_complete());
-        let front = without_lines(&index.front);
-        assert_eq!((front.root, front.sieve, front.has_lines), (Node::UNDECIDED.0, 0, 0));
+        assert!(!index.lines.is_empty() && index.direct_table.prefilter > 0 && index.is_complete());
+        let direct_table = without_lines(&index.direct_table);
+        assert_eq!(
+            (direct_table.root, direct_table.prefilter, direct_table.has_lines),
+            (Node::UNDECIDED.0, 0, 0)
+        );
     }
 }

@@ -16,7 +16,7 @@ use aya_obj::generated::BPF_F_MMAPABLE;
 use portguard_common::address::{V4, V6};
 use portguard_common::drop_log::Rate;
 use portguard_common::frame::LinkType;
-use portguard_common::index::{Front, Indexed};
+use portguard_common::lookup::{DirectTable, Indexed};
 use portguard_common::policy::{Policy, SLOTS};
 use portguard_common::sources::Seed;
 use portguard_common::{ABI_VERSION, READABLE_ABI_VERSIONS, names};
@@ -72,19 +72,20 @@ pub struct Instance {
 pub struct Lists<A: Indexed> {
     /// The tries: an array of maps.
     pub tries: OwnedFd,
-    /// The fronts of the indexes.
-    pub fronts: Mapped<Front<A>>,
+    /// The direct tables of the indexes.
+    pub direct_tables: Mapped<DirectTable<A>>,
     /// The lines of the indexes: an array of maps.
     pub indexes: OwnedFd,
 }
 
 impl<A: Indexed> Lists<A> {
     /// Opens the lists of the instance in a directory, by the names of their maps.
-    fn open(directory: &Path, [tries, fronts, indexes]: [&str; 3]) -> Result<Self> {
-        let fronts_map = open_map(directory, fronts)?;
+    fn open(directory: &Path, [tries, direct_tables, indexes]: [&str; 3]) -> Result<Self> {
+        let direct_tables_map = open_map(directory, direct_tables)?;
         Ok(Self {
             tries: open(directory, tries)?,
-            fronts: Mapped::new(&fronts_map).map_err(|error| broken(directory, fronts).caused_by(error))?,
+            direct_tables: Mapped::new(&direct_tables_map)
+                .map_err(|error| broken(directory, direct_tables).caused_by(error))?,
             indexes: open(directory, indexes)?,
         })
     }

@@ -48,7 +48,7 @@ enum Pin {
 impl PinnedLink {
     /// The link on an interface, if there is one.
     pub(crate) fn find(pin_root: &PinRoot, interface: &Interface) -> Result<Option<Self>> {
-        match look(pin_root, interface)? {
+        match find_link(pin_root, interface)? {
             Found::Here(link) => Ok(Some(link)),
             Found::Elsewhere(_) | Found::Nothing => moved(pin_root, interface),
         }
@@ -56,7 +56,7 @@ impl PinnedLink {
 
     /// Fails if the link that is pinned in the directory of an interface is on another interface.
     pub(crate) fn require_free(pin_root: &PinRoot, interface: &Interface) -> Result<()> {
-        let Found::Elsewhere(info) = look(pin_root, interface)? else { return Ok(()) };
+        let Found::Elsewhere(info) = find_link(pin_root, interface)? else { return Ok(()) };
         let path = pin_root.interface(interface.index)?.join(LINK_PIN);
         Err(Error::failed(format!("{}: the path of its pins is in use", interface.name))
             .because(format!(
@@ -82,7 +82,7 @@ enum Found {
     Elsewhere(LinkInfo),
 }
 
-fn look(pin_root: &PinRoot, interface: &Interface) -> Result<Found> {
+fn find_link(pin_root: &PinRoot, interface: &Interface) -> Result<Found> {
     let directory = pin_root.interface(interface.index)?;
     let mut interface = interface.clone();
     for attempt in 1.. {

@@ -14,7 +14,7 @@ use crate::guard::{DropLog, Guard, LoggedDrop, PinRoot, Uptime};
 use crate::time;
 
 /// The interval at which the guards are looked up again, and the packets without an entry are reported.
-const LOOK: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The most entries of a log that are written before the next log: new entries may arrive without end.
 const MOST_AT_ONCE: usize = 1000;
@@ -31,9 +31,9 @@ pub(super) fn spawn(pin_root: PinRoot, interfaces: Vec<String>) -> io::Result<()
     thread::Builder::new().name("drop-log".to_owned()).spawn(move || {
         loop {
             for interface in &interfaces {
-                logs.look(interface);
+                logs.poll(interface);
             }
-            let next = Instant::now() + LOOK;
+            let next = Instant::now() + POLL_INTERVAL;
             while Instant::now() < next {
                 logs.wait(next.saturating_duration_since(Instant::now()));
                 logs.drain();
@@ -85,7 +85,7 @@ impl Logs {
     }
 
     /// Reports the packets that were left out of the log of an interface.
-    fn look(&mut self, interface: &str) {
+    fn poll(&mut self, interface: &str) {
         let left_out = self.follow(interface);
         if left_out > 0 {
             warn!(interface, packets = left_out, "drops left out of the log");

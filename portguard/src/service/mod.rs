@@ -41,7 +41,7 @@ use crate::guard::{self, LogLimit, Trial};
 use crate::ops::Console;
 
 /// The interval at which the status line is renewed, and each guard is compared with its order.
-const LOOK: Duration = Duration::from_secs(10);
+const RECONCILE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The interval at which the service checks that the guards are attached. The kernel sends no event if a link is
 /// detached, as newer versions of `xdp-loader unload` do with links of other owners.
@@ -135,9 +135,9 @@ impl Service {
         let links = netlink::watch().map_err(cannot_run)?;
         let pins = pins::watch(self.reconciler().pin_root().root(), &self.console);
         let list = watch::watch(self.reconciler().allowlist(), &self.console);
-        let mut look = interval(LOOK);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        look.tick().await;
+        let mut reconcile = interval(RECONCILE_INTERVAL);
+        reconcile.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        reconcile.tick().await;
         let mut check = interval(CHECK);
         check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.systemd.keep_watchdog_quiet();
@@ -181,17 +181,17 @@ impl Service {
                     self.tell().await;
                 }
                 () = until(deadline) => {
-                    self.apart(Reconciler::look).await;
+                    self.apart(Reconciler::reconcile).await;
                     self.tell().await;
                 }
-                () = links.notified() => self.apart(Reconciler::look).await,
+                () = links.notified() => self.apart(Reconciler::reconcile).await,
                 () = pins.notified() => {
-                    self.apart(Reconciler::look).await;
+                    self.apart(Reconciler::reconcile).await;
                     self.tell().await;
                 }
                 _ = check.tick() => self.apart(Reconciler::check).await,
-                _ = look.tick() => {
-                    self.apart(Reconciler::look).await;
+                _ = reconcile.tick() => {
+                    self.apart(Reconciler::reconcile).await;
                     self.tell().await;
                 }
                 () = self.end.come() => {}
@@ -235,7 +235,7 @@ impl Service {
         reply.send(messages.outcome());
         messages.log();
         // The file may have changed while a change waited for its confirmation.
-        self.apart(Reconciler::look).await;
+        self.apart(Reconciler::reconcile).await;
         self.tell().await;
     }
 

@@ -66,7 +66,7 @@ impl Watch {
         let events = register(inotify.as_fd().try_clone_to_owned()?, Interest::READABLE)?;
         let mounts = register(fs::File::open("/proc/self/mountinfo")?.into(), Interest::PRIORITY)?;
         let mut watch = Self { root: root.to_owned(), inotify, events, mounts, seen: BTreeSet::new() };
-        watch.seen = watch.look()?;
+        watch.seen = watch.scan()?;
         Ok(watch)
     }
 
@@ -78,7 +78,7 @@ impl Watch {
             }
             // Events during this check cause another check.
             let removed = self.take_events();
-            let lost_any = match self.look() {
+            let lost_any = match self.scan() {
                 Ok(seen) => {
                     let before = std::mem::replace(&mut self.seen, seen);
                     removed || !before.is_subset(&self.seen)
@@ -121,7 +121,7 @@ impl Watch {
 
     /// The existing pins of links, and the mount point of the root. It watches each directory on the path before it
     /// reads that directory.
-    fn look(&self) -> io::Result<BTreeSet<Seen>> {
+    fn scan(&self) -> io::Result<BTreeSet<Seen>> {
         let mut seen = BTreeSet::new();
         if let Some(mount_point) = self.root.parent() {
             self.watch_directory(mount_point)?;

@@ -217,7 +217,7 @@ impl Reconciler {
         });
         self.reloads.count(outcome);
         // Interfaces that could not be guarded for lack of a list can be guarded now.
-        if let Err(error) = self.try_look(&mut messages) {
+        if let Err(error) = self.try_reconcile(&mut messages) {
             messages.error(error);
         }
         messages
@@ -292,9 +292,9 @@ impl Reconciler {
     }
 
     /// Checks all interfaces: it guards those without a guard, and restores guards that differ from the order.
-    pub(super) fn look(&mut self) {
+    pub(super) fn reconcile(&mut self) {
         let mut messages = self.messages();
-        let failure = self.try_look(&mut messages).err();
+        let failure = self.try_reconcile(&mut messages).err();
         messages.log();
         if self.deferred && !self.is_any_waiting() {
             self.deferred = false;
@@ -310,7 +310,7 @@ impl Reconciler {
         self.failure = text;
     }
 
-    /// Checks only whether the guards are attached; if one is not, it calls [`Reconciler::look`].
+    /// Checks only whether the guards are attached; if one is not, it calls [`Reconciler::reconcile`].
     pub(super) fn check(&mut self) {
         // Without a list of interfaces there is nothing to check. The next full check reports the error.
         let Ok(interfaces) = interface::all() else { return };
@@ -321,11 +321,11 @@ impl Reconciler {
             interface.is_some_and(|interface| matches!(guard::is_on(&self.pin_root, interface), Ok(false)))
         };
         if self.targets.iter().any(is_off) {
-            self.look();
+            self.reconcile();
         }
     }
 
-    fn try_look(&mut self, messages: &mut Messages) -> Result<()> {
+    fn try_reconcile(&mut self, messages: &mut Messages) -> Result<()> {
         if self.next_deadline().is_some_and(|remaining| remaining.is_zero()) {
             // Taking the lock restores overdue changes.
             drop(self.lock(messages)?);

@@ -24,7 +24,7 @@ const QUIET: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(1);
 /// The interval at which the file is checked without an event. Some changes cause none: a directory far up the path is
 /// renamed, or a file on a file server is written by another host.
-const LOOK: Duration = Duration::from_secs(10);
+const POLL_INTERVAL: Duration = Duration::from_secs(10);
 /// The most symbolic links that Linux follows (`MAXSYMLINKS`).
 const MAX_LINKS: usize = 40;
 
@@ -34,12 +34,12 @@ pub(super) fn watch(path: &Path, console: &Arc<dyn Console>) -> Arc<Notify> {
     let told = Arc::clone(&changed);
     let mut watch = Watch::new(path.to_owned(), Arc::clone(console));
     tokio::spawn(async move {
-        let mut look = interval(LOOK);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut poll = interval(POLL_INTERVAL);
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = watch.events.notified() => settle(&watch.events).await,
-                _ = look.tick() => {}
+                _ = poll.tick() => {}
             }
             if watch.has_moved() {
                 watch.begin();

@@ -25,17 +25,17 @@ pub(in crate::service) struct Reader {
     reloads: Reloads,
     /// By interface: the state of a file, and its stamp at that time. To read a long list at each scrape would be
     /// expensive.
-    files: HashMap<String, (Look, OnDisk)>,
+    files: HashMap<String, (FileCheck, OnDisk)>,
 }
 
 /// The stamp of a file, and the hash of the list with which it was compared.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Look {
+struct FileCheck {
     list: Sha256Sum,
     file: Option<FileStamp>,
 }
 
-impl Look {
+impl FileCheck {
     fn at(path: &Path, list: Sha256Sum) -> Self {
         Self { list, file: FileStamp::at(path) }
     }
@@ -68,7 +68,7 @@ impl Reader {
                 Seen::Unreadable(_) => State::Guarded(None),
                 Seen::Guarded { guard, differences } => {
                     let list = guard.list().map(|list| {
-                        let file = look_into(&mut self.files, name, &list);
+                        let file = check_file(&mut self.files, name, &list);
                         (list, file)
                     });
                     State::Guarded(Some(Box::new(page::Guard {
@@ -171,17 +171,17 @@ impl fmt::Display for Health {
 }
 
 /// The current content of the file of a list in force, compared with that list.
-fn look_into(known: &mut HashMap<String, (Look, OnDisk)>, interface: &str, list: &ListInfo) -> OnDisk {
-    let look = Look::at(&list.path, list.sha256);
+fn check_file(known: &mut HashMap<String, (FileCheck, OnDisk)>, interface: &str, list: &ListInfo) -> OnDisk {
+    let check = FileCheck::at(&list.path, list.sha256);
     if let Some((then, held)) = known.get(interface)
-        && *then == look
+        && *then == check
     {
         return held.clone();
     }
     let held = OnDisk::of(&list.path, list.sha256);
     known.remove(interface);
-    if look.is_settled() {
-        known.insert(interface.to_owned(), (look, held.clone()));
+    if check.is_settled() {
+        known.insert(interface.to_owned(), (check, held.clone()));
     }
     held
 }

@@ -8,10 +8,10 @@
 //! addresses, and the index finds the few ranges that are near an address. It is a level-compressed trie (Nilsson and
 //! Karlsson, "IP-Address Lookup Using LC-Tries", 1999) behind a table that is indexed directly:
 //!
-//! 1. The [`Front`] has a *hint* for each value of the first 16 bits of an address: the list covers all addresses that
+//! 1. The [`DirectTable`] has a *hint* for each value of the first 16 bits of an address: the list covers all addresses that
 //!    begin with them, or none, or the hint does not decide. The hints take 16 KiB. They decide most sources of a
 //!    forged flood, unless the list is long.
-//! 2. For the other addresses, a search begins at the root [`Node`] of the front. It passes *tables*, each of which is
+//! 2. For the other addresses, a search begins at the root [`Node`] of the direct table. It passes *tables*, each of which is
 //!    indexed by some bits of the address, and ends in a *leaf*. A leaf has a few ranges, with which the whole address
 //!    is compared.
 //!
@@ -19,11 +19,11 @@
 //! ends in a leaf that does not contain the address, or at [`Node::DENIED`], because leaves hold whole ranges.
 //!
 //! Tables and leaves are stored in *lines*, each of one or two cache lines ([`Indexed::Line`]). The lines of a list of up
-//! to a few thousand entries are in the front. Those of a longer list are in a map of their own, and each access to one
+//! to a few thousand entries are in the direct table. Those of a longer list are in a map of their own, and each access to one
 //! takes a call.
 //!
-//! The front of a long list leaves most addresses undecided. A bitmap in front of its tables, the *sieve*, has a bit for
-//! each block of addresses ([`Indexed::sieve_bit`]), which tells whether the list covers any address in the block. It
+//! The direct table of a long list leaves most addresses undecided. A bitmap in front of its tables, the *prefilter*, has a bit for
+//! each block of addresses ([`Indexed::prefilter_bit`]), which tells whether the list covers any address in the block. It
 //! stops forged sources after an access to one line within 2 MiB, instead of to three or four lines anywhere in memory.
 
 use crate::address::{Address, V4, V6};
@@ -32,63 +32,63 @@ use crate::layout::Shared;
 /// The most tables between the root and a leaf. The tries decide for addresses that would need more.
 pub const MAX_DEPTH: usize = 8;
 
-/// How many of the first bits of an address select its hint in the front.
-pub const FRONT_BITS: u32 = 16;
+/// How many of the first bits of an address select its hint in the direct table.
+pub const DIRECT_BITS: u32 = 16;
 
-/// The number of lines that fit into a [`Front`].
-pub const LINES_IN_FRONT: usize = 1024;
+/// The number of lines that fit into a [`DirectTable`].
+pub const LINES_IN_DIRECT_TABLE: usize = 1024;
 
-/// The binary logarithm of the number of bits in a sieve: 2 MiB. A million entries, spread over the internet, set at
+/// The binary logarithm of the number of bits in a prefilter: 2 MiB. A million entries, spread over the internet, set at
 /// most one bit in sixteen.
-pub const SIEVE_BITS: u32 = 24;
+pub const PREFILTER_BITS: u32 = 24;
 
-/// The first step of a look-up. There is a front for each address family and slot.
+/// The first step of a look-up. There is a direct table for each address family and slot.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
-pub struct Front<A: Indexed> {
+pub struct DirectTable<A: Indexed> {
     /// The [`Node`] at which a search begins.
     pub root: u64,
     /// 1 if `root` refers to the lines below, 0 if it refers to the lines in the map.
     pub has_lines: u64,
-    /// The number of the line in which the sieve begins; 0 if there is no sieve.
-    pub sieve: u64,
+    /// The number of the line in which the prefilter begins; 0 if there is no prefilter.
+    pub prefilter: u64,
     /// Zero. It keeps the following fields at multiples of a cache line.
     pub reserved: [u64; 5],
-    /// Two bits for each value of the first [`FRONT_BITS`] bits of an address: one of [`mod@hint`]. A byte has four
+    /// Two bits for each value of the first [`DIRECT_BITS`] bits of an address: one of [`mod@hint`]. A byte has four
     /// hints, the first of them in its lowest bits.
-    pub hints: [u8; 1 << (FRONT_BITS - 2)],
+    pub hints: [u8; 1 << (DIRECT_BITS - 2)],
     /// Tables and leaves, if `has_lines` is 1.
-    pub lines: [A::Line; LINES_IN_FRONT],
+    pub lines: [A::Line; LINES_IN_DIRECT_TABLE],
 }
 
 // SAFETY: integers without padding (asserted below); zeroes leave everything to the tries.
-unsafe impl<A: Indexed> Shared for Front<A> {}
+unsafe impl<A: Indexed> Shared for DirectTable<A> {}
 
-const _: () = assert!(size_of::<Front<V4>>() == 64 + (1 << 14) + 64 * LINES_IN_FRONT);
-const _: () = assert!(size_of::<Front<V6>>() == 64 + (1 << 14) + 128 * LINES_IN_FRONT);
+const _: () = assert!(size_of::<DirectTable<V4>>() == 64 + (1 << 14) + 64 * LINES_IN_DIRECT_TABLE);
+const _: () = assert!(size_of::<DirectTable<V6>>() == 64 + (1 << 14) + 128 * LINES_IN_DIRECT_TABLE);
 
-impl<A: Indexed> Front<A> {
-    /// A front without lines.
-    pub const fn new(root: Node, hints: [u8; 1 << (FRONT_BITS - 2)]) -> Self {
+impl<A: Indexed> DirectTable<A> {
+    /// A direct table without lines.
+    pub const fn new(root: Node, hints: [u8; 1 << (DIRECT_BITS - 2)]) -> Self {
         Self {
             root: root.0,
             has_lines: 0,
-            sieve: 0,
+            prefilter: 0,
             reserved: [0; 5],
             hints,
-            lines: [A::EMPTY; LINES_IN_FRONT],
+            lines: [A::EMPTY; LINES_IN_DIRECT_TABLE],
         }
     }
 }
 
-impl<A: Indexed> Lines<A> for Front<A> {
+impl<A: Indexed> Lines<A> for DirectTable<A> {
     #[inline(always)]
     fn line(&self, number: u32) -> Option<&A::Line> {
-        self.lines.get(number as usize % LINES_IN_FRONT)
+        self.lines.get(number as usize % LINES_IN_DIRECT_TABLE)
     }
 }
 
-/// The values of the hints in [`Front::hints`].
+/// The values of the hints in [`DirectTable::hints`].
 pub mod hint {
     /// The hint does not decide: the search from the root does.
     pub const UNDECIDED: u8 = 0;
@@ -140,7 +140,7 @@ impl Node {
 
 /// An address that an index can hold, with the layout of that index.
 pub trait Indexed: Address {
-    /// A unit of storage: the ranges of a leaf, some nodes of a table, or some words of the sieve.
+    /// A unit of storage: the ranges of a leaf, some nodes of a table, or some words of the prefilter.
     type Line: Shared + core::fmt::Debug + AsRef<[u64]> + AsMut<[u64]>;
 
     /// A line of zeroes.
@@ -152,16 +152,16 @@ pub trait Indexed: Address {
     /// The number of ranges in a line.
     const RANGES: usize;
 
-    /// The length of the prefixes that are the blocks of the sieve, in bits.
-    const SIEVE_PREFIX: u32;
+    /// The length of the prefixes that are the blocks of the prefilter, in bits.
+    const PREFILTER_PREFIX: u32;
 
     /// The first 64 bits of the address, or the 64 bits after them if `second`, as an integer in host byte order. The
     /// first bit is the highest one. Bits after the end of the address are zero.
     fn half(self, second: bool) -> u64;
 
-    /// The number of a block's bit in the sieve, below 2^[`SIEVE_BITS`]. The number of the block is the first
-    /// [`Indexed::SIEVE_PREFIX`] bits of its addresses. Several blocks may share a bit.
-    fn sieve_bit(block: u64) -> u64;
+    /// The number of a block's bit in the prefilter, below 2^[`PREFILTER_BITS`]. The number of the block is the first
+    /// [`Indexed::PREFILTER_PREFIX`] bits of its addresses. Several blocks may share a bit.
+    fn prefilter_bit(block: u64) -> u64;
 
     /// Whether one of the ranges of a leaf contains the address. The ranges are in ascending order, and the last one is
     /// repeated to fill the line.
@@ -176,10 +176,10 @@ impl Indexed for V4 {
 
     const LINE_BITS: u32 = 3;
     const RANGES: usize = 8;
-    const SIEVE_PREFIX: u32 = SIEVE_BITS;
+    const PREFILTER_PREFIX: u32 = PREFILTER_BITS;
 
     #[inline(always)]
-    fn sieve_bit(block: u64) -> u64 {
+    fn prefilter_bit(block: u64) -> u64 {
         block
     }
 
@@ -212,13 +212,13 @@ impl Indexed for V6 {
     const LINE_BITS: u32 = 4;
     const RANGES: usize = 4;
     /// The usual prefix of the provider of a site.
-    const SIEVE_PREFIX: u32 = 32;
+    const PREFILTER_PREFIX: u32 = 32;
 
     #[inline(always)]
-    fn sieve_bit(block: u64) -> u64 {
+    fn prefilter_bit(block: u64) -> u64 {
         // Multiplicative hashing (Knuth, The Art of Computer Programming, section 6.4). The hash has no seed, so a sender
         // can choose addresses whose bits are set. Those addresses only reach the tables.
-        block.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - SIEVE_BITS)
+        block.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - PREFILTER_BITS)
     }
 
     #[inline(always)]
@@ -251,42 +251,43 @@ pub trait Lines<A: Indexed> {
     fn line(&self, number: u32) -> Option<&A::Line>;
 }
 
-/// The hint of the front for an address: one of [`mod@hint`].
+/// The hint of the direct table for an address: one of [`mod@hint`].
 #[inline(always)]
-pub fn hint<A: Indexed>(front: &Front<A>, address: A) -> u8 {
-    let first = (address.half(false) >> (64 - FRONT_BITS)) as usize;
-    front.hints[first / 4 % front.hints.len()] >> (first % 4 * 2) & 3
+pub fn hint<A: Indexed>(direct_table: &DirectTable<A>, address: A) -> u8 {
+    let first = (address.half(false) >> (64 - DIRECT_BITS)) as usize;
+    direct_table.hints[first / 4 % direct_table.hints.len()] >> (first % 4 * 2) & 3
 }
 
 /// Whether the list covers an address for which the hint does not decide; `None` if the tries must decide.
 #[inline(always)]
-pub fn search<A: Indexed>(front: &Front<A>, lines: &impl Lines<A>, address: A) -> Option<bool> {
-    if front.sieve != 0 && is_sifted_out(front.sieve as u32, lines, address)? {
+pub fn search<A: Indexed>(direct_table: &DirectTable<A>, lines: &impl Lines<A>, address: A) -> Option<bool> {
+    if direct_table.prefilter != 0 && is_sifted_out(direct_table.prefilter as u32, lines, address)? {
         return Some(false);
     }
-    walk::<A, { MAX_DEPTH + 1 }>(Node(front.root), lines, address)
+    walk::<A, { MAX_DEPTH + 1 }>(Node(direct_table.root), lines, address)
 }
 
-/// As [`search`], but in the lines of the front only, without the sieve, and in at most three steps. Short lists seldom
+/// As [`search`], but in the lines of the direct table only, without the prefilter, and in at most three steps. Short lists seldom
 /// take as many. `None` also if three steps are not enough.
 #[inline(always)]
-pub fn search_nearby<A: Indexed>(front: &Front<A>, address: A) -> Option<bool> {
-    walk::<A, 3>(Node(front.root), front, address)
+pub fn search_nearby<A: Indexed>(direct_table: &DirectTable<A>, address: A) -> Option<bool> {
+    walk::<A, 3>(Node(direct_table.root), direct_table, address)
 }
 
-/// Whether the list covers no address in the block of `address`, by the sieve that begins in line `first`; `None` if that
+/// Whether the list covers no address in the block of `address`, by the prefilter that begins in line `first`; `None` if that
 /// line is missing.
 #[inline(always)]
 fn is_sifted_out<A: Indexed>(first: u32, lines: &impl Lines<A>, address: A) -> Option<bool> {
-    let SieveBit { line, word, bit } = SieveBit::of::<A>(address.half(false) >> (64 - A::SIEVE_PREFIX));
+    let PrefilterBit { line, word, bit } =
+        PrefilterBit::of::<A>(address.half(false) >> (64 - A::PREFILTER_PREFIX));
     let line = lines.line(first.wrapping_add(line))?;
     Some(line.as_ref().get(word)? >> bit & 1 == 0)
 }
 
-/// The position of a block's bit in the sieve.
+/// The position of a block's bit in the prefilter.
 #[derive(Clone, Copy, Debug)]
-pub struct SieveBit {
-    /// The line, counted from the first line of the sieve.
+pub struct PrefilterBit {
+    /// The line, counted from the first line of the prefilter.
     pub line: u32,
     /// The word of that line.
     pub word: usize,
@@ -294,11 +295,11 @@ pub struct SieveBit {
     pub bit: u32,
 }
 
-impl SieveBit {
-    /// The position for the block with this number, see [`Indexed::sieve_bit`].
+impl PrefilterBit {
+    /// The position for the block with this number, see [`Indexed::prefilter_bit`].
     #[inline(always)]
     pub fn of<A: Indexed>(block: u64) -> Self {
-        let bit = A::sieve_bit(block);
+        let bit = A::prefilter_bit(block);
         // A node takes one word, so a line has as many words as nodes.
         let word = (bit >> 6) as usize & ((1 << A::LINE_BITS) - 1);
         Self { line: (bit >> (6 + A::LINE_BITS)) as u32, word, bit: (bit & 63) as u32 }
