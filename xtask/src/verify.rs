@@ -83,7 +83,7 @@ fn tests(program: &str) -> Command {
 
 /// Runs tests, shows what they print, and picks out the figures of one of them.
 fn figures(key: &str, command: &mut Command) -> Result<Figures> {
-    eprintln!("verify: {}", key);
+    eprintln!("verify: {key}");
     let mut child = command.stdout(Stdio::piped()).spawn().context("cannot run cargo test")?;
     let mut found = None;
     for line in BufReader::new(child.stdout.take().context("no output")?).lines() {
@@ -92,7 +92,7 @@ fn figures(key: &str, command: &mut Command) -> Result<Figures> {
         found = Figures::parse(&line).filter(|figures| figures.test() == key).or(found);
     }
     if !child.wait().context("cannot wait for cargo test")?.success() {
-        bail!("{} is not verified", key);
+        bail!("{key} is not verified");
     }
-    found.with_context(|| format!("the tests of {} printed no figures", key))
+    found.with_context(|| format!("the tests of {key} printed no figures"))
 }

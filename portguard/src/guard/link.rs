@@ -75,7 +75,7 @@ impl PinnedLink {
     }
 }
 
-/// The result of [`look`].
+/// The result of [`find_link`].
 enum Found {
     Nothing,
     Here(PinnedLink),
