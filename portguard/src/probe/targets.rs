@@ -70,6 +70,9 @@ pub fn of(host: &str, limit: Duration) -> Result<Vec<Target>> {
     let mut targets: Vec<Target> = Vec::new();
     for address in look_up(host, limit)? {
         let scope = if let SocketAddr::V6(address) = address { address.scope_id() } else { 0 };
+        if scope == 0 && needs_zone(address.ip()) {
+            return Err(without_zone(address.ip()));
+        }
         let address = at(address.ip().to_canonical(), scope);
         let ip = address.ip();
         let zone = own.iter().find(|own| scope != 0 && own.interface.index == scope);
@@ -83,6 +86,18 @@ pub fn of(host: &str, limit: Duration) -> Result<Vec<Target>> {
         }
     }
     Ok(targets)
+}
+
+/// That an address means nothing without its interface, and which one to add.
+fn without_zone(address: IpAddr) -> Error {
+    let interfaces = interface::all().unwrap_or_default();
+    let name = interfaces.iter().find(|interface| !interface.loopback).map_or("IFACE", |it| &*it.name);
+    Error::failed(format!("{address} is an address of a link"))
+        .because("such addresses are in use on every link, and it does not name its interface")
+        .remedy(format!(
+            "Add the interface that leads to the host: portguard probe {address}%{}",
+            printable(name)
+        ))
 }
 
 fn at(address: IpAddr, scope: u32) -> SocketAddr {

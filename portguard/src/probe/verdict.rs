@@ -16,6 +16,8 @@ listed! {
         Unreachable = "unreachable",
         /// Nobody listens there.
         Refused = "refused",
+        /// A firewall rejects the packets.
+        Rejected = "rejected",
         /// It says nothing at all.
         Silent = "silent",
         /// It answers over TCP, where a source cannot be forged.
@@ -44,9 +46,10 @@ impl<'a> State<'a> {
             NoReply::Silent => 0,
             NoReply::Unreachable(_) => 1,
             NoReply::Refused => 2,
-            NoReply::Stalled => 3,
-            NoReply::Closed => 4,
-            NoReply::Garbled(_) => 5,
+            NoReply::Rejected => 3,
+            NoReply::Stalled => 4,
+            NoReply::Closed => 5,
+            NoReply::Garbled(_) => 6,
         };
         let reasons = answers.iter().map(|(_, reply)| reply.as_ref().err());
         // None: that one was answered.
@@ -81,6 +84,7 @@ impl Verdict {
         match reason {
             NoReply::Unreachable(_) => Self::Unreachable,
             NoReply::Refused => Self::Refused,
+            NoReply::Rejected => Self::Rejected,
             NoReply::Silent => Self::Silent,
             NoReply::Stalled | NoReply::Closed | NoReply::Garbled(_) => Self::Unclear,
         }

@@ -3,6 +3,7 @@
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::io;
+use std::net::SocketAddr;
 
 use super::record::MARK_LEN;
 use super::{NoReply, Question, Reply, reply};
@@ -56,8 +57,14 @@ impl Calls {
         self.calls.iter().any(|call| call.reply.is_none() && call.garbled.is_none())
     }
 
-    /// Takes what has come.
-    pub(super) fn take(&mut self, message: &[u8]) -> Message {
+    /// Whether a message has the transaction ID of one of the calls.
+    pub(super) fn has_sent(&self, message: &[u8]) -> bool {
+        let xid = message.first_chunk().copied().map(u32::from_be_bytes);
+        self.calls.iter().any(|call| Some(call.xid) == xid)
+    }
+
+    /// Takes what has come; `from` is where from, if that is not the server that was asked.
+    pub(super) fn take(&mut self, message: &[u8], from: Option<SocketAddr>) -> Message {
         let Some(xid) = message.first_chunk().copied().map(u32::from_be_bytes) else {
             self.stray.get_or_insert_with(|| format!("it has {} bytes only", message.len()));
             return Message::Stray;
@@ -72,7 +79,7 @@ impl Calls {
         match reply::parse(message) {
             Ok(results) => {
                 let request_len = call.record.len() - MARK_LEN;
-                call.reply = Some(Reply { request_len, reply_len: message.len(), results });
+                call.reply = Some(Reply { request_len, reply_len: message.len(), from, results });
             }
             Err(why) => {
                 call.garbled.get_or_insert(why);

@@ -4,6 +4,7 @@
 
 pub mod amplification;
 mod calls;
+mod icmp;
 mod programs;
 mod question;
 mod record;
@@ -33,6 +34,8 @@ pub struct Reply {
     pub request_len: usize,
     /// That of the reply, in the same way.
     pub reply_len: usize,
+    /// Where it came from, if that is not where the call went to: a host with several addresses may reply from another one.
+    pub from: Option<SocketAddr>,
     /// What it says: the results, or why there are none.
     pub results: Results,
 }
@@ -42,6 +45,8 @@ pub struct Reply {
 pub enum NoReply {
     /// Nobody listens there.
     Refused,
+    /// A firewall or a router rejects the packets, and reports so (ICMP: administratively prohibited).
+    Rejected,
     /// No reply in time.
     Silent,
     /// It takes connections, and no reply came over this one in time.
@@ -59,6 +64,7 @@ impl NoReply {
     pub const fn key(&self) -> &'static str {
         match self {
             Self::Refused => "refused",
+            Self::Rejected => "rejected",
             Self::Silent => "silent",
             Self::Stalled => "stalled",
             Self::Closed => "closed",
@@ -72,6 +78,7 @@ impl fmt::Display for NoReply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused => f.write_str("no process listens there"),
+            Self::Rejected => f.write_str("a firewall rejects the packets"),
             Self::Silent => f.write_str("no reply"),
             Self::Stalled => f.write_str("it accepts the connection, but does not reply in time"),
             Self::Closed => f.write_str("it closes the connection without a reply"),

@@ -86,7 +86,7 @@ fn a_reply_is_taken_and_all_else_before_it_is_not() {
             whole,
         ]
     });
-    assert_eq!(answer, Ok(Reply { request_len: 40, reply_len: 24, results: Ok(vec![]) }));
+    assert_eq!(answer, Ok(Reply { request_len: 40, reply_len: 24, from: None, results: Ok(vec![]) }));
 }
 
 #[test]

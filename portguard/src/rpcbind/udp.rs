@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::calls::Calls;
 use super::record::MARK_LEN;
-use super::{NoReply, within};
+use super::{NoReply, icmp, within};
 
 /// How often a call is sent.
 const TRIES: u32 = 2;
@@ -15,40 +15,65 @@ const LARGEST: usize = 1 << 16;
 
 /// Asks for what is open, and again for what is still open after half of the time. Returns why the rest has no reply.
 pub(super) fn ask(server: SocketAddr, calls: &mut Calls, limit: Duration) -> NoReply {
-    match converse(server, calls, limit) {
-        Ok(()) => NoReply::Silent,
-        Err(error) => error.into(),
-    }
+    converse(server, calls, limit).unwrap_or_else(NoReply::from)
 }
 
-fn converse(server: SocketAddr, calls: &mut Calls, limit: Duration) -> io::Result<()> {
+/// The socket is not connected: a host with several addresses may reply from another one than the call went to, and a victim
+/// gets such replies as well. The transaction IDs, which nobody guesses, tell the replies from other datagrams.
+fn converse(server: SocketAddr, calls: &mut Calls, limit: Duration) -> io::Result<NoReply> {
     let any: IpAddr = match server {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
     let socket = UdpSocket::bind((any, 0))?;
-    // Only what this server sends is received, and that it refuses is told.
-    socket.connect(server)?;
+    icmp::keep(&socket, server)?;
     let mut message = vec![0; LARGEST];
+    let mut reported = None;
     for _ in 0..TRIES {
         let deadline = Instant::now() + limit / TRIES;
         for call in calls.open() {
-            socket.send(&call[MARK_LEN..])?;
+            // What was reported about an earlier call is an error of this one, which is not sent then.
+            if let Err(error) = socket.send_to(&call[MARK_LEN..], server) {
+                reported = Some(icmp::take(&socket).unwrap_or_else(|| error.into()));
+                break;
+            }
         }
         // What is garbled may be somebody else's; the reply may yet come.
-        while calls.open().next().is_some() {
-            let Some(length) = receive(&socket, &mut message, deadline)? else { break };
-            calls.take(&message[..length]);
+        while calls.open().next().is_some() && reported.is_none() {
+            match receive(&socket, &mut message, deadline) {
+                Ok(None) => break,
+                Ok(Some((length, from))) => {
+                    let message = &message[..length];
+                    let other = Some(from).filter(|from| !is_same(*from, server));
+                    // Anybody can send to the socket, and what others send says nothing about the server.
+                    if other.is_none() || calls.has_sent(message) {
+                        calls.take(message, other);
+                    }
+                }
+                Err(error) => reported = Some(icmp::take(&socket).unwrap_or_else(|| error.into())),
+            }
+        }
+        if reported.is_some() {
+            break;
         }
     }
-    Ok(())
+    Ok(reported.unwrap_or(NoReply::Silent))
 }
 
-/// The length of the next datagram; `None`: there was none in time.
-fn receive(socket: &UdpSocket, buffer: &mut [u8], deadline: Instant) -> io::Result<Option<usize>> {
+/// Whether a datagram comes from where the calls went to. The flow label of an address and its zone are not told alike.
+fn is_same(from: SocketAddr, server: SocketAddr) -> bool {
+    (from.ip(), from.port()) == (server.ip(), server.port())
+}
+
+/// The length of the next datagram, and where it comes from; `None`: there was none in time.
+fn receive(
+    socket: &UdpSocket,
+    buffer: &mut [u8],
+    deadline: Instant,
+) -> io::Result<Option<(usize, SocketAddr)>> {
     let received = within(deadline, |left| {
         socket.set_read_timeout(Some(left))?;
-        socket.recv(buffer)
+        socket.recv_from(buffer)
     });
     match received {
         Err(error) if error.kind() == io::ErrorKind::TimedOut => Ok(None),

@@ -43,7 +43,7 @@ type Answer = Result<Reply, NoReply>;
 fn honest(latest: u32) -> impl Fn(Question) -> Answer {
     move |question| {
         let request_len = if question.name().starts_with("GETADDR") { 64 } else { 40 };
-        let reply = |reply_len, results| Ok(Reply { request_len, reply_len, results });
+        let reply = |reply_len, results| Ok(Reply { request_len, reply_len, from: None, results });
         match question.name() {
             _ if question.version() > latest => {
                 reply(32, Err(format!("it has versions 2 to {latest} of the program only")))
@@ -111,7 +111,7 @@ fn nobody_there_or_nobody_sane() {
     let garbled = |why: &str| NoReply::Garbled(why.to_owned());
     let unreachable = || NoReply::Unreachable("No route to host (os error 113)".to_owned());
     let lying = |question: Question| match question.name() {
-        "DUMP" => Ok(Reply { request_len: 40, reply_len: 40, results: Ok(vec![7; 16]) }),
+        "DUMP" => Ok(Reply { request_len: 40, reply_len: 40, from: None, results: Ok(vec![7; 16]) }),
         "NULL" => Err(garbled("it is cut short")),
         _ => Err(NoReply::Silent),
     };
@@ -141,7 +141,7 @@ fn the_eye_is_not_shown_more_than_it_can_take() {
         ("DUMP", 2) => {
             let entries = (0..3000).flat_map(|program| words(&[1, program, 2, 17, 111]));
             let results: Vec<u8> = entries.chain(words(&[0])).collect();
-            Ok(Reply { request_len: 40, reply_len: 24 + results.len(), results: Ok(results) })
+            Ok(Reply { request_len: 40, reply_len: 24 + results.len(), from: None, results: Ok(results) })
         }
         _ => Err(NoReply::Silent),
     };

@@ -58,7 +58,7 @@ pub struct Worst {
 /// Answers over one protocol.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Transport {
-    /// `answers`, `refused`, `silent`, `stalled`, `closed`, `garbled` or `unreachable`.
+    /// `answers`, `refused`, `rejected`, `silent`, `stalled`, `closed`, `garbled` or `unreachable`.
     pub state: &'static str,
     /// Why there are no answers at all.
     pub problem: Option<String>,
@@ -79,6 +79,8 @@ pub struct Reply {
     pub reply_bytes: Option<u64>,
     /// Bytes of the reply for each byte of the call.
     pub amplification: Option<f64>,
+    /// Where the reply came from, if not from the address that was asked; `null`: from there, or there is none.
+    pub from: Option<String>,
     /// Why there is no reply, or what is wrong with it.
     pub problem: Option<String>,
 }
@@ -165,6 +167,7 @@ impl Reply {
             request_bytes: reply.map(|reply| reply.request_len as u64),
             reply_bytes: reply.map(|reply| reply.reply_len as u64),
             amplification: reply.map(|reply| rounded(factor(reply.request_len, reply.reply_len))),
+            from: reply.and_then(|reply| reply.from).map(|from| from.to_string()),
             problem,
         }
     }

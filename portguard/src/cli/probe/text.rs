@@ -19,6 +19,10 @@ const OWN: &str = "\
 These are this host's own addresses: the calls went over the loopback interface, where no guard sees them.
 To see what other hosts see, run `portguard probe` on another host.
 ";
+const MAY_BE_LISTED: &str = "\
+This host may be on the allowlist of the host that it asked: then others see less. On that host, `portguard explain ADDRESS`
+tells, with the address that this host asks from; or run `portguard probe` on a host that is not on the list.
+";
 const SOME_OWN: &str = "\
 Some of these are this host's own addresses: calls to them went over the loopback interface, where no guard sees them.
 To see what other hosts see, run `portguard probe` on another host.
@@ -41,6 +45,11 @@ pub fn text(document: &Document) -> String {
         0 => {}
         own if own == document.addresses.len() => parts.push(OWN.to_owned()),
         _ => parts.push(SOME_OWN.to_owned()),
+    }
+    let is_exposed =
+        |address: &Address| !address.own && matches!(address.verdict, Verdict::Reflector | Verdict::TcpOnly);
+    if document.addresses.iter().any(is_exposed) {
+        parts.push(MAY_BE_LISTED.to_owned());
     }
     parts.join("\n")
 }
@@ -77,10 +86,20 @@ fn verdicts(addresses: &[Address]) -> String {
     for address in addresses {
         for (name, Transport { state, problem, .. }) in [("UDP", &address.udp), ("TCP", &address.tcp)] {
             // What the table says in one word needs no more of them.
-            if let Some(problem) = problem.as_ref().filter(|_| !matches!(*state, "silent" | "refused")) {
+            if let Some(problem) =
+                problem.as_ref().filter(|_| !matches!(*state, "silent" | "refused" | "rejected"))
+            {
                 // Writing to a string does not fail.
                 let _ = writeln!(text, "  {} over {name}: {}", address.address, shown(problem));
             }
+        }
+        let mut from: Vec<&str> =
+            address.udp.replies.iter().filter_map(|reply| reply.from.as_deref()).collect();
+        from.sort_unstable();
+        from.dedup();
+        if !from.is_empty() {
+            let _ =
+                writeln!(text, "  {}: its replies over UDP come from {}", address.address, from.join(", "));
         }
     }
     text
@@ -107,6 +126,7 @@ fn words(address: &Address) -> String {
         }
         (Verdict::Silent, _) => "no reply: filtered, or no process listens".to_owned(),
         (Verdict::Refused, _) => "refused: no process listens".to_owned(),
+        (Verdict::Rejected, _) => "rejected by a firewall".to_owned(),
         (Verdict::Unreachable, _) => "unreachable from here".to_owned(),
     }
 }

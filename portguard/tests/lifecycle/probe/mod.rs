@@ -186,13 +186,67 @@ fn what_rpcinfo_misses_is_shown() {
     filter(server, "reject with icmpx port-unreachable");
     probe(("refused", "refused", "refused"));
 
-    // A refusal in so many words is no answer of the host, but there is no way to it.
+    // The default of firewalld. It is a result: the port is closed to this host.
+    for how in ["admin-prohibited", "host-unreachable"] {
+        filter(server, &format!("reject with icmpx {how}"));
+        let output = on(&testbed, Role::Denied).run(&["probe", "--json", &v4]);
+        let (code, state) = if how == "admin-prohibited" { (0, "rejected") } else { (1, "unreachable") };
+        assert_eq!(output.code, code, "{output:?}");
+        assert_eq!(parsed(&output.stdout).addresses[0].states(), (state, state, state));
+    }
     filter(server, "reject with icmpx admin-prohibited");
-    let output = on(&testbed, Role::Denied).run(&["probe", "--json", &v4]);
-    assert_eq!(output.code, 1, "{output:?}");
-    assert!(output.stderr.contains("error: cannot reach 192.0.2.1: No route to host"), "{output:?}");
-    let document = parsed(&output.stdout);
-    assert_eq!(document.addresses[0].states(), ("unreachable", "unreachable", "unreachable"));
+    probe(("rejected", "rejected", "rejected"));
+    let v6 = SERVER[1].to_string();
+    assert_eq!(one(on(&testbed, Role::Denied), &[&v6]).states(), ("rejected", "rejected", "rejected"));
+    let text = on(&testbed, Role::Denied).ok(&["probe", &v4]);
+    assert!(text.contains("rejected by a firewall"), "{text}");
+}
+
+/// A host with several addresses whose rpcbind is bound to all of them replies from the one that its routes prefer.
+#[test]
+fn a_reflector_that_replies_from_another_address_is_one() {
+    let testbed = Testbed::new(PORTGUARD);
+    let server = testbed.server.namespace();
+    let (asked, other) = ("192.0.2.77", SERVER[0]);
+    server.ip(&format!("addr add {asked}/32 dev lo")).expect("an address");
+    let denied = testbed.host(Role::Denied);
+    denied.namespace().ip(&format!("route add {asked}/32 via {other}")).expect("a route");
+    // It answers every datagram with an accepted reply, from another socket.
+    let (listening, replying) =
+        server.run(|| Ok((UdpSocket::bind((asked, 111))?, UdpSocket::bind((other, 0))?))).expect("sockets");
+    listening.set_read_timeout(Some(PATIENCE)).unwrap();
+    let server = std::thread::spawn(move || {
+        let mut call = [0; 512];
+        while let Ok((length, from)) = listening.recv_from(&mut call) {
+            if length == 1 {
+                return;
+            }
+            let reply = [&call[..4], &[0, 0, 0, 1], &[0; 16]].concat();
+            replying.send_to(&reply, from).unwrap();
+        }
+    });
+    let found = one(on(&testbed, Role::Denied), &[asked, "--timeout", "2"]);
+    assert_eq!((found.states().0, found.states().1), ("reflector", "answers"), "{found:?}");
+    for reply in &found.udp.replies {
+        let from = reply.from.as_deref().unwrap_or_else(|| panic!("{reply:?}"));
+        assert!(from.starts_with(&format!("{other}:")), "{from}");
+    }
+    let text = on(&testbed, Role::Denied).ok(&["probe", asked, "--timeout", "2"]);
+    assert!(text.contains(&format!("192.0.2.77: its replies over UDP come from {other}:")), "{text}");
+    denied.run(|| UdpSocket::bind("0.0.0.0:0")?.send_to(&[0], (asked, 111)).map(drop)).expect("the end");
+    server.join().unwrap();
+}
+
+#[test]
+fn an_allowed_host_is_told_that_it_may_be_on_the_list() {
+    let testbed = Testbed::new(PORTGUARD);
+    let _rpcbind = RpcServices::start(testbed.server.namespace()).expect("rpcbind");
+    testbed.attach();
+    let v4 = SERVER[0].to_string();
+    let text = on(&testbed, Role::Allowed).ok(&["probe", &v4]);
+    assert!(text.contains("This host may be on the allowlist of the host that it asked"), "{text}");
+    let text = on(&testbed, Role::Denied).ok(&["probe", &v4, "--timeout", "1"]);
+    assert!(!text.contains("may be on the allowlist"), "{text}");
 }
 
 #[test]
@@ -250,6 +304,11 @@ fn errors_name_what_is_wrong() {
         let told = portguard.fails(1, &["probe", odd]);
         assert!(told.contains("cannot look up `") && !told.contains('\u{1b}'), "{odd}: {told}");
     }
+    let told = portguard.fails(1, &["probe", "fe80::1"]);
+    assert!(
+        told.contains("it does not name its interface") && told.contains("portguard probe fe80::1%"),
+        "{told}"
+    );
     let output = portguard.run(&["probe", "192.0.2.1"]);
     assert_eq!(output.code, 1, "{output:?}");
     assert!(output.stderr.contains("cannot reach 192.0.2.1: Network is unreachable"), "{output:?}");

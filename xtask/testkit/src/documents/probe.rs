@@ -53,6 +53,7 @@ pub struct Reply {
     pub request_bytes: Option<u64>,
     pub reply_bytes: Option<u64>,
     pub amplification: Option<f64>,
+    pub from: Option<String>,
     pub problem: Option<String>,
 }
 
