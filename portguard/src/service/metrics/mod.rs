@@ -1,11 +1,12 @@
 //! Serves the metrics and the health of the guards over HTTP.
 //!
-//! If the port is open to other hosts, its clients are not trusted. The number of connections is limited. Each
-//! connection has one request and a limited time, and a request must fit into a small buffer. The guards are read for
-//! one request at a time, in a separate thread. So such clients can make Prometheus wait, but neither the service nor
-//! the guards.
+//! If the port is open to other hosts, its clients are not trusted. The number of connections is limited, in total and for
+//! each source. Each connection has one request, whose head must arrive soon and fit into a small buffer. If too many
+//! are open, old ones are closed. The guards are read for one request at a time, in
+//! a separate thread. So such clients can make Prometheus wait a short time, but neither the service nor the guards.
 
 pub(crate) mod address;
+mod connections;
 pub mod page;
 mod reader;
 
@@ -22,23 +23,24 @@ use hyper::header::{ACCEPT, ALLOW, CONTENT_TYPE};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
+use self::connections::Connections;
 pub(super) use self::reader::Reader;
 use crate::error::{Error, Result};
 use crate::ops::Console;
 
-/// The most connections at once; others wait in the kernel's queue.
-const MOST_CONNECTIONS: usize = 32;
-/// The length of that queue.
+/// The length of the queue of connections in the kernel.
 const MOST_WAITING: u32 = 64;
 /// The longest time of a connection, with its request and its reply.
 const LIMIT: Duration = Duration::from_secs(10);
+/// The longest time until the head of a request is complete.
+const HEAD_LIMIT: Duration = Duration::from_secs(2);
 /// The size of the buffer for the head of a request, in bytes.
 const BUFFER: usize = 16 << 10;
 /// The pause after a connection could not be accepted, for lack of file descriptors or memory.
@@ -80,28 +82,29 @@ pub(super) fn serve(listener: TcpListener, reader: Reader, console: &dyn Console
         console.note(format!("metrics at http://{address}/metrics"));
     }
     let reader = Arc::new(Mutex::new(reader));
-    let free = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let mut connections = Connections::default();
     tokio::spawn(async move {
-        // The semaphore is never closed.
-        while let Ok(permit) = Arc::clone(&free).acquire_owned().await {
-            let stream = match listener.accept().await {
-                Ok((stream, _)) => stream,
+        loop {
+            let (stream, peer) = match listener.accept().await {
+                Ok(accepted) => accepted,
                 Err(_) => {
                     sleep(PAUSE).await;
                     continue;
                 }
             };
             let reader = Arc::clone(&reader);
-            tokio::spawn(async move {
+            let connection = tokio::spawn(async move {
                 let service = service_fn(move |request| answer(request, Arc::clone(&reader)));
                 let connection = http1::Builder::new()
                     .keep_alive(false)
                     .max_buf_size(BUFFER)
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(HEAD_LIMIT)
                     .serve_connection(TokioIo::new(stream), service);
                 // The client notices an error or a time-out itself.
                 let _ = timeout(LIMIT, connection).await;
-                drop(permit);
             });
+            connections.add(peer.ip(), connection.abort_handle());
         }
     });
 }

@@ -9,7 +9,7 @@ use std::process::Command;
 
 use caps::Capability;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::prctl::{set_no_new_privs, set_pdeathsig};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
@@ -52,6 +52,20 @@ impl Running {
         if let Err(error) = wait_until(what, PATIENCE, || Ok(condition())) {
             panic!("{error:#}; it has said:\n{}", self.said());
         }
+    }
+
+    /// Runs a command of the manifest in it, as the kubelet does for a probe. Returns its exit code, and what it has said.
+    pub(super) fn exec(&self, pod: &Pod, command: &[String]) -> (i32, String) {
+        let [program, arguments @ ..] = command else { panic!("an empty command") };
+        let node = SERVER[0].to_string();
+        let mut command = Command::new(program);
+        command.args(arguments).env_clear().envs(pod.container().environment(&node)).current_dir("/");
+        let namespace = |name| File::open(format!("/proc/{}/ns/{name}", self.first)).expect("a namespace");
+        let namespaces = ["net", "pid", "mnt"].map(namespace);
+        let kept = pod.container().security_context.capabilities();
+        // SAFETY: as in `spawn`.
+        unsafe { command.pre_exec(move || join(&namespaces, &kept)) };
+        end_of(Process::spawn(&mut command).expect("starting"))
     }
 
     /// Ends it. Returns the exit code as a shell would name it, and what it has said.
@@ -176,11 +190,27 @@ fn libraries() -> Vec<PathBuf> {
     paths.map(PathBuf::from).collect()
 }
 
-/// Goes on as the first process of a process namespace, with these capabilities at most, while a process outside waits for its
-/// end.
+/// Goes on as the first process of a process namespace, with these capabilities at most.
 fn become_first_process(kept: &[Capability]) -> io::Result<()> {
     set_pdeathsig(Signal::SIGKILL)?;
     unshare(CloneFlags::CLONE_NEWPID)?;
+    go_on_in_a_child()?;
+    mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), NOTHING)?;
+    keep_only(kept)
+}
+
+/// Goes on in the namespaces of a container, with these capabilities at most.
+fn join(namespaces: &[File], kept: &[Capability]) -> io::Result<()> {
+    set_pdeathsig(Signal::SIGKILL)?;
+    for namespace in namespaces {
+        setns(namespace, CloneFlags::empty())?;
+    }
+    go_on_in_a_child()?;
+    keep_only(kept)
+}
+
+/// Returns in a child, while this process waits for its end, and ends as it does.
+fn go_on_in_a_child() -> io::Result<()> {
     // SAFETY: there is one thread.
     if let ForkResult::Parent { child } = unsafe { fork() }? {
         // Whoever starts commands waits for the end of a pipe that exec closes.
@@ -197,8 +227,10 @@ fn become_first_process(kept: &[Capability]) -> io::Result<()> {
         // SAFETY: no preconditions.
         unsafe { libc::_exit(code) };
     }
-    set_pdeathsig(Signal::SIGKILL)?;
-    mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), NOTHING)?;
+    Ok(set_pdeathsig(Signal::SIGKILL)?)
+}
+
+fn keep_only(kept: &[Capability]) -> io::Result<()> {
     for number in 0..64_u8 {
         // The kernel knows fewer, and refuses the rest.
         if !kept.iter().any(|capability| capability.index() == number) {

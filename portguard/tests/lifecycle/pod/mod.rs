@@ -5,6 +5,7 @@ mod container;
 mod manifest;
 
 use std::fs;
+use std::path::Path;
 use std::thread;
 
 use nix::sys::signal::Signal;
@@ -58,8 +59,11 @@ fn the_manifests_parts_fit_together() {
         assert_eq!((checked.code, &*checked.stderr), (0, ""), "{checked:?}");
     }
     let container = pod.container();
+    assert_eq!(container.port("metrics"), 9111);
+    assert!(container.liveness_probe.is_none(), "a pod that is started again mends nothing");
     for probe in container.probes() {
-        assert_eq!(container.port(&probe.http_get.port), 9111);
+        assert!(probe.timeout_seconds <= 5 && probe.period_seconds > 0, "{probe:?}");
+        assert_eq!(Path::new(&probe.exec.command[0]), manifest::entry_point());
     }
 }
 
@@ -73,14 +77,14 @@ fn a_pod_guards_its_node_follows_its_list_and_is_replaced_without_a_gap() {
     let first = Running::start(&testbed, &pod, &map);
     expect(portguard, &first, 0);
     assert!(!first.said().contains("commands cannot hand requests"), "{}", first.said());
-    // As the kubelet asks, at the node's address.
+    // As the kubelet asks; and as Prometheus does, at the node's address.
     for probe in pod.container().probes() {
-        let server = (SERVER[0], pod.container().port(&probe.http_get.port)).into();
-        first.wait_until("the pod is well", || {
-            let answer = ask(testbed.server.namespace(), server, &format!("GET {}", probe.http_get.path), "");
-            answer.is_ok_and(|answer| answer.status == 200)
-        });
+        let (code, said) = first.exec(&pod, &probe.exec.command);
+        assert_eq!(code, 0, "{said}");
     }
+    let server = (SERVER[0], pod.container().port("metrics")).into();
+    let answer = ask(testbed.server.namespace(), server, "GET /healthz", "").expect("an answer");
+    assert_eq!(answer.status, 200, "{answer:?}");
     // Just what the manifest grants.
     let granted = pod.container().security_context.capabilities();
     let mask = granted.iter().fold(0_u64, |mask, capability| mask | capability.bitmask());

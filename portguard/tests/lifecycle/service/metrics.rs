@@ -312,7 +312,7 @@ fn strangers_cannot_hold_it_up_or_make_it_grow() {
     service.wait_until("it has reloaded", || portguard.status().generation == 2);
     let descriptors = fs::read_dir(format!("/proc/{}/fd", service.id())).expect("a process").count();
     assert!(descriptors < 80, "{descriptors} file descriptors");
-    // Prometheus gets its turn when the first of them have had theirs,
+    // Prometheus gets its turn at once, at the cost of the oldest,
     scrape(namespace);
     // and in the end it is rid of them all, though they hold on.
     for stream in &mut held {
