@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::error::{Error, Result};
 use crate::ops::Messages;
+use crate::printable::{Json, lines};
 use crate::term;
 
 /// Said where there is nothing to show or to do.
@@ -44,11 +45,12 @@ pub(super) fn print_before<T>(messages: Messages, out: &mut dyn Write, failed: E
 
 pub(super) fn print(out: &mut dyn Write, text: &str) -> Result<()> {
     // At once: an error about the next interface comes after what was said about this one.
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(unwritten)
+    out.write_all(lines(text).as_bytes()).and_then(|()| out.flush()).map_err(unwritten)
 }
 
 pub(super) fn print_json(out: &mut dyn Write, document: &impl Serialize) -> Result<()> {
-    serde_json::to_writer(&mut *out, document).map_err(io::Error::from).map_err(unwritten)?;
+    let mut serializer = serde_json::Serializer::with_formatter(&mut *out, Json);
+    document.serialize(&mut serializer).map_err(io::Error::from).map_err(unwritten)?;
     out.write_all(b"\n").map_err(unwritten)
 }
 

@@ -6,6 +6,8 @@
 
 use std::fmt::Write as _;
 
+use crate::printable::is_misleading;
+
 /// The text of a name.
 pub(crate) fn escape(name: &[u8]) -> String {
     let mut text = String::with_capacity(name.len());
@@ -62,9 +64,7 @@ fn escaped(text: &[u8]) -> Option<(u8, &[u8])> {
 
 /// Whether a character would move the cursor, change colours, or hide or reorder others.
 fn is_unprintable(character: char) -> bool {
-    character.is_control()
-        || character.is_whitespace()
-        || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    is_misleading(character) || character.is_whitespace()
 }
 
 #[cfg(test)]

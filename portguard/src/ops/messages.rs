@@ -9,6 +9,7 @@ use crate::control::{self, Outcome, Severity};
 use crate::error::{Error, Kind};
 use crate::guard::{EndReason, Ended, Event};
 use crate::history;
+use crate::printable::lines;
 
 /// The place where messages are shown. The program provides it, because the library does not use standard error.
 pub trait Console: Debug + Send + Sync {
@@ -187,7 +188,7 @@ impl Messages {
             match message {
                 Message::Data(text) => {
                     // Flushed at once: an error about the next interface must follow the data about this one.
-                    written = written.and(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
+                    written = written.and(out.write_all(lines(&text).as_bytes()).and_then(|()| out.flush()));
                 }
                 message => console.show(&message),
             }

@@ -11,6 +11,7 @@ use crate::allowlist::{Invalid, Style};
 use crate::control::Severity;
 use crate::error::Error;
 use crate::ops::{Console, Message, Messages, Progress};
+use crate::printable::lines;
 
 /// The console of this process: its standard error.
 #[derive(Debug)]
@@ -19,7 +20,7 @@ pub struct Stderr;
 impl Console for Stderr {
     fn show(&self, message: &Message) {
         match message {
-            Message::Data(text) | Message::ReportedListProblems(text) => eprint!("{text}"),
+            Message::Data(text) | Message::ReportedListProblems(text) => eprint!("{}", lines(text)),
             Message::ListWarnings(warnings) => eprint!("{}", warnings.render(style_of(&io::stderr()))),
             Message::Note(text) => note(text),
             Message::Warning(text) => warning(text),
@@ -63,6 +64,7 @@ fn labelled(severity: Severity, text: &str) {
         Severity::Warning => 33,
         Severity::Note => 36,
     };
+    let text = lines(text);
     match style_of(&io::stderr()) {
         Style::Coloured => eprintln!("\x1b[1;{colour}m{label}:\x1b[0m {text}"),
         Style::Plain => eprintln!("{label}: {text}"),

@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::allowlist::{Allowlist, Checked, Diagnostic, Diagnostics, Invalid};
+use crate::printable::serialize_path;
 
 /// The document of `check --json`. Fields may be added; none is renamed or removed.
 #[derive(Debug, Serialize)]
 pub(super) struct Document<'a> {
     schema: u32,
+    #[serde(serialize_with = "serialize_path")]
     path: PathBuf,
     valid: bool,
     /// Absent (null) if the file cannot be read.

@@ -11,6 +11,7 @@ use serde::{Serialize, Serializer};
 use crate::allowlist::{self, Origin};
 use crate::guard::Decision;
 use crate::ops::services::{ServiceState, Unguarded};
+use crate::printable::serialize_path;
 
 /// The document of `explain --json`. Fields may be added; none is renamed or removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -82,6 +83,7 @@ listed! {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Allowlist {
     /// Its file.
+    #[serde(serialize_with = "serialize_path")]
     pub path: PathBuf,
     /// Of the file as it was read or loaded, in hexadecimal.
     pub sha256: String,

@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-pub use crate::allowlist::OnDisk as File;
+use crate::allowlist::OnDisk as File;
 use crate::allowlist::Origin;
 use crate::control::OrderDescription;
 use crate::guard::Waits;
 use crate::ops::services::{ServiceState, Unguarded};
+pub use crate::printable::serialize_path;
 
 /// The document of `status --json`. Fields may be added; none is renamed or removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -42,6 +43,7 @@ pub struct Guard {
     /// How many lists it has had.
     pub generation: u64,
     /// Where the link is pinned.
+    #[serde(serialize_with = "serialize_path")]
     pub pinned: PathBuf,
     /// RFC 3339.
     pub attached_at: String,
@@ -70,6 +72,7 @@ pub struct Confirmation {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Allowlist {
     /// Where it was read from.
+    #[serde(serialize_with = "serialize_path")]
     pub path: PathBuf,
     /// Of the file, in hexadecimal.
     pub sha256: String,
