@@ -38,20 +38,33 @@ pub(super) fn examine(
 }
 
 fn judge(all: &[Interface], addresses: &[Address], known: &Known<'_>) -> Vec<Finding> {
-    // Packets for this host come in on interfaces that are up and have addresses; others only hand packets on.
     let has_address = |it: &Interface| addresses.iter().any(|address| address.interface.index == it.index);
-    let outside = all.iter().filter(|it| !it.loopback && it.up && has_address(it));
-    let findings: Vec<Finding> = outside.map(|it| judge_one(it, all, known).about(&it.name)).collect();
+    let mut findings = Vec::new();
+    for it in all.iter().filter(|it| !it.loopback && it.up) {
+        let finding = match (switch_of(it, all), has_address(it)) {
+            (Some(_), false) => continue,
+            (Some(switch), true) => Finding::ok(ID, format!("its packets arrive on {}", switch.name)),
+            // In a VRF of its own, an interface without an address delivers to no address of others.
+            (None, false) if it.controller.is_some() => continue,
+            (None, has_address) => judge_one(it, all, known, has_address),
+        };
+        findings.push(finding.about(&it.name));
+    }
     if findings.is_empty() {
-        return vec![Finding::ok(
-            ID,
-            "only the loopback interface has an address: no other host can reach this host",
-        )];
+        return vec![Finding::ok(ID, "only the loopback interface is up: no other host can reach this host")];
     }
     findings
 }
 
-fn judge_one(interface: &Interface, all: &[Interface], known: &Known<'_>) -> Finding {
+/// The device that takes all packets of its ports, before the stack of this host sees them (`rx_handler`), if an interface is such
+/// a port.
+fn switch_of<'a>(interface: &Interface, all: &'a [Interface]) -> Option<&'a Interface> {
+    let controller = all.iter().find(|it| Some(it.index) == interface.controller)?;
+    matches!(controller.kind.as_deref(), Some("bridge" | "bond" | "team" | "openvswitch"))
+        .then_some(controller)
+}
+
+fn judge_one(interface: &Interface, all: &[Interface], known: &Known<'_>, has_address: bool) -> Finding {
     let reach = if known.exposed {
         "port 111 is open to every host that can reach it"
     } else {
@@ -98,6 +111,14 @@ fn judge_one(interface: &Interface, all: &[Interface], known: &Known<'_>) -> Fin
             ),
             error.advice().unwrap_or("Guard port 111 by other means (nft).").to_owned(),
         ),
+    };
+    // The weak host model: Linux takes a packet for any of its addresses, whatever interface it arrives on
+    // (Documentation/networking/ip-sysctl.rst, rp_filter and arp_ignore).
+    let reach = match has_address {
+        true => reach.to_owned(),
+        false => {
+            format!("{reach}; it has no address, but takes packets for the addresses of other interfaces")
+        }
     };
     match known.exposed {
         true => Finding::failure(ID, format!("not guarded{why}: {reach}"), remedy),
@@ -210,8 +231,9 @@ mod tests {
     ) -> (Status, String) {
         let refusal = |it: &Interface| guard::require_guardable(it).err();
         let known = Known { on, refusal: &refusal, remedy: &|_| None, exposed };
-        let [finding] = judge(all, addresses, &known).try_into().unwrap();
-        (finding.status, finding.found)
+        let about = Some(&*addresses[0].interface.name);
+        let finding = judge(all, addresses, &known).into_iter().find(|it| it.subject.as_deref() == about);
+        finding.map_or((Status::Ok, String::new()), |finding| (finding.status, finding.found))
     }
 
     #[test]
@@ -249,6 +271,40 @@ mod tests {
         // Each sits on the other.
         let loop_ = [interface(2, Some("vlan"), None, Some(3)), interface(3, Some("vlan"), None, Some(2))];
         assert_eq!(said(&loop_, &[], true).0, Status::Failure);
+    }
+
+    #[test]
+    fn an_interface_without_an_address_counts_and_a_port_does_not() {
+        let card = |index, controller| interface(index, None, controller, None);
+        let address = |it: &Interface| Address { address: "fe80::1".parse().unwrap(), interface: it.clone() };
+        let told = |all: &[Interface], addresses: &[Address], guarded: &[u32]| -> Vec<(String, Status)> {
+            let on =
+                |it: &Interface| if guarded.contains(&it.index) { Guarded::Enforcing } else { Guarded::No };
+            let known = Known { on: &on, refusal: &|_| None, remedy: &|_| None, exposed: true };
+            let findings = judge(all, addresses, &known);
+            findings.into_iter().map(|it| (it.subject.unwrap_or_default(), it.status)).collect()
+        };
+        let expect = |all: &[(&str, Status)]| -> Vec<_> {
+            all.iter().map(|(name, status)| ((*name).to_owned(), *status)).collect()
+        };
+        let bare = [card(2, None)];
+        assert_eq!(told(&bare, &[], &[]), expect(&[("if2", Status::Failure)]));
+        assert_eq!(told(&bare, &[], &[2]), expect(&[("if2", Status::Ok)]));
+        // Docker, libvirt, Proxmox: a guest's port has an address of the link by itself.
+        for kind in ["bridge", "bond", "team"] {
+            let ports = [card(2, Some(4)), card(3, Some(4)), interface(4, Some(kind), None, None)];
+            let addresses = [address(&ports[1]), address(&ports[2])];
+            let found = told(&ports, &addresses, &[4]);
+            assert_eq!(found, expect(&[("if3", Status::Ok), ("if4", Status::Ok)]), "{kind}");
+            let found = told(&ports, &addresses, &[2, 3]);
+            assert_eq!(found, expect(&[("if3", Status::Ok), ("if4", Status::Ok)]), "{kind}");
+            let found = told(&ports, &addresses, &[2]);
+            assert_eq!(found, expect(&[("if3", Status::Ok), ("if4", Status::Failure)]), "{kind}");
+        }
+        // The ports of a VRF keep their packets.
+        let vrf = [card(2, Some(3)), interface(3, Some("vrf"), None, None)];
+        let found = told(&vrf, &[address(&vrf[0])], &[]);
+        assert_eq!(found[0], ("if2".to_owned(), Status::Failure));
     }
 
     #[test]

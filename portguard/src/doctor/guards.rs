@@ -111,6 +111,12 @@ impl Guards {
         seen.gone.iter().find(|gone| gone.ifindex == interface.index).map(|gone| gone.remedy.clone())
     }
 
+    /// The names of the interfaces with a guard that enforces.
+    pub(super) fn enforcing(&self) -> impl Iterator<Item = &str> {
+        let guards = self.0.iter().flat_map(|seen| &seen.guards);
+        guards.filter(|guard| guard.enforcing).map(|guard| &*guard.interface)
+    }
+
     pub(super) fn findings(&self) -> Vec<Finding> {
         match &self.0 {
             Ok(seen) => judge(seen),

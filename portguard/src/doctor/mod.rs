@@ -3,6 +3,7 @@
 //! Each module looks at one area: it gathers facts, which needs the host, and judges them, which does not. Nothing here
 //! changes anything.
 
+mod boot;
 mod bpffs;
 mod coverage;
 mod detours;
@@ -34,6 +35,7 @@ pub fn examine() -> Vec<Finding> {
     findings.extend(bpffs::examine());
     let guards = guards::Guards::gather();
     findings.extend(guards.findings());
+    findings.extend(boot::examine(&guards));
     match interface::all().and_then(|all| Ok((all, interface::addresses()?))) {
         Ok((all, addresses)) => {
             let exposed = sockets.is_exposed();
