@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
 use spdx::{Expression, LicenseReq, Licensee, ParseMode};
 
-use crate::{cargo, workspace};
+use crate::{cargo, metadata, workspace};
 
 /// The list, below the root of the workspace.
 const LIST: &str = ".cargo/deny.toml";
@@ -61,17 +61,7 @@ pub(crate) fn check() -> Result<()> {
 
 /// The crates from outside that this machine compiles for portguard.
 fn dependencies() -> Result<Vec<Package>> {
-    let mut command = cargo();
-    let host = format!("--filter-platform={}", host()?);
-    command.args(["metadata", "--format-version=1", "--locked", &host]);
-    let output = command.output().context("cannot run cargo metadata")?;
-    ensure!(
-        output.status.success(),
-        "cargo metadata failed: {}",
-        String::from_utf8_lossy(&output.stderr).trim()
-    );
-    let metadata: Metadata =
-        serde_json::from_slice(&output.stdout).context("cannot read what cargo metadata prints")?;
+    let metadata: Metadata = metadata(&host()?)?;
     Ok(metadata.packages.into_iter().filter(|package| package.source.is_some()).collect())
 }
 

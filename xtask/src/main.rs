@@ -26,6 +26,7 @@ mod toolchain;
 
 use std::process::ExitCode;
 
+use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, Subcommand};
 use portguard_testkit::built::{cargo, workspace};
 
@@ -109,4 +110,18 @@ fn main() -> ExitCode {
 /// The kernel of this machine.
 fn kernel() -> toolchain::Target {
     toolchain::Target { arch: std::env::consts::ARCH.to_owned(), big_endian: cfg!(target_endian = "big") }
+}
+
+/// What cargo says of all packages that are built for a platform, as far as `T` looks at it (`cargo metadata`).
+fn metadata<T: serde::de::DeserializeOwned>(platform: &str) -> Result<T> {
+    let mut command = cargo();
+    let platform = format!("--filter-platform={platform}");
+    command.args(["metadata", "--format-version=1", "--locked", &platform]);
+    let output = command.output().context("cannot run cargo metadata")?;
+    ensure!(
+        output.status.success(),
+        "cargo metadata failed: {}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    serde_json::from_slice(&output.stdout).context("cannot read what cargo metadata prints")
 }

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::release::Release;
-use crate::{cargo, workspace};
+use crate::{metadata, workspace};
 
 /// What goes into the program: itself, and what its build script compiles and embeds.
 const ROOTS: [&str; 2] = ["portguard", "portguard-ebpf"];
@@ -72,17 +72,7 @@ struct Locked {
 
 /// Writes it into `folder`.
 pub(super) fn write(release: &Release, folder: &Path) -> Result<PathBuf> {
-    let mut command = cargo();
-    let platform = format!("--filter-platform={}", release.architecture.target());
-    command.args(["metadata", "--format-version=1", "--locked", &platform]);
-    let output = command.output().context("cannot run cargo metadata")?;
-    ensure!(
-        output.status.success(),
-        "cargo metadata failed: {}",
-        String::from_utf8_lossy(&output.stderr).trim()
-    );
-    let metadata: Metadata =
-        serde_json::from_slice(&output.stdout).context("cannot read what cargo metadata prints")?;
+    let metadata: Metadata = metadata(release.architecture.target())?;
     let lock = fs::read_to_string(workspace().join("Cargo.lock")).context("cannot read Cargo.lock")?;
     let lock: Lock = toml::from_str(&lock).context("cannot read Cargo.lock")?;
     let path = folder.join(format!("{}.cdx.json", release.name()));
