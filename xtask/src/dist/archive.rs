@@ -11,11 +11,15 @@ use crate::vm_test::output;
 use crate::workspace;
 
 /// What comes from the sources as it is.
-const SOURCES: [&str; 10] = [
+const SOURCES: [&str; 14] = [
     "README.md",
+    "ARCHITECTURE.md",
     "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
     "LICENSE-APACHE",
     "LICENSE-MIT",
+    "deploy",
     "docs",
     "systemd",
     "packaging/install.sh",

@@ -8,6 +8,8 @@ mod cross;
 mod deb;
 mod release;
 mod sbom;
+#[cfg(test)]
+mod tests;
 
 use std::fs;
 use std::path::PathBuf;

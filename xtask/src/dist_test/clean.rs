@@ -41,6 +41,8 @@ pub(super) fn check(deb: &Deb, debian: &Path, folder: &Path) -> Result<()> {
     {
         ensure!(installed.contains_key(Path::new(file)), "{file} is not installed");
     }
+    // What a recommendation would bring along: an open portmapper, on a host that had none.
+    ensure!(!installed.contains_key(Path::new("usr/sbin/rpcbind")), "the package brings an rpcbind along");
     let version = run("portguard --version")?;
     ensure!(version.trim() == format!("portguard {}", env!("CARGO_PKG_VERSION")), "it is {version}");
     ensure!(run("portguard check")?.contains("0 entries"), "the list that came with it is not empty");

@@ -3,6 +3,7 @@
 //! traffic, removed and purged, and so is the archive; and Ansible brings it to two hosts that a Prometheus watches.
 
 mod clean;
+mod image;
 mod machine;
 mod oldest;
 mod program;
@@ -40,6 +41,7 @@ pub(crate) fn run() -> Result<()> {
     sums()?;
     program::check(&made.release)?;
     oldest::check(&made.release, &folder)?;
+    image::check(&folder)?;
     lint(&made.deb)?;
     let root = folder.join("debian");
     debian(&root, &format!("{PACKAGES},{READERS}"))?;

@@ -103,7 +103,8 @@ static CROSS_TOOLS: [Tool; 3] = [
 ];
 
 /// What it takes to try packages.
-static DISTRIBUTION_TOOLS: [Tool; 2] = [
+static DISTRIBUTION_TOOLS: [Tool; 3] = [
+    Tool { package: "buildah", programs: &["buildah"], why: "makes the image for containers", units: &[] },
     Tool { package: "lintian", programs: &["lintian"], why: "judges the Debian package", units: &[] },
     Tool { package: "e2fsprogs", programs: &["mkfs.ext4"], why: "makes the disk of a machine", units: &[] },
 ];
