@@ -37,7 +37,7 @@ fn escaped(text: &str, must_be: impl Fn(char) -> bool) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut escaped, character| {
         match character {
             character if !must_be(character) => escaped.push(character),
-            '\n' | '\r' | '\t' => escaped.extend(character.escape_default()),
+            '\0' | '\n' | '\r' | '\t' => escaped.extend(character.escape_debug()),
             character => escaped.extend(character.escape_unicode()),
         }
         escaped

@@ -149,6 +149,6 @@ fn the_eye_is_not_shown_more_than_it_can_take() {
     let document = document(Some("192.0.2.1"), &found);
     assert_eq!(document.addresses[0].services.len(), 3000, "over UDP and TCP alike");
     let text = text(&document);
-    assert!(text.ends_with("and 2800 more (--json)\n"), "{text}");
+    assert!(text.contains("and 2800 more (--json)\n"), "{text}");
     assert!(text.lines().count() < 250, "{text}");
 }

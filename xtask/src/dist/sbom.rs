@@ -72,7 +72,7 @@ struct Locked {
 
 /// Writes it into `folder`.
 pub(super) fn write(release: &Release, folder: &Path) -> Result<PathBuf> {
-    let metadata: Metadata = metadata(release.architecture.target())?;
+    let metadata: Metadata = metadata(&release.architecture.target())?;
     let lock = fs::read_to_string(workspace().join("Cargo.lock")).context("cannot read Cargo.lock")?;
     let lock: Lock = toml::from_str(&lock).context("cannot read Cargo.lock")?;
     let path = folder.join(format!("{}.cdx.json", release.name()));

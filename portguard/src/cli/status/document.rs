@@ -4,12 +4,12 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::allowlist::OnDisk as File;
+pub use crate::allowlist::OnDisk as File;
 use crate::allowlist::Origin;
 use crate::control::OrderDescription;
 use crate::guard::Waits;
 use crate::ops::services::{ServiceState, Unguarded};
-pub use crate::printable::serialize_path;
+use crate::printable::serialize_path;
 
 /// The document of `status --json`. Fields may be added; none is renamed or removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

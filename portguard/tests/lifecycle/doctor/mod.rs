@@ -185,7 +185,24 @@ const HARMS: &[(&str, Harm, &[Problem])] = &[
         |patient| {
             patient.ip("tuntap add dev tun0 mode tun pi\nlink set tun0 up");
         },
-        &[("packet_information", "tun0", "warning", &["IFF_NO_PI"])],
+        &[
+            ("coverage", "tun0", "warning", &["it has no address", "portguard attach tun0"]),
+            ("packet_information", "tun0", "warning", &["IFF_NO_PI"]),
+        ],
+    ),
+    (
+        "an interface is up without an address",
+        |patient| {
+            patient.ip("link add eth7 type veth peer name peer7");
+            for name in ["eth7", "peer7"] {
+                // Not even one of the link.
+                patient.ip(&format!("link set {name} addrgenmode none\nlink set {name} up"));
+            }
+        },
+        &[
+            ("coverage", "peer7", "warning", &["takes packets for the addresses of other interfaces"]),
+            ("coverage", "eth7", "warning", &["takes packets for the addresses of other interfaces"]),
+        ],
     ),
     (
         "nothing can be kept any more",

@@ -88,8 +88,8 @@ pub(super) struct Port {
 pub(super) struct Probe {
     /// The probes depend on no port that strangers reach.
     pub(super) exec: Exec,
-    period_seconds: u32,
-    timeout_seconds: u32,
+    pub(super) period_seconds: u32,
+    pub(super) timeout_seconds: u32,
     #[serde(rename = "failureThreshold")]
     _failure_threshold: Option<u32>,
 }

@@ -58,12 +58,15 @@ impl Process {
         let stdout = tempfile::tempfile().context("cannot create a temporary file")?;
         let stderr = tempfile::tempfile().context("cannot create a temporary file")?;
         command.stdin(Stdio::null()).stdout(stdout.try_clone()?).stderr(stderr.try_clone()?).process_group(0);
-        // SAFETY: the hook runs between fork and exec and makes two system calls: it neither allocates nor locks. No handler is
+        // SAFETY: the hook runs between fork and exec and makes system calls: it neither allocates nor locks. No handler is
         // installed.
         unsafe {
             command.pre_exec(|| {
-                // This process may have been started by nohup(1), whose children ignore it.
-                signal(Signal::SIGHUP, SigHandler::SigDfl)?;
+                // This process may have been started by nohup(1), or in the background of a script (POSIX sh): then it
+                // ignores these, and so would its children.
+                for ignored in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT] {
+                    signal(ignored, SigHandler::SigDfl)?;
+                }
                 Ok(set_pdeathsig(Signal::SIGKILL)?)
             });
         }
