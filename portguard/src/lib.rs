@@ -22,6 +22,7 @@ mod printable;
 pub mod probe;
 pub mod rpcbind;
 pub mod service;
+mod sockets;
 mod state_directory;
 pub mod suggest;
 pub mod term;

@@ -18,7 +18,7 @@ use portguard::ops::services;
 use portguard::rpcbind::amplification::{Answers, Size};
 use portguard::rpcbind::{NoReply, Question};
 use portguard::service::metrics::page as metrics;
-use portguard::suggest::proposal::{Finding, LeftOut, Proposal};
+use portguard::suggest::proposal::{self, Finding, LeftOut, Proposal, Proposed};
 use portguard_common::reason::{ByFault, Fault};
 use portguard_common::rpc::{Procedure, REQUESTS, Requests};
 use portguard_common::totals::{Count, Totals};
@@ -338,9 +338,7 @@ fn proposal() -> suggest::document::Document {
         origin: origin.into(),
         why: why.into(),
     };
-    let peers = (1..40).map(|host| {
-        finding(&format!("192.0.2.{host}/32"), "sent requests over TCP on eth0", Some("12 packets"))
-    });
+    let peers = (1..40).map(|host| finding(&format!("192.0.2.{host}/32"), "connected to port 111", None));
     let findings = [
         finding("2001:db8::7/128", "nfs1, /etc/exports, line 3", Some("for /srv/\"my files\"")),
         finding("192.0.2.0/24", "the network of eth0", Some("public addresses: are they all yours?")),
@@ -349,13 +347,24 @@ fn proposal() -> suggest::document::Document {
             "/etc/exports, line 3",
             Some("for /srv/a: b\n- 0.0.0.0/0 # \u{85}\u{feff}\u{7}"),
         ),
-        finding("10.0.0.9/32", "sent requests over TCP on eth0", Some("3 packets")),
+        finding("10.0.0.9/32", "connected to port 111", None),
     ];
     let left_out = vec![
         left_out("*.example.com", "/etc/exports, line 4 for /srv", "a pattern of names"),
         left_out("a\n  - 0.0.0.0/0", "/etc/exports, line 5 for /srv", "it cannot be looked up: \u{1b}[2J"),
     ];
-    suggest::document::Document::new(Proposal::of(findings.into_iter().chain(peers), left_out))
+    let mut proposal = Proposal::of(findings.into_iter().chain(peers), left_out);
+    let seen = |prefix: &str| Proposed {
+        prefix: prefix.parse().unwrap(),
+        origins: vec![proposal::Origin {
+            origin: "sent requests over TCP on eth0, which is in audit mode".into(),
+            detail: Some("12 packets".into()),
+            covers: vec![],
+        }],
+    };
+    proposal.unproven = vec![seen("203.0.113.9/32"), seen("2001:db8:3::/128")];
+    proposal.unproven_more = 29_000;
+    suggest::document::Document::new(proposal)
 }
 
 #[test]

@@ -69,7 +69,7 @@ fn table() -> impl Strategy<Value = String> {
 fn an_address_with_a_colon_at_its_end_is_still_a_prefix() {
     let mut files = Files::default();
     files.exports.push(("/etc/exports".into(), exports::parse("/srv 2001:db8:: 2001:db8:1::/48")));
-    let document = Document::new(sources::proposal(&files, &[], &[], &Addresses::default()));
+    let document = Document::new(sources::proposal(&files, &[], &[], &[], &Addresses::default()));
     let prefixes: Vec<String> = checked(&document).iter().map(ToString::to_string).collect();
     assert_eq!(prefixes, ["2001:db8::/128", "2001:db8:1::/48"]);
 }
@@ -103,10 +103,10 @@ proptest! {
             tcp_packets: 1,
         }).collect();
 
-        let proposal = sources::proposal(&files, &networks, &peers, &addresses);
+        let proposal = sources::proposal(&files, &networks, &[], &peers, &addresses);
         let document = Document::new(proposal);
         let prefixes = checked(&document);
-        let Proposal { entries, left_out } = &document.proposal;
+        let Proposal { entries, left_out, unproven, .. } = &document.proposal;
         prop_assert_eq!(prefixes, entries.iter().map(|entry| entry.prefix).collect::<Vec<_>>());
         prop_assert!(entries.iter().all(|entry| entry.prefix.prefix_len() > 0));
         prop_assert!(entries.is_sorted_by_key(|entry| entry.prefix));
@@ -115,6 +115,13 @@ proptest! {
             entries.iter().any(|entry| entry.prefix.contains(&prefix))
                 || left_out.iter().any(|it| it.what == prefix.to_string())
         };
+        // A packet proposes nobody, and nobody whom nothing else has proposed is left out silently.
+        for Peer { address, .. } in &peers {
+            let prefix = ipnet::IpNet::from(*address);
+            let is_named = unproven.iter().any(|it| it.prefix == prefix);
+            let is_proposed = entries.iter().any(|entry| entry.prefix.contains(&prefix));
+            prop_assert!(!(is_named && is_proposed), "{address}");
+        }
         for (_, exports) in &files.exports {
             for export in exports {
                 match &export.client {

@@ -19,13 +19,12 @@ mod remedy;
 mod routing;
 mod rpcbind;
 mod services;
-mod sockets;
 mod xdp;
 
 pub use self::finding::{Finding, Status};
 
-use self::sockets::Sockets;
 use crate::interface;
+use crate::sockets::Sockets;
 
 /// Looks at everything.
 pub fn examine() -> Vec<Finding> {

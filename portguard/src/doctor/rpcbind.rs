@@ -7,7 +7,7 @@ use portguard_common::transport::Protocol;
 
 use super::Finding;
 use super::owners::{self, Process};
-use super::sockets::{Socket, Sockets};
+use crate::sockets::{Socket, Sockets};
 
 const RUNNING: &str = "rpcbind.running";
 

@@ -11,8 +11,8 @@ use portguard_common::transport::Protocol;
 
 use super::Finding;
 use super::init::Init;
-use super::sockets::{Socket, Sockets};
 use crate::rpcbind::{self, NoReply, Programs, Question, Registration, registrations};
+use crate::sockets::{Socket, Sockets};
 
 /// How long rpcbind may take.
 const LIMIT: Duration = Duration::from_secs(5);

@@ -8,17 +8,37 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 
+use super::client::Client;
 use super::exports::{self, Export};
-use super::nfsd;
+use super::mounts::Server;
+use super::{auth_cache, hosts_allow, mounts, nfsd, rmtab, securenets};
 
 /// No such file is larger, in bytes; what is, is read up to here.
 const MAX_SIZE: u64 = 16 << 20;
 
 const EXPORTS: &str = "etc/exports";
 const MORE_EXPORTS: &str = "etc/exports.d";
+/// What exportfs(8) has made of the tables.
+const ETAB: &str = "var/lib/nfs/etab";
+const RMTAB: &str = "var/lib/nfs/rmtab";
 const NFSD_CLIENTS: &str = "proc/fs/nfsd/clients";
+const AUTH_CACHE: &str = "proc/net/rpc/auth.unix.ip/content";
+const MOUNTS: &str = "proc/mounts";
+const HOSTS_ALLOW: &str = "etc/hosts.allow";
+const SECURENETS: [&str; 2] = ["var/yp/securenets", "etc/ypserv.securenets"];
 /// Where statd notes the hosts that it watches: on Debian and on Red Hat.
 const STATD: [&str; 2] = ["var/lib/nfs/sm", "var/lib/nfs/statd/sm"];
+
+/// A client that is named in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// Whom it stands for.
+    pub client: Client,
+    /// As it is written.
+    pub written: String,
+    /// Where: the same words for the same place.
+    pub place: String,
+}
 
 /// What the files say.
 #[derive(Debug, Default)]
@@ -27,6 +47,12 @@ pub struct Files {
     pub exports: Vec<(PathBuf, Vec<Export>)>,
     /// The addresses of clients that are connected to the NFS server.
     pub nfsd: Vec<IpAddr>,
+    /// The clients in other tables: those that have mounted, of rpcbind, of NIS.
+    pub named: Vec<Named>,
+    /// The addresses that the NFS server was told to serve.
+    pub served: Vec<IpAddr>,
+    /// The NFSv3 servers of this host.
+    pub servers: Vec<Server>,
     /// The files of statd, each of which is called as the host that it watches.
     pub statd: Vec<PathBuf>,
     /// What could not be read, and why.
@@ -43,6 +69,7 @@ impl Files {
             let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
             !hidden && path.extension().is_some_and(|extension| extension == "exports")
         }));
+        tables.push(root.join(ETAB));
         for path in tables {
             if let Some(text) = files.text(&path) {
                 files.exports.push((path, exports::parse(&text)));
@@ -57,6 +84,7 @@ impl Files {
                 }
             }
         }
+        files.read_tables(root);
         for directory in STATD {
             let watched = files.list(&root.join(directory));
             // Such as NAME.new, which is on its way to become NAME.
@@ -67,6 +95,36 @@ impl Files {
             );
         }
         files
+    }
+
+    fn read_tables(&mut self, root: &Path) {
+        let path = root.join(RMTAB);
+        if let Some(text) = self.text(&path) {
+            let place = format!("has mounted, {}", path.display());
+            self.named.extend(rmtab::hosts(&text).into_iter().map(|host| Named {
+                client: Client::parse(host),
+                written: host.to_owned(),
+                place: place.clone(),
+            }));
+        }
+        if let Some(text) = self.text(&root.join(AUTH_CACHE)) {
+            self.served = auth_cache::addresses(&text);
+        }
+        if let Some(text) = self.text(&root.join(MOUNTS)) {
+            self.servers = mounts::servers(&text);
+        }
+        let tables = [(HOSTS_ALLOW, hosts_allow::clients as fn(&str) -> Vec<hosts_allow::Written>)]
+            .into_iter()
+            .chain(SECURENETS.map(|path| (path, securenets::clients as fn(&str) -> _)));
+        for (path, clients) in tables {
+            let path = root.join(path);
+            let Some(text) = self.text(&path) else { continue };
+            self.named.extend(clients(&text).into_iter().map(|(client, written, line)| Named {
+                client,
+                written,
+                place: format!("{}, line {line}", path.display()),
+            }));
+        }
     }
 
     /// The text of a file; none if it is not there, or cannot be read.

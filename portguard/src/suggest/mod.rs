@@ -4,10 +4,15 @@
 //! asks the resolver. Whatever cannot be said by prefixes is named as such: nothing is left out silently, and nothing is
 //! made out to be everyone.
 
+pub mod auth_cache;
 pub mod client;
 pub mod exports;
 pub mod files;
+pub mod hosts_allow;
+pub mod mounts;
 pub mod names;
 pub mod nfsd;
 pub mod proposal;
+pub mod rmtab;
+pub mod securenets;
 pub mod sources;

@@ -1,5 +1,5 @@
 //! What the kernel's NFS server tells of a client that is connected (`/proc/fs/nfsd/clients/*/info`, Linux 5.3 and
-//! later) -> its address. These are clients of NFSv4; those of NFSv3 are not known to the kernel.
+//! later) -> its address. These are clients of NFSv4; those of NFSv3 are in [`super::auth_cache`].
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 

@@ -36,6 +36,10 @@ pub struct Proposal {
     pub entries: Vec<Proposed>,
     /// In the order in which it was found.
     pub left_out: Vec<LeftOut>,
+    /// Sources of packets, which may be forged: nothing proves that they are clients. Those of most packets first.
+    pub unproven: Vec<Proposed>,
+    /// How many more of them there are.
+    pub unproven_more: usize,
 }
 
 /// A prefix to be allowed.
@@ -61,7 +65,7 @@ pub struct Origin {
 impl Proposal {
     /// Puts together what was found.
     pub fn of(findings: impl IntoIterator<Item = Finding>, left_out: Vec<LeftOut>) -> Self {
-        let mut proposal = Self { entries: Vec::new(), left_out };
+        let mut proposal = Self { left_out, ..Self::default() };
         let mut sorted = BTreeMap::<IpNet, Vec<Finding>>::new();
         for finding in findings {
             // Such as a loopback address, of which no packet comes.

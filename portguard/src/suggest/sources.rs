@@ -1,16 +1,22 @@
 //! What the files, the interfaces and the guards tell, as findings. Pure.
 
+use std::cmp::Reverse;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
 use super::client::Client;
-use super::files::Files;
+use super::files::{Files, Named};
+use super::mounts::Server;
 use super::names::Addresses;
-use super::proposal::{Finding, LeftOut, Proposal};
+use super::proposal::{Finding, LeftOut, Origin, Proposal, Proposed};
+use crate::allowlist::oddity;
 use crate::interface::Network;
 
-/// A source that a guard in audit mode has seen.
+/// How many unproven sources are named.
+const NAMED_PEERS: usize = 20;
+
+/// A source that a guard in audit mode has seen. That is no proof: the source of a packet can be forged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
     /// Its address.
@@ -32,11 +38,24 @@ pub fn names(files: &Files) -> Vec<String> {
         Client::Host(name) => Some(name),
         _ => None,
     });
-    exports.chain(statd).collect()
+    let named = files.named.iter().filter_map(|named| match &named.client {
+        Client::Host(name) => Some(name.clone()),
+        _ => None,
+    });
+    exports.chain(statd).chain(named).collect()
 }
 
 /// Puts together what is known.
-pub fn proposal(files: &Files, networks: &[Network], peers: &[Peer], addresses: &Addresses) -> Proposal {
+///
+/// `connected` are the peers of TCP connections to port 111, which the stack of this host has set up: their addresses are
+/// proven. `peers` are the sources of packets, which are not.
+pub fn proposal(
+    files: &Files,
+    networks: &[Network],
+    connected: &[IpAddr],
+    peers: &[Peer],
+    addresses: &Addresses,
+) -> Proposal {
     let mut collection = Collection { addresses, findings: Vec::new(), left_out: Vec::new() };
     for (path, exports) in &files.exports {
         for export in exports {
@@ -64,14 +83,38 @@ pub fn proposal(files: &Files, networks: &[Network], peers: &[Peer], addresses: 
         let place = format!("watched by statd, {}", path.display());
         collection.client(&watched(path), &name, &place, None);
     }
-    for Peer { address, interface, tcp_packets } in peers {
-        collection.findings.push(Finding {
-            prefix: (*address).into(),
-            origin: format!("sent requests over TCP on {interface}, which is in audit mode"),
-            detail: Some(format!("{tcp_packets} {}", if *tcp_packets == 1 { "packet" } else { "packets" })),
-        });
+    for Named { client, written, place } in &files.named {
+        collection.client(client, written, place, None);
     }
-    Proposal::of(collection.findings, collection.left_out)
+    let proven = |address: IpAddr, origin: String| Finding { prefix: address.into(), origin, detail: None };
+    let served = files.served.iter().map(|it| proven(*it, "the NFS server serves it".to_owned()));
+    collection.findings.extend(served);
+    let servers = files.servers.iter().map(|Server { address, mounted_on }| {
+        proven(*address, format!("an NFSv3 server of this host, which calls back, mounted on {mounted_on}"))
+    });
+    collection.findings.extend(servers);
+    collection.findings.extend(connected.iter().map(|it| proven(*it, "connected to port 111".to_owned())));
+    let mut proposal = Proposal::of(collection.findings, collection.left_out);
+    add_unproven(&mut proposal, peers);
+    proposal
+}
+
+/// Adds the sources of packets that nothing else has proposed.
+fn add_unproven(proposal: &mut Proposal, peers: &[Peer]) {
+    let is_known = |peer: &&Peer| {
+        let prefix = IpNet::from(peer.address);
+        oddity(prefix).is_some() || proposal.entries.iter().any(|entry| entry.prefix.contains(&prefix))
+    };
+    let mut peers: Vec<&Peer> = peers.iter().filter(|peer| !is_known(peer)).collect();
+    peers.sort_by_key(|peer| (Reverse(peer.tcp_packets), peer.address));
+    proposal.unproven_more = peers.len().saturating_sub(NAMED_PEERS);
+    let proposed = |Peer { address, interface, tcp_packets }: &Peer| {
+        let packets = if *tcp_packets == 1 { "packet" } else { "packets" };
+        let origin = format!("sent requests over TCP on {interface}, which is in audit mode");
+        let detail = Some(format!("{tcp_packets} {packets}"));
+        Proposed { prefix: (*address).into(), origins: vec![Origin { origin, detail, covers: Vec::new() }] }
+    };
+    proposal.unproven = peers.into_iter().take(NAMED_PEERS).map(proposed).collect();
 }
 
 /// The host that a file of statd is called.

@@ -11,7 +11,7 @@ use crate::workspace;
 /// The modules of the crate, from the lowest layer up. Those of a layer do not import each other.
 const LAYERS: [&[&str]; 12] = [
     &["error", "family", "netlink", "printable", "state_directory", "time"],
-    &["interface", "rpcbind"],
+    &["interface", "rpcbind", "sockets"],
     &["allowlist"],
     &["guard"],
     &["control", "history"],

@@ -12,6 +12,7 @@ use crate::cli::print::{print, print_json};
 use crate::error::Result;
 use crate::guard::{self, Guard, PinRoot, Source};
 use crate::interface;
+use crate::sockets::connected_peers;
 use crate::suggest::files::Files;
 use crate::suggest::names;
 use crate::suggest::sources::{self, Peer};
@@ -20,7 +21,9 @@ use crate::term;
 /// Arguments of `suggest`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "suggest reads /etc/exports and /etc/exports.d, the networks of the interfaces, the \
-        clients of the NFS server and of statd, and the sources of TCP requests on interfaces in audit mode.")]
+        clients of the NFS server, of statd, of rpcbind in /etc/hosts.allow and of NIS, the NFSv3 servers of this \
+        host, and the peers of connections to port 111. The sources of TCP requests on interfaces in audit mode are named, \
+        but not proposed: they can be forged.")]
 pub struct Args {
     /// Propose link-local networks, too (169.254.0.0/16, fe80::/10)
     #[arg(long)]
@@ -48,7 +51,9 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode> {
     }
     let peers = or_warn(peers(), "the clients that were seen in audit mode are left out");
     let addresses = names::look_up(sources::names(&files));
-    let document = Document::new(sources::proposal(&files, &networks, &peers, &addresses));
+    let connected = connected_peers();
+    let proposal = sources::proposal(&files, &networks, &connected, &peers, &addresses);
+    let document = Document::new(proposal);
     if args.json {
         print_json(out, &document)?;
     } else {

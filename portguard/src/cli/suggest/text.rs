@@ -14,13 +14,12 @@ const MAX_TEXT: usize = 300;
 
 const HEAD: &str = "\
 # Proposed by `portguard suggest`, from what this host knows. Read it before you use it: clients that this host does not
-# know are missing, and not every host that sent requests over TCP needs to be a client. It does not repeat the list in
-# force. Names were looked up when it was made.
+# know are missing. It does not repeat the list in force. Names were looked up when it was made.
 ";
 
 /// The list as the file that it is to become.
 pub fn yaml(document: &Document) -> String {
-    let Proposal { entries, left_out } = &document.proposal;
+    let Proposal { entries, left_out, unproven, unproven_more } = &document.proposal;
     let mut text = HEAD.to_owned();
     if entries.is_empty() {
         text += "# Nothing was found: no exports, no networks, no clients. This list drops everyone.\n";
@@ -32,15 +31,32 @@ pub fn yaml(document: &Document) -> String {
         // Writing to a string does not fail.
         let _ = writeln!(text, "# - {} ({}): {}", shown(what), shown(origin), shown(why));
     }
-    if entries.is_empty() {
-        return text + "allow: []\n";
+    text += match (&entries[..], &unproven[..]) {
+        ([], []) => "allow: []\n",
+        ([], _) => "allow: []  # remove the [] if you take entries from below\n",
+        _ => "allow:\n",
+    };
+    for proposed in entries {
+        let [prefix, comment] = entry(proposed);
+        let _ = writeln!(text, "  - {prefix}\n    {comment}");
     }
-    text += "allow:\n";
-    for Proposed { prefix, origins } in entries {
-        let comment = origins.iter().map(words).collect::<Vec<_>>().join("; ");
-        let _ = writeln!(text, "  - prefix: {}\n    comment: {}", short(*prefix), quoted(&comment));
+    if !unproven.is_empty() {
+        text += "# Seen in audit mode. Sources of packets can be forged: remove the # in front of those that are your clients.\n";
+    }
+    for proposed in unproven {
+        let [prefix, comment] = entry(proposed);
+        let _ = writeln!(text, "#  - {prefix}\n#    {comment}");
+    }
+    if *unproven_more > 0 {
+        let _ = writeln!(text, "# and {unproven_more} more (portguard stats)");
     }
     text
+}
+
+/// The lines of an entry.
+fn entry(Proposed { prefix, origins }: &Proposed) -> [String; 2] {
+    let comment = origins.iter().map(words).collect::<Vec<_>>().join("; ");
+    [format!("prefix: {}", short(*prefix)), format!("comment: {}", quoted(&comment))]
 }
 
 /// An origin, with what else there is to say.

@@ -8,6 +8,8 @@ pub struct Document {
     pub schema: u32,
     pub entries: Vec<Entry>,
     pub left_out: Vec<LeftOut>,
+    pub unproven: Vec<Entry>,
+    pub unproven_more: usize,
 }
 
 #[derive(Debug, Deserialize)]

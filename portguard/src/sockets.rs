@@ -8,31 +8,52 @@ use portguard_common::transport::Protocol;
 
 /// A socket that takes packets or connections of anybody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Socket {
+pub(crate) struct Socket {
     pub protocol: Protocol,
     pub local: SocketAddr,
     pub inode: u64,
 }
 
+/// The peers of connections to port 111, as this host's stack has set them up: whoever has completed the handshake has got
+/// the replies to its address.
+pub(crate) fn connected_peers() -> Vec<IpAddr> {
+    let read = |table| fs::read_to_string(format!("/proc/thread-self/net/{table}")).unwrap_or_default();
+    let mut peers: Vec<IpAddr> = ["tcp", "tcp6"].into_iter().flat_map(|table| peers(&read(table))).collect();
+    peers.sort_unstable();
+    peers.dedup();
+    peers
+}
+
+fn peers(table: &str) -> Vec<IpAddr> {
+    /// All states behind `TCP_SYN_RECV` (include/net/tcp_states.h).
+    const CONNECTED: [&str; 7] = ["01", "04", "05", "06", "08", "09", "0B"];
+    let peer = |line: &str| {
+        let mut words = line.split_whitespace();
+        let (local, peer, state) = (address(words.nth(1)?)?, address(words.next()?)?, words.next()?);
+        (local.port() == PORT && CONNECTED.contains(&state)).then(|| peer.ip().to_canonical())
+    };
+    table.lines().skip(1).filter_map(peer).filter(|peer| !peer.is_loopback()).collect()
+}
+
 impl Socket {
     /// Whether others than this host can reach it.
-    pub(super) fn is_exposed(&self) -> bool {
+    pub(crate) fn is_exposed(&self) -> bool {
         !self.local.ip().is_loopback()
     }
 
     /// `UDP 0.0.0.0:111`.
-    pub(super) fn words(&self) -> String {
+    pub(crate) fn words(&self) -> String {
         format!("{} {}", self.protocol.name(), self.local)
     }
 }
 
 /// All of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Sockets(pub Vec<Socket>);
+pub(crate) struct Sockets(pub Vec<Socket>);
 
 impl Sockets {
     /// Those that the kernel lists; none of a family that it does not have.
-    pub(super) fn read() -> Self {
+    pub(crate) fn read() -> Self {
         let tables = [
             ("udp", Protocol::Udp),
             ("udp6", Protocol::Udp),
@@ -47,12 +68,12 @@ impl Sockets {
     }
 
     /// Those of rpcbind's port.
-    pub(super) fn of_rpcbind(&self) -> impl Iterator<Item = &Socket> {
+    pub(crate) fn of_rpcbind(&self) -> impl Iterator<Item = &Socket> {
         self.0.iter().filter(|socket| socket.local.port() == PORT)
     }
 
     /// Whether others than this host can reach port 111, if no guard keeps them off.
-    pub(super) fn is_exposed(&self) -> bool {
+    pub(crate) fn is_exposed(&self) -> bool {
         self.of_rpcbind().any(Socket::is_exposed)
     }
 }
@@ -88,6 +109,22 @@ fn address(text: &str) -> Option<SocketAddr> {
 #[cfg(all(test, target_endian = "little"))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_peers_that_have_completed_the_handshake_are_connected() {
+        let line = |local: &str, state: &str, peer: u8| {
+            format!(" 1: {local} 0{peer}0200C0:9C40 {state} 0:0 00:0 00 0 0 1 1\n")
+        };
+        let table = [
+            "head\n".to_owned(),
+            line("010200C0:006F", "01", 7),
+            line("010200C0:006F", "03", 8),
+            line("010200C0:0801", "01", 9),
+            line("010200C0:006F", "06", 6),
+        ];
+        let found: Vec<String> = peers(&table.concat()).iter().map(ToString::to_string).collect();
+        assert_eq!(found, ["192.0.2.7", "192.0.2.6"]);
+    }
 
     #[test]
     fn tables_are_read() {
