@@ -16,7 +16,7 @@ use crate::interface::Network;
 /// How many unproven sources are named.
 const NAMED_PEERS: usize = 20;
 
-/// A source that a guard in audit mode has seen. That is no proof: the source of a packet can be forged.
+/// A source that a guard in audit mode has seen. That proves nothing: the source of a packet can be forged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
     /// Its address.

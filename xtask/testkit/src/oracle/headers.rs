@@ -1,6 +1,6 @@
 //! Headers byte for byte, right or wrong: every field can be set, and what is not set is as a well-behaved sender has it.
 //!
-//! Where [`super::frame`] builds what a client sends, this builds what a parser must survive. Nothing here is shared
+//! Where [`crate::net::frame`] builds what a client sends, this builds what a parser must survive. Nothing here is shared
 //! with the parser under test.
 
 /// Ethertype of IPv4.
