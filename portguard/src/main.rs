@@ -13,7 +13,7 @@ use portguard::term;
 fn main() -> ExitCode {
     forget_empty_variables();
     resolver::confine();
-    let Cli { command } = Cli::parse();
+    let Cli { command } = Cli::try_parse().unwrap_or_else(|error| cli::nearest_first(error).exit());
     let mut out = io::BufWriter::new(UntilReaderLeaves(io::stdout().lock()));
     let result = command.run(&mut out);
     let result = result.and_then(|code| out.flush().map(|()| code).map_err(cli::unwritten));

@@ -44,6 +44,15 @@ fn escaped(text: &str, must_be: impl Fn(char) -> bool) -> String {
     })
 }
 
+/// A number with its noun: `1 packet`, `2 packets`.
+pub(crate) fn counted(number: u64, noun: &str) -> String {
+    match (number, noun.strip_suffix('y')) {
+        (1, _) => format!("1 {noun}"),
+        (_, Some(stem)) => format!("{number} {stem}ies"),
+        (_, None) => format!("{number} {noun}s"),
+    }
+}
+
 /// A path as text: bytes that are not UTF-8 are written as `\xNN`. So two paths differ in their texts.
 pub(crate) fn path(path: &Path) -> String {
     path.as_os_str().as_bytes().utf8_chunks().fold(String::new(), |mut text, chunk| {
@@ -105,6 +114,18 @@ mod tests {
     fn paths_of_any_bytes_have_a_text() {
         assert_eq!(path(Path::new("/etc/größe")), "/etc/größe");
         assert_eq!(path(Path::new(OsStr::from_bytes(b"/tmp/\xff/\xe4\xb8x"))), r"/tmp/\xff/\xe4\xb8x");
+    }
+
+    #[test]
+    fn one_is_not_many() {
+        let all = [
+            counted(0, "entry"),
+            counted(1, "entry"),
+            counted(2, "entry"),
+            counted(1, "packet"),
+            counted(3, "packet"),
+        ];
+        assert_eq!(all, ["0 entries", "1 entry", "2 entries", "1 packet", "3 packets"]);
     }
 
     proptest! {

@@ -1,6 +1,7 @@
 //! `portguard check`, as its user sees it: every list in `allowlists/`, and those that cannot be kept as text.
 
 use std::fs::{self, Permissions};
+use std::io::Write as _;
 use std::iter;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::PermissionsExt as _;
@@ -64,6 +65,27 @@ fn the_example_of_the_repository_is_valid() {
     ----- stderr -----
     ----- exit code: 0 -----
     "#);
+}
+
+#[test]
+fn a_list_on_standard_input() {
+    let run = |list: &str| {
+        let mut portguard = Command::new(env!("CARGO_BIN_EXE_portguard"))
+            .args(["check", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("portguard starts");
+        portguard.stdin.take().expect("a pipe").write_all(list.as_bytes()).expect("writing");
+        let output = portguard.wait_with_output().expect("an end");
+        let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let (code, told, _) = run("allow:\n  - 192.0.2.0/24\n");
+    assert_eq!((code, &*told), (Some(0), "-: 1 entry (1 IPv4, 0 IPv6), 0 warnings\n"));
+    let (code, _, told) = run("allow:\n  - 192.0.2.0/33\n");
+    assert!(code == Some(3) && told.contains(" --> -:2:5"), "{told}");
 }
 
 #[test]

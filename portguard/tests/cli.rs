@@ -57,6 +57,12 @@ fn help_goes_to_standard_output_and_is_no_error() {
 }
 
 #[test]
+fn the_nearest_verb_is_suggested_first() {
+    let told = portguard(&["atach"]);
+    assert!(told.contains("some similar subcommands exist: 'attach', 'detach'"), "{told}");
+}
+
+#[test]
 fn without_arguments_it_explains_itself() {
     let told = portguard(&[]);
     assert!(told.starts_with("$ portguard \n----- stderr -----\nGuards port 111"), "{told}");

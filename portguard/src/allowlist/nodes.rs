@@ -113,12 +113,43 @@ impl<'s, 'd> Nodes<'s, 'd> {
         };
         if tag.is_some() {
             self.error(
-                span,
+                self.tag_before(span),
                 "a YAML tag has no meaning in an allowlist",
                 "remove the word that begins with `!`",
             );
         }
         Ok(node)
+    }
+
+    /// The tag in front of a node: the word that begins with `!`.
+    fn tag_before(&self, node: Span) -> Span {
+        let before = self.source.text().get(..node.start as usize).unwrap_or_default();
+        let line = before.rsplit(['\n', '\r']).next().unwrap_or_default();
+        let Some(at) = line.rfind('!') else { return node };
+        let at = line[..at].rfind([' ', '\t']).map_or(at, |blank| blank + 1);
+        let start = before.len() - line.len() + at;
+        let length = line[at..].find([' ', '\t']).unwrap_or(line.len() - at);
+        let column = line[..at].chars().count() + 1;
+        Span { start: to_u32(start), end: to_u32(start + length), line: node.line, column: to_u32(column) }
+    }
+
+    /// The second line of a text, and its place: YAML joins lines that are indented further.
+    pub(super) fn continuation(&self, text: Span) -> Option<(Span, &'s str)> {
+        let source = self.source.text();
+        let begun = source.get(text.start as usize..text.end as usize)?;
+        let quoted = begun.starts_with(['"', '\'', '|', '>']);
+        let newline = begun.find('\n').filter(|_| !quoted)?;
+        let rest = &begun[newline + 1..];
+        let indentation = rest.len() - rest.trim_start_matches([' ', '\t']).len();
+        let line = rest.lines().next()?.trim();
+        let start = text.start as usize + newline + 1 + indentation;
+        let place = Span {
+            start: to_u32(start),
+            end: to_u32(start + line.len()),
+            line: text.line + 1,
+            column: to_u32(indentation + 1),
+        };
+        (!line.is_empty()).then_some((place, line))
     }
 
     pub(super) fn event(&mut self) -> Result<(Event<'s>, Span)> {

@@ -268,7 +268,29 @@ impl<'s> Reader<'s, '_> {
     }
 
     fn prefix(&mut self, text: &str, span: Span) -> Option<IpNet> {
-        prefix::parse(text).map_err(|fault| self.nodes.error(span, fault.message, fault.help)).ok()
+        let fault = match prefix::parse(text) {
+            Ok(prefix) => return Some(prefix),
+            Err(fault) => fault,
+        };
+        match self.nodes.continuation(span) {
+            // Not the prefix is wrong, but the line below it.
+            Some((below, line)) => {
+                let help = match line {
+                    line if line.starts_with('-') => "indent it like the entry above",
+                    line if line.starts_with("comment") => {
+                        "begin the entry with `- prefix:`, and write `comment:` below `prefix:`"
+                    }
+                    _ => "write it after `- `, indented like the entry above",
+                };
+                self.nodes.error(
+                    below,
+                    "this line is indented further than the entry above, so it is a part of that entry",
+                    help,
+                );
+            }
+            None => self.nodes.error(span, fault.message, fault.help),
+        }
+        None
     }
 
     fn push(&mut self, prefix: IpNet, comment: Option<Box<str>>, span: Span) {

@@ -52,12 +52,15 @@ enum Blunder {
     LengthLeadingZeros { meant: Option<IpNet> },
     BadLength { host: IpNet },
     Netmask { meant: IpNet },
+    WildcardMask { meant: IpNet },
     BadNetmask,
     AddressLeadingZeros { meant: Option<IpNet> },
     OctetTooBig,
     TooFewOctets { meant: Option<IpNet> },
     Wildcard { meant: IpNet },
     Padded { meant: IpNet },
+    Blanks { meant: IpNet },
+    Separator { meant: IpNet },
     Several,
     Trailing { prefix: IpNet },
     Brackets { inner: String },
@@ -101,6 +104,10 @@ impl Fault {
             Blunder::Netmask { meant } => {
                 (format!("{text} has a netmask instead of a prefix length"), format!("did you mean {meant}?"))
             }
+            Blunder::WildcardMask { meant } => (
+                format!("{text} has a wildcard mask instead of a prefix length"),
+                format!("did you mean {meant}?"),
+            ),
             Blunder::BadNetmask => (
                 format!("{text} has a netmask that does not correspond to a prefix length"),
                 "write a prefix length after `/`, like 192.0.2.0/24".to_owned(),
@@ -122,6 +129,13 @@ impl Fault {
             Blunder::Padded { meant } => {
                 (format!("blanks around {meant}"), format!("write {meant} without them"))
             }
+            Blunder::Blanks { meant } => {
+                (format!("{text} has blanks in it"), format!("did you mean {meant}?"))
+            }
+            Blunder::Separator { meant } => (
+                format!("{text} ends with a separator"),
+                format!("write {meant}: each entry has a line of its own"),
+            ),
             Blunder::Several => (
                 format!("{text} is not one prefix"),
                 "write each prefix on a line of its own, after `- `".to_owned(),
@@ -202,10 +216,41 @@ fn parse_length(length: &str, address: IpAddr) -> Result<u8, Blunder> {
         };
     }
     match length.parse::<IpAddr>() {
-        Ok(mask) if mask.is_ipv4() == address.is_ipv4() => Err(ipnet::ip_mask_to_prefix(mask)
-            .map_or(Blunder::BadNetmask, |length| Blunder::Netmask { meant: net(address, length).trunc() })),
+        Ok(mask) if mask.is_ipv4() == address.is_ipv4() => {
+            Err(masked(address, mask).unwrap_or(Blunder::BadNetmask))
+        }
         _ => Err(Blunder::BadLength { host }),
     }
+}
+
+/// An address with a netmask (`255.255.255.0`), or with a wildcard mask as access lists of routers have (`0.0.0.255`).
+fn masked(address: IpAddr, mask: IpAddr) -> Option<Blunder> {
+    if let Ok(length) = ipnet::ip_mask_to_prefix(mask) {
+        return Some(Blunder::Netmask { meant: net(address, length).trunc() });
+    }
+    let IpAddr::V4(mask) = mask else { return None };
+    let length = ipnet::ipv4_mask_to_prefix(Ipv4Addr::from(!u32::from(mask))).ok()?;
+    Some(Blunder::WildcardMask { meant: net(address, length).trunc() })
+}
+
+/// `10.0.0.0 255.0.0.0`, `10.0.0.0 /8`, `10.0.0.0/8,`
+fn with_blanks(text: &str) -> Option<Blunder> {
+    if let Ok(meant) = cidr(text.trim_end_matches([',', ';', ' '])) {
+        return Some(Blunder::Separator { meant });
+    }
+    let (first, second) = text.split_once([' ', '\t'])?;
+    let second = second.trim();
+    if let (Ok(address), Ok(mask)) = (first.parse::<IpAddr>(), second.parse::<IpAddr>())
+        && address.is_ipv4()
+        && mask.is_ipv4()
+        && let Some(blunder) = masked(address, mask)
+        && !matches!(blunder, Blunder::Netmask { meant } if meant.prefix_len() == 0)
+    {
+        return Some(blunder);
+    }
+    let joined: String = text.split([' ', '\t']).collect();
+    let is_split_at_the_slash = first.ends_with('/') || second.starts_with('/');
+    cidr(&joined).ok().filter(|_| is_split_at_the_slash).map(|meant| Blunder::Blanks { meant })
 }
 
 /// The mistake in the whole of `text`, which is not a prefix, before its parts are checked.
@@ -218,6 +263,9 @@ fn as_a_whole(text: &str) -> Option<Blunder> {
         && let Ok(meant) = cidr(trimmed)
     {
         return Some(Blunder::Padded { meant });
+    }
+    if let Some(blunder) = with_blanks(trimmed) {
+        return Some(blunder);
     }
     let mut parts = text.split([',', ';', '#', ' ', '\t', '\n']).filter(|part| !part.is_empty());
     let first = cidr(parts.next()?).ok()?;

@@ -24,6 +24,7 @@ pub mod top;
 use std::io::Write;
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{Parser, Subcommand};
 
 use crate::error::Result;
@@ -73,6 +74,19 @@ pub enum Command {
     /// Restore the previous state unless a change on trial is confirmed: started by `--confirm`
     #[command(hide = true)]
     Guardian(guardian::Args),
+}
+
+/// Lets an error about an unknown verb suggest the nearest one first: clap has it last.
+#[must_use]
+pub fn nearest_first(mut error: clap::Error) -> clap::Error {
+    if let (Some(ContextValue::String(typed)), Some(ContextValue::Strings(known))) =
+        (error.get(ContextKind::InvalidSubcommand), error.get(ContextKind::SuggestedSubcommand))
+    {
+        let mut known = known.clone();
+        known.sort_by_key(|known| strsim::damerau_levenshtein(typed, known));
+        error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(known));
+    }
+    error
 }
 
 impl Command {

@@ -179,14 +179,27 @@ pub fn all() -> Result<Vec<Interface>> {
 /// The interface of this network namespace with a name.
 pub fn by_name(name: &str) -> Result<Interface> {
     let interfaces = all()?;
-    let names: Vec<&str> = interfaces.iter().map(|interface| interface.name.as_str()).collect();
-    let known = names.join(", ");
     interfaces.iter().find(|interface| interface.is_called(name)).cloned().ok_or_else(|| {
         let odd = name.is_empty() || name.contains(char::is_control);
-        let name = if odd { format!("{name:?}") } else { name.to_owned() };
-        Error::new(Kind::NotThere, format!("{name}: no such interface"))
-            .remedy(format!("There are: {known}."))
+        let shown = if odd { format!("{name:?}") } else { name.to_owned() };
+        Error::new(Kind::NotThere, format!("{shown}: no such interface"))
+            .remedy(format!("There are: {}.", nearest_first(name, &interfaces)))
     })
+}
+
+/// How many interfaces an error names.
+const NAMED: usize = 10;
+
+/// The names of interfaces, those first that are most like `name`.
+fn nearest_first(name: &str, interfaces: &[Interface]) -> String {
+    // `ip link` shows a veth as `eth0@if3`.
+    let name = name.split('@').next().unwrap_or_default();
+    let mut names: Vec<&str> = interfaces.iter().map(|interface| interface.name.as_str()).collect();
+    names.sort_by_key(|other| strsim::damerau_levenshtein(name, other));
+    let more = names.len().saturating_sub(NAMED);
+    names.truncate(NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    names.join(", ") + &more
 }
 
 /// A network of an interface.
@@ -265,4 +278,20 @@ fn with_interfaces(
 /// Requests all objects of a type: the body of the request is all zeroes.
 fn dump(request: u16, length: usize, reply: u16) -> Result<Vec<Vec<u8>>, netlink::Failure> {
     netlink::dump(SockProtocol::NetlinkRoute, request, &vec![0; length], reply)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_names_the_nearest_interfaces_first_and_not_too_many() {
+        let interface = |name: &str| Interface { name: name.to_owned(), ..Interface::example() };
+        let few = ["lo", "ifb0", "eth1", "eth0"].map(interface);
+        assert_eq!(nearest_first("eht0", &few), "eth0, eth1, ifb0, lo");
+        assert_eq!(nearest_first("eth0@if3", &few), "eth0, eth1, ifb0, lo");
+        let many: Vec<Interface> = (0..64).map(|number| interface(&format!("veth{number}"))).collect();
+        let told = nearest_first("veth63", &many);
+        assert!(told.starts_with("veth63, ") && told.ends_with(" and 54 more"), "{told}");
+    }
 }

@@ -11,6 +11,7 @@ use crate::guard::{self, Attached, CANNOT_REPLACE, Guard, ListInfo, Named, Order
 use crate::interface::Interface;
 use crate::ops::trial::tell_waiting;
 use crate::ops::{Messages, state};
+use crate::printable::counted;
 
 /// The most changed prefixes that are listed.
 const LISTED: usize = 20;
@@ -198,8 +199,5 @@ fn renewed(name: &str, guard: &Guard, list: Option<&Allowlist>) -> String {
 }
 
 fn entries(number: usize) -> String {
-    match number {
-        1 => "1 entry".to_owned(),
-        number => format!("{number} entries"),
-    }
+    counted(number as u64, "entry")
 }

@@ -12,6 +12,7 @@ use super::names::Addresses;
 use super::proposal::{Finding, LeftOut, Origin, Proposal, Proposed};
 use crate::allowlist::oddity;
 use crate::interface::Network;
+use crate::printable::counted;
 
 /// How many unproven sources are named.
 const NAMED_PEERS: usize = 20;
@@ -109,9 +110,8 @@ fn add_unproven(proposal: &mut Proposal, peers: &[Peer]) {
     peers.sort_by_key(|peer| (Reverse(peer.tcp_packets), peer.address));
     proposal.unproven_more = peers.len().saturating_sub(NAMED_PEERS);
     let proposed = |Peer { address, interface, tcp_packets }: &Peer| {
-        let packets = if *tcp_packets == 1 { "packet" } else { "packets" };
         let origin = format!("sent requests over TCP on {interface}, which is in audit mode");
-        let detail = Some(format!("{tcp_packets} {packets}"));
+        let detail = Some(counted(*tcp_packets, "packet"));
         Proposed { prefix: (*address).into(), origins: vec![Origin { origin, detail, covers: Vec::new() }] }
     };
     proposal.unproven = peers.into_iter().take(NAMED_PEERS).map(proposed).collect();

@@ -2,14 +2,14 @@
 
 mod document;
 
-use std::io::Write;
-use std::path::PathBuf;
+use std::io::{self, Read as _, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use self::document::Document;
-use crate::allowlist::{Allowlist, Checked, DEFAULT_PATH};
+use crate::allowlist::{Allowlist, Checked, DEFAULT_PATH, Invalid, MAX_FILE_SIZE};
 use crate::cli::print::{print_json, unwritten};
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::ops::{Console as _, Message};
 use crate::printable::printable;
 use crate::term::Stderr;
@@ -17,7 +17,7 @@ use crate::term::Stderr;
 /// Arguments of `check`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The allowlist to validate
+    /// The allowlist to validate; `-` is standard input
     #[arg(value_name = "PATH", env = "PORTGUARD_ALLOWLIST", default_value = DEFAULT_PATH)]
     pub path: PathBuf,
     /// Print one JSON document
@@ -25,12 +25,15 @@ pub struct Args {
     pub json: bool,
 }
 
+/// The path that means standard input.
+const STDIN: &str = "-";
+
 /// Validates the allowlist at `args.path`, prints what is wrong with it, or what it holds.
 ///
 /// # Errors
 /// The list is invalid, or its file cannot be read.
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode> {
-    let checked = Allowlist::load(&args.path);
+    let checked = if args.path == Path::new(STDIN) { from_stdin()? } else { Allowlist::load(&args.path) };
     if args.json {
         let code =
             if checked.is_ok() { ExitCode::SUCCESS } else { Kind::InvalidAllowlist.exit_code().into() };
@@ -51,4 +54,18 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode> {
     )
     .map_err(unwritten)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Validates what comes on standard input.
+fn from_stdin() -> Result<Result<Checked, Box<Invalid>>> {
+    let mut text = Vec::new();
+    let read = io::stdin().take(MAX_FILE_SIZE + 1).read_to_end(&mut text);
+    read.map_err(|error| Error::failed("cannot read standard input").caused_by(error))?;
+    if text.len() as u64 > MAX_FILE_SIZE {
+        return Err(Error::new(
+            Kind::InvalidAllowlist,
+            format!("standard input is larger than {} MiB", MAX_FILE_SIZE >> 20),
+        ));
+    }
+    Ok(Allowlist::parse(Path::new(STDIN), &text))
 }

@@ -7,6 +7,7 @@ use portguard_common::rpc::Procedure;
 
 use super::document::{Document, Interface, Replies, Reply, Rpcbind};
 use crate::family::Family;
+use crate::printable::counted;
 use crate::rpcbind::amplification::Range;
 use crate::term::table;
 
@@ -75,8 +76,9 @@ fn paragraph(text: &mut String, document: &Document, interface: &Interface, effe
     let let_through = totals.would_drop.packets;
     let _ = writeln!(
         text,
-        "  {packets} packets arrived from {more}{remembered} sources that may not use this port: {udp} over UDP, \
-         {tcp} over TCP."
+        "  {} arrived from {more}{} that may not use this port: {udp} over UDP, {tcp} over TCP.",
+        counted(packets, "packet"),
+        counted(remembered, "source")
     );
     let _ = match effect {
         Effect::Dropped => {
@@ -91,8 +93,9 @@ fn paragraph(text: &mut String, document: &Document, interface: &Interface, effe
         ),
         Effect::Both => writeln!(
             text,
-            "  portguard was in audit mode for a part of that time, and let {let_through} packets through; it dropped\n  \
-             the others before rpcbind received them."
+            "  portguard was in audit mode for a part of that time, and let {} through; it dropped\n  \
+             the others before rpcbind received them.",
+            counted(let_through, "packet")
         ),
     };
     text.push_str(

@@ -8,6 +8,7 @@ use portguard_common::rpc::Procedure;
 use super::document::{Document, Interface, NotShown, Packets};
 use crate::guard::calls::{self, Calls};
 use crate::ops::state;
+use crate::printable::counted;
 use crate::term::table;
 
 /// The document for the eye.
@@ -69,13 +70,22 @@ fn interface_text(interface: &Interface) -> String {
     let NotShown { sources, packets, bytes } = interface.not_shown;
     // Writing to a string does not fail.
     if sources > 0 {
-        let _ =
-            writeln!(text, "  and {sources} more sources with {packets} packets, {bytes} bytes (--top N)");
+        let _ = writeln!(
+            text,
+            "  and {} with {}, {} (--top N)",
+            counted(sources, "more source"),
+            counted(packets, "packet"),
+            counted(bytes, "byte")
+        );
     }
     let Packets { packets, bytes } = interface.unattributed;
     if packets > 0 {
-        let _ =
-            writeln!(text, "  and {packets} packets, {bytes} bytes of sources that are no longer remembered");
+        let _ = writeln!(
+            text,
+            "  and {}, {} of sources that are no longer remembered",
+            counted(packets, "packet"),
+            counted(bytes, "byte")
+        );
     }
     text
 }
