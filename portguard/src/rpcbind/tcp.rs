@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    self, AddressFamily, SockFlag, SockType, SockaddrStorage, getsockopt, socket, sockopt,
+    self, AddressFamily, SockFlag, SockType, SockaddrStorage, getpeername, getsockopt, socket, sockopt,
 };
 
 use super::calls::{Calls, Message};
@@ -46,17 +46,21 @@ fn connect(server: SocketAddr, limit: Duration) -> Result<TcpStream, NoReply> {
         Err(errno) => return Err(io::Error::from(errno).into()),
     }
     let deadline = Instant::now() + limit;
-    within(deadline, |left| {
-        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-        match poll(&mut [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)], timeout)? {
-            0 => Err(io::ErrorKind::TimedOut.into()),
-            _ => Ok(()),
+    // The queue of errors wakes as well, and sooner than the socket knows that it has failed.
+    while getpeername::<SockaddrStorage>(socket.as_raw_fd()).is_err() {
+        within(deadline, |left| {
+            let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+            match poll(&mut [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)], timeout)? {
+                0 => Err(io::ErrorKind::TimedOut.into()),
+                _ => Ok(()),
+            }
+        })?;
+        if let Some(reported) = icmp::take(&socket) {
+            return Err(reported);
         }
-    })?;
-    match getsockopt(&socket, sockopt::SocketError).map_err(io::Error::from)? {
-        0 => {}
-        errno => {
-            return Err(icmp::take(&socket).unwrap_or_else(|| io::Error::from_raw_os_error(errno).into()));
+        match getsockopt(&socket, sockopt::SocketError).map_err(io::Error::from)? {
+            0 => {}
+            errno => return Err(io::Error::from_raw_os_error(errno).into()),
         }
     }
     let stream = TcpStream::from(socket);

@@ -30,14 +30,14 @@ fn a_list_is_whole_while_interfaces_come_and_go() {
                 namespace.ip(&churn).expect("interfaces");
             }
         });
+        let names: Vec<String> = (0..INTERFACES).map(|number| format!("stays{number}")).collect();
+        let arguments: Vec<&str> = ["status"].into_iter().chain(names.iter().map(String::as_str)).collect();
         for _ in 0..30 {
             assert_eq!(portguard.status().interface, IFACE);
-            // It names all that there are.
-            let told = portguard.fails(4, &["status", "nobody"]);
-            let names: Vec<&str> = told.split([' ', ',', '.', '\n']).collect();
-            for number in 0..INTERFACES {
-                assert!(names.contains(&&*format!("stays{number}")), "stays{number}: {told}");
-            }
+            // Each is there, and has no guard.
+            let told = portguard.fails(4, &arguments);
+            assert!(!told.contains("no such interface"), "{told}");
+            assert_eq!(told.matches("error: ").count(), names.len(), "{told}");
         }
     });
 }

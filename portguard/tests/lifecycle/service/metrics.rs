@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -318,7 +318,10 @@ fn strangers_cannot_hold_it_up_or_make_it_grow() {
     for stream in &mut held {
         let mut rest = Vec::new();
         let ended = stream.read_to_end(&mut rest);
-        assert!(ended.is_ok_and(|_| rest.is_empty()), "{}", String::from_utf8_lossy(&rest));
+        // One that is closed before its request was read is reset.
+        let is_closed =
+            ended.as_ref().map_or_else(|error| error.kind() == ErrorKind::ConnectionReset, |_| true);
+        assert!(is_closed && rest.is_empty(), "{ended:?}: {}", String::from_utf8_lossy(&rest));
     }
     let after = resident(&service);
     assert!(after < before + 10_000, "{before} kB, and then {after} kB");
