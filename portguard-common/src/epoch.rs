@@ -2,7 +2,7 @@
 //! It is pinned together with the counters, and a reset replaces both.
 
 use crate::layout::Shared;
-use crate::sources::Seed;
+use crate::source_table::Seed;
 
 /// The only value of the epoch map.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -28,7 +28,7 @@ pub mod lookup;
 pub mod policy;
 pub mod reason;
 pub mod rpc;
-pub mod sources;
+pub mod source_table;
 pub mod totals;
 pub mod transport;
 pub mod verdict;
@@ -67,13 +67,13 @@ pub mod names {
     pub const INDEXES_V6: &str = "INDEXES_V6";
     /// An array with a [`crate::totals::Totals`] for each CPU.
     pub const TOTALS: &str = "TOTALS";
-    /// An array of [`crate::sources::BucketV4`]: a slice for each CPU, indexed by hash.
+    /// An array of [`crate::source_table::BucketV4`]: a slice for each CPU, indexed by hash.
     pub const BUCKETS_V4: &str = "BUCKETS_V4";
-    /// An array of [`crate::sources::Record`], indexed by bucket and way.
+    /// An array of [`crate::source_table::Record`], indexed by bucket and way.
     pub const RECORDS_V4: &str = "RECORDS_V4";
-    /// An array of [`crate::sources::BucketV6`]: a slice for each CPU, indexed by hash.
+    /// An array of [`crate::source_table::BucketV6`]: a slice for each CPU, indexed by hash.
     pub const BUCKETS_V6: &str = "BUCKETS_V6";
-    /// An array of [`crate::sources::Record`], indexed by bucket and way.
+    /// An array of [`crate::source_table::Record`], indexed by bucket and way.
     pub const RECORDS_V6: &str = "RECORDS_V6";
     /// An array with a [`crate::drop_log::TokenBucket`] for each CPU.
     pub const LOG_BUCKETS: &str = "LOG_BUCKETS";

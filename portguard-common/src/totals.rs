@@ -35,7 +35,7 @@ impl Count {
 }
 
 /// What one CPU has counted. How many packets were denied for their source is not here but in the source tables
-/// ([`crate::sources`]), each in exactly one place; their total is the sum over the tables.
+/// ([`crate::source_table`]), each in exactly one place; their total is the sum over the tables.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C, align(128))]
 pub struct Totals {

@@ -2,7 +2,7 @@
 
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_jiffies64};
 use portguard_common::rpc::Request;
-use portguard_common::sources::{Event, Record, Records, STAMP_SHIFT, Stamp, WAYS};
+use portguard_common::source_table::{Event, Record, Records, STAMP_SHIFT, Stamp, WAYS};
 use portguard_common::totals::Totals;
 use portguard_common::verdict::Fault;
 

@@ -3,7 +3,7 @@
 use aya_ebpf::bindings::xdp_md;
 use portguard_common::address::{V4, V6};
 use portguard_common::lookup::{DirectTable, Indexed};
-use portguard_common::sources::{Bucket, Key, Record};
+use portguard_common::source_table::{Bucket, Key, Record};
 
 use crate::denied::{self, Packet};
 use crate::list;

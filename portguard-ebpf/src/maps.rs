@@ -11,7 +11,7 @@ use portguard_common::drop_log::{Event, Rate, TokenBucket};
 use portguard_common::frame::LinkType;
 use portguard_common::lookup::{DirectTable, Indexed};
 use portguard_common::policy::{Policy, SLOTS};
-use portguard_common::sources::{BucketV4, BucketV6, Record};
+use portguard_common::source_table::{BucketV4, BucketV6, Record};
 use portguard_common::totals::Totals;
 
 const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
@@ -80,7 +80,7 @@ static LINK_TYPE: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static BUCKET_BITS: Global<u32> = Global::new(0);
 
-/// The seed of the hash that selects the bucket: a [`portguard_common::sources::Seed`], as numbers that can be loaded one
+/// The seed of the hash that selects the bucket: a [`portguard_common::source_table::Seed`], as numbers that can be loaded one
 /// by one.
 #[unsafe(no_mangle)]
 static SEED: [Global<u64>; 5] = [const { Global::new(0) }; 5];

@@ -49,7 +49,7 @@ pub(crate) fn run_for(args: &Args, purpose: Purpose) -> Result<()> {
         if before.as_ref() == Some(&missing) {
             bail!("still missing after the installation: {}", requirement::names(&missing));
         }
-        let machine = Machine::look(&missing)?;
+        let machine = Machine::inspect(&missing)?;
         let plan = plan::make(&missing, &machine)?;
         install::carry_out(&plan)?;
         before = Some(missing);

@@ -6,7 +6,7 @@ use ipnet::{IpNet, Ipv4Net};
 
 use super::Entry;
 use super::diagnostic::{Diagnostic, Diagnostics, Severity};
-use super::source::Source;
+use super::text::Source;
 use crate::family::Family;
 
 /// Adds the errors and warnings about `entries`.

@@ -13,10 +13,10 @@ mod nodes;
 mod on_disk;
 mod parse;
 mod prefix;
-mod source;
 mod stamp;
 #[cfg(test)]
 mod tests;
+mod text;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -30,8 +30,8 @@ pub use self::diagnostic::{Diagnostic, Diagnostics, Severity, Style};
 pub use self::difference::Difference;
 pub(crate) use self::lint::oddity;
 pub use self::on_disk::OnDisk;
-use self::source::{Source, Span};
 pub use self::stamp::FileStamp;
+use self::text::{Source, Span};
 use crate::error::{Error, Kind};
 use crate::family::Family;
 use crate::printable::printable;

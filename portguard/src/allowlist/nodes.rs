@@ -5,7 +5,7 @@
 use serde_yaml::granit_parser::{self, ErrorKind, Event, Marker, Parser, ScalarStyle, ScanError, StrInput};
 
 use super::diagnostic::{Diagnostic, Diagnostics, Severity};
-use super::source::{Source, Span, to_u32};
+use super::text::{Source, Span, to_u32};
 use crate::printable::printable;
 
 /// The deepest nesting of lists and mappings. It is far more than a valid list needs: its entries are at the third

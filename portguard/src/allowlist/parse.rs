@@ -10,7 +10,7 @@ use serde_yaml::granit_parser::Event;
 
 use super::diagnostic::{Diagnostic, Diagnostics, Severity};
 use super::nodes::{Node, Nodes, Result, Unreadable};
-use super::source::{Source, Span, cut};
+use super::text::{Source, Span, cut};
 use super::{Entry, MAX_PREFIXES_PER_FAMILY, prefix};
 use crate::family;
 use crate::printable::printable;

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, IpSubnets, Ipv4Subnets, Ipv6Subnets};
 
-use super::source::cut;
+use super::text::cut;
 use crate::family::Family;
 use crate::printable::printable;
 

@@ -11,7 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use aya_obj::programs::XdpAttachType;
 use portguard_common::epoch::Epoch;
-use portguard_common::sources::{STAMP_SHIFT, Stamp};
+use portguard_common::source_table::{STAMP_SHIFT, Stamp};
 
 use crate::error::{Error, Result};
 

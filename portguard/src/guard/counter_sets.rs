@@ -11,7 +11,7 @@ use portguard_common::totals::Totals;
 
 use crate::error::Result;
 use crate::guard::counters::{Counters, SetId, Snapshot, Sums};
-use crate::guard::source::{Asked, Source};
+use crate::guard::denied_source::{Asked, Source};
 
 /// The sets of counters of an instance.
 #[derive(Debug)]

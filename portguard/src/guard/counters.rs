@@ -14,7 +14,7 @@ use portguard_common::layout::Shared;
 use portguard_common::names;
 use portguard_common::reason::ByFault;
 use portguard_common::rpc::Requests;
-use portguard_common::sources::{Bucket, Key, Record, Seed, Sighting, WAYS};
+use portguard_common::source_table::{Bucket, Key, Record, Seed, Sighting, WAYS};
 use portguard_common::totals::{Count, Totals};
 
 use crate::allowlist::Sha256Sum;
@@ -22,9 +22,9 @@ use crate::error::{Error, Result};
 use crate::family::Family;
 use crate::guard::by_reason::ByReason;
 use crate::guard::clock::{self, Calendar, Clock, unix_now};
+use crate::guard::denied_source::Source;
 use crate::guard::mapped::Mapped;
 use crate::guard::sizes::Sizes;
-use crate::guard::source::Source;
 
 /// One set of counters.
 #[derive(Debug)]

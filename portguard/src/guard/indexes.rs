@@ -15,7 +15,7 @@ use crate::guard::mapped::Mapped;
 
 /// Writes an index into a slot that is not in force. After an error, the slot has a part of the index that gives right
 /// results, and the tries decide for all other addresses.
-pub(super) fn put<A: Indexed>(lists: &Lists<A>, slot: u32, index: &Index<A>) -> Result<()> {
+pub(super) fn fill<A: Indexed>(lists: &Lists<A>, slot: u32, index: &Index<A>) -> Result<()> {
     write_direct_table(lists, slot, &without_lines(&index.direct_table));
     if index.lines.is_empty() {
         clear(lists, slot)?;

@@ -18,7 +18,7 @@ use portguard_common::drop_log::Rate;
 use portguard_common::frame::LinkType;
 use portguard_common::lookup::{DirectTable, Indexed};
 use portguard_common::policy::{Policy, SLOTS};
-use portguard_common::sources::Seed;
+use portguard_common::source_table::Seed;
 use portguard_common::{ABI_VERSION, READABLE_ABI_VERSIONS, names};
 
 use crate::error::{Error, Result};

@@ -289,7 +289,7 @@ impl Filling<'_> {
             (trie, index.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         });
         let trie = trie?;
-        if let Err(error) = indexes::put(lists, self.slot, &index) {
+        if let Err(error) = indexes::fill(lists, self.slot, &index) {
             (self.tell)(Event::WithoutIndex(error));
         }
         self.done += keys.len();

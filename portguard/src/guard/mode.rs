@@ -272,10 +272,10 @@ fn why_no_native_bond(bond: &Interface, mode: BondMode, vlan_srcmac: bool) -> St
         return format!("a bond has none before Linux 5.15, and this is {}", kernel_version());
     }
     if !mode.has_native() {
-        return format!("a bond in mode {} has none", mode.word());
+        return format!("a bond in mode {} has none", mode.key());
     }
     if vlan_srcmac && !mode.ignores_policy() {
-        return format!("a bond in mode {} that chooses ports by vlan+srcmac has none", mode.word());
+        return format!("a bond in mode {} that chooses ports by vlan+srcmac has none", mode.key());
     }
     let all = interface::all().unwrap_or_default();
     let ports: Vec<&Interface> = all.iter().filter(|it| it.controller == Some(bond.index)).collect();

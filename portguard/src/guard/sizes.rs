@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use portguard_common::sources::{BucketV4, BucketV6, Record, WAYS};
+use portguard_common::source_table::{BucketV4, BucketV6, Record, WAYS};
 
 use crate::error::{Error, Result};
 

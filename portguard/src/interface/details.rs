@@ -74,7 +74,7 @@ pub struct BondMode(pub u8);
 
 impl BondMode {
     /// Its name in `ip link` and in `bonding.rst`.
-    pub fn word(self) -> &'static str {
+    pub fn key(self) -> &'static str {
         const WORDS: [&str; 7] = [
             "balance-rr",
             "active-backup",
@@ -186,7 +186,7 @@ mod tests {
     #[test]
     fn modes_of_a_bond_have_the_words_of_its_documentation() {
         assert_eq!(
-            (BondMode(1).word(), BondMode(6).word(), BondMode(7).word()),
+            (BondMode(1).key(), BondMode(6).key(), BondMode(7).key()),
             ("active-backup", "balance-alb", "unknown")
         );
         let native: Vec<u8> = (0..8).filter(|mode| BondMode(*mode).has_native()).collect();

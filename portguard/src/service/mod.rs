@@ -146,7 +146,7 @@ impl Service {
 
         let listener = metrics.map(metrics::listen).transpose();
 
-        self.apart(Reconciler::start).await?;
+        self.in_thread(Reconciler::start).await?;
         // Only after the guards are on, so that a port in use leaves no interface open.
         if let Some(listener) = listener? {
             let reconciler = self.reconciler();
@@ -165,10 +165,10 @@ impl Service {
                 return Ok(Ending::CutOff);
             }
             if let Some(control) = &control {
-                let description = self.apart(|reconciler| reconciler.description()).await;
+                let description = self.in_thread(|reconciler| reconciler.description()).await;
                 description.into_iter().for_each(|description| control.describe(description));
             }
-            let deadline = self.apart(|reconciler| reconciler.next_deadline()).await;
+            let deadline = self.in_thread(|reconciler| reconciler.next_deadline()).await;
             tokio::select! {
                 incoming = next(&mut control) => self.obey(incoming).await,
                 Some(()) = reload.recv() => {
@@ -181,24 +181,24 @@ impl Service {
                     self.tell().await;
                 }
                 () = until(deadline) => {
-                    self.apart(Reconciler::reconcile).await;
+                    self.in_thread(Reconciler::reconcile).await;
                     self.tell().await;
                 }
-                () = links.notified() => self.apart(Reconciler::reconcile).await,
+                () = links.notified() => self.in_thread(Reconciler::reconcile).await,
                 () = pins.notified() => {
-                    self.apart(Reconciler::reconcile).await;
+                    self.in_thread(Reconciler::reconcile).await;
                     self.tell().await;
                 }
-                _ = check.tick() => self.apart(Reconciler::check).await,
+                _ = check.tick() => self.in_thread(Reconciler::check).await,
                 _ = reconcile.tick() => {
-                    self.apart(Reconciler::reconcile).await;
+                    self.in_thread(Reconciler::reconcile).await;
                     self.tell().await;
                 }
                 () = self.end.come() => {}
             }
         }
-        self.apart(Reconciler::take_back).await;
-        let farewell = self.apart(|reconciler| reconciler.farewell()).await;
+        self.in_thread(Reconciler::take_back).await;
+        let farewell = self.in_thread(|reconciler| reconciler.farewell()).await;
         self.systemd.stopping(&farewell);
         self.console.note(farewell);
         Ok(Ending::Stopped)
@@ -226,44 +226,46 @@ impl Service {
                 // Without a trial, the list of the service is put in force on all guards that it keeps.
                 let only = if trial.is_some() { interfaces } else { Vec::new() };
                 let trigger = Trigger::Asked { allow_empty, trial };
-                self.apart(move |reconciler| reconciler.reload(trigger, &only)).await
+                self.in_thread(move |reconciler| reconciler.reload(trigger, &only)).await
             }
             Task::Confirm(control::Confirm { interfaces }) => {
-                self.apart(move |reconciler| reconciler.confirm(&interfaces)).await
+                self.in_thread(move |reconciler| reconciler.confirm(&interfaces)).await
             }
         };
         reply.send(messages.outcome());
         messages.log();
         // The file may have changed while a change waited for its confirmation.
-        self.apart(Reconciler::reconcile).await;
+        self.in_thread(Reconciler::reconcile).await;
         self.tell().await;
     }
 
     fn reconciler(&self) -> &Reconciler {
-        self.reconciler.as_ref().unwrap_or_else(|| unreachable!("it is away only while `apart` waits for it"))
+        self.reconciler
+            .as_ref()
+            .unwrap_or_else(|| unreachable!("it is away only while `in_thread` waits for it"))
     }
 
     async fn reload(&mut self, trigger: Trigger) {
-        self.apart(move |reconciler| reconciler.reload(trigger, &[])).await.log();
+        self.in_thread(move |reconciler| reconciler.reload(trigger, &[])).await.log();
     }
 
     /// Reports to systemd that the start or the reload is complete.
     async fn ready(&mut self) {
-        let summary = self.apart(|reconciler| reconciler.summary()).await;
+        let summary = self.in_thread(|reconciler| reconciler.summary()).await;
         self.systemd.ready(&summary);
     }
 
     /// Renews the status line.
     async fn tell(&mut self) {
         if self.systemd.listens() {
-            let summary = self.apart(|reconciler| reconciler.summary()).await;
+            let summary = self.in_thread(|reconciler| reconciler.summary()).await;
             self.systemd.status(&summary);
         }
     }
 
     /// Runs work that may wait for locks and for the kernel in another thread. If a signal to stop comes in the
     /// meantime, a wait for the lock ends, but work that has begun is completed.
-    async fn apart<T: Send + 'static>(
+    async fn in_thread<T: Send + 'static>(
         &mut self,
         work: impl FnOnce(&mut Reconciler) -> T + Send + 'static,
     ) -> T {

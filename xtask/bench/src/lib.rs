@@ -146,7 +146,7 @@ pub fn run(args: &Args, object: &Object) -> Result<()> {
         None => build()?,
     };
     let mut results = Results::load(effort.quick);
-    results.machine = machine::look(&effort)?;
+    results.machine = machine::describe(&effort)?;
     let parts = if args.only.is_empty() { Part::value_variants() } else { &args.only };
     for part in parts {
         eprintln!(

@@ -11,7 +11,7 @@ use super::cpu;
 use super::results::Machine;
 
 /// Looks at this machine.
-pub(super) fn look(effort: &Effort) -> Result<Machine> {
+pub(super) fn describe(effort: &Effort) -> Result<Machine> {
     const RELEASE: &str = "/proc/sys/kernel/osrelease";
     let kernel = fs::read_to_string(RELEASE).with_context(|| format!("cannot read {RELEASE}"))?;
     let described = ["describe", "--always", "--dirty"];

@@ -25,7 +25,7 @@ pub(super) struct Packages(BTreeMap<String, Package>);
 
 impl Packages {
     /// Asks for packages, after a fresh look at the package lists if we may have one.
-    pub(super) fn look(names: &[String], may_update: bool) -> Result<Self> {
+    pub(super) fn find(names: &[String], may_update: bool) -> Result<Self> {
         if may_update {
             let update = apt_get(&["update"]);
             // Stale lists may do; if they do not, the installation says so.

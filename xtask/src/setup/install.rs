@@ -26,7 +26,7 @@ pub(super) fn carry_out(plan: &Plan) -> Result<()> {
 
 /// Installs the packages, their services asleep.
 fn packages(install: &AptInstall) -> Result<()> {
-    let _asleep = Asleep::put(&install.units)?;
+    let _asleep = Asleep::new(&install.units)?;
     let arguments = install.arguments();
     let label = format!("apt-get, {} packages and what they depend on", install.packages.len());
     progress::run(&label, apt::apt_get(&arguments)).with_context(|| {

@@ -60,11 +60,11 @@ pub(super) struct Machine {
 
 impl Machine {
     /// Looks at this machine, as far as it matters for what is missing.
-    pub(super) fn look(missing: &[Need]) -> Result<Self> {
+    pub(super) fn inspect(missing: &[Need]) -> Result<Self> {
         let root = nix::unistd::geteuid().is_root();
         let names = packages_in_question(missing);
         let packages =
-            (apt::is_there() && !names.is_empty()).then(|| Packages::look(&names, root)).transpose()?;
+            (apt::is_there() && !names.is_empty()).then(|| Packages::find(&names, root)).transpose()?;
         let llvm = missing.iter().find_map(|need| match need {
             Need::Linker(llvm) => *llvm,
             _ => None,

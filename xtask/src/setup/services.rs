@@ -36,7 +36,7 @@ pub(super) struct Asleep {
 
 impl Asleep {
     /// Puts the units to sleep, before their packages are installed.
-    pub(super) fn put(units: &[&str]) -> Result<Self> {
+    pub(super) fn new(units: &[&str]) -> Result<Self> {
         if units.is_empty() {
             return Ok(Self { policy: None });
         }

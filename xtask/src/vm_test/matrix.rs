@@ -238,7 +238,7 @@ enum Cell {
 }
 
 impl Cell {
-    fn word(&self) -> &'static str {
+    fn symbol(&self) -> &'static str {
         match self {
             Self::Yes => "yes",
             Self::Lacking(_) => "not supported",
@@ -275,7 +275,7 @@ fn table(columns: &[Column]) -> String {
     row("", columns.iter().map(|column| column.version.clone()).collect());
     row("---", columns.iter().map(|_| "---".to_owned()).collect());
     for check in &CHECKS {
-        row(check.what, columns.iter().map(|column| column.cell(check).word().to_owned()).collect());
+        row(check.what, columns.iter().map(|column| column.cell(check).symbol().to_owned()).collect());
     }
     for (fact, what) in FACTS {
         let told = |column: &Column| column.console.fact(fact).unwrap_or("**not told**").to_owned();

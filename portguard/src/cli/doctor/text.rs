@@ -12,7 +12,7 @@ pub fn text(document: &Document) -> String {
     for Finding { id, subject, status, found, remedy } in &document.findings {
         let subject = subject.as_ref().map(|subject| format!(" {}", printable(subject))).unwrap_or_default();
         // Writing to a string does not fail.
-        let _ = writeln!(text, "{:7}  {id}{subject}: {}", word(*status), printable(found));
+        let _ = writeln!(text, "{:7}  {id}{subject}: {}", label(*status), printable(found));
         if let Some(remedy) = remedy {
             let _ = writeln!(text, "         -> {}", printable(remedy));
         }
@@ -33,7 +33,7 @@ fn counted(document: &Document, status: Status) -> String {
     }
 }
 
-fn word(status: Status) -> &'static str {
+fn label(status: Status) -> &'static str {
     match status {
         Status::Ok | Status::Warning => status.key(),
         Status::Failure => "FAILURE",

@@ -115,29 +115,31 @@ async fn answer(
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let known = matches!(request.uri().path(), "/metrics" | "/healthz");
     Ok(match (known, request.method()) {
-        (false, _) => say(StatusCode::NOT_FOUND, WORDS, "the paths are /metrics and /healthz\n".to_owned()),
+        (false, _) => {
+            response(StatusCode::NOT_FOUND, WORDS, "the paths are /metrics and /healthz\n".to_owned())
+        }
         (true, &Method::GET | &Method::HEAD) if request.uri().path() == "/metrics" => {
             let open_metrics = asks_for_open_metrics(&request);
-            match apart(reader, Reader::metrics).await {
+            match in_thread(reader, Reader::metrics).await {
                 Ok(metrics) if open_metrics => {
-                    say(StatusCode::OK, OPEN_METRICS_1, metrics.into_open_metrics())
+                    response(StatusCode::OK, OPEN_METRICS_1, metrics.into_open_metrics())
                 }
-                Ok(metrics) => say(StatusCode::OK, PLAIN, page::plain(&metrics.into_open_metrics())),
-                Err(error) => say(StatusCode::INTERNAL_SERVER_ERROR, WORDS, format!("{error}\n")),
+                Ok(metrics) => response(StatusCode::OK, PLAIN, page::plain(&metrics.into_open_metrics())),
+                Err(error) => response(StatusCode::INTERNAL_SERVER_ERROR, WORDS, format!("{error}\n")),
             }
         }
-        (true, &Method::GET | &Method::HEAD) => match apart(reader, |reader| reader.health()).await {
+        (true, &Method::GET | &Method::HEAD) => match in_thread(reader, |reader| reader.health()).await {
             Ok(health) => {
                 let is_well = health.iter().all(|(_, health)| health.is_as_ordered());
                 let status = if is_well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
                 let lines = health.iter().map(|(name, health)| format!("{name}: {health}\n"));
-                say(status, WORDS, lines.collect())
+                response(status, WORDS, lines.collect())
             }
-            Err(error) => say(StatusCode::INTERNAL_SERVER_ERROR, WORDS, format!("{error}\n")),
+            Err(error) => response(StatusCode::INTERNAL_SERVER_ERROR, WORDS, format!("{error}\n")),
         },
         (true, _) => {
             let mut response =
-                say(StatusCode::METHOD_NOT_ALLOWED, WORDS, "the methods are GET and HEAD\n".to_owned());
+                response(StatusCode::METHOD_NOT_ALLOWED, WORDS, "the methods are GET and HEAD\n".to_owned());
             response.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static("GET, HEAD"));
             response
         }
@@ -153,7 +155,7 @@ fn asks_for_open_metrics(request: &Request<Incoming>) -> bool {
 }
 
 /// Reads the guards in a separate thread: for one request at a time, even if the client does not wait for the reply.
-async fn apart<T: Send + 'static>(
+async fn in_thread<T: Send + 'static>(
     reader: Arc<Mutex<Reader>>,
     read: impl FnOnce(&mut Reader) -> T + Send + 'static,
 ) -> T {
@@ -163,7 +165,7 @@ async fn apart<T: Send + 'static>(
     done.await.unwrap_or_else(|error| panic::resume_unwind(error.into_panic()))
 }
 
-fn say(status: StatusCode, content_type: &'static str, text: String) -> Response<Full<Bytes>> {
+fn response(status: StatusCode, content_type: &'static str, text: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(text)));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(content_type));

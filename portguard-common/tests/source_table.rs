@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use portguard_common::rpc::{REQUESTS, Request};
-use portguard_common::sources::{Bucket, BucketV4, BucketV6, Event, Key, Record, Records, Seed, Stamp, WAYS};
+use portguard_common::source_table::{
+    Bucket, BucketV4, BucketV6, Event, Key, Record, Records, Seed, Stamp, WAYS,
+};
 use portguard_common::totals::Count;
 use proptest::prelude::*;
 
@@ -49,7 +51,7 @@ impl<K: Key + Eq + Ord + std::hash::Hash> Table<K> {
     }
 
     /// The sources that are remembered, and the sum of all that are not.
-    fn read(&self) -> (BTreeMap<K, portguard_common::sources::Sighting>, Count) {
+    fn read(&self) -> (BTreeMap<K, portguard_common::source_table::Sighting>, Count) {
         let mut sources = BTreeMap::new();
         let mut remainder = Count::default();
         for (bucket, records) in self.buckets.iter().zip(&self.records) {
