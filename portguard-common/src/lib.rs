@@ -61,9 +61,9 @@ pub mod names {
     pub const FRONTS_V4: &str = "FRONTS_V4";
     /// An array with a [`crate::lookup::DirectTable`] for each slot.
     pub const FRONTS_V6: &str = "FRONTS_V6";
-    /// The lines of the IPv4 indexes ([`crate::lookup::Indexed::Line`]): an array of maps, with an element for each slot.
+    /// The blocks of the IPv4 indexes ([`crate::lookup::Indexed::Block`]): an array of maps, with an element for each slot.
     pub const INDEXES_V4: &str = "INDEXES_V4";
-    /// The lines of the IPv6 indexes ([`crate::lookup::Indexed::Line`]): an array of maps, with an element for each slot.
+    /// The blocks of the IPv6 indexes ([`crate::lookup::Indexed::Block`]): an array of maps, with an element for each slot.
     pub const INDEXES_V6: &str = "INDEXES_V6";
     /// An array with a [`crate::totals::Totals`] for each CPU.
     pub const TOTALS: &str = "TOTALS";

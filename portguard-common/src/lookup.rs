@@ -18,13 +18,13 @@
 //! Tables may skip bits that all their ranges have in common. The search for an address that differs in these bits still
 //! ends in a leaf that does not contain the address, or at [`Node::DENIED`], because leaves hold whole ranges.
 //!
-//! Tables and leaves are stored in *lines*, each of one or two cache lines ([`Indexed::Line`]). The lines of a list of up
+//! Tables and leaves are stored in *blocks*, each of one or two cache lines ([`Indexed::Block`]). The blocks of a list of up
 //! to a few thousand entries are in the direct table. Those of a longer list are in a map of their own, and each access to one
 //! takes a call.
 //!
 //! The direct table of a long list leaves most addresses undecided. A bitmap in front of its tables, the *prefilter*, has a bit for
-//! each block of addresses ([`Indexed::prefilter_bit`]), which tells whether the list covers any address in the block. It
-//! stops forged sources after an access to one line within 2 MiB, instead of to three or four lines anywhere in memory.
+//! each region of addresses ([`Indexed::prefilter_bit`]), which tells whether the list covers any address in the region. It
+//! stops forged sources after an access to one block within 2 MiB, instead of to three or four blocks anywhere in memory.
 
 use crate::address::{Address, V4, V6};
 use crate::layout::Shared;
@@ -35,8 +35,8 @@ pub const MAX_DEPTH: usize = 8;
 /// How many of the first bits of an address select its hint in the direct table.
 pub const DIRECT_BITS: u32 = 16;
 
-/// The number of lines that fit into a [`DirectTable`].
-pub const LINES_IN_DIRECT_TABLE: usize = 1024;
+/// The number of blocks that fit into a [`DirectTable`].
+pub const BLOCKS_IN_DIRECT_TABLE: usize = 1024;
 
 /// The binary logarithm of the number of bits in a prefilter: 2 MiB. A million entries, spread over the internet, set at
 /// most one bit in sixteen.
@@ -48,43 +48,43 @@ pub const PREFILTER_BITS: u32 = 24;
 pub struct DirectTable<A: Indexed> {
     /// The [`Node`] at which a search begins.
     pub root: u64,
-    /// 1 if `root` refers to the lines below, 0 if it refers to the lines in the map.
-    pub has_lines: u64,
-    /// The number of the line in which the prefilter begins; 0 if there is no prefilter.
+    /// 1 if `root` refers to the blocks below, 0 if it refers to the blocks in the map.
+    pub has_blocks: u64,
+    /// The number of the block in which the prefilter begins; 0 if there is no prefilter.
     pub prefilter: u64,
     /// Zero. It keeps the following fields at multiples of a cache line.
     pub reserved: [u64; 5],
     /// Two bits for each value of the first [`DIRECT_BITS`] bits of an address: one of [`mod@hint`]. A byte has four
     /// hints, the first of them in its lowest bits.
     pub hints: [u8; 1 << (DIRECT_BITS - 2)],
-    /// Tables and leaves, if `has_lines` is 1.
-    pub lines: [A::Line; LINES_IN_DIRECT_TABLE],
+    /// Tables and leaves, if `has_blocks` is 1.
+    pub blocks: [A::Block; BLOCKS_IN_DIRECT_TABLE],
 }
 
 // SAFETY: integers without padding (asserted below); zeroes leave everything to the tries.
 unsafe impl<A: Indexed> Shared for DirectTable<A> {}
 
-const _: () = assert!(size_of::<DirectTable<V4>>() == 64 + (1 << 14) + 64 * LINES_IN_DIRECT_TABLE);
-const _: () = assert!(size_of::<DirectTable<V6>>() == 64 + (1 << 14) + 128 * LINES_IN_DIRECT_TABLE);
+const _: () = assert!(size_of::<DirectTable<V4>>() == 64 + (1 << 14) + 64 * BLOCKS_IN_DIRECT_TABLE);
+const _: () = assert!(size_of::<DirectTable<V6>>() == 64 + (1 << 14) + 128 * BLOCKS_IN_DIRECT_TABLE);
 
 impl<A: Indexed> DirectTable<A> {
-    /// A direct table without lines.
+    /// A direct table without blocks.
     pub const fn new(root: Node, hints: [u8; 1 << (DIRECT_BITS - 2)]) -> Self {
         Self {
             root: root.0,
-            has_lines: 0,
+            has_blocks: 0,
             prefilter: 0,
             reserved: [0; 5],
             hints,
-            lines: [A::EMPTY; LINES_IN_DIRECT_TABLE],
+            blocks: [A::EMPTY; BLOCKS_IN_DIRECT_TABLE],
         }
     }
 }
 
-impl<A: Indexed> Lines<A> for DirectTable<A> {
+impl<A: Indexed> Blocks<A> for DirectTable<A> {
     #[inline(always)]
-    fn line(&self, number: u32) -> Option<&A::Line> {
-        self.lines.get(number as usize % LINES_IN_DIRECT_TABLE)
+    fn block(&self, number: u32) -> Option<&A::Block> {
+        self.blocks.get(number as usize % BLOCKS_IN_DIRECT_TABLE)
     }
 }
 
@@ -99,7 +99,7 @@ pub mod hint {
 }
 
 /// A reference to a table or a leaf, or a decision. The lowest three bits are the kind, and the upper 32 bits the number
-/// of a line. For a table, bits 8 to 15 are the number of address bits that index it, and bits 16 to 23 the number of
+/// of a block. For a table, bits 8 to 15 are the number of address bits that index it, and bits 16 to 23 the number of
 /// address bits before those.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Node(pub u64);
@@ -115,16 +115,16 @@ impl Node {
     const LEAF: u64 = 3;
     const TABLE: u64 = 4;
 
-    /// A reference to the leaf in this line.
-    pub fn leaf(line: u32) -> Self {
-        Self(Self::LEAF | u64::from(line) << 32)
+    /// A reference to the leaf in this block.
+    pub fn leaf(block: u32) -> Self {
+        Self(Self::LEAF | u64::from(block) << 32)
     }
 
-    /// A reference to the table that begins in this line. The first `skip` bits of an address do not matter to it, and
+    /// A reference to the table that begins in this block. The first `skip` bits of an address do not matter to it, and
     /// the `bits` bits after them index it. Those must be in the same half of 64 bits.
-    pub fn table(line: u32, skip: u32, bits: u32) -> Self {
+    pub fn table(block: u32, skip: u32, bits: u32) -> Self {
         debug_assert!(bits > 0 && skip % 64 + bits <= 64);
-        Self(Self::TABLE | u64::from(bits) << 8 | u64::from(skip) << 16 | u64::from(line) << 32)
+        Self(Self::TABLE | u64::from(bits) << 8 | u64::from(skip) << 16 | u64::from(block) << 32)
     }
 
     #[inline(always)]
@@ -133,7 +133,7 @@ impl Node {
     }
 
     #[inline(always)]
-    fn line(self) -> u32 {
+    fn block(self) -> u32 {
         (self.0 >> 32) as u32
     }
 }
@@ -141,36 +141,36 @@ impl Node {
 /// An address that an index can hold, with the layout of that index.
 pub trait Indexed: Address {
     /// A unit of storage: the ranges of a leaf, some nodes of a table, or some words of the prefilter.
-    type Line: Shared + core::fmt::Debug + AsRef<[u64]> + AsMut<[u64]>;
+    type Block: Shared + core::fmt::Debug + AsRef<[u64]> + AsMut<[u64]>;
 
-    /// A line of zeroes.
-    const EMPTY: Self::Line;
+    /// A block of zeroes.
+    const EMPTY: Self::Block;
 
-    /// The binary logarithm of the number of nodes in a line.
+    /// The binary logarithm of the number of nodes in a block.
     const LINE_BITS: u32;
 
-    /// The number of ranges in a line.
+    /// The number of ranges in a block.
     const RANGES: usize;
 
-    /// The length of the prefixes that are the blocks of the prefilter, in bits.
+    /// The length of the prefixes that are the regions of the prefilter, in bits.
     const PREFILTER_PREFIX: u32;
 
     /// The first 64 bits of the address, or the 64 bits after them if `second`, as an integer in host byte order. The
     /// first bit is the highest one. Bits after the end of the address are zero.
     fn half(self, second: bool) -> u64;
 
-    /// The number of a block's bit in the prefilter, below 2^[`PREFILTER_BITS`]. The number of the block is the first
-    /// [`Indexed::PREFILTER_PREFIX`] bits of its addresses. Several blocks may share a bit.
-    fn prefilter_bit(block: u64) -> u64;
+    /// The number of a region's bit in the prefilter, below 2^[`PREFILTER_BITS`]. The number of the region is the first
+    /// [`Indexed::PREFILTER_PREFIX`] bits of its addresses. Several regions may share a bit.
+    fn prefilter_bit(region: u64) -> u64;
 
     /// Whether one of the ranges of a leaf contains the address. The ranges are in ascending order, and the last one is
-    /// repeated to fill the line.
-    fn is_in(self, leaf: &Self::Line) -> bool;
+    /// repeated to fill the block.
+    fn is_in(self, leaf: &Self::Block) -> bool;
 }
 
 /// In a leaf, a range is one word: its first address in the upper half, and its last one in the lower half.
 impl Indexed for V4 {
-    type Line = [u64; 8];
+    type Block = [u64; 8];
 
     const EMPTY: [u64; 8] = [0; 8];
 
@@ -179,8 +179,8 @@ impl Indexed for V4 {
     const PREFILTER_PREFIX: u32 = PREFILTER_BITS;
 
     #[inline(always)]
-    fn prefilter_bit(block: u64) -> u64 {
-        block
+    fn prefilter_bit(region: u64) -> u64 {
+        region
     }
 
     #[inline(always)]
@@ -205,7 +205,7 @@ impl Indexed for V4 {
 
 /// In a leaf, a range is four words: the halves of its first address, then those of its last one.
 impl Indexed for V6 {
-    type Line = [u64; 16];
+    type Block = [u64; 16];
 
     const EMPTY: [u64; 16] = [0; 16];
 
@@ -215,10 +215,10 @@ impl Indexed for V6 {
     const PREFILTER_PREFIX: u32 = 32;
 
     #[inline(always)]
-    fn prefilter_bit(block: u64) -> u64 {
+    fn prefilter_bit(region: u64) -> u64 {
         // Multiplicative hashing (Knuth, The Art of Computer Programming, section 6.4). The hash has no seed, so a sender
         // can choose addresses whose bits are set. Those addresses only reach the tables.
-        block.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - PREFILTER_BITS)
+        region.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - PREFILTER_BITS)
     }
 
     #[inline(always)]
@@ -245,10 +245,10 @@ impl Indexed for V6 {
     }
 }
 
-/// Access to the lines of an index.
-pub trait Lines<A: Indexed> {
-    /// The line with this number; `None` if there is none.
-    fn line(&self, number: u32) -> Option<&A::Line>;
+/// Access to the blocks of an index.
+pub trait Blocks<A: Indexed> {
+    /// The block with this number; `None` if there is none.
+    fn block(&self, number: u32) -> Option<&A::Block>;
 }
 
 /// The hint of the direct table for an address: one of [`mod@hint`].
@@ -260,54 +260,58 @@ pub fn hint<A: Indexed>(direct_table: &DirectTable<A>, address: A) -> u8 {
 
 /// Whether the list covers an address for which the hint does not decide; `None` if the tries must decide.
 #[inline(always)]
-pub fn search<A: Indexed>(direct_table: &DirectTable<A>, lines: &impl Lines<A>, address: A) -> Option<bool> {
-    if direct_table.prefilter != 0 && is_sifted_out(direct_table.prefilter as u32, lines, address)? {
+pub fn search<A: Indexed>(
+    direct_table: &DirectTable<A>,
+    blocks: &impl Blocks<A>,
+    address: A,
+) -> Option<bool> {
+    if direct_table.prefilter != 0 && is_sifted_out(direct_table.prefilter as u32, blocks, address)? {
         return Some(false);
     }
-    walk::<A, { MAX_DEPTH + 1 }>(Node(direct_table.root), lines, address)
+    walk::<A, { MAX_DEPTH + 1 }>(Node(direct_table.root), blocks, address)
 }
 
-/// As [`search`], but in the lines of the direct table only, without the prefilter, and in at most three steps. Short lists seldom
+/// As [`search`], but in the blocks of the direct table only, without the prefilter, and in at most three steps. Short lists seldom
 /// take as many. `None` also if three steps are not enough.
 #[inline(always)]
 pub fn search_nearby<A: Indexed>(direct_table: &DirectTable<A>, address: A) -> Option<bool> {
     walk::<A, 3>(Node(direct_table.root), direct_table, address)
 }
 
-/// Whether the list covers no address in the block of `address`, by the prefilter that begins in line `first`; `None` if that
-/// line is missing.
+/// Whether the list covers no address in the region of `address`, by the prefilter that begins in block `first`; `None` if that
+/// block is missing.
 #[inline(always)]
-fn is_sifted_out<A: Indexed>(first: u32, lines: &impl Lines<A>, address: A) -> Option<bool> {
-    let PrefilterBit { line, word, bit } =
+fn is_sifted_out<A: Indexed>(first: u32, blocks: &impl Blocks<A>, address: A) -> Option<bool> {
+    let PrefilterBit { block, word, bit } =
         PrefilterBit::of::<A>(address.half(false) >> (64 - A::PREFILTER_PREFIX));
-    let line = lines.line(first.wrapping_add(line))?;
-    Some(line.as_ref().get(word)? >> bit & 1 == 0)
+    let block = blocks.block(first.wrapping_add(block))?;
+    Some(block.as_ref().get(word)? >> bit & 1 == 0)
 }
 
-/// The position of a block's bit in the prefilter.
+/// The position of a region's bit in the prefilter.
 #[derive(Clone, Copy, Debug)]
 pub struct PrefilterBit {
-    /// The line, counted from the first line of the prefilter.
-    pub line: u32,
-    /// The word of that line.
+    /// The block, counted from the first block of the prefilter.
+    pub block: u32,
+    /// The word of that block.
     pub word: usize,
     /// The bit of that word; the lowest is 0.
     pub bit: u32,
 }
 
 impl PrefilterBit {
-    /// The position for the block with this number, see [`Indexed::prefilter_bit`].
+    /// The position for the region with this number, see [`Indexed::prefilter_bit`].
     #[inline(always)]
-    pub fn of<A: Indexed>(block: u64) -> Self {
-        let bit = A::prefilter_bit(block);
-        // A node takes one word, so a line has as many words as nodes.
+    pub fn of<A: Indexed>(region: u64) -> Self {
+        let bit = A::prefilter_bit(region);
+        // A node takes one word, so a block has as many words as nodes.
         let word = (bit >> 6) as usize & ((1 << A::LINE_BITS) - 1);
-        Self { line: (bit >> (6 + A::LINE_BITS)) as u32, word, bit: (bit & 63) as u32 }
+        Self { block: (bit >> (6 + A::LINE_BITS)) as u32, word, bit: (bit & 63) as u32 }
     }
 }
 
 #[inline(always)]
-fn walk<A: Indexed, const NODES: usize>(root: Node, lines: &impl Lines<A>, address: A) -> Option<bool> {
+fn walk<A: Indexed, const NODES: usize>(root: Node, blocks: &impl Blocks<A>, address: A) -> Option<bool> {
     let mut node = root;
     // One round for the root, and one for the node from each table.
     for _ in 0..NODES {
@@ -316,10 +320,10 @@ fn walk<A: Indexed, const NODES: usize>(root: Node, lines: &impl Lines<A>, addre
                 let (bits, skip) = (node.0 >> 8 & 63, node.0 >> 16 & 127);
                 // No table is indexed by zero bits, but the shift must be below 64 in any case.
                 let slot = address.half(skip >= 64) << (skip & 63) >> ((64 - bits) & 63);
-                let line = lines.line(node.line().wrapping_add((slot >> A::LINE_BITS) as u32))?;
-                node = Node(*line.as_ref().get(slot as usize & ((1 << A::LINE_BITS) - 1))?);
+                let block = blocks.block(node.block().wrapping_add((slot >> A::LINE_BITS) as u32))?;
+                node = Node(*block.as_ref().get(slot as usize & ((1 << A::LINE_BITS) - 1))?);
             }
-            Node::LEAF => return Some(address.is_in(lines.line(node.line())?)),
+            Node::LEAF => return Some(address.is_in(blocks.block(node.block())?)),
             _ if node == Node::DENIED => return Some(false),
             _ if node == Node::COVERED => return Some(true),
             _ => return None,

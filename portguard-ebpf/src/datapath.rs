@@ -70,8 +70,8 @@ impl<A: Family + PartialEq> Datapath<A> for KernelDatapath {
         match hint(direct_table, source) {
             hint::DENIED => false,
             hint::COVERED => true,
-            // A short list: its lines are in the direct table, so the look-up needs no call.
-            _ if direct_table.has_lines != 0 => {
+            // A short list: its blocks are in the direct table, so the look-up needs no call.
+            _ if direct_table.has_blocks != 0 => {
                 lookup::search_nearby(direct_table, source).unwrap_or_else(|| source.is_on_list(slot))
             }
             _ => source.is_on_list(slot),

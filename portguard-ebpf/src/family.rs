@@ -28,7 +28,7 @@ pub(crate) trait Family: Key + Indexed + 'static {
     fn lists() -> &'static Lists<Self>;
     /// The direct tables of the indexes.
     fn direct_tables() -> &'static Cells<DirectTable<Self>>;
-    /// The lines of the indexes that do not fit into their direct tables.
+    /// The blocks of the indexes that do not fit into their direct tables.
     fn indexes() -> &'static Indexes<Self>;
     /// The buckets of the source table.
     fn buckets() -> &'static Cells<Bucket<Self>>;

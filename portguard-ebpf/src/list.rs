@@ -5,7 +5,7 @@
 
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use portguard_common::address::V4;
-use portguard_common::lookup::{self, Lines};
+use portguard_common::lookup::{self, Blocks};
 
 use crate::family::Family;
 use crate::maps::IndexLines;
@@ -35,18 +35,18 @@ fn covers<A: Family>(slot: u32, source: A) -> bool {
 #[inline(always)]
 fn search<A: Family>(slot: u32, source: A) -> Option<bool> {
     let direct_table = A::direct_tables().get(slot)?;
-    if direct_table.has_lines != 0 {
+    if direct_table.has_blocks != 0 {
         return lookup::search(direct_table, direct_table, source);
     }
-    lookup::search(direct_table, &LinesOf(A::indexes().get(slot)?), source)
+    lookup::search(direct_table, &BlocksOf(A::indexes().get(slot)?), source)
 }
 
-/// The lines of an index that are in a map of their own.
-struct LinesOf<A: Family>(&'static IndexLines<A>);
+/// The blocks of an index that are in a map of their own.
+struct BlocksOf<A: Family>(&'static IndexLines<A>);
 
-impl<A: Family> Lines<A> for LinesOf<A> {
+impl<A: Family> Blocks<A> for BlocksOf<A> {
     #[inline(always)]
-    fn line(&self, number: u32) -> Option<&A::Line> {
+    fn block(&self, number: u32) -> Option<&A::Block> {
         self.0.get(number)
     }
 }

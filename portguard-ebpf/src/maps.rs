@@ -23,7 +23,7 @@ pub(crate) type Cells<T> = Array<T, 1, MMAPABLE>;
 pub(crate) type Lists<A> = ArrayOfMaps<LpmTrie<A, u32, 1>, SLOTS>;
 
 /// The lines of an index. Their number depends on the list, which the kernel permits because of the flag for inner maps.
-pub(crate) type IndexLines<A> = Array<<A as Indexed>::Line, 1, { MMAPABLE | BPF_F_INNER_MAP as usize }>;
+pub(crate) type IndexLines<A> = Array<<A as Indexed>::Block, 1, { MMAPABLE | BPF_F_INNER_MAP as usize }>;
 
 /// The lines of the indexes, indexed by slot.
 pub(crate) type Indexes<A> = ArrayOfMaps<IndexLines<A>, SLOTS>;

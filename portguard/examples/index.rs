@@ -27,6 +27,6 @@ fn main() -> Result<()> {
     let v6 = Index::of(v6.into_iter().map(|(wire, length)| (V6::from_wire(wire), length)));
     let took = start.elapsed();
     println!("{:.3}", took.as_secs_f64() * 1e3);
-    eprintln!("{} and {} lines", v4.lines.len(), v6.lines.len());
+    eprintln!("{} and {} blocks", v4.blocks.len(), v6.blocks.len());
     Ok(())
 }

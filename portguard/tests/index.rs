@@ -3,7 +3,7 @@
 use fastrand::Rng;
 use portguard::allowlist::lookup_builder::{Family, Index};
 use portguard_common::address::{Address as _, V4, V6};
-use portguard_common::lookup::{DirectTable, Indexed, Lines, Node, hint, search};
+use portguard_common::lookup::{Blocks, DirectTable, Indexed, Node, hint, search};
 use portguard_testkit::oracle::lists::{Bits, Kind, list, probe};
 use portguard_testkit::oracle::seed;
 
@@ -29,8 +29,8 @@ impl Width for V6 {
 
 struct Memory<'a, L>(&'a [L]);
 
-impl<A: Indexed> Lines<A> for Memory<'_, A::Line> {
-    fn line(&self, number: u32) -> Option<&A::Line> {
+impl<A: Indexed> Blocks<A> for Memory<'_, A::Block> {
+    fn block(&self, number: u32) -> Option<&A::Block> {
         self.0.get(number as usize)
     }
 }
@@ -44,8 +44,8 @@ fn ask<A: Width>(index: &Index<A>, address: A) -> Option<bool> {
     match hint(&index.direct_table, address) {
         hint::DENIED => Some(false),
         hint::COVERED => Some(true),
-        hint::UNDECIDED => match index.direct_table.has_lines {
-            0 => search(&index.direct_table, &Memory(&index.lines), address),
+        hint::UNDECIDED => match index.direct_table.has_blocks {
+            0 => search(&index.direct_table, &Memory(&index.blocks), address),
             _ => search(&index.direct_table, &*index.direct_table, address),
         },
         other => panic!("hint {other}"),
@@ -133,7 +133,7 @@ fn the_whole_of_ipv4_agrees_with_a_list_of_many_lengths() {
 fn lists_of_everybody_and_nobody_need_no_more_than_the_front() {
     for (list, expected) in [(vec![], false), (vec![Bits::of(0, 0)], true)] {
         let (v4, v6) = (build::<V4>(&list), build::<V6>(&list));
-        assert_eq!((v4.lines.len(), v6.lines.len()), (0, 0));
+        assert_eq!((v4.blocks.len(), v6.blocks.len()), (0, 0));
         for address in [0, 1 << 127, u128::MAX] {
             assert_eq!(ask(&v4, V4::from_bits(address)), Some(expected));
             assert_eq!(ask(&v6, V6::from_bits(address)), Some(expected));
@@ -190,11 +190,11 @@ fn a_million_prefixes_fit() {
         };
         if width == 32 {
             let index = build::<V4>(&list);
-            println!("IPv4: {} bytes", size_of_val(index.lines.as_slice()));
+            println!("IPv4: {} bytes", size_of_val(index.blocks.as_slice()));
             check_with(&|bits| ask(&index, V4::from_bits(bits)), &mut rng);
         } else {
             let index = build::<V6>(&list);
-            println!("IPv6: {} bytes", size_of_val(index.lines.as_slice()));
+            println!("IPv6: {} bytes", size_of_val(index.blocks.as_slice()));
             check_with(&|bits| ask(&index, V6::from_bits(bits)), &mut rng);
         }
     }

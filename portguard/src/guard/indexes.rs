@@ -16,12 +16,12 @@ use crate::guard::mapped::Mapped;
 /// Writes an index into a slot that is not in force. After an error, the slot has a part of the index that gives right
 /// results, and the tries decide for all other addresses.
 pub(super) fn fill<A: Indexed>(lists: &Lists<A>, slot: u32, index: &Index<A>) -> Result<()> {
-    write_direct_table(lists, slot, &without_lines(&index.direct_table));
-    if index.lines.is_empty() {
+    write_direct_table(lists, slot, &without_blocks(&index.direct_table));
+    if index.blocks.is_empty() {
         clear(lists, slot)?;
     } else {
-        let lines = new_lines::<A>(&index.lines).map_err(|error| without().caused_by(error))?;
-        bpf::set_inner_map(lists.indexes.as_fd(), slot, lines.fd().as_fd())
+        let blocks = new_blocks::<A>(&index.blocks).map_err(|error| without().caused_by(error))?;
+        bpf::set_inner_map(lists.indexes.as_fd(), slot, blocks.fd().as_fd())
             .map_err(|error| without().caused_by(error))?;
     }
     write_direct_table(lists, slot, &index.direct_table);
@@ -31,13 +31,13 @@ pub(super) fn fill<A: Indexed>(lists: &Lists<A>, slot: u32, index: &Index<A>) ->
     }
 }
 
-/// A direct table with its hints only. Its root and prefilter must be written after the lines to which they refer: until then, the
-/// slot may have the lines of an earlier list.
-fn without_lines<A: Indexed>(direct_table: &DirectTable<A>) -> DirectTable<A> {
+/// A direct table with its hints only. Its root and prefilter must be written after the blocks to which they refer: until then, the
+/// slot may have the blocks of an earlier list.
+fn without_blocks<A: Indexed>(direct_table: &DirectTable<A>) -> DirectTable<A> {
     DirectTable { root: Node::UNDECIDED.0, prefilter: 0, ..*direct_table }
 }
 
-/// Removes the lines from a slot.
+/// Removes the blocks from a slot.
 fn clear<A: Indexed>(lists: &Lists<A>, slot: u32) -> Result<()> {
     match bpf::clear_inner_map(lists.indexes.as_fd(), slot) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(without().caused_by(error)),
@@ -45,17 +45,17 @@ fn clear<A: Indexed>(lists: &Lists<A>, slot: u32) -> Result<()> {
     }
 }
 
-fn new_lines<A: Indexed>(lines: &[A::Line]) -> io::Result<MapData> {
-    let count = u32::try_from(lines.len()).map_err(io::Error::other)?;
+fn new_blocks<A: Indexed>(blocks: &[A::Block]) -> io::Result<MapData> {
+    let count = u32::try_from(blocks.len()).map_err(io::Error::other)?;
     let map = aya_obj::Map::new_from_params(
         BPF_MAP_TYPE_ARRAY as u32,
         size_of::<u32>() as u32,
-        size_of::<A::Line>() as u32,
+        size_of::<A::Block>() as u32,
         count,
         BPF_F_MMAPABLE | BPF_F_INNER_MAP,
     );
     let map = MapData::create(map, "portguard_index", None).map_err(io::Error::other)?;
-    Mapped::new(&map)?.write_all(lines);
+    Mapped::new(&map)?.write_all(blocks);
     Ok(map)
 }
 
@@ -77,13 +77,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_front_without_lines_leads_into_none() {
+    fn a_front_without_blocks_leads_into_none() {
         let prefixes = (0..10_000_u32).map(|host| ((host << 12).to_be(), 32));
         let index = Index::<V4>::of(prefixes);
-        assert!(!index.lines.is_empty() && index.direct_table.prefilter > 0 && index.is_complete());
-        let direct_table = without_lines(&index.direct_table);
+        assert!(!index.blocks.is_empty() && index.direct_table.prefilter > 0 && index.is_complete());
+        let direct_table = without_blocks(&index.direct_table);
         assert_eq!(
-            (direct_table.root, direct_table.prefilter, direct_table.has_lines),
+            (direct_table.root, direct_table.prefilter, direct_table.has_blocks),
             (Node::UNDECIDED.0, 0, 0)
         );
     }

@@ -269,7 +269,7 @@ struct Filling<'a> {
 impl Filling<'_> {
     /// Fills the trie and the index of an address family. An entry is a network address, the length of the prefix, and
     /// its number in the file.
-    fn family<A: lookup_builder::Family<Wire: Pod + Ord + Sync, Line: Send>>(
+    fn family<A: lookup_builder::Family<Wire: Pod + Ord + Sync, Block: Send>>(
         &mut self,
         lists: &Lists<A>,
         entries: &mut [(A::Wire, u8, u32)],
