@@ -147,7 +147,7 @@ pub trait Indexed: Address {
     const EMPTY: Self::Block;
 
     /// The binary logarithm of the number of nodes in a block.
-    const LINE_BITS: u32;
+    const BLOCK_BITS: u32;
 
     /// The number of ranges in a block.
     const RANGES: usize;
@@ -174,7 +174,7 @@ impl Indexed for V4 {
 
     const EMPTY: [u64; 8] = [0; 8];
 
-    const LINE_BITS: u32 = 3;
+    const BLOCK_BITS: u32 = 3;
     const RANGES: usize = 8;
     const PREFILTER_PREFIX: u32 = PREFILTER_BITS;
 
@@ -209,7 +209,7 @@ impl Indexed for V6 {
 
     const EMPTY: [u64; 16] = [0; 16];
 
-    const LINE_BITS: u32 = 4;
+    const BLOCK_BITS: u32 = 4;
     const RANGES: usize = 4;
     /// The usual prefix of the provider of a site.
     const PREFILTER_PREFIX: u32 = 32;
@@ -305,8 +305,8 @@ impl PrefilterBit {
     pub fn of<A: Indexed>(region: u64) -> Self {
         let bit = A::prefilter_bit(region);
         // A node takes one word, so a block has as many words as nodes.
-        let word = (bit >> 6) as usize & ((1 << A::LINE_BITS) - 1);
-        Self { block: (bit >> (6 + A::LINE_BITS)) as u32, word, bit: (bit & 63) as u32 }
+        let word = (bit >> 6) as usize & ((1 << A::BLOCK_BITS) - 1);
+        Self { block: (bit >> (6 + A::BLOCK_BITS)) as u32, word, bit: (bit & 63) as u32 }
     }
 }
 
@@ -320,8 +320,8 @@ fn walk<A: Indexed, const NODES: usize>(root: Node, blocks: &impl Blocks<A>, add
                 let (bits, skip) = (node.0 >> 8 & 63, node.0 >> 16 & 127);
                 // No table is indexed by zero bits, but the shift must be below 64 in any case.
                 let slot = address.half(skip >= 64) << (skip & 63) >> ((64 - bits) & 63);
-                let block = blocks.block(node.block().wrapping_add((slot >> A::LINE_BITS) as u32))?;
-                node = Node(*block.as_ref().get(slot as usize & ((1 << A::LINE_BITS) - 1))?);
+                let block = blocks.block(node.block().wrapping_add((slot >> A::BLOCK_BITS) as u32))?;
+                node = Node(*block.as_ref().get(slot as usize & ((1 << A::BLOCK_BITS) - 1))?);
             }
             Node::LEAF => return Some(address.is_in(blocks.block(node.block())?)),
             _ if node == Node::DENIED => return Some(false),

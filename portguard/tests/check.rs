@@ -124,6 +124,18 @@ fn json_of_a_missing_file() {
 }
 
 #[test]
+fn json_of_standard_input() {
+    let folder = TempDir::new().expect("a temporary folder");
+    // Of no bytes.
+    insta::assert_snapshot!(check(folder.path(), &["-", "--json"]), @r#"
+    $ portguard check - --json
+    {"schema":1,"path":"-","valid":false,"sha256":"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","prefixes_v4":null,"prefixes_v6":null,"errors":[{"line":1,"column":1,"text":"","message":"there is no list in the file","help":"write `allow: []` to drop everyone"}],"errors_total":1,"warnings":[],"warnings_total":0}
+    ----- stderr -----
+    ----- exit code: 3 -----
+    "#);
+}
+
+#[test]
 fn the_hash_is_that_of_the_file() {
     let list = include_bytes!("../../allowlist.yaml");
     let folder = folder_with("list.yaml", list);

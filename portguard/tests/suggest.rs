@@ -74,6 +74,55 @@ fn an_address_with_a_colon_at_its_end_is_still_a_prefix() {
     assert_eq!(prefixes, ["2001:db8::/128", "2001:db8:1::/48"]);
 }
 
+#[test]
+fn the_state_of_exportfs_adds_only_what_no_table_says() {
+    let root = tempfile::tempdir().unwrap();
+    for (path, text) in [
+        (
+            "etc/exports",
+            "/srv/a 192.0.2.7(rw) nfs1(ro)\n/srv/b *(ro) *.example.com(rw)\n\"/srv/c d\" 198.51.100.0/24\n",
+        ),
+        ("etc/exports.d/more.exports", "/srv/e @trusted\n"),
+        // As exportfs(8) writes it, with two that came from its command line.
+        (
+            "var/lib/nfs/etab",
+            "/srv/a\t192.0.2.7(rw,sync)\n/srv/a\tnfs1(ro)\n/srv/b\t*(ro)\n/srv/b\t*.example.com(rw)\n\
+             /srv/c\\040d\t198.51.100.0/255.255.255.0(ro)\n/srv/e\t@trusted(ro)\n\
+             /srv/a\t203.0.113.9(rw)\n/srv/e\t*.example.com(rw)\n",
+        ),
+    ] {
+        let path = root.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    let files = Files::read(root.path());
+    let found: Vec<(&str, Vec<(&str, &str)>)> = files
+        .exports
+        .iter()
+        .map(|(path, exports)| {
+            let exports = exports.iter().map(|it| (it.path.as_str(), it.written.as_str())).collect();
+            (path.strip_prefix(root.path()).unwrap().to_str().unwrap(), exports)
+        })
+        .collect();
+    assert_eq!(
+        found,
+        [
+            (
+                "etc/exports",
+                vec![
+                    ("/srv/a", "192.0.2.7"),
+                    ("/srv/a", "nfs1"),
+                    ("/srv/b", "*"),
+                    ("/srv/b", "*.example.com"),
+                    ("/srv/c d", "198.51.100.0/24"),
+                ]
+            ),
+            ("etc/exports.d/more.exports", vec![("/srv/e", "@trusted")]),
+            ("var/lib/nfs/etab", vec![("/srv/a", "203.0.113.9"), ("/srv/e", "*.example.com")]),
+        ]
+    );
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 

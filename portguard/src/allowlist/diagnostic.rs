@@ -12,7 +12,7 @@ use anstyle::AnsiColor;
 use portguard_common::listed;
 use unicode_width::UnicodeWidthStr as _;
 
-use crate::printable::printable;
+use crate::printable::{counted, printable};
 
 /// The most problems of one severity that are kept and shown: the first ones in the file. All problems are counted.
 const MAX_SHOWN: usize = 20;
@@ -167,13 +167,12 @@ impl Diagnostics {
 
     /// The number of problems as text: `2 errors`.
     pub fn count(&self) -> impl fmt::Display {
-        self.counted(self.total, "")
+        counted(self.total as u64, self.noun())
     }
 
-    fn counted(&self, count: usize, more: &str) -> String {
+    fn noun(&self) -> &'static str {
         let first = self.iter().next().map(|diagnostic| diagnostic.severity);
-        let what = first.unwrap_or(Severity::Warning).key();
-        format!("{count} {more}{what}{}", if count == 1 { "" } else { "s" })
+        first.unwrap_or(Severity::Warning).key()
     }
 
     /// The problems in the form of rustc, with an empty line after each, and the number of those that are not shown.
@@ -182,7 +181,7 @@ impl Diagnostics {
         let hidden = self.total - self.first.len();
         if hidden > 0 {
             // Writing to a string cannot fail.
-            let _ = writeln!(text, "... and {}\n", self.counted(hidden, "more "));
+            let _ = writeln!(text, "... and {}\n", counted(hidden as u64, &format!("more {}", self.noun())));
         }
         text
     }

@@ -18,7 +18,7 @@ use std::path::Path;
 use nix::fcntl::OFlag;
 use nix::unistd::geteuid;
 
-use crate::allowlist::{Allowlist, Checked, Origin, Sha256Sum};
+use crate::allowlist::{Allowlist, Checked, Origin, Sha256Sum, absolute};
 use crate::error::{Error, Result};
 use crate::state_directory;
 
@@ -59,7 +59,7 @@ pub fn keep(list: &Allowlist) -> Result<()> {
 /// # Errors
 /// There is a copy, but it cannot be used.
 pub fn of(path: &Path) -> Result<Option<Allowlist>> {
-    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let path = absolute(path);
     let directory = state_directory::path();
     let copy = directory.join(file_name(&path));
     let metadata = match fs::symlink_metadata(&copy) {

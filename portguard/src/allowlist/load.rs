@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
@@ -13,14 +13,19 @@ use super::diagnostic::{Diagnostic, Diagnostics, Severity};
 use super::{Checked, FileStamp, Invalid, MAX_FILE_SIZE};
 use crate::printable::printable;
 
+/// The absolute path of the file of a list, with its symbolic links.
+pub(crate) fn absolute(path: &Path) -> PathBuf {
+    // Fails for an empty path only, which cannot be read.
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
 /// Reads and validates the list at `path`.
 pub(super) fn load(path: &Path) -> Result<Checked, Box<Invalid>> {
     let mut errors = Diagnostics::new(path);
     match read(path, &mut errors) {
         Ok((bytes, stamp)) => super::check(path, bytes, errors).map(|mut checked| {
             checked.allowlist.stamp = Some(stamp);
-            // Fails for an empty path only, which cannot have been read.
-            checked.allowlist.path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+            checked.allowlist.path = absolute(path);
             checked
         }),
         Err(unreadable) => {

@@ -29,6 +29,7 @@ use sha2::{Digest as _, Sha256};
 pub use self::diagnostic::{Diagnostic, Diagnostics, Severity, Style};
 pub use self::difference::Difference;
 pub(crate) use self::lint::oddity;
+pub(crate) use self::load::absolute;
 pub use self::on_disk::OnDisk;
 pub use self::stamp::FileStamp;
 use self::text::{Source, Span};

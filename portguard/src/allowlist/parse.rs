@@ -12,7 +12,7 @@ use super::diagnostic::{Diagnostic, Diagnostics, Severity};
 use super::nodes::{Node, Nodes, Result, Unreadable};
 use super::text::{Source, Span, cut};
 use super::{Entry, MAX_PREFIXES_PER_FAMILY, prefix};
-use crate::family;
+use crate::family::Family;
 use crate::printable::printable;
 
 /// The most bytes of a key or alias that a message repeats.
@@ -28,7 +28,7 @@ const ENTRY_KEYS: &[&str] = &["prefix", "comment"];
 pub(super) fn parse(source: &Source<'_>, errors: &mut Diagnostics, warnings: &mut Diagnostics) -> Vec<Entry> {
     let nodes = Nodes::of(source, errors);
     let mut reader =
-        Reader { source, nodes, warnings, entries: Vec::new(), v4: Family::default(), v6: Family::default() };
+        Reader { source, nodes, warnings, entries: Vec::new(), v4: Tally::default(), v6: Tally::default() };
     // After a syntax error, the rest has no meaning. The error itself was reported.
     let _ = reader.stream();
     reader.report_limits();
@@ -37,7 +37,7 @@ pub(super) fn parse(source: &Source<'_>, errors: &mut Diagnostics, warnings: &mu
 
 /// The number of prefixes of a family, and its limit.
 #[derive(Default)]
-struct Family {
+struct Tally {
     prefixes: usize,
     /// The first prefix over the limit.
     excess: Option<Span>,
@@ -48,8 +48,8 @@ struct Reader<'s, 'd> {
     nodes: Nodes<'s, 'd>,
     warnings: &'d mut Diagnostics,
     entries: Vec<Entry>,
-    v4: Family,
-    v6: Family,
+    v4: Tally,
+    v6: Tally,
 }
 
 impl<'s> Reader<'s, '_> {
@@ -307,9 +307,9 @@ impl<'s> Reader<'s, '_> {
     }
 
     fn report_limits(&mut self) {
-        for (name, Family { prefixes, excess }) in [
-            (family::Family::V4.name(), std::mem::take(&mut self.v4)),
-            (family::Family::V6.name(), std::mem::take(&mut self.v6)),
+        for (name, Tally { prefixes, excess }) in [
+            (Family::V4.name(), std::mem::take(&mut self.v4)),
+            (Family::V6.name(), std::mem::take(&mut self.v6)),
         ] {
             if let Some(span) = excess {
                 self.nodes.error(

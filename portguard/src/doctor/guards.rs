@@ -1,15 +1,12 @@
 //! The guards of this network namespace, and what is left of those that are gone.
 
-use super::Finding;
+use super::{Finding, remedy};
 use crate::allowlist::OnDisk;
 use crate::control::Description;
 use crate::error::{Error, Result};
 use crate::guard::{self, Guard, PinRoot};
 use crate::interface::{self, Interface, XdpMode};
-use crate::ops::services::Services;
-use crate::ops::services::{Unguarded, UnguardedState};
-
-use super::remedy;
+use crate::ops::services::{Services, Unguarded, UnguardedState};
 
 /// What is known of guards.
 #[derive(Debug)]

@@ -2,8 +2,7 @@
 
 use std::fs;
 
-use crate::allowlist::last_good;
-use crate::allowlist::{Allowlist, Checked, MAX_FILE_SIZE, Sha256Sum};
+use crate::allowlist::{Allowlist, Checked, MAX_FILE_SIZE, Sha256Sum, last_good};
 use crate::guard::ListInfo;
 
 /// The text of a list in force, as far as it can still be found.

@@ -253,7 +253,7 @@ fn refuse_below(interface: &Interface, refused: Error) -> Error {
     let above = all.iter().find(|other| other.is_above(fresh) && !other.xdp.is_empty());
     let Some(above) = above else {
         return refused
-            .because("a device on top of it has an XDP program already; none is seen in this network namespace")
+            .because("a device on top of it has an XDP program already; no such device is seen in this network namespace")
             .remedy(format!(
                 "Find macvlans and VLANs of {name} in other network namespaces. Attach to {name} first, and then there."
             ));

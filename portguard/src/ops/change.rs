@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 
-use crate::allowlist::Difference;
-use crate::allowlist::{self, Allowlist};
+use crate::allowlist::{self, Allowlist, Difference};
 use crate::error::Result;
 use crate::guard::{self, Attached, CANNOT_REPLACE, Guard, ListInfo, Named, Order, PinRoot, Trial};
 use crate::interface::Interface;

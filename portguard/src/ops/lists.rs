@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::allowlist::last_good;
-use crate::allowlist::{Allowlist, Checked};
+use crate::allowlist::{Allowlist, Checked, absolute, last_good};
 use crate::error::{Error, Result};
 use crate::guard::{Lock, PinRoot};
 use crate::ops::Messages;
@@ -71,9 +70,4 @@ impl Lists {
         Err(Error::failed("the allowlist changes faster than portguard can read it")
             .remedy("Nothing was changed. Run the command again when no process writes to the file."))
     }
-}
-
-fn absolute(path: &Path) -> PathBuf {
-    // Fails for an empty path only, which cannot be read.
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }

@@ -31,7 +31,7 @@ pub(crate) fn tell_holder(console: &dyn Console, holder: Option<u32>) {
     console.note(format!("waiting for another portguard to finish{who}"));
 }
 
-/// The path of the list of a new guard, if none is named.
+/// The path of the list of a new guard, if the user gives no path.
 pub(crate) fn default_allowlist() -> PathBuf {
     let named = std::env::var_os("PORTGUARD_ALLOWLIST").filter(|path| !path.is_empty());
     named.map_or_else(|| DEFAULT_PATH.into(), PathBuf::from)

@@ -1,6 +1,7 @@
 //! Keeps interfaces guarded as the service is ordered: compares the state in force with the order, and restores parts
 //! that differ. It blocks, and takes the lock of all guards for each change.
 
+mod list_source;
 mod report;
 mod target;
 mod trials;
@@ -15,13 +16,13 @@ use std::time::Duration;
 
 use self::target::{Claims, Keeping, ListSource, State, Target, no_list, refusal_of, require_possible};
 use self::trials::{is_among, is_waiting};
-use crate::allowlist::{Allowlist, Invalid, Origin, Sha256Sum, last_good};
+use crate::allowlist::{Allowlist, Origin, Sha256Sum, absolute};
 use crate::control::client::Service;
 use crate::error::{Error, Kind, Result};
 use crate::guard::{self, Access, Due, Guard, Lock, Patience, PinRoot, Trial};
 use crate::interface::{self, Interface};
 use crate::ops::change::replace_list;
-use crate::ops::lists::{keep_last_good, load};
+use crate::ops::lists::load;
 use crate::ops::owner::{owned, owner_of_name};
 use crate::ops::{Console, Messages, tell_holder, trial, unique};
 use crate::service::ServiceOrder;
@@ -84,8 +85,7 @@ impl Reconciler {
         let targets = unique(interfaces).into_iter().cloned();
         let targets =
             targets.map(|name| Target { name, state: State::Waiting, lifted_in_vain: None }).collect();
-        // Fails for an empty path only, which cannot be read.
-        order.allowlist = std::path::absolute(&order.allowlist).unwrap_or(order.allowlist);
+        order.allowlist = absolute(&order.allowlist);
         let pin_root = PinRoot::make(|text| console.note(text))?;
         let (claims, reloads) = (Claims::new(), Reloads::new());
         Ok(Self {
@@ -280,17 +280,6 @@ impl Reconciler {
         Ok(outcome)
     }
 
-    /// Keeps a copy of a list if it is in force, and not on trial.
-    fn keep_last_good(&self, list: &Allowlist, messages: &mut Messages) {
-        let has_it = |guard: &Guard| {
-            guard.list().is_some_and(|it| it.sha256 == list.sha256()) && is_waiting(guard).is_ok_and(|it| !it)
-        };
-        let mut kept = self.targets.iter().filter(|target| matches!(target.state, State::Kept { .. }));
-        if kept.any(|target| Guard::by_name(Some(&self.pin_root), &target.name).is_ok_and(|it| has_it(&it))) {
-            keep_last_good(list, messages);
-        }
-    }
-
     /// Checks all interfaces: it guards those without a guard, and restores guards that differ from the order.
     pub(super) fn reconcile(&mut self) {
         let mut messages = self.messages();
@@ -460,45 +449,6 @@ impl Reconciler {
 
     fn is_stopping(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
-    }
-
-    /// The list for guards now.
-    fn list_source(&mut self, messages: &mut Messages) -> ListSource {
-        let error = match load(&self.order.allowlist, messages) {
-            Ok(list) => {
-                self.broken = None;
-                return ListSource::File(list);
-            }
-            Err(error) => error,
-        };
-        let kind = error.kind();
-        self.tell_broken(error, Trigger::Changed, messages);
-        self.reloads.found_broken();
-        let last_good = last_good::of(&self.order.allowlist).unwrap_or_else(|unusable| {
-            messages.error(unusable);
-            None
-        });
-        ListSource::Broken(last_good, kind)
-    }
-
-    /// Reports the problems of the file: once, unless a user has asked for a reload.
-    fn tell_broken(&mut self, error: Error, trigger: Trigger, messages: &mut Messages) {
-        let found = Invalid::of(&error).and_then(|invalid| invalid.sha256);
-        if trigger != Trigger::Changed || self.broken != Some(found) {
-            messages.error(error);
-            // At the start, each interface with a list in force has a message of its own.
-            if self.keeps_any() {
-                messages.warning(format!(
-                    "{} is broken: the lists in force remain",
-                    self.order.allowlist.display()
-                ));
-            }
-        }
-        self.broken = Some(found);
-    }
-
-    fn keeps_any(&self) -> bool {
-        self.targets.iter().any(|target| matches!(target.state, State::Kept { .. }))
     }
 }
 

@@ -15,7 +15,7 @@ use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
-use crate::allowlist::FileStamp;
+use crate::allowlist::{FileStamp, absolute};
 use crate::ops::Console;
 
 /// The time without events after which the file is checked: to replace a file takes several operations in a row.
@@ -32,7 +32,7 @@ const MAX_LINKS: usize = 40;
 pub(super) fn watch(path: &Path, console: &Arc<dyn Console>) -> Arc<Notify> {
     let changed = Arc::new(Notify::new());
     let told = Arc::clone(&changed);
-    let mut watch = Watch::new(path.to_owned(), Arc::clone(console));
+    let mut watch = Watch::new(path, Arc::clone(console));
     tokio::spawn(async move {
         let mut poll = interval(POLL_INTERVAL);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -133,10 +133,14 @@ struct Watch {
 }
 
 impl Watch {
-    fn new(path: PathBuf, console: Arc<dyn Console>) -> Self {
-        let path = std::path::absolute(&path).unwrap_or(path);
-        let mut watch =
-            Self { path, events: Arc::default(), trace: Trace::default(), watcher: None, console };
+    fn new(path: &Path, console: Arc<dyn Console>) -> Self {
+        let mut watch = Self {
+            path: absolute(path),
+            events: Arc::default(),
+            trace: Trace::default(),
+            watcher: None,
+            console,
+        };
         watch.begin();
         watch
     }

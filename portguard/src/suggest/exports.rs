@@ -16,6 +16,17 @@ pub struct Export {
     pub line: u32,
 }
 
+impl Export {
+    /// Whether the other one exports the same to the same client, however each is written.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let is_same_client = match (&self.client, &other.client) {
+            (Client::Network(_) | Client::Everyone, client) => self.client == *client,
+            _ => self.written == other.written,
+        };
+        self.path == other.path && is_same_client
+    }
+}
+
 /// The clients in the text of a table.
 pub fn parse(text: &str) -> Vec<Export> {
     let mut exports = Vec::new();

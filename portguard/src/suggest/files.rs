@@ -69,12 +69,12 @@ impl Files {
             let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
             !hidden && path.extension().is_some_and(|extension| extension == "exports")
         }));
-        tables.push(root.join(ETAB));
         for path in tables {
             if let Some(text) = files.text(&path) {
                 files.exports.push((path, exports::parse(&text)));
             }
         }
+        files.read_etab(root);
         for client in files.list(&root.join(NFSD_CLIENTS)) {
             let path = client.join("info");
             if let Some(text) = files.text(&path) {
@@ -95,6 +95,16 @@ impl Files {
             );
         }
         files
+    }
+
+    /// What exportfs(8) was told, and no table says: the others are there already.
+    fn read_etab(&mut self, root: &Path) {
+        let path = root.join(ETAB);
+        let Some(text) = self.text(&path) else { return };
+        let mut exported = exports::parse(&text);
+        let tables: Vec<&Export> = self.exports.iter().flat_map(|(_, exports)| exports).collect();
+        exported.retain(|export| !tables.iter().any(|written| written.is_same(export)));
+        self.exports.push((path, exported));
     }
 
     fn read_tables(&mut self, root: &Path) {

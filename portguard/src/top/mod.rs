@@ -32,7 +32,7 @@ use self::view_state::{Flow, ViewState};
 use crate::error::{Error, Result};
 use crate::guard::unix_now;
 
-/// Shows the guards on these interfaces, or all if none is named, until the user or a signal ends it. A new poll is taken
+/// Shows the guards on these interfaces, or all if no interface is given, until the user or a signal ends it. A new poll is taken
 /// each `every`.
 ///
 /// # Errors

@@ -6,7 +6,7 @@ use crate::guard::{Guard, PinRoot, guarded_names};
 use crate::ops::unique;
 use crate::top::model::{Poll, Reading};
 
-/// Polls the guards on these interfaces, or at all if none is named.
+/// Polls the guards on these interfaces, or at all if no interface is given.
 ///
 /// # Errors
 /// Guards cannot be looked for at all. What is wrong with one of them is in its poll.

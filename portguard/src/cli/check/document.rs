@@ -4,13 +4,15 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::allowlist::{Allowlist, Checked, Diagnostic, Diagnostics, Invalid};
+use super::STDIN;
+use crate::allowlist::{Allowlist, Checked, Diagnostic, Diagnostics, Invalid, absolute};
 use crate::printable::serialize_path;
 
-/// The document of `check --json`. Fields may be added; none is renamed or removed.
+/// The document of `check --json`. Fields may be added; no field is renamed or removed.
 #[derive(Debug, Serialize)]
 pub(super) struct Document<'a> {
     schema: u32,
+    /// The absolute path of the file; `-` if it is standard input.
     #[serde(serialize_with = "serialize_path")]
     path: PathBuf,
     valid: bool,
@@ -47,7 +49,7 @@ impl<'a> Document<'a> {
         };
         Self {
             schema: 1,
-            path: std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
+            path: if path == Path::new(STDIN) { path.to_owned() } else { absolute(path) },
             valid: allowlist.is_some(),
             sha256: sha256.map(|sha256| sha256.to_string()),
             prefixes_v4: allowlist.map(Allowlist::prefixes_v4),

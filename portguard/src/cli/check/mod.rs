@@ -11,7 +11,7 @@ use crate::allowlist::{Allowlist, Checked, DEFAULT_PATH, Invalid, MAX_FILE_SIZE}
 use crate::cli::print::{print_json, unwritten};
 use crate::error::{Error, Kind, Result};
 use crate::ops::{Console as _, Message};
-use crate::printable::printable;
+use crate::printable::{counted, printable};
 use crate::term::Stderr;
 
 /// Arguments of `check`.
@@ -44,10 +44,9 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode> {
     Stderr.show(&Message::ListWarnings(warnings.clone()));
     writeln!(
         out,
-        "{}: {} {} ({} IPv4, {} IPv6), {}",
+        "{}: {} ({} IPv4, {} IPv6), {}",
         printable(&args.path.to_string_lossy()),
-        allowlist.entries().len(),
-        if allowlist.entries().len() == 1 { "entry" } else { "entries" },
+        counted(allowlist.entries().len() as u64, "entry"),
         allowlist.prefixes_v4(),
         allowlist.prefixes_v6(),
         warnings.count(),

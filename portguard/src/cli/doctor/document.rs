@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::doctor::{Finding, Status};
 
-/// The document of `doctor --json`. Fields may be added; none is renamed or removed.
+/// The document of `doctor --json`. Fields may be added; no field is renamed or removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Document {
     /// The version of the meaning of the fields.

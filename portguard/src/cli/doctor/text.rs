@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::document::Document;
 use crate::doctor::{Finding, Status};
-use crate::printable::printable;
+use crate::printable::{counted, printable};
 
 /// The document for the eye: each finding in a line, with its remedy below, and how many there are of each kind.
 pub fn text(document: &Document) -> String {
@@ -19,17 +19,17 @@ pub fn text(document: &Document) -> String {
     }
     let _ = match document.status {
         Status::Ok => writeln!(text, "No problem found: {} checks.", document.count(Status::Ok)),
-        _ => writeln!(text, "{}", Status::ALL.map(|status| counted(document, status)).join(", ")),
+        _ => writeln!(text, "{}", Status::ALL.map(|status| count(document, status)).join(", ")),
     };
     text
 }
 
 /// How many findings have a status.
-fn counted(document: &Document, status: Status) -> String {
+fn count(document: &Document, status: Status) -> String {
     let (count, word) = (document.count(status), status.key());
     match status {
         Status::Ok => format!("{count} {word}"),
-        Status::Warning | Status::Failure => format!("{count} {}", plural(count, word)),
+        Status::Warning | Status::Failure => counted(count as u64, word),
     }
 }
 
@@ -38,8 +38,4 @@ fn label(status: Status) -> &'static str {
         Status::Ok | Status::Warning => status.key(),
         Status::Failure => "FAILURE",
     }
-}
-
-fn plural(count: usize, word: &str) -> String {
-    if count == 1 { word.to_owned() } else { format!("{word}s") }
 }

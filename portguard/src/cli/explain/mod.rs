@@ -5,8 +5,7 @@ pub mod text;
 
 use std::io::Write;
 use std::net::IpAddr;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use ipnet::IpNet;
@@ -21,8 +20,7 @@ use crate::explain::text::Text;
 use crate::explain::{entries, source};
 use crate::guard::{self, Access, Covering, Decision, Guard, PinRoot, Shadow};
 use crate::interface;
-use crate::ops::services::Services;
-use crate::ops::services::Unguarded;
+use crate::ops::services::{Services, Unguarded};
 use crate::ops::{self, Messages, lists};
 use crate::term;
 

@@ -8,7 +8,7 @@ use crate::probe::{Answer, Finding, services};
 use crate::rpcbind::{More, Programs, Registration};
 use crate::time;
 
-/// The document of `probe --json`. Fields may be added; none is renamed or removed.
+/// The document of `probe --json`. Fields may be added; no field is renamed or removed.
 ///
 /// Bytes are those of RPC messages: UDP payload, or TCP records without their marks.
 #[derive(Debug, Clone, PartialEq, Serialize)]

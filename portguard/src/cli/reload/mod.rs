@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::allowlist;
 use crate::cli::confirm::question::{OnTrial, ask};
 use crate::cli::options::TrialOptions;
 use crate::cli::print::{NOTHING_GUARDED, finish, print_before};
@@ -214,11 +215,10 @@ fn hand_over(
 
 /// Lets a service reload its list, which is the one that is named, if one is.
 fn reload_by(args: &Args, names: &[String], service: &Service) -> Result<Outcome> {
-    if let Some(path) = &args.allowlist {
-        let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
-        if path != service.description().order.allowlist {
-            return Err(owned(&names.join(", "), "another list cannot be put in force by hand", service));
-        }
+    if let Some(path) = &args.allowlist
+        && allowlist::absolute(path) != service.description().order.allowlist
+    {
+        return Err(owned(&names.join(", "), "another list cannot be put in force by hand", service));
     }
     service.reload(control::Reload {
         interfaces: names.to_vec(),

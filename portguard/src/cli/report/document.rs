@@ -12,7 +12,7 @@ use crate::guard::{Snapshot, Source};
 use crate::rpcbind::amplification::{Answers, Range};
 use crate::time;
 
-/// The document of `report --json`. Fields may be added; none is renamed or removed.
+/// The document of `report --json`. Fields may be added; no field is renamed or removed.
 ///
 /// `answer_bytes` are always those of rpcbind's answers to the UDP requests, in bytes of UDP payload without any header:
 /// of the answers that were prevented, or, as far as the guard was in audit mode, sent. They are a range, as versions and

@@ -10,7 +10,7 @@ use crate::guard::calls::Calls;
 use crate::guard::{ByReason, Snapshot, Source};
 use crate::time;
 
-/// The document of `stats --json`. Fields may be added; none is renamed or removed.
+/// The document of `stats --json`. Fields may be added; no field is renamed or removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Document {
     /// The version of the meaning of the fields.

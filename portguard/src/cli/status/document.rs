@@ -11,7 +11,7 @@ use crate::guard::Waits;
 use crate::ops::services::{ServiceState, Unguarded};
 use crate::printable::serialize_path;
 
-/// The document of `status --json`. Fields may be added; none is renamed or removed.
+/// The document of `status --json`. Fields may be added; no field is renamed or removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Document {
     /// The version of the meaning of the fields.

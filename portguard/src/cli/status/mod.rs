@@ -12,8 +12,7 @@ use crate::cli::print::{NOTHING_GUARDED, for_each, print, print_json};
 use crate::error::{Error, Result};
 use crate::guard::{self, Guard, PinRoot};
 use crate::interface;
-use crate::ops::services::Services;
-use crate::ops::services::UnguardedState;
+use crate::ops::services::{Services, UnguardedState};
 use crate::term;
 use crate::time;
 

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-/// The port if none is named.
+/// The port if the user gives no port.
 pub(crate) const DEFAULT_PORT: u16 = 9111;
 
 /// Parses `PORT`, `:PORT`, `ADDR` or `ADDR:PORT`. Without an address, only this host can reach the port.
