@@ -1,7 +1,7 @@
 //! Whatever is in the files, what `suggest` makes of it is a valid list, leaves nobody out without a word, and does not
 //! let everyone in.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use portguard::allowlist::Allowlist;
@@ -35,17 +35,17 @@ fn word() -> impl Strategy<Value = String> {
         any::<u128>().prop_map(|bits| IpAddr::V6(bits.into()).to_string()),
         // Written with a colon at the end.
         any::<u64>().prop_map(|bits| IpAddr::V6((u128::from(bits) << 64).into()).to_string()),
-        any::<u32>().prop_map(|bits| format!("::ffff:{}", std::net::Ipv4Addr::from(bits))),
+        any::<u32>().prop_map(|bits| format!("::ffff:{}", Ipv4Addr::from(bits))),
         Just("127.0.0.1".to_owned()),
         Just("0.0.0.0".to_owned()),
         Just("::".to_owned()),
     ];
     let mask = prop_oneof![
         (0..140_u8).prop_map(|length| format!("/{length}")),
-        any::<u32>().prop_map(|mask| format!("/{}", std::net::Ipv4Addr::from(mask))),
+        any::<u32>().prop_map(|mask| format!("/{}", Ipv4Addr::from(mask))),
         (0..=32_u32).prop_map(|length| {
             let mask = u32::MAX.checked_shl(32 - length).unwrap_or(0);
-            format!("/{}", std::net::Ipv4Addr::from(mask))
+            format!("/{}", Ipv4Addr::from(mask))
         }),
         Just(String::new()),
     ];
@@ -55,6 +55,14 @@ fn word() -> impl Strategy<Value = String> {
         1 => "[\\\\\"#\n\t \r()/,0-9'-]{0,6}",
         1 => "\\PC{0,8}",
         1 => any::<String>(),
+    ]
+}
+
+/// The source of a packet.
+fn source() -> impl Strategy<Value = IpAddr> {
+    prop_oneof![
+        any::<u32>().prop_map(|bits| IpAddr::V4(bits.into())),
+        any::<u128>().prop_map(|bits| IpAddr::V6(bits.into())),
     ]
 }
 
@@ -130,7 +138,7 @@ proptest! {
     fn any_table_makes_a_valid_list_and_nobody_is_left_out_silently(
         table in table(),
         file_name in "[^/]{0,20}",
-        peers in prop::collection::vec(any::<u128>(), 0..8),
+        peers in prop::collection::vec(source(), 0..8),
         networks in prop::collection::vec((any::<u32>(), 0..=32_u8), 0..4),
         resolved in prop::collection::vec(prop::option::of(any::<u128>()), 1..4),
     ) {
@@ -146,13 +154,16 @@ proptest! {
             interface: file_name.clone(),
             network: ipnet::Ipv4Net::new(bits.into(), length).unwrap().trunc().into(),
         }).collect();
-        let peers: Vec<Peer> = peers.iter().map(|&bits| Peer {
-            address: IpAddr::V6(bits.into()),
+        let peers: Vec<Peer> = peers.iter().map(|&address| Peer {
+            address,
             interface: file_name.clone(),
             tcp_packets: 1,
         }).collect();
 
+        let without_peers = sources::proposal(&files, &networks, &[], &[], &addresses);
         let proposal = sources::proposal(&files, &networks, &[], &peers, &addresses);
+        // A packet proposes nobody.
+        prop_assert_eq!(&proposal.entries, &without_peers.entries);
         let document = Document::new(proposal);
         let prefixes = checked(&document);
         let Proposal { entries, left_out, unproven, .. } = &document.proposal;
@@ -164,12 +175,15 @@ proptest! {
             entries.iter().any(|entry| entry.prefix.contains(&prefix))
                 || left_out.iter().any(|it| it.what == prefix.to_string())
         };
-        // A packet proposes nobody, and nobody whom nothing else has proposed is left out silently.
+        // Nobody who has sent one is left out silently, unless nobody has that address.
         for Peer { address, .. } in &peers {
             let prefix = ipnet::IpNet::from(*address);
             let is_named = unproven.iter().any(|it| it.prefix == prefix);
             let is_proposed = entries.iter().any(|entry| entry.prefix.contains(&prefix));
             prop_assert!(!(is_named && is_proposed), "{address}");
+            let is_nobodys = address.is_loopback() || address.is_multicast() || address.is_unspecified()
+                || *address == IpAddr::V4(Ipv4Addr::BROADCAST) || address.to_canonical() != *address;
+            prop_assert!(is_named || is_proposed || is_nobodys, "{address}");
         }
         for (_, exports) in &files.exports {
             for export in exports {
