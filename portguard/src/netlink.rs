@@ -94,31 +94,57 @@ pub(crate) fn dump(
 }
 
 fn dump_once(protocol: SockProtocol, request: u16, body: &[u8], reply: u16) -> Result<Vec<Vec<u8>>, Failure> {
+    let socket = ask(protocol, &dump_request(request, body))?;
+    let mut dump = Dump::new(reply);
+    let mut datagram = vec![0; MAX_DATAGRAM];
+    while dump.take(receive(&socket, &mut datagram)?)? == Progress::Unfinished {}
+    dump.finish()
+}
+
+/// Requests one object, and returns the body of its message. `kind` and `reply` are message types.
+pub(crate) fn request(
+    protocol: SockProtocol,
+    kind: u16,
+    body: &[u8],
+    reply: u16,
+) -> Result<Vec<u8>, Failure> {
+    let socket = ask(protocol, &message(kind, libc::NLM_F_REQUEST as u16, body))?;
+    let mut datagram = vec![0; MAX_DATAGRAM];
+    let datagram = receive(&socket, &mut datagram)?;
+    let (message, _) = Message::split(datagram).ok_or_else(|| malformed("a message is cut off"))?;
+    match message.kind {
+        ERROR => Err(refused(code(message.body)?)),
+        kind if kind == reply => Ok(message.body.to_vec()),
+        kind => Err(malformed(format!("a message of the unexpected type {kind}"))),
+    }
+}
+
+/// Sends a request on a socket of its own.
+fn ask(protocol: SockProtocol, request: &[u8]) -> Result<OwnedFd, Failure> {
     let failed = |errno: nix::Error| Failure::Socket(errno.into());
     let socket =
         socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol).map_err(failed)?;
     setsockopt(&socket, sockopt::ReceiveTimeout, &TIMEOUT).map_err(failed)?;
     // After this call, the socket receives messages from the kernel only.
     connect(socket.as_raw_fd(), &NetlinkAddr::new(0, 0)).map_err(failed)?;
-    send(socket.as_raw_fd(), &dump_request(request, body), MsgFlags::empty()).map_err(failed)?;
+    send(socket.as_raw_fd(), request, MsgFlags::empty()).map_err(failed)?;
+    Ok(socket)
+}
 
-    let mut dump = Dump::new(reply);
-    let mut datagram = vec![0; MAX_DATAGRAM];
+/// The next datagram of a reply.
+fn receive<'a>(socket: &OwnedFd, datagram: &'a mut [u8]) -> Result<&'a [u8], Failure> {
     loop {
         // With MSG_TRUNC, the length is that of the datagram, even if the datagram does not fit.
-        match recv(socket.as_raw_fd(), &mut datagram, MsgFlags::MSG_TRUNC) {
+        match recv(socket.as_raw_fd(), datagram, MsgFlags::MSG_TRUNC) {
             Ok(length) => {
-                let whole = datagram
+                return datagram
                     .get(..length)
-                    .ok_or_else(|| malformed("a datagram is longer than any can be"))?;
-                if dump.take(whole)? == Progress::Complete {
-                    return dump.finish();
-                }
+                    .ok_or_else(|| malformed("a datagram is longer than any can be"));
             }
             Err(nix::Error::EINTR) => {}
             Err(nix::Error::EAGAIN) => return Err(Failure::Unfinished),
             Err(nix::Error::ENOBUFS) => return Err(Failure::Overrun),
-            Err(errno) => return Err(failed(errno)),
+            Err(errno) => return Err(Failure::Socket(errno.into())),
         }
     }
 }

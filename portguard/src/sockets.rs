@@ -71,11 +71,6 @@ impl Sockets {
     pub(crate) fn of_rpcbind(&self) -> impl Iterator<Item = &Socket> {
         self.0.iter().filter(|socket| socket.local.port() == PORT)
     }
-
-    /// Whether others than this host can reach port 111, if no guard keeps them off.
-    pub(crate) fn is_exposed(&self) -> bool {
-        self.of_rpcbind().any(Socket::is_exposed)
-    }
 }
 
 fn parse(table: &str, protocol: Protocol) -> Vec<Socket> {
@@ -141,6 +136,6 @@ mod tests {
             "head\n 0: B80D0120000000000000000001000000:006F 0:0 0A 0:0 00:0 00 0 0 12 1 0 0\n";
         let [socket] = parse(TCP6, Protocol::Tcp).try_into().unwrap();
         assert_eq!(socket.words(), "TCP [2001:db8::1]:111");
-        assert!(Sockets(vec![socket]).is_exposed());
+        assert!(socket.is_exposed());
     }
 }

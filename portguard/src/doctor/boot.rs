@@ -6,6 +6,7 @@ use std::path::Path;
 use super::Finding;
 use super::guards::Guards;
 use super::init::Init;
+use super::remedy::RemedyKind;
 
 const ID: &str = "boot";
 /// Where the unit of a service is, if it was installed.
@@ -47,7 +48,7 @@ fn judge(interface: &str, is_enabled: bool) -> Finding {
         false => Finding::warning(
             ID,
             "the guard is not on again after a reboot",
-            format!("systemctl enable portguard@{interface}"),
+            RemedyKind::EnableUnit.text(format!("systemctl enable portguard@{interface}")),
         ),
     }
 }

@@ -3,6 +3,7 @@
 use nix::sys::statvfs::{FsFlags, statvfs};
 
 use super::Finding;
+use super::remedy::RemedyKind;
 use crate::error::{Error, Kind};
 use crate::guard::{self, BPFFS, PinRoot, Whose};
 
@@ -40,24 +41,25 @@ fn judge(place: &Place) -> Finding {
         Place::Mounted { read_only: true } => Finding::failure(
             MOUNT,
             format!("{BPFFS} is read-only: no guard can be kept there"),
-            format!("mount -o remount,rw {BPFFS}; for a systemd unit: ReadWritePaths={BPFFS}"),
+            RemedyKind::Remount
+                .text(format!("mount -o remount,rw {BPFFS}; for a systemd unit: ReadWritePaths={BPFFS}")),
         ),
         Place::Nothing => Finding::warning(
             MOUNT,
             format!("no BPF file system is mounted at {BPFFS}"),
-            format!("`portguard attach` mounts it; or: mount -t bpf bpf {BPFFS}"),
+            RemedyKind::Mount.text(format!("`portguard attach` mounts it; or: mount -t bpf bpf {BPFFS}")),
         ),
         Place::Unusable(error) if error.kind() == Kind::NotPermitted => Finding::warning(
             MOUNT,
             format!("{BPFFS} cannot be read: not permitted"),
-            "Run portguard as root.",
+            RemedyKind::BecomeRoot.text("Run portguard as root."),
         ),
         Place::Unusable(error) => {
             let why = error.why().map(|why| format!(": {why}")).unwrap_or_default();
             Finding::failure(
                 MOUNT,
                 format!("{}{why}", error.what()),
-                error.advice().unwrap_or("See `portguard status`."),
+                RemedyKind::OfError.text(error.advice().unwrap_or("See `portguard status`.")),
             )
         }
     }
@@ -71,13 +73,13 @@ fn judge_mount(whose: Whose) -> Finding {
         Whose::Own => Finding::warning(
             LASTS,
             format!("{BPFFS} is not that of the first process: guards end with this mount"),
-            "Enter network namespaces with: nsenter --net=/run/netns/NAME; give containers the /sys/fs/bpf of the host.",
+            RemedyKind::MountOfHost.text("Enter network namespaces with: nsenter --net=/run/netns/NAME; give containers the /sys/fs/bpf of the host."),
         ),
         Whose::Container => Finding::warning(
             LASTS,
             format!("this is a container: if {BPFFS} is not that of the host, guards end with the container"),
-            "Mount that of the host into the container: docker run --volume /sys/fs/bpf:/sys/fs/bpf, or a hostPath \
-             volume.",
+            RemedyKind::MountOfHost.text("Mount that of the host into the container: docker run --volume /sys/fs/bpf:/sys/fs/bpf, or a hostPath \
+             volume."),
         ),
     }
 }

@@ -1,7 +1,11 @@
 //! Which interfaces no guard covers: `docs/attach-points.md` says what does.
 
+use std::collections::BTreeMap;
+
 use super::guards::{Guarded, Guards};
-use super::{Finding, remedy};
+use super::reach::{Exposure, Reach};
+use super::remedy::{self, Remedy, RemedyKind};
+use super::{Finding, elsewhere};
 use crate::error::Error;
 use crate::guard;
 use crate::interface::{Address, Details, Interface};
@@ -10,6 +14,9 @@ const ID: &str = "coverage";
 /// Devices sit on one another, but not endlessly.
 const DEEPEST: u32 = 8;
 
+/// Kinds of devices that sit on one other interface.
+const SITS_ON_ONE: [&str; 5] = ["vlan", "macvlan", "macvtap", "ipvlan", "ipvtap"];
+
 /// What is known of interfaces.
 struct Known<'a> {
     /// Is there a guard on one?
@@ -17,24 +24,28 @@ struct Known<'a> {
     /// Why can there be none?
     refusal: &'a dyn Fn(&Interface) -> Option<Error>,
     /// What makes its guard drop, or puts it back?
-    remedy: &'a dyn Fn(&Interface) -> Option<String>,
-    /// Does somebody listen on port 111, for others than this host?
-    exposed: bool,
+    remedy: &'a dyn Fn(&Interface) -> Option<Remedy>,
+    /// Do strangers get an answer over one, if no guard keeps them off? The others are those below it.
+    reach: &'a dyn Fn(&Interface, &[&Interface]) -> Reach,
+    /// How well is guarded what those sit on that sit on an interface of another network namespace? By index.
+    elsewhere: &'a BTreeMap<u32, Guarded>,
 }
 
-/// `exposed`: somebody listens on port 111, for others than this host.
 pub(super) fn examine(
     all: &[Interface],
     addresses: &[Address],
     guards: &Guards,
-    exposed: bool,
+    exposure: &Exposure<'_>,
 ) -> Vec<Finding> {
     let refusal = |interface: &Interface| {
         guard::require_guardable(interface).err().or_else(|| guard::foreign(interface))
     };
     let (on, remedy) =
         (|interface: &Interface| guards.on(interface), |interface: &Interface| guards.remedy(interface));
-    judge(all, addresses, &Known { on: &on, refusal: &refusal, remedy: &remedy, exposed })
+    let reach = |interface: &Interface, lowers: &[&Interface]| exposure.of(interface, lowers);
+    let elsewhere = elsewhere::guarded(all);
+    let known = Known { on: &on, refusal: &refusal, remedy: &remedy, reach: &reach, elsewhere: &elsewhere };
+    judge(all, addresses, &known)
 }
 
 fn judge(all: &[Interface], addresses: &[Address], known: &Known<'_>) -> Vec<Finding> {
@@ -65,10 +76,21 @@ fn switch_of<'a>(interface: &Interface, all: &'a [Interface]) -> Option<&'a Inte
 }
 
 fn judge_one(interface: &Interface, all: &[Interface], known: &Known<'_>, has_address: bool) -> Finding {
-    let reach = if known.exposed {
-        "port 111 is open to every host that can reach it"
-    } else {
-        "no process listens on port 111 now"
+    let lowers = all_below(interface, all, DEEPEST);
+    let is_unknown = |it: &&Interface| sits_elsewhere(it) && !known.elsewhere.contains_key(&it.index);
+    let reach = match (known.reach)(interface, &lowers) {
+        Reach::Open(_) if std::iter::once(&interface).chain(&lowers).any(is_unknown) => Reach::Unclear(
+            "the interface under it is in another network namespace, where a guard can be".to_owned(),
+        ),
+        reach => reach,
+    };
+    let words = match &reach {
+        Reach::Open(words) => words.clone(),
+        Reach::Closed(words) => (*words).to_owned(),
+        Reach::Blocked(by) => {
+            format!("strangers are kept out by other means ({by})")
+        }
+        Reach::Unclear(why) => format!("portguard cannot tell whether port 111 is open: {why}"),
     };
     if (known.on)(interface) == Guarded::Enforcing
         && let Err(error) = guard::require_guardable(interface)
@@ -76,22 +98,33 @@ fn judge_one(interface: &Interface, all: &[Interface], known: &Known<'_>, has_ad
         // It was changed under the guard, or an earlier portguard knew less.
         let why = error.why().map(|why| format!(" ({why})")).unwrap_or_default();
         let found = format!("a guard is on it, but does not see all of its packets: {}{why}", error.what());
-        return Finding::failure(ID, found, error.advice().unwrap_or("Guard port 111 by other means (nft)."));
+        return Finding::failure(
+            ID,
+            found,
+            RemedyKind::GuardElsewhere.text(error.advice().unwrap_or("Guard port 111 by other means (nft).")),
+        );
     }
-    match covered(interface, all, known.on, DEEPEST) {
+    match covered(interface, all, known, DEEPEST) {
         Guarded::Enforcing if (known.on)(interface) == Guarded::Enforcing => {
             return Finding::ok(ID, "guarded");
         }
         Guarded::Enforcing => return guarded_below(interface, all, known.on),
         Guarded::Unknown => {
             let found = "an XDP program is on it, or on the interfaces under it; portguard cannot see whether that is a guard";
-            return Finding::warning(ID, found, "See the finding above for the reason.");
+            return Finding::warning(
+                ID,
+                found,
+                RemedyKind::ReadAbove.text("See the finding above for the reason."),
+            );
         }
         Guarded::Audit => {
             let remedy = (known.remedy)(interface).unwrap_or_else(|| {
-                "Let the guards of the interfaces under it enforce; the findings above show how.".to_owned()
+                RemedyKind::EnforceBelow.text(
+                    "Let the guards of the interfaces under it enforce; the findings above show how."
+                        .to_owned(),
+                )
             });
-            return Finding::warning(ID, format!("not guarded: audit mode drops nothing; {reach}"), remedy);
+            return Finding::warning(ID, format!("not guarded: audit mode drops nothing; {words}"), remedy);
         }
         Guarded::No => {}
     }
@@ -109,20 +142,27 @@ fn judge_one(interface: &Interface, all: &[Interface], known: &Known<'_>, has_ad
                 error.what().trim_start_matches(&format!("{}: ", interface.name)),
                 error.why().map(|why| format!(" ({why})")).unwrap_or_default()
             ),
-            error.advice().unwrap_or("Guard port 111 by other means (nft).").to_owned(),
+            of_refusal(interface, &error),
         ),
     };
     // The weak host model: Linux takes a packet for any of its addresses, whatever interface it arrives on
     // (Documentation/networking/ip-sysctl.rst, rp_filter and arp_ignore).
-    let reach = match has_address {
-        true => reach.to_owned(),
+    let words = match has_address {
+        true => words,
         false => {
-            format!("{reach}; it has no address, but takes packets for the addresses of other interfaces")
+            format!("{words}; it has no address, but takes packets for the addresses of other interfaces")
         }
     };
-    match known.exposed {
-        true => Finding::failure(ID, format!("not guarded{why}: {reach}"), remedy),
-        false => Finding::warning(ID, format!("not guarded{why}; {reach}"), remedy),
+    match reach {
+        Reach::Open(_) => Finding::failure(ID, format!("not guarded{why}: {words}"), remedy),
+        Reach::Closed(_) => Finding::warning(ID, format!("not guarded{why}; {words}"), remedy),
+        Reach::Blocked(_) => Finding::ok(ID, format!("not guarded{why}; {words}")),
+        Reach::Unclear(_) => Finding::warning(
+            ID,
+            format!("not guarded{why}; {words}"),
+            RemedyKind::AskFromOutside
+                .text(format!("Ask from another host: portguard probe ADDRESS. Or: {}", remedy.text)),
+        ),
     }
 }
 
@@ -148,7 +188,7 @@ fn open_to_siblings<'a>(
     all: &'a [Interface],
     on: &dyn Fn(&Interface) -> Guarded,
     depth: u32,
-) -> Option<(&'a Interface, String)> {
+) -> Option<(&'a Interface, Remedy)> {
     if depth == 0 || on(interface) == Guarded::Enforcing {
         return None;
     }
@@ -160,40 +200,73 @@ fn open_to_siblings<'a>(
 
 /// What guards an interface from its siblings, if packets between them do not pass the interface under them
 /// (`macvlan_queue_xmit`, `ipvlan_xmit_mode_l2`).
-fn of_siblings(interface: &Interface) -> Option<String> {
+fn of_siblings(interface: &Interface) -> Option<Remedy> {
     match interface.details {
         Details::Macvlan { switched: true } => Some(remedy::of_unguarded(&interface.name)),
         // There is no guard on one.
-        Details::Ipvlan { switched: true } => Some(format!(
+        Details::Ipvlan { switched: true } => Some(RemedyKind::Isolate.text(format!(
             "Isolate them in the namespace of the interface under them: ip link set {} type ipvlan private",
             interface.name
-        )),
+        ))),
         _ => None,
     }
 }
 
 /// How well all that comes in on an interface is guarded: by the interface itself, or by everything below it.
-fn covered(
-    interface: &Interface,
-    all: &[Interface],
-    on: &dyn Fn(&Interface) -> Guarded,
-    depth: u32,
-) -> Guarded {
-    let own = on(interface);
+fn covered(interface: &Interface, all: &[Interface], known: &Known<'_>, depth: u32) -> Guarded {
+    let own = (known.on)(interface);
     if own == Guarded::Enforcing || depth == 0 {
         return own;
     }
+    if let Some(elsewhere) = known.elsewhere.get(&interface.index) {
+        return own.max(*elsewhere);
+    }
     let below = below(interface, all);
-    let below = below.into_iter().map(|it| covered(it, all, on, depth - 1)).min();
+    let below = below.into_iter().map(|it| covered(it, all, known, depth - 1)).min();
     below.map_or(own, |below| own.max(below))
+}
+
+/// What helps where no guard can be: somebody else's program is in its place, or the device is of another kind.
+fn of_refusal(interface: &Interface, error: &Error) -> Remedy {
+    let kind = if interface.xdp.is_empty() { RemedyKind::GuardElsewhere } else { RemedyKind::RemoveProgram };
+    kind.text(error.advice().unwrap_or("Guard port 111 by other means (nft)."))
+}
+
+/// Whether an interface sits on one of another network namespace.
+pub(super) fn sits_elsewhere(interface: &Interface) -> bool {
+    interface.link_namespace.is_some() && SITS_ON_ONE.contains(&interface.kind.as_deref().unwrap_or_default())
+}
+
+/// How well an interface is guarded.
+pub(super) fn guarded(interface: &Interface, all: &[Interface], guards: &Guards) -> Guarded {
+    let on = |interface: &Interface| guards.on(interface);
+    let known = Known {
+        on: &on,
+        refusal: &|_| None,
+        remedy: &|_| None,
+        reach: &|_, _| Reach::Closed(""),
+        elsewhere: &BTreeMap::new(),
+    };
+    covered(interface, all, &known, DEEPEST)
+}
+
+/// All interfaces below one.
+fn all_below<'a>(interface: &Interface, all: &'a [Interface], depth: u32) -> Vec<&'a Interface> {
+    let below = if depth == 0 { Vec::new() } else { below(interface, all) };
+    below.into_iter().flat_map(|it| [vec![it], all_below(it, all, depth - 1)].concat()).collect()
 }
 
 /// What all that comes in on an interface comes in on before: what it sits on, or its ports.
 fn below<'a>(interface: &Interface, all: &'a [Interface]) -> Vec<&'a Interface> {
     match interface.kind.as_deref() {
         // One in another network namespace has an index of that namespace, and is not to be seen from here.
-        Some("vlan" | "macvlan" | "macvtap" | "ipvlan" | "ipvtap") if interface.link_namespace.is_none() => {
+        Some(kind) if SITS_ON_ONE.contains(&kind) && interface.link_namespace.is_none() => {
             all.iter().filter(|it| Some(it.index) == interface.lower).collect()
+        }
+        // What is redirected to it has arrived on another one, or is this host's own.
+        Some("ifb") => {
+            let arrives = |it: &&Interface| it.up && !it.loopback && it.kind.as_deref() != Some("ifb");
+            all.iter().filter(arrives).collect()
         }
         Some("bridge" | "bond" | "team" | "vrf") => {
             all.iter().filter(|it| it.controller == Some(interface.index)).collect()
@@ -215,6 +288,13 @@ mod tests {
         Interface { index, name, kind, controller, lower, ..Interface::example() }
     }
 
+    fn reach(exposed: bool) -> Reach {
+        match exposed {
+            true => Reach::Open("port 111 is open to every host that can reach it".to_owned()),
+            false => Reach::Closed("no process listens on port 111 now"),
+        }
+    }
+
     /// What is said of the last interface, which has an address, if some are guarded.
     fn said(all: &[Interface], guarded: &[u32], exposed: bool) -> (Status, String) {
         let last = all.last().unwrap().clone();
@@ -230,7 +310,13 @@ mod tests {
         exposed: bool,
     ) -> (Status, String) {
         let refusal = |it: &Interface| guard::require_guardable(it).err();
-        let known = Known { on, refusal: &refusal, remedy: &|_| None, exposed };
+        let known = Known {
+            on,
+            refusal: &refusal,
+            remedy: &|_| None,
+            reach: &|_, _| reach(exposed),
+            elsewhere: &BTreeMap::new(),
+        };
         let about = Some(&*addresses[0].interface.name);
         let finding = judge(all, addresses, &known).into_iter().find(|it| it.subject.as_deref() == about);
         finding.map_or((Status::Ok, String::new()), |finding| (finding.status, finding.found))
@@ -254,7 +340,9 @@ mod tests {
         }
         // What it sits on is in another network namespace, and only has that index there.
         let macvlan = Interface { link_namespace: Some(0), ..interface(3, Some("macvlan"), None, Some(2)) };
-        assert_eq!(said(&[card(2, None), macvlan], &[2], true).0, Status::Failure);
+        let (status, found) = said(&[card(2, None), macvlan], &[2], true);
+        assert_eq!(status, Status::Warning);
+        assert!(found.contains("cannot tell"), "{found}");
         // Its siblings go past the guard under it.
         let details = Details::Macvlan { switched: true };
         let macvlan = Interface { details, ..interface(3, Some("macvlan"), None, Some(2)) };
@@ -280,7 +368,13 @@ mod tests {
         let told = |all: &[Interface], addresses: &[Address], guarded: &[u32]| -> Vec<(String, Status)> {
             let on =
                 |it: &Interface| if guarded.contains(&it.index) { Guarded::Enforcing } else { Guarded::No };
-            let known = Known { on: &on, refusal: &|_| None, remedy: &|_| None, exposed: true };
+            let known = Known {
+                on: &on,
+                refusal: &|_| None,
+                remedy: &|_| None,
+                reach: &|_, _| reach(true),
+                elsewhere: &BTreeMap::new(),
+            };
             let findings = judge(all, addresses, &known);
             findings.into_iter().map(|it| (it.subject.unwrap_or_default(), it.status)).collect()
         };

@@ -10,6 +10,7 @@ use nix::libc;
 use nix::sys::socket::SockProtocol;
 
 use super::guards::{Guarded, Guards};
+use super::remedy::RemedyKind;
 use super::{Finding, facts};
 use crate::guard;
 use crate::interface::{self, Interface, XdpMode};
@@ -33,10 +34,15 @@ const RTA_MULTIPATH: u16 = 9;
 const RTA_ENCAP_TYPE: u16 = 21;
 const ENCAP_SEG6_LOCAL: u16 = 7;
 
-pub(super) fn examine(all: &[Interface], guards: &Guards) -> Vec<Finding> {
+/// `filtered` are the interfaces with filters for arriving packets.
+pub(super) fn examine(
+    all: &[Interface],
+    guards: &Guards,
+    filtered: Result<BTreeSet<u32>, Failure>,
+) -> Vec<Finding> {
     let on = |interface: &Interface| guards.on(interface);
     let mut findings = Vec::new();
-    match filtered(all) {
+    match filtered {
         Ok(filtered) => findings.extend(redirects(all, &on, &filtered)),
         Err(failure) => findings.push(unknown(REDIRECT, "filters for arriving packets", &failure)),
     }
@@ -52,7 +58,7 @@ fn unknown(id: &'static str, what: &str, failure: &Failure) -> Finding {
     Finding::warning(
         id,
         format!("the kernel does not list the {what}: {failure}"),
-        "Run portguard doctor again.",
+        RemedyKind::Again.text("Run portguard doctor again."),
     )
 }
 
@@ -77,7 +83,8 @@ fn redirects(
             format!(
                 "packets that a program on the host of its other end redirects into it ({redirected}) bypass the guard"
             ),
-            "Also guard the interfaces of that host on which such packets arrive.",
+            RemedyKind::GuardOtherEnd
+                .text("Also guard the interfaces of that host on which such packets arrive."),
         );
         findings.push(finding.about(&it.name));
     }
@@ -92,10 +99,10 @@ fn redirects(
             REDIRECT,
             "it has filters for arriving packets, and no guard: packets that the filters redirect to a guarded \
              interface bypass the guard there",
-            format!(
+            RemedyKind::LookAtFilters.text(format!(
                 "See their actions with: tc filter show dev {name} ingress; bpftool net show dev {name}. If they redirect: \
                  portguard attach {name}"
-            ),
+            )),
         );
         findings.push(finding.about(name));
     }
@@ -103,7 +110,7 @@ fn redirects(
 }
 
 /// The interfaces with programs or rules that look at what comes in behind XDP, by index: filters of tc, or programs on tcx.
-fn filtered(all: &[Interface]) -> Result<BTreeSet<u32>, Failure> {
+pub(super) fn filtered(all: &[Interface]) -> Result<BTreeSet<u32>, Failure> {
     let request = vec![0; TC_HEADER_LEN];
     let qdiscs = netlink::dump(SockProtocol::NetlinkRoute, libc::RTM_GETQDISC, &request, libc::RTM_NEWQDISC)?;
     let mut interfaces = BTreeSet::new();
@@ -153,11 +160,11 @@ fn mpls(all: &[Interface]) -> Vec<Finding> {
         Finding::warning(
             MPLS,
             "it accepts MPLS: packets for port 111 can arrive behind labels, where no guard sees them",
-            format!(
+            RemedyKind::MplsOff.text(format!(
                 "sysctl -w net/mpls/conf/{}/input=0, unless this host is a label switch. See the labels that end \
                  here: ip -f mpls route",
                 it.name
-            ),
+            )),
         )
         .about(&it.name)
     };
@@ -169,8 +176,8 @@ fn seg6local() -> Finding {
         SEG6LOCAL,
         "routes unpack packets here (seg6local): packets for port 111 can arrive inside other packets, where no guard \
          sees them",
-        "See the routes with: ip -6 route show table all | grep seg6local. Guard port 111 by other means (nft) if one \
-         ends here.",
+        RemedyKind::LookAtRoutes.text("See the routes with: ip -6 route show table all | grep seg6local. Guard port 111 by other means (nft) if one \
+         ends here."),
     )
 }
 

@@ -3,6 +3,8 @@
 use portguard_common::listed;
 use serde::Serialize;
 
+use super::remedy::{Remedy, RemedyKind};
+
 listed! {
     /// How bad it is.
     #[derive(PartialOrd, Ord, Serialize)]
@@ -19,6 +21,7 @@ listed! {
 
 /// The result of a check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(into = "Fields")]
 pub struct Finding {
     /// The name of the check. None is renamed.
     pub id: &'static str,
@@ -29,7 +32,25 @@ pub struct Finding {
     /// What was found.
     pub found: String,
     /// What to do about it; nothing, if all is well.
-    pub remedy: Option<String>,
+    pub remedy: Option<Remedy>,
+}
+
+/// The fields of the JSON.
+#[derive(Serialize)]
+struct Fields {
+    id: &'static str,
+    subject: Option<String>,
+    status: Status,
+    found: String,
+    remedy: Option<String>,
+    remedy_kind: Option<RemedyKind>,
+}
+
+impl From<Finding> for Fields {
+    fn from(Finding { id, subject, status, found, remedy }: Finding) -> Self {
+        let (remedy, remedy_kind) = remedy.map(|remedy| (remedy.text, remedy.kind)).unzip();
+        Self { id, subject, status, found, remedy, remedy_kind }
+    }
 }
 
 impl Finding {
@@ -39,13 +60,13 @@ impl Finding {
     }
 
     /// Something could be better.
-    pub fn warning(id: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { status: Status::Warning, remedy: Some(remedy.into()), ..Self::ok(id, found) }
+    pub fn warning(id: &'static str, found: impl Into<String>, remedy: Remedy) -> Self {
+        Self { status: Status::Warning, remedy: Some(remedy), ..Self::ok(id, found) }
     }
 
     /// Something is wrong.
-    pub fn failure(id: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { status: Status::Failure, remedy: Some(remedy.into()), ..Self::ok(id, found) }
+    pub fn failure(id: &'static str, found: impl Into<String>, remedy: Remedy) -> Self {
+        Self { status: Status::Failure, remedy: Some(remedy), ..Self::ok(id, found) }
     }
 
     /// Says what it is about.

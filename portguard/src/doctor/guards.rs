@@ -1,6 +1,7 @@
 //! The guards of this network namespace, and what is left of those that are gone.
 
-use super::{Finding, remedy};
+use super::Finding;
+use super::remedy::{self, Remedy, RemedyKind};
 use crate::allowlist::OnDisk;
 use crate::control::Description;
 use crate::error::{Error, Result};
@@ -63,7 +64,7 @@ struct Gone {
     ifindex: u32,
     /// No name: the interface is gone as well.
     interface: Option<String>,
-    remedy: String,
+    remedy: Remedy,
 }
 
 /// Whether an interface has a guard; the better, the greater.
@@ -97,7 +98,7 @@ impl Guards {
 
     /// What makes the guard of an interface drop, if that is known: it depends on who keeps the guard, and on what it was
     /// ordered to do before.
-    pub(super) fn remedy(&self, interface: &Interface) -> Option<String> {
+    pub(super) fn remedy(&self, interface: &Interface) -> Option<Remedy> {
         let seen = self.0.as_ref().ok()?;
         if let Some(guard) = seen.guards.iter().find(|guard| guard.ifindex == interface.index) {
             return (!guard.enforcing).then(|| remedy_of_audit(guard));
@@ -119,7 +120,7 @@ impl Guards {
             Ok(seen) => judge(seen),
             Err(error) => {
                 let why = error.why().map(|why| format!(": {why}")).unwrap_or_default();
-                let advice = error.advice().unwrap_or("Run portguard as root.");
+                let advice = RemedyKind::OfError.text(error.advice().unwrap_or("Run portguard as root."));
                 vec![Finding::warning(
                     "guards",
                     format!("the guards cannot be read: {}{why}", error.what()),
@@ -183,7 +184,7 @@ fn judge(seen: &Seen) -> Vec<Finding> {
     }
     for error in &seen.damaged {
         let why = error.why().map(|why| format!(": {why}")).unwrap_or_default();
-        let advice = error.advice().unwrap_or("See `portguard status`.");
+        let advice = RemedyKind::OfError.text(error.advice().unwrap_or("See `portguard status`."));
         findings.push(Finding::failure("guard.damaged", format!("{}{why}", error.what()), advice));
     }
     findings.extend(seen.unguarded.iter().map(|(it, owner)| judge_unguarded(it, owner).about(&it.interface)));
@@ -192,19 +193,20 @@ fn judge(seen: &Seen) -> Vec<Finding> {
             Some(name) => Finding::failure(
                 "guard.gone",
                 "it had a guard, but the link of the guard is gone: it was detached",
-                remedy,
+                remedy.clone(),
             )
             .about(name),
             None => Finding::warning(
                 "guard.gone",
                 format!("the interface with index {ifindex} had a guard, and is gone"),
-                remedy,
+                remedy.clone(),
             ),
         });
     }
     for error in &seen.silent {
         let why = error.why().map(|why| format!(": {why}")).unwrap_or_default();
-        let advice = error.advice().unwrap_or("Restart the service; the guards remain.");
+        let advice = RemedyKind::RestartService
+            .text(error.advice().unwrap_or("Restart the service; the guards remain."));
         findings.push(Finding::warning("guard.service", format!("{}{why}", error.what()), advice));
     }
     findings
@@ -220,9 +222,10 @@ fn judge_guard(guard: &Facts) -> Finding {
     }
 }
 
-fn remedy_of_audit(guard: &Facts) -> String {
+fn remedy_of_audit(guard: &Facts) -> Remedy {
     match &guard.owner {
-        None => format!("portguard attach {} --enforce", remedy::quoted(&guard.interface)),
+        None => RemedyKind::Enforce
+            .text(format!("portguard attach {} --enforce", remedy::quoted(&guard.interface))),
         Some(owner) if owner.audit => remedy::of_ordered_audit(owner),
         Some(owner) => remedy::of_difference(&guard.interface, owner, &guard.differences),
     }
@@ -264,12 +267,12 @@ fn judge_list(guard: &Facts) -> Finding {
         OnDisk::Changed => Finding::warning(
             ID,
             format!("{list} has changed since it was loaded, and is not in force"),
-            format!("portguard reload {}", remedy::quoted(interface)),
+            RemedyKind::Reload.text(format!("portguard reload {}", remedy::quoted(interface))),
         ),
         OnDisk::Broken { problem } => Finding::failure(
             ID,
             format!("{list} is broken: {problem}; the list that it held before is in force"),
-            format!("portguard check {}", remedy::quoted(list)),
+            RemedyKind::CheckList.text(format!("portguard check {}", remedy::quoted(list))),
         ),
     }
 }
@@ -338,7 +341,9 @@ mod tests {
             let findings = judge(&Seen { guards: vec![guard], ..Seen::default() });
             let status: Vec<Status> = findings.iter().map(|finding| finding.status).collect();
             assert_eq!(status, expected);
-            for remedy in findings.iter().filter_map(|finding| finding.remedy.as_ref()) {
+            for remedy in
+                findings.iter().filter_map(|finding| finding.remedy.as_ref().map(|remedy| &remedy.text))
+            {
                 assert!(!remedy.contains("portguard attach"), "it is refused there: {remedy}");
                 assert!(remedy.contains("PLACE") || remedy.contains("journalctl"), "{remedy}");
             }

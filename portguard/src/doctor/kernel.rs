@@ -9,6 +9,7 @@ use flate2::read::GzDecoder;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::utsname::uname;
 
+use super::remedy::RemedyKind;
 use super::{Finding, facts};
 
 const BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -105,12 +106,12 @@ fn version_finding(release: &str) -> Finding {
         None => Finding::warning(
             ID,
             format!("Linux {release}: portguard cannot parse the version"),
-            "portguard needs Linux 5.10 or later.",
+            RemedyKind::NewerKernel.text("portguard needs Linux 5.10 or later."),
         ),
         Some(version) if version < OLDEST => Finding::failure(
             ID,
             format!("Linux {release} is too old"),
-            "portguard needs Linux 5.10 or later.",
+            RemedyKind::NewerKernel.text("portguard needs Linux 5.10 or later."),
         ),
         Some(version) if version < SEVERAL_BUFFERS => Finding::ok(
             ID,
@@ -126,7 +127,8 @@ fn config_finding(kernel: &Kernel, has: &dyn Fn(&str, &[&str]) -> Option<bool>) 
         return Finding::warning(
             ID,
             format!("it cannot be read: {why}"),
-            "If `portguard attach` works, the kernel has everything that a guard needs.",
+            RemedyKind::TryAttach
+                .text("If `portguard attach` works, the kernel has everything that a guard needs."),
         );
     }
     let missing: Vec<&str> = NEEDED.into_iter().filter(|name| has(name, &["y"]) == Some(false)).collect();
@@ -136,7 +138,7 @@ fn config_finding(kernel: &Kernel, has: &dyn Fn(&str, &[&str]) -> Option<bool>) 
         Finding::failure(
             ID,
             format!("{} missing", missing.join(", ")),
-            "Use a kernel that is built with that.",
+            RemedyKind::OtherKernel.text("Use a kernel that is built with that."),
         )
     }
 }
@@ -149,7 +151,9 @@ fn btf_finding(kernel: &Kernel) -> Finding {
         Finding::warning(
             ID,
             format!("no {BTF}: portguard was not tested on such a kernel"),
-            "Use a kernel that is built with CONFIG_DEBUG_INFO_BTF, as those of distributions are.",
+            RemedyKind::OtherKernel.text(
+                "Use a kernel that is built with CONFIG_DEBUG_INFO_BTF, as those of distributions are.",
+            ),
         )
     }
 }
@@ -160,7 +164,9 @@ fn jit_finding(kernel: &Kernel, has: &dyn Fn(&str, &[&str]) -> Option<bool>) -> 
         Some(0) => Finding::warning(
             ID,
             "the JIT compiler for BPF is off: each packet costs many times as much",
-            "sysctl -w net.core.bpf_jit_enable=1, and the same in /etc/sysctl.d; then attach again.",
+            RemedyKind::EnableJit.text(
+                "sysctl -w net.core.bpf_jit_enable=1, and the same in /etc/sysctl.d; then attach again.",
+            ),
         ),
         Some(_) => Finding::ok(ID, "programs are compiled"),
         None if has("CONFIG_BPF_JIT_ALWAYS_ON", &["y"]) == Some(true) => {
@@ -169,7 +175,7 @@ fn jit_finding(kernel: &Kernel, has: &dyn Fn(&str, &[&str]) -> Option<bool>) -> 
         None => Finding::warning(
             ID,
             "portguard cannot see in this network namespace whether programs are compiled",
-            "Check on the host itself: sysctl net.core.bpf_jit_enable",
+            RemedyKind::LookAtJit.text("Check on the host itself: sysctl net.core.bpf_jit_enable"),
         ),
     }
 }

@@ -5,24 +5,32 @@
 
 mod boot;
 mod bpffs;
+mod command;
 mod coverage;
 mod detours;
+mod elsewhere;
 mod facts;
 mod finding;
+mod firewall;
 mod guards;
 mod init;
 mod kernel;
 mod native;
 mod owners;
 mod privileges;
+mod reach;
 mod remedy;
 mod routing;
 mod rpcbind;
+mod rpcinfo;
 mod services;
+mod units;
 mod xdp;
 
 pub use self::finding::{Finding, Status};
+pub use self::remedy::{Remedy, RemedyKind};
 
+use self::reach::Exposure;
 use crate::interface;
 use crate::sockets::Sockets;
 
@@ -35,21 +43,28 @@ pub fn examine() -> Vec<Finding> {
     let guards = guards::Guards::gather();
     findings.extend(guards.findings());
     findings.extend(boot::examine(&guards));
+    let mut of_rpcbind = rpcbind::examine(&sockets);
     match interface::all().and_then(|all| Ok((all, interface::addresses()?))) {
         Ok((all, addresses)) => {
-            let exposed = sockets.is_exposed();
-            findings.extend(coverage::examine(&all, &addresses, &guards, exposed));
+            let filtered = detours::filtered(&all);
+            let known = filtered.as_ref().cloned().unwrap_or_default();
+            let exposure = Exposure::gather(&all, &addresses, &sockets, &guards, known);
+            findings.extend(coverage::examine(&all, &addresses, &guards, &exposure));
             findings.extend(native::examine(&all, &guards));
             findings.extend(routing::examine(&all, &addresses));
-            findings.extend(detours::examine(&all, &guards));
+            findings.extend(detours::examine(&all, &guards, filtered));
+            of_rpcbind.extend(services::examine(&sockets, &|socket| exposure.is_blocked(socket)));
         }
-        Err(error) => findings.push(Finding::failure(
-            "interfaces",
-            error.to_string(),
-            "Run portguard in a place where netlink is permitted.",
-        )),
+        Err(error) => {
+            findings.push(Finding::failure(
+                "interfaces",
+                error.to_string(),
+                RemedyKind::PermitNetlink.text("Run portguard in a place where netlink is permitted."),
+            ));
+            of_rpcbind.extend(services::examine(&sockets, &|_| false));
+        }
     }
-    findings.extend(rpcbind::examine(&sockets));
-    findings.extend(services::examine(&sockets));
+    findings.extend(of_rpcbind);
+    findings.extend(rpcinfo::examine());
     findings
 }

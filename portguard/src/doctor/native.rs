@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::guards::{Guarded, Guards};
+use super::remedy::RemedyKind;
 use super::xdp::{self, Features};
 use super::{Finding, kernel};
 use crate::guard::{self, Lacking, Obstacle};
@@ -32,7 +33,7 @@ pub(super) fn examine(all: &[Interface], guards: &Guards) -> Vec<Finding> {
         findings.push(Finding::warning(
             ID,
             format!("the kernel does not report the XDP features of the drivers: {failure}"),
-            "Run portguard doctor again.",
+            RemedyKind::Again.text("Run portguard doctor again."),
         ));
         BTreeMap::new()
     });
@@ -70,7 +71,10 @@ fn judge(
         return Finding::warning(
             ID,
             format!("native mode will be refused{}: {}", of(driver), obstacle.why()),
-            format!("{}. Or use --mode generic, which `attach` selects by itself.", obstacle.remedy(name)),
+            RemedyKind::MakeNative.text(format!(
+                "{}. Or use --mode generic, which `attach` selects by itself.",
+                obstacle.remedy(name)
+            )),
         );
     }
     if !has_native(interface, features) {
@@ -190,7 +194,7 @@ mod tests {
             (1500, driver("virtio_net", 8, 16), None, OLD, None),
         ] {
             let finding = judge(&card(mtu, None), &driver, features, host, false);
-            let told = format!("{} {}", finding.found, finding.remedy.unwrap_or_default());
+            let told = format!("{} {}", finding.found, finding.remedy.map(|it| it.text).unwrap_or_default());
             assert_eq!(finding.status == Status::Warning, expected.is_some(), "{driver:?}");
             assert!(told.contains(expected.unwrap_or_default()), "{told}");
         }

@@ -1,6 +1,7 @@
 //! Whether this process may do what a guard takes.
 
 use super::Finding;
+use super::remedy::RemedyKind;
 use crate::guard;
 
 const ID: &str = "capabilities";
@@ -11,7 +12,8 @@ pub(super) fn examine() -> Finding {
         Err(error) => Finding::failure(
             ID,
             error.what(),
-            "Run portguard as root, or give it CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON.",
+            RemedyKind::BecomeRoot
+                .text("Run portguard as root, or give it CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON."),
         ),
     }
 }

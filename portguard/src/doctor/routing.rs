@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::remedy::RemedyKind;
 use super::{Finding, facts};
 use crate::interface::{Address, Details, Interface};
 
@@ -56,9 +57,9 @@ fn judge(settings: &[(&Interface, Settings)], addresses: &[Address], has_ipv6: b
                         "{setting} is on: packets for port 111 can arrive inside other packets, where no guard sees \
                          them"
                     ),
-                    format!(
+                    RemedyKind::SegmentRoutingOff.text(format!(
                         "sysctl -w net/ipv6/conf/{name}/{setting}=0, unless this host is a segment router."
-                    ),
+                    )),
                 ));
             }
         }
@@ -66,7 +67,8 @@ fn judge(settings: &[(&Interface, Settings)], addresses: &[Address], has_ipv6: b
             add(Finding::warning(
                 "packet_information",
                 "its packets have packet information: the program that holds the device sets their protocol",
-                "Open the device with IFF_NO_PI, or trust the program that holds it.",
+                RemedyKind::PacketInformationOff
+                    .text("Open the device with IFF_NO_PI, or trust the program that holds it."),
             ));
         }
         if has_ipv6 {
@@ -94,10 +96,10 @@ fn judge_rp_filter(name: &str, rp_filter: u32, several: bool) -> Finding {
                 "{value}: a packet with a forged source of the allowlist passes the guard, even if that source is \
                  behind another interface"
             ),
-            format!(
+            RemedyKind::StrictReversePath.text(format!(
                 "sysctl -w net/ipv4/conf/all/rp_filter=1 net/ipv4/conf/{name}/rp_filter=1 (2 does not help); for IPv6: \
                  nft, fib saddr . iif"
-            ),
+            )),
         ),
     }
 }

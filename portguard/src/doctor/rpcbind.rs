@@ -7,6 +7,7 @@ use portguard_common::transport::Protocol;
 
 use super::Finding;
 use super::owners::{self, Process};
+use super::remedy::RemedyKind;
 use crate::sockets::{Socket, Sockets};
 
 const RUNNING: &str = "rpcbind.running";
@@ -25,7 +26,11 @@ fn judge(sockets: &Sockets, owners: &[Process]) -> Vec<Finding> {
     let open = open.join(", ");
     let mut findings = vec![if who.is_empty() {
         let found = format!("a process listens on {open}; portguard cannot see which one");
-        Finding::warning(RUNNING, found, "Run portguard as root, on the host itself.")
+        Finding::warning(
+            RUNNING,
+            found,
+            RemedyKind::BecomeRoot.text("Run portguard as root, on the host itself."),
+        )
     } else {
         Finding::ok(RUNNING, format!("{} on {open}", who.join(" and ")))
     }];
@@ -64,7 +69,7 @@ fn judge_remote_calls(options: &Options, rpcbind: &Process, sockets: &Sockets) -
         format!(
             "rpcbind runs with -r: it forwards calls to other services, with its own source address{beside}"
         ),
-        "Remove -r from OPTIONS in /etc/default/rpcbind (RPCBIND_ARGS in /etc/sysconfig/rpcbind), and restart it.",
+        RemedyKind::RemoteCallsOff.text("Remove -r from OPTIONS in /etc/default/rpcbind (RPCBIND_ARGS in /etc/sysconfig/rpcbind), and restart it."),
     )
 }
 
@@ -78,7 +83,9 @@ fn judge_addresses(options: &Options, activated: bool, sockets: &Sockets) -> Opt
         return Some(Finding::warning(
             ID,
             "rpcbind runs with -h, which has no effect on the sockets that systemd has made",
-            "Set ListenStream= and ListenDatagram= of rpcbind.socket (systemctl edit rpcbind.socket).",
+            RemedyKind::SocketAddresses.text(
+                "Set ListenStream= and ListenDatagram= of rpcbind.socket (systemctl edit rpcbind.socket).",
+            ),
         ));
     }
     let everywhere: Vec<String> =
@@ -92,7 +99,7 @@ fn judge_addresses(options: &Options, activated: bool, sockets: &Sockets) -> Opt
                 "rpcbind runs with -h, but listens on all addresses nevertheless: {}",
                 everywhere.join(", ")
             ),
-            "Guard every interface: -h is for UDP only.",
+            RemedyKind::GuardEvery.text("Guard every interface: -h is for UDP only."),
         )
     })
 }

@@ -11,6 +11,7 @@ use portguard_common::transport::Protocol;
 
 use super::Finding;
 use super::init::Init;
+use super::remedy::RemedyKind;
 use crate::rpcbind::{self, NoReply, Programs, Question, Registration, registrations};
 use crate::sockets::{Socket, Sockets};
 
@@ -18,12 +19,13 @@ use crate::sockets::{Socket, Sockets};
 const LIMIT: Duration = Duration::from_secs(5);
 const NEEDED: &str = "rpcbind.needed";
 
-pub(super) fn examine(sockets: &Sockets) -> Vec<Finding> {
+/// `is_blocked`: whether a firewall keeps strangers off a socket.
+pub(super) fn examine(sockets: &Sockets, is_blocked: &dyn Fn(&Socket) -> bool) -> Vec<Finding> {
     if sockets.of_rpcbind().next().is_none() {
         return Vec::new();
     }
     let switch_off = Init::of(Path::new("/")).switch_off();
-    judge(registered(sockets), sockets, &Programs::of_this_host(), &switch_off)
+    judge(registered(sockets), sockets, is_blocked, &Programs::of_this_host(), &switch_off)
 }
 
 /// Asks the rpcbind of this network namespace, over the loopback interface.
@@ -52,6 +54,7 @@ fn registered(sockets: &Sockets) -> Result<Vec<Registration>, String> {
 fn judge(
     registered: Result<Vec<Registration>, String>,
     sockets: &Sockets,
+    is_blocked: &dyn Fn(&Socket) -> bool,
     programs: &Programs,
     switch_off: &str,
 ) -> Vec<Finding> {
@@ -59,7 +62,11 @@ fn judge(
         Ok(registered) => registered,
         Err(why) => {
             let found = format!("the registered services cannot be read: {why}");
-            return vec![Finding::warning(NEEDED, found, "Check whether it replies: portguard probe")];
+            return vec![Finding::warning(
+                NEEDED,
+                found,
+                RemedyKind::Probe.text("Check whether it replies: portguard probe"),
+            )];
         }
     };
     // Program -> where it is registered, by protocol and port.
@@ -76,21 +83,29 @@ fn judge(
     };
     if services.is_empty() {
         let found = "no service is registered: nothing on this host needs rpcbind";
-        return vec![Finding::warning(NEEDED, found, format!("Switch it off: {switch_off}"))];
+        return vec![Finding::warning(
+            NEEDED,
+            found,
+            RemedyKind::SwitchOff.text(format!("Switch it off: {switch_off}")),
+        )];
     }
     let names: Vec<String> = services.keys().map(|program| called(*program)).collect();
     let mut findings = vec![Finding::ok(NEEDED, format!("registered: {}", names.join(", ")))];
     for (program, places) in &services {
-        findings.push(judge_service(places, sockets).about(called(*program)));
+        findings.push(judge_service(places, sockets, is_blocked).about(called(*program)));
     }
     findings
 }
 
-fn judge_service(places: &BTreeSet<(&'static str, u32)>, sockets: &Sockets) -> Finding {
+fn judge_service(
+    places: &BTreeSet<(&'static str, u32)>,
+    sockets: &Sockets,
+    is_blocked: &dyn Fn(&Socket) -> bool,
+) -> Finding {
     const ID: &str = "service";
     let is_open = |(protocol, port): &&(&'static str, u32)| {
         let at = |it: &&Socket| it.protocol.name() == *protocol && u32::from(it.local.port()) == *port;
-        sockets.0.iter().filter(at).any(Socket::is_exposed)
+        sockets.0.iter().filter(at).any(|it| it.is_exposed() && !is_blocked(it))
     };
     let open: Vec<String> =
         places.iter().filter(is_open).map(|(protocol, port)| format!("{protocol} {port}")).collect();
@@ -100,8 +115,8 @@ fn judge_service(places: &BTreeSet<(&'static str, u32)>, sockets: &Sockets) -> F
     Finding::warning(
         ID,
         format!("remains open beside port 111, unless a firewall blocks other hosts: {}", open.join(", ")),
-        "portguard guards port 111 only: set fixed ports (/etc/nfs.conf for NFS), and block them with nft \
-         for hosts that must not use them.",
+        RemedyKind::BlockPorts.text("portguard guards port 111 only: set fixed ports (/etc/nfs.conf for NFS), and block them with nft \
+         for hosts that must not use them."),
     )
 }
 
@@ -125,7 +140,7 @@ mod tests {
     fn findings(registered: Result<Vec<Registration>, String>) -> Vec<Finding> {
         let at = |local: &str| Socket { protocol: Protocol::Udp, local: local.parse().unwrap(), inode: 1 };
         let sockets = Sockets(vec![at("0.0.0.0:111"), at("0.0.0.0:20048"), at("127.0.0.1:662")]);
-        judge(registered, &sockets, &Programs::well_known(), "systemctl mask")
+        judge(registered, &sockets, &|_| false, &Programs::well_known(), "systemctl mask")
     }
 
     #[test]
@@ -150,7 +165,7 @@ mod tests {
     #[test]
     fn an_rpcbind_that_nobody_needs_is_to_be_switched_off() {
         let [needed] = findings(Ok(vec![service(100_000, "udp", 111)])).try_into().unwrap();
-        assert_eq!(needed.remedy.as_deref(), Some("Switch it off: systemctl mask"));
+        assert_eq!(needed.remedy.map(|it| it.text).as_deref(), Some("Switch it off: systemctl mask"));
         let [unknown] = findings(Err("no reply".into())).try_into().unwrap();
         assert_eq!(unknown.status, Status::Warning);
     }

@@ -3,15 +3,22 @@
 use insta::assert_snapshot;
 use portguard::cli::doctor::document::Document;
 use portguard::cli::doctor::text::text;
-use portguard::doctor::Finding;
+use portguard::doctor::{Finding, RemedyKind};
 
 fn ill() -> Document {
     Document::new(vec![
         Finding::ok("kernel.version", "Linux 6.18.44"),
-        Finding::warning("rp_filter", "2: loose", "sysctl -w net.ipv4.conf.all.rp_filter=1").about("eth0"),
-        Finding::failure("coverage", "not guarded", "portguard attach eth1").about("eth1"),
+        Finding::warning(
+            "rp_filter",
+            "2: loose",
+            RemedyKind::StrictReversePath.text("sysctl -w net.ipv4.conf.all.rp_filter=1"),
+        )
+        .about("eth0"),
+        Finding::failure("coverage", "not guarded", RemedyKind::Attach.text("portguard attach eth1"))
+            .about("eth1"),
         // Whoever registers a service, or makes an interface, may call it as he likes.
-        Finding::warning("service", "\u{1b}[2Jstays open", "Use nft.").about("a\nb"),
+        Finding::warning("service", "\u{1b}[2Jstays open", RemedyKind::BlockPorts.text("Use nft."))
+            .about("a\nb"),
     ])
 }
 

@@ -14,7 +14,7 @@ pub fn text(document: &Document) -> String {
         // Writing to a string does not fail.
         let _ = writeln!(text, "{:7}  {id}{subject}: {}", label(*status), printable(found));
         if let Some(remedy) = remedy {
-            let _ = writeln!(text, "         -> {}", printable(remedy));
+            let _ = writeln!(text, "         -> {}", printable(&remedy.text));
         }
     }
     let _ = match document.status {

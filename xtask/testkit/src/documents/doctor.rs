@@ -20,6 +20,7 @@ pub struct Finding {
     pub status: String,
     pub found: String,
     pub remedy: Option<String>,
+    pub remedy_kind: Option<String>,
 }
 
 impl Document {
@@ -40,6 +41,7 @@ impl Document {
                 finding.status == "ok",
                 "a remedy for each evil: {finding:?}"
             );
+            assert_eq!(finding.remedy.is_some(), finding.remedy_kind.is_some(), "{finding:?}");
         }
         document
     }

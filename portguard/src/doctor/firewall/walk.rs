@@ -1,0 +1,527 @@
+//! What rules do with a packet of a stranger. Pure.
+//!
+//! An answer is never more certain than the rules: a condition that is not understood may hold or not, and both cases
+//! are followed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use portguard_common::transport::Protocol;
+
+use super::rules::{Action, Atom, Condition, Rules, Scope, Stranger, Subject, Table};
+
+/// Chains may call one another, but not endlessly (`NFT_JUMP_STACK_SIZE` is 16).
+const DEEPEST: u32 = 16;
+/// A stranger is taken for outside of what a condition names, if that is less than this part of all addresses.
+const LARGEST_SHARE: f64 = 1.0 / 16.0;
+
+/// Whether something holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    Yes,
+    No,
+    Maybe,
+}
+
+/// What may become of a packet.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Fate {
+    pub accepted: bool,
+    pub dropped: bool,
+    /// Something else, in these words.
+    pub other: BTreeSet<String>,
+    /// It comes to the end of a chain.
+    ends: bool,
+}
+
+impl Rules {
+    /// What becomes of a stranger's packet: all chains that it enters must let it through.
+    pub(crate) fn fate(&self, stranger: &Stranger<'_>, lowers: &[&str], bridge: bool) -> Vec<(String, Fate)> {
+        let marks = self.tables.iter().any(|table| table.marks);
+        let untracks = self.tables.iter().any(|table| table.untracks);
+        let mut fates = Vec::new();
+        for table in &self.tables {
+            for (name, chain) in &table.chains {
+                let Some(base) = &chain.base else { continue };
+                let (enters, interface) = match &base.scope {
+                    Scope::Ip { ipv6 } => (ipv6.is_none_or(|ipv6| ipv6 == stranger.ipv6), stranger.interface),
+                    // Below, the packet may have another header in front, or belong to another interface.
+                    Scope::Devices(devices) if devices.iter().any(|it| Some(&**it) == stranger.interface) => {
+                        (true, stranger.interface)
+                    }
+                    Scope::Devices(devices) => (devices.iter().any(|it| lowers.contains(&it.as_str())), None),
+                    Scope::Bridge => (bridge, None),
+                };
+                if !enters {
+                    continue;
+                }
+                let certain = !matches!(base.scope, Scope::Devices(_) | Scope::Bridge) || interface.is_some();
+                let stranger = Stranger { interface, ..stranger.clone() };
+                let mut walk = Walk { table, stranger: &stranger, marks, untracks, known: BTreeMap::new() };
+                let mut fate = walk.chain(name, DEEPEST);
+                if fate.ends {
+                    fate.dropped |= base.drops;
+                    fate.accepted |= !base.drops;
+                    fate.ends = false;
+                }
+                if !certain && (base.drops || table.has_drops()) {
+                    (fate.accepted, fate.dropped) = (true, true);
+                }
+                fates.push((format!("{}, chain {name}", table.name), fate));
+            }
+        }
+        fates
+    }
+}
+
+impl Table {
+    fn has_drops(&self) -> bool {
+        let drops = |action: &Action| !matches!(action, Action::None | Action::Accept | Action::Return);
+        self.chains.values().flat_map(|chain| &chain.rules).any(|rule| drops(&rule.action))
+    }
+}
+
+struct Walk<'a> {
+    table: &'a Table,
+    stranger: &'a Stranger<'a>,
+    marks: bool,
+    untracks: bool,
+    /// What was found out of a chain: it is the same each time.
+    known: BTreeMap<&'a str, Fate>,
+}
+
+impl<'a> Walk<'a> {
+    fn chain(&mut self, name: &'a str, depth: u32) -> Fate {
+        if let Some(fate) = self.known.get(name) {
+            return fate.clone();
+        }
+        let chain = self.table.chains.get(name).filter(|_| depth > 0);
+        let Some(chain) = chain else { return Fate::other(format!("a call of chain {name}")) };
+        let mut fate = Fate::default();
+        for rule in &chain.rules {
+            let holds = all(rule.conditions.iter().map(|condition| self.holds(condition)));
+            if holds == Answer::No {
+                continue;
+            }
+            let (taken, goes_on) = self.action(&rule.action, depth);
+            fate.join(&taken);
+            if holds == Answer::Yes && !goes_on {
+                self.known.insert(name, fate.clone());
+                return fate;
+            }
+        }
+        fate.ends = true;
+        self.known.insert(name, fate.clone());
+        fate
+    }
+
+    /// What an action makes of a packet, and whether the next rule may see it.
+    fn action(&mut self, action: &'a Action, depth: u32) -> (Fate, bool) {
+        match action {
+            Action::None => (Fate::default(), true),
+            Action::Accept => (Fate { accepted: true, ..Fate::default() }, false),
+            Action::Drop => (Fate { dropped: true, ..Fate::default() }, false),
+            Action::Return => (Fate { ends: true, ..Fate::default() }, false),
+            Action::Other(what) => (Fate::other(what.clone()), false),
+            Action::Goto(chain) => (self.chain(chain, depth - 1), false),
+            Action::Jump(chain) => {
+                let mut fate = self.chain(chain, depth - 1);
+                let goes_on = std::mem::take(&mut fate.ends);
+                (fate, goes_on)
+            }
+            Action::Map { subjects, elements } => self.map(subjects, elements, depth),
+        }
+    }
+
+    fn map(&mut self, subjects: &[Subject], elements: &'a [(Vec<Atom>, Action)], depth: u32) -> (Fate, bool) {
+        let (mut fate, mut goes_on) = (Fate::default(), false);
+        for (atoms, action) in elements {
+            let fits = self.fits(subjects, atoms);
+            if fits == Answer::No {
+                continue;
+            }
+            let (taken, next) = self.action(action, depth);
+            fate.join(&taken);
+            goes_on |= next;
+            if fits == Answer::Yes {
+                return (fate, goes_on);
+            }
+        }
+        (fate, true)
+    }
+
+    fn holds(&self, condition: &Condition) -> Answer {
+        let Condition { subjects, elements, negated } = condition;
+        let mut holds = Answer::No;
+        for element in elements {
+            match self.fits(subjects, element) {
+                Answer::Yes => {
+                    holds = Answer::Yes;
+                    break;
+                }
+                Answer::Maybe => holds = Answer::Maybe,
+                Answer::No => {}
+            }
+        }
+        // Of many addresses, a stranger may have one.
+        let sources = subjects.iter().position(|subject| *subject == Subject::Source);
+        if let (Answer::No, Some(at)) = (holds, sources)
+            && elements.iter().filter_map(|element| element.get(at)).map(Atom::share).sum::<f64>()
+                > LARGEST_SHARE
+        {
+            holds = Answer::Maybe;
+        }
+        match (holds, negated) {
+            (Answer::Yes, true) => Answer::No,
+            (Answer::No, true) => Answer::Yes,
+            (holds, _) => holds,
+        }
+    }
+
+    fn fits(&self, subjects: &[Subject], atoms: &[Atom]) -> Answer {
+        if subjects.len() != atoms.len() {
+            return Answer::Maybe;
+        }
+        all(subjects.iter().zip(atoms).map(|(subject, atom)| self.has(*subject, atom)))
+    }
+
+    /// Whether the packet has a value.
+    fn has(&self, subject: Subject, atom: &Atom) -> Answer {
+        let text = match atom {
+            Atom::Unknown => return Answer::Maybe,
+            Atom::Any => return Answer::Yes,
+            Atom::Text(text) => Some(&**text),
+            _ => None,
+        };
+        let stranger = self.stranger;
+        match subject {
+            Subject::Unknown => Answer::Maybe,
+            // What is compared with its absence fits.
+            Subject::Absent => yes(text == Some("missing")),
+            Subject::Interface => match (stranger.interface, text) {
+                (Some(interface), Some(pattern)) => yes(fits_pattern(interface, pattern)),
+                _ => Answer::Maybe,
+            },
+            Subject::Family => match text {
+                Some("ip6" | "ipv6") => yes(stranger.ipv6),
+                Some("ip" | "ipv4") => yes(!stranger.ipv6),
+                Some("arp" | "vlan" | "8021q" | "8021ad") => Answer::No,
+                _ => Answer::Maybe,
+            },
+            Subject::Protocol => {
+                let (name, number) = match stranger.protocol {
+                    Protocol::Udp => ("udp", 17),
+                    Protocol::Tcp => ("tcp", 6),
+                };
+                text.map_or_else(|| atom.is_number(number), |text| yes(text.eq_ignore_ascii_case(name)))
+            }
+            Subject::Port => match text {
+                Some("sunrpc" | "rpcbind" | "portmapper") => yes(stranger.port == portguard_common::PORT),
+                Some(_) => Answer::Maybe,
+                None => atom.is_number(stranger.port.into()),
+            },
+            Subject::Source => atom.covers_stranger(stranger.ipv6),
+            Subject::Destination => {
+                let all = stranger.destinations;
+                match all.iter().filter(|it| atom.covers(**it)).count() {
+                    _ if all.is_empty() => Answer::Maybe,
+                    0 => Answer::No,
+                    count if count == all.len() => Answer::Yes,
+                    _ => Answer::Maybe,
+                }
+            }
+            Subject::ConnectionState => match text.map(str::to_ascii_lowercase).as_deref() {
+                Some("new" | "untracked") if self.untracks => Answer::Maybe,
+                Some("new") => Answer::Yes,
+                Some(_) => Answer::No,
+                None => Answer::Maybe,
+            },
+            // A packet whose destination was changed is told elsewhere.
+            Subject::ConnectionStatus => yes(text.is_some_and(|text| text.eq_ignore_ascii_case("none"))),
+            Subject::Mark if self.marks => Answer::Maybe,
+            Subject::Mark => atom.is_number(0),
+            Subject::PacketType => match text {
+                Some("host" | "unicast") => Answer::Yes,
+                Some(_) => Answer::No,
+                None => Answer::Maybe,
+            },
+            Subject::DestinationType => match text {
+                Some(text) => yes(text.eq_ignore_ascii_case("local")),
+                None => Answer::Maybe,
+            },
+            Subject::ReversePath => match text {
+                Some("missing") => Answer::No,
+                Some("exists") => Answer::Yes,
+                _ => Answer::Maybe,
+            },
+        }
+    }
+}
+
+impl Fate {
+    fn other(what: String) -> Self {
+        Self { other: BTreeSet::from([what]), ..Self::default() }
+    }
+
+    fn join(&mut self, other: &Self) {
+        self.accepted |= other.accepted;
+        self.dropped |= other.dropped;
+        self.ends |= other.ends;
+        self.other.extend(other.other.iter().cloned());
+    }
+
+    /// Whether it is certain that the packet does not get through.
+    pub(crate) fn is_dropped(&self) -> bool {
+        self.dropped && !self.accepted && self.other.is_empty()
+    }
+
+    /// Whether it is certain that it does.
+    pub(crate) fn is_accepted(&self) -> bool {
+        self.accepted && !self.dropped && self.other.is_empty()
+    }
+}
+
+impl Atom {
+    fn is_number(&self, number: u64) -> Answer {
+        match self {
+            Self::Number(own) => yes(*own == number),
+            Self::Range(low, high) => yes((*low..=*high).contains(&number)),
+            _ => Answer::Maybe,
+        }
+    }
+
+    fn covers(&self, address: IpAddr) -> bool {
+        match self {
+            Self::Prefix(prefix) => prefix.contains(&address),
+            Self::Addresses(low, high) => {
+                low.is_ipv4() == address.is_ipv4() && (*low..=*high).contains(&address)
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether an address that nobody names is among some prefixes; `None`: these are so many that it may be.
+    pub(in crate::doctor) fn names_strangers(prefixes: &[IpNet], ipv6: bool) -> Option<bool> {
+        let answers: Vec<Answer> =
+            prefixes.iter().map(|prefix| Self::Prefix(*prefix).covers_stranger(ipv6)).collect();
+        let share: f64 = prefixes
+            .iter()
+            .filter(|it| matches!(it, IpNet::V6(_)) == ipv6)
+            .map(|it| Self::Prefix(*it).share())
+            .sum();
+        match () {
+            () if answers.contains(&Answer::Yes) => Some(true),
+            () if answers.contains(&Answer::Maybe) || share > LARGEST_SHARE => None,
+            () => Some(false),
+        }
+    }
+
+    /// Whether an address that nobody names is among these.
+    fn covers_stranger(&self, ipv6: bool) -> Answer {
+        match self {
+            Self::Prefix(prefix) if matches!(prefix, IpNet::V6(_)) != ipv6 => Answer::No,
+            Self::Prefix(prefix) if prefix.prefix_len() == 0 => Answer::Yes,
+            Self::Prefix(_) | Self::Addresses(..) if self.share() > LARGEST_SHARE => Answer::Maybe,
+            Self::Prefix(_) | Self::Addresses(..) => Answer::No,
+            _ => Answer::Maybe,
+        }
+    }
+
+    /// The part of all addresses, or of all global unicast addresses of IPv6 (2000::/3), that these are.
+    fn share(&self) -> f64 {
+        let of_prefix = |prefix: &IpNet| match prefix {
+            IpNet::V4(prefix) => 0.5_f64.powi(prefix.prefix_len().into()),
+            IpNet::V6(prefix) if prefix.prefix_len() < 3 => 1.0,
+            IpNet::V6(prefix) => 0.5_f64.powi(i32::from(prefix.prefix_len()) - 3),
+        };
+        match self {
+            Self::Prefix(prefix) => of_prefix(prefix),
+            Self::Addresses(IpAddr::V4(low), IpAddr::V4(high)) => {
+                f64::from(high.to_bits().saturating_sub(low.to_bits())) / f64::from(u32::MAX)
+            }
+            Self::Addresses(IpAddr::V6(low), IpAddr::V6(high)) => {
+                high.to_bits().saturating_sub(low.to_bits()) as f64 / (u128::MAX >> 3) as f64
+            }
+            _ => 0.0,
+        }
+    }
+}
+
+fn yes(holds: bool) -> Answer {
+    if holds { Answer::Yes } else { Answer::No }
+}
+
+/// Whether all hold.
+fn all(answers: impl Iterator<Item = Answer>) -> Answer {
+    let mut all = Answer::Yes;
+    for answer in answers {
+        match answer {
+            Answer::No => return Answer::No,
+            Answer::Maybe => all = Answer::Maybe,
+            Answer::Yes => {}
+        }
+    }
+    all
+}
+
+/// Whether a name fits a pattern: `eth*` of nftables, `eth+` of iptables.
+fn fits_pattern(name: &str, pattern: &str) -> bool {
+    match pattern.strip_suffix(['*', '+']) {
+        Some(start) => name.starts_with(start),
+        None => name == pattern,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::firewall::{iptables, nft};
+
+    /// What becomes of a stranger's packet over UDP.
+    fn fate(rules: &Rules, ipv6: bool) -> &'static str {
+        let address: IpAddr = if ipv6 { "2001:db8::1" } else { "192.0.2.1" }.parse().unwrap();
+        let stranger = Stranger {
+            interface: Some("eth0"),
+            protocol: Protocol::Udp,
+            ipv6,
+            port: 111,
+            destinations: &[address],
+        };
+        let fates = rules.fate(&stranger, &[], false);
+        if fates.iter().any(|(_, fate)| fate.is_dropped()) {
+            return "dropped";
+        }
+        if fates.iter().all(|(_, fate)| fate.is_accepted()) { "accepted" } else { "unclear" }
+    }
+
+    /// Of the chain `input` of `table inet f`, with rules as JSON.
+    fn of_nft(rules: &[&str]) -> [&'static str; 2] {
+        let rule = |rule: &&str| {
+            format!(r#"{{"rule": {{"family": "inet", "table": "f", "chain": "input", "expr": [{rule}]}}}}"#)
+        };
+        let rules: Vec<String> = rules.iter().map(rule).collect();
+        let text = format!(
+            r#"{{"nftables": [{{"chain": {{"family": "inet", "table": "f", "name": "input", "type": "filter",
+                "hook": "input", "prio": 0, "policy": "accept"}}}}, {}]}}"#,
+            rules.join(", ")
+        );
+        let read = nft::parse(&text, &nft::Devices::new()).expect("a rule set");
+        [fate(&read.rules, false), fate(&read.rules, true)]
+    }
+
+    fn of_iptables(lines: &str) -> &'static str {
+        let text = format!("*filter\n:INPUT ACCEPT [0:0]\n:MORE - [0:0]\n{lines}\nCOMMIT\n");
+        fate(&iptables::parse(&text, false).expect("rules"), false)
+    }
+
+    fn matches(left: &str, op: &str, right: &str) -> String {
+        format!(r#"{{"match": {{"op": "{op}", "left": {left}, "right": {right}}}}}, {{"drop": null}}"#)
+    }
+
+    #[test]
+    fn expressions_of_nft_are_followed_as_the_kernel_does() {
+        let payload =
+            |protocol, field| format!(r#"{{"payload": {{"protocol": "{protocol}", "field": "{field}"}}}}"#);
+        let prefix = |address, length| format!(r#"{{"prefix": {{"addr": "{address}", "len": {length}}}}}"#);
+        let source = payload("ip", "saddr");
+        let flags =
+            r#"{"&": [{"payload": {"protocol": "tcp", "field": "flags"}}, ["fin", "syn", "rst", "ack"]]}"#;
+        for (left, op, right, expected) in [
+            // A header of one family is no condition that the other one could meet, whatever the operator.
+            (&*source, "!=", &*prefix("10.0.0.0", 8), ["dropped", "accepted"]),
+            (&source, "==", &prefix("10.0.0.0", 8), ["accepted", "accepted"]),
+            (&source, "==", &prefix("0.0.0.0", 0), ["dropped", "accepted"]),
+            // Half of all addresses: a stranger has one of them, or not.
+            (&source, "==", &prefix("0.0.0.0", 1), ["unclear", "accepted"]),
+            (&source, "!=", &prefix("0.0.0.0", 1), ["unclear", "accepted"]),
+            (&source, "==", r#"{"range": ["1.0.0.0", "200.0.0.0"]}"#, ["unclear", "accepted"]),
+            (&payload("ip6", "saddr"), "!=", &prefix("2001:db8:1::", 48), ["accepted", "dropped"]),
+            (&payload("ip", "daddr"), "==", "\"192.0.2.1\"", ["dropped", "accepted"]),
+            (&payload("ip", "daddr"), "==", "\"192.0.2.2\"", ["accepted", "accepted"]),
+            (&payload("udp", "dport"), "==", "111", ["dropped"; 2]),
+            (&payload("udp", "dport"), "!=", "111", ["accepted"; 2]),
+            (&payload("udp", "dport"), "<", "111", ["accepted"; 2]),
+            (&payload("udp", "dport"), "<=", "111", ["dropped"; 2]),
+            (&payload("udp", "dport"), "==", r#"{"range": [100, 200]}"#, ["dropped"; 2]),
+            (&payload("udp", "sport"), "==", "53", ["unclear"; 2]),
+            (&payload("tcp", "dport"), "==", "111", ["accepted"; 2]),
+            (&payload("ether", "saddr"), "==", "\"02:00:00:00:00:01\"", ["accepted"; 2]),
+            (flags, "!=", "\"syn\"", ["accepted"; 2]),
+            (r#"{"meta": {"key": "iifname"}}"#, "==", "\"eth*\"", ["dropped"; 2]),
+            (r#"{"meta": {"key": "iifname"}}"#, "==", r#"{"set": ["lo", "eth1"]}"#, ["accepted"; 2]),
+            (r#"{"meta": {"key": "mark"}}"#, "==", "7", ["accepted"; 2]),
+            (r#"{"meta": {"key": "skuid"}}"#, "==", "0", ["unclear"; 2]),
+            (r#"{"exthdr": {"name": "frag"}}"#, "==", "true", ["accepted"; 2]),
+            (r#"{"exthdr": {"name": "frag"}}"#, "==", "false", ["dropped"; 2]),
+            (r#"{"ct": {"key": "state"}}"#, "in", r#"["established", "related"]"#, ["accepted"; 2]),
+            (r#"{"ct": {"key": "state"}}"#, "in", "\"new\"", ["dropped"; 2]),
+            (r#"{"fib": {"result": "oif", "flags": ["saddr", "iif"]}}"#, "==", "false", ["accepted"; 2]),
+            (
+                r#"{"concat": [{"payload": {"protocol": "ip", "field": "saddr"}}, {"payload": {"protocol": "udp", "field": "dport"}}]}"#,
+                "==",
+                r#"{"set": [{"concat": ["10.0.0.1", 111]}]}"#,
+                ["accepted"; 2],
+            ),
+        ] {
+            assert_eq!(of_nft(&[&matches(left, op, right)]), expected, "{left} {op} {right}");
+        }
+        // A mark that some rule sets may be any.
+        let marks = [
+            r#"{"mangle": {"key": {"meta": {"key": "mark"}}, "value": 7}}"#,
+            &matches(r#"{"meta": {"key": "mark"}}"#, "==", "7"),
+        ];
+        assert_eq!(of_nft(&marks), ["unclear"; 2]);
+        for unclear in [
+            r#"{"queue": null}"#,
+            r#"{"xt": null}"#,
+            r#"{"future": {}}"#,
+            r#"{"jump": {"target": "nowhere"}}"#,
+        ] {
+            assert_eq!(of_nft(&[unclear]), ["unclear"; 2], "{unclear}");
+        }
+    }
+
+    #[test]
+    fn options_of_iptables_are_followed_as_the_kernel_does() {
+        for (line, expected) in [
+            ("-A INPUT -s 10.0.0.0/8 -j DROP", "accepted"),
+            ("-A INPUT ! -s 10.0.0.0/255.0.0.0 -p udp -m udp --dport 111 -j DROP", "dropped"),
+            ("[3:120] -A INPUT -p 17 -j DROP", "dropped"),
+            ("-A INPUT -p udp -m udp --dport 1:110 -j DROP", "accepted"),
+            (
+                "-A INPUT -p udp -m multiport --dports 53,100:120 -j REJECT --reject-with icmp-port-unreachable",
+                "dropped",
+            ),
+            ("-A INPUT -p udp -m multiport --ports 53 -j DROP", "unclear"),
+            ("-A INPUT -p udp -m multiport ! --dports 22,111 -j DROP", "accepted"),
+            ("-A INPUT -i eth+ -j DROP", "dropped"),
+            ("-A INPUT ! -i lo -j DROP", "dropped"),
+            ("-A INPUT -m conntrack --ctstate NEW,UNTRACKED -j DROP", "dropped"),
+            ("-A INPUT -m conntrack --ctstate DNAT -j DROP", "accepted"),
+            ("-A INPUT -m rpfilter --invert -j DROP", "accepted"),
+            ("-A INPUT -m addrtype --dst-type LOCAL -j DROP", "dropped"),
+            ("-A INPUT -m addrtype ! --dst-type LOCAL -j DROP", "accepted"),
+            ("-A INPUT -m limit --limit 3/min -j DROP", "unclear"),
+            ("-A INPUT -m set --match-set friends src -j DROP", "unclear"),
+            ("-A INPUT -m ipv6header --header frag --soft -j DROP", "unclear"),
+            ("-A INPUT -m iprange --src-range 10.0.0.1-10.0.0.9 -j DROP", "accepted"),
+            ("-A INPUT -m comment --comment \"a -j DROP \\\" b\" -j ACCEPT", "accepted"),
+            ("-A INPUT -f -j DROP", "accepted"),
+            ("-A INPUT -p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN -j DROP", "accepted"),
+            ("-A INPUT -j NFQUEUE --queue-num 1", "unclear"),
+            (
+                "-A INPUT -j MORE\n-A MORE -s 10.0.0.1/32 -j ACCEPT\n-A MORE -j RETURN\n-A MORE -j DROP",
+                "accepted",
+            ),
+            ("-A INPUT -g MORE\n-A INPUT -j DROP\n-A MORE -s 10.0.0.1/32 -j DROP", "accepted"),
+            ("-A INPUT -j MORE\n-A INPUT -j DROP\n-A MORE -s 10.0.0.1/32 -j ACCEPT", "dropped"),
+            // Each calls the other.
+            ("-A INPUT -j MORE\n-A MORE -j MORE", "unclear"),
+            ("-A INPUT -j MARK --set-xmark 0x1/0xffffffff\n-A INPUT -m mark --mark 0x1 -j DROP", "unclear"),
+        ] {
+            assert_eq!(of_iptables(line), expected, "{line}");
+        }
+        assert!(iptables::parse("no such thing", false).is_none());
+    }
+}

@@ -1,0 +1,292 @@
+//! Whether strangers get an answer from port 111 over an interface that no guard covers: who listens there, and what else
+//! stands in the way.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use nix::libc;
+use nix::sys::socket::SockProtocol;
+use portguard_common::PORT;
+use portguard_common::transport::Protocol;
+
+use super::facts;
+use super::firewall::{Firewall, Passage, Stranger};
+use super::guards::{Guarded, Guards};
+use super::units::Units;
+use crate::interface::{Address, Interface};
+use crate::netlink::{self, Attributes, Failure, malformed, u16_at, u32_at};
+use crate::sockets::{Socket, Sockets};
+
+/// `SOCK_DIAG_BY_FAMILY`, of requests and replies.
+const BY_FAMILY: u16 = 20;
+/// `struct inet_diag_req_v2`.
+const REQUEST_LEN: usize = 56;
+/// In `struct inet_diag_msg`: the interface that a socket is bound to, and its inode.
+const BOUND_AT: usize = 40;
+const INODE_AT: usize = 68;
+/// `struct rtmsg`.
+const ROUTE_HEADER_LEN: usize = 12;
+/// A setting of routing, by which packets of a source that would be reached otherwise are dropped.
+const STRICT: u32 = 1;
+
+/// Whether a stranger gets an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// Nobody listens there, in these words.
+    Closed(&'static str),
+    /// In these words.
+    Open(String),
+    /// What keeps it off.
+    Blocked(String),
+    /// Why it cannot be told.
+    Unclear(String),
+}
+
+/// What decides about it.
+#[derive(Debug)]
+pub(super) struct Exposure<'a> {
+    all: &'a [Interface],
+    addresses: &'a [Address],
+    sockets: Vec<Listener>,
+    firewall: Firewall,
+    units: Units,
+    /// The interfaces with filters behind XDP, and those with somebody else's XDP program.
+    filtered: BTreeSet<u32>,
+    foreign: BTreeSet<u32>,
+    /// The interfaces to which routes of IPv4 lead.
+    routed: BTreeSet<u32>,
+}
+
+/// A protocol, and whether it is over IPv6.
+type Way = (Protocol, bool);
+
+fn ways() -> impl Iterator<Item = Way> {
+    Protocol::ALL.into_iter().flat_map(|protocol| [(protocol, false), (protocol, true)])
+}
+
+/// A socket of port 111.
+#[derive(Debug, Clone, Copy)]
+struct Listener {
+    protocol: Protocol,
+    ipv6: bool,
+    /// The interface, by index, to which it is bound: 0 for none, `None` if that is not known.
+    bound: Option<u32>,
+}
+
+impl<'a> Exposure<'a> {
+    pub(super) fn gather(
+        all: &'a [Interface],
+        addresses: &'a [Address],
+        sockets: &Sockets,
+        guards: &Guards,
+        filtered: BTreeSet<u32>,
+    ) -> Self {
+        let exposed: Vec<Socket> =
+            sockets.of_rpcbind().filter(|socket| socket.is_exposed()).copied().collect();
+        let is_foreign =
+            |it: &&Interface| !it.xdp.is_empty() && matches!(guards.on(it), Guarded::No | Guarded::Unknown);
+        let foreign = all.iter().filter(is_foreign).map(|it| it.index).collect();
+        // Nothing else is asked where nobody listens.
+        let (firewall, units) = match exposed.is_empty() {
+            true => (Firewall::default(), Units::default()),
+            false => (Firewall::read(), Units::read(sockets)),
+        };
+        // Without the list, any interface may be among them.
+        let routed = routed().unwrap_or_else(|_| all.iter().map(|it| it.index).collect());
+        Self { all, addresses, sockets: listeners(&exposed), firewall, units, filtered, foreign, routed }
+    }
+
+    /// For packets that arrive on an interface; `lowers` are those below it.
+    pub(super) fn of(&self, interface: &Interface, lowers: &[&Interface]) -> Reach {
+        let delivers = |way: &Way| {
+            let is_of = |it: &&Listener| (it.protocol, it.ipv6) == *way;
+            self.sockets.iter().filter(is_of).any(|listener| self.is_delivered(interface, listener))
+        };
+        let passages: Vec<(Way, Passage)> =
+            ways().filter(delivers).map(|way| (way, self.passage(interface, lowers, way, PORT))).collect();
+        let open: Vec<String> =
+            passages.iter().filter(|(_, it)| *it == Passage::Open).map(|(way, _)| words(*way)).collect();
+        if let Some((_, Passage::Unclear(why))) =
+            passages.iter().find(|(_, it)| matches!(it, Passage::Unclear(_)))
+            && open.is_empty()
+        {
+            return Reach::Unclear(why.clone());
+        }
+        match (passages.first(), open.len()) {
+            (None, _) if self.sockets.is_empty() => Reach::Closed("no process listens on port 111 now"),
+            (None, _) => Reach::Closed("no process that listens on port 111 gets packets from it"),
+            (_, count) if count == passages.len() => {
+                Reach::Open("port 111 is open to every host that can reach it".to_owned())
+            }
+            (Some((_, Passage::Blocked(by))), 0) => Reach::Blocked(by.clone()),
+            _ => Reach::Open(format!("port 111 is open over {}", open.join(" and "))),
+        }
+    }
+
+    /// Whether a firewall keeps strangers off a socket, whatever interface they come in on.
+    pub(super) fn is_blocked(&self, socket: &Socket) -> bool {
+        let way = (socket.protocol, socket.local.is_ipv6());
+        let mut outside = self.all.iter().filter(|it| it.up && !it.loopback);
+        outside.all(|it| matches!(self.passage(it, &[], way, socket.local.port()), Passage::Blocked(_)))
+    }
+
+    fn passage(
+        &self,
+        interface: &Interface,
+        lowers: &[&Interface],
+        (protocol, ipv6): Way,
+        port: u16,
+    ) -> Passage {
+        let destinations: Vec<IpAddr> = self
+            .addresses
+            .iter()
+            .filter(|it| it.address.is_ipv6() == ipv6 && !it.interface.loopback)
+            .map(|it| it.address)
+            .collect();
+        // Rules see the packets of a port of a VRF twice: as they came, and as of the VRF.
+        let name = self.vrf(interface).is_none().then_some(&*interface.name);
+        let stranger = Stranger { interface: name, protocol, ipv6, port, destinations: &destinations };
+        let names: Vec<&str> = lowers.iter().map(|it| &*it.name).collect();
+        let is_bridge = interface.kind.as_deref() == Some("bridge");
+        let passage = self.firewall.passage(&stranger, &names, is_bridge);
+        let passage = match self.units.passage(ipv6) {
+            blocked @ Passage::Blocked(_) => blocked,
+            _ if matches!(passage, Passage::Blocked(_)) => passage,
+            Passage::Open => passage,
+            unclear => unclear,
+        };
+        if matches!(passage, Passage::Blocked(_)) {
+            return passage;
+        }
+        let unclear = |why: &str, it: &Interface| Passage::Unclear(format!("{} has {why}", it.name));
+        for it in std::iter::once(&interface).chain(lowers) {
+            if self.foreign.contains(&it.index) {
+                return unclear("an XDP program that is not known to be a guard", it);
+            }
+            if self.filtered.contains(&it.index) {
+                return unclear("filters for arriving packets (tc)", it);
+            }
+        }
+        passage
+    }
+
+    /// The VRF that an interface is, or is a port of.
+    fn vrf(&self, interface: &Interface) -> Option<u32> {
+        let is_vrf = |it: &&Interface| it.kind.as_deref() == Some("vrf");
+        let controller = self.all.iter().find(|it| Some(it.index) == interface.controller);
+        std::iter::once(interface).chain(controller).find(is_vrf).map(|vrf| vrf.index)
+    }
+
+    /// Whether a socket gets what arrives on an interface for one of this host's addresses.
+    fn is_delivered(&self, interface: &Interface, listener: &Listener) -> bool {
+        let is_for_it = match (listener.bound, self.vrf(interface)) {
+            // Sockets that are bound to nothing belong to no VRF, unless they belong to all (`inet_bound_dev_eq`).
+            (Some(0), Some(_)) => accepts_all_vrfs(listener.protocol),
+            (Some(0), None) | (None, _) => true,
+            (Some(bound), vrf) => bound == interface.index || Some(bound) == vrf,
+        };
+        is_for_it && !self.is_refused_by_routing(interface, listener.ipv6)
+    }
+
+    /// Whether routing lets nothing in on an interface.
+    fn is_refused_by_routing(&self, interface: &Interface, ipv6: bool) -> bool {
+        if ipv6 {
+            return facts::setting("ipv6", &interface.name, "disable_ipv6").0 != 0;
+        }
+        let (own, all) = facts::setting("ipv4", &interface.name, "rp_filter");
+        // No source is reached over it, so none is accepted (`__fib_validate_source`).
+        own.max(all) == STRICT && !self.routed.contains(&interface.index)
+    }
+}
+
+/// The interfaces to which routes of IPv4 lead, in any table, by index.
+fn routed() -> Result<BTreeSet<u32>, Failure> {
+    let mut request = vec![0; ROUTE_HEADER_LEN];
+    request.splice(..1, [libc::AF_INET as u8]);
+    let routes = netlink::dump(SockProtocol::NetlinkRoute, libc::RTM_GETROUTE, &request, libc::RTM_NEWROUTE)?;
+    let mut routed = BTreeSet::new();
+    for route in &routes {
+        let attributes = route.get(ROUTE_HEADER_LEN..).ok_or_else(|| malformed("a route is cut off"))?;
+        for attribute in Attributes::new(attributes) {
+            match attribute? {
+                (libc::RTA_OIF, value) => routed.extend(u32_at(value, 0)),
+                (libc::RTA_MULTIPATH, hops) => routed.extend(next_hops(hops)),
+                _ => {}
+            }
+        }
+    }
+    Ok(routed)
+}
+
+/// The interfaces of the next hops of a route: `struct rtnexthop`, which begins with its length.
+fn next_hops(mut hops: &[u8]) -> Vec<u32> {
+    let mut interfaces = Vec::new();
+    while let (Some(length), Some(interface)) = (u16_at(hops, 0), u32_at(hops, 4)) {
+        interfaces.push(interface);
+        hops = hops.get(usize::from(length).max(8).next_multiple_of(4)..).unwrap_or_default();
+    }
+    interfaces
+}
+
+fn words((protocol, ipv6): Way) -> String {
+    format!("{} ({})", protocol.name(), if ipv6 { "IPv6" } else { "IPv4" })
+}
+
+fn accepts_all_vrfs(protocol: Protocol) -> bool {
+    let name = match protocol {
+        Protocol::Udp => "udp_l3mdev_accept",
+        Protocol::Tcp => "tcp_l3mdev_accept",
+    };
+    // A kernel without VRFs has no such file.
+    !matches!(facts::number(format!("/proc/sys/net/ipv4/{name}")), Ok(Some(0)))
+}
+
+/// The sockets, with the interfaces that they are bound to.
+fn listeners(sockets: &[Socket]) -> Vec<Listener> {
+    let mut bound = BTreeMap::new();
+    for (protocol, ipv6) in ways() {
+        // Without an answer it is not known.
+        if let Ok(more) = bound_interfaces(protocol, ipv6) {
+            bound.extend(more);
+        }
+    }
+    let listener = |socket: &Socket| Listener {
+        protocol: socket.protocol,
+        ipv6: socket.local.is_ipv6(),
+        bound: bound.get(&socket.inode).copied(),
+    };
+    let mut listeners: Vec<Listener> = sockets.iter().map(listener).collect();
+    // One of IPv6 may take IPv4 as well, if that has none of its own.
+    for protocol in Protocol::ALL {
+        let of = |ipv6: bool| move |it: &&Socket| it.protocol == protocol && it.local.is_ipv6() == ipv6;
+        let any = sockets.iter().filter(of(true)).find(|it| it.local.ip().is_unspecified());
+        if let (Some(any), None) = (any, sockets.iter().find(of(false))) {
+            listeners.push(Listener { ipv6: false, ..listener(any) });
+        }
+    }
+    listeners
+}
+
+/// The interfaces to which sockets of port 111 are bound, by the inode of the socket (sock_diag(7)).
+fn bound_interfaces(protocol: Protocol, ipv6: bool) -> Result<BTreeMap<u64, u32>, Failure> {
+    let mut request = vec![0; REQUEST_LEN];
+    let family = if ipv6 { libc::AF_INET6 } else { libc::AF_INET };
+    let number = match protocol {
+        Protocol::Udp => libc::IPPROTO_UDP,
+        Protocol::Tcp => libc::IPPROTO_TCP,
+    };
+    request.splice(..2, [family as u8, number as u8]);
+    // In any state.
+    request.splice(4..8, u32::MAX.to_ne_bytes());
+    let sockets = netlink::dump(SockProtocol::NetlinkSockDiag, BY_FAMILY, &request, BY_FAMILY)?;
+    let mut bound = BTreeMap::new();
+    for socket in &sockets {
+        let cut_off = || malformed("the message of a socket is cut off");
+        let port = socket.get(4..6).ok_or_else(cut_off)?;
+        if port == PORT.to_be_bytes() {
+            let inode = u32_at(socket, INODE_AT).ok_or_else(cut_off)?;
+            bound.insert(inode.into(), u32_at(socket, BOUND_AT).ok_or_else(cut_off)?);
+        }
+    }
+    Ok(bound)
+}
