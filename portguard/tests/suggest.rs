@@ -94,7 +94,7 @@ fn the_state_of_exportfs_adds_only_what_no_table_says() {
         // As exportfs(8) writes it, with two that came from its command line.
         (
             "var/lib/nfs/etab",
-            "/srv/a\t192.0.2.7(rw,sync)\n/srv/a\tnfs1(ro)\n/srv/b\t*(ro)\n/srv/b\t*.example.com(rw)\n\
+            "/srv/a\t192.0.2.7(rw,sync,of_the_future)\n/srv/a\tnfs1(ro)\n/srv/b\t*(ro)\n/srv/b\t*.example.com(rw)\n\
              /srv/c\\040d\t198.51.100.0/255.255.255.0(ro)\n/srv/e\t@trusted(ro)\n\
              /srv/a\t203.0.113.9(rw)\n/srv/e\t*.example.com(rw)\n",
         ),

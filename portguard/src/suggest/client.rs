@@ -1,5 +1,6 @@
 //! A client as exports(5) names it -> whom it stands for.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, ipv4_mask_to_prefix};
@@ -20,7 +21,7 @@ pub enum Client {
     /// Whoever has a ticket of Kerberos.
     Kerberos,
     /// Nobody: it is not written as exports(5) says.
-    Unclear(&'static str),
+    Unclear(Cow<'static, str>),
 }
 
 impl Client {
@@ -35,7 +36,7 @@ impl Client {
         if text.starts_with('@') {
             return Self::Netgroup;
         }
-        if text.contains(['*', '?', '[']) {
+        if is_wildcard(text) {
             return Self::Wildcard;
         }
         if let Some((address, mask)) = text.split_once('/') {
@@ -48,7 +49,7 @@ impl Client {
     }
 
     /// Why such a client cannot be told from others by its address.
-    pub fn inexpressible(&self) -> Option<&'static str> {
+    pub fn inexpressible(&self) -> Option<&str> {
         match self {
             Self::Network(_) | Self::Host(_) => None,
             Self::Everyone => Some(
@@ -62,22 +63,37 @@ impl Client {
     }
 }
 
+/// Whether a name is a pattern, as exportfs tells: by the first character that makes it one, or a network. A backslash takes the
+/// meaning from the next one.
+fn is_wildcard(text: &str) -> bool {
+    let mut characters = text.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '*' | '?' | '[' => return true,
+            '/' => return false,
+            '\\' => drop(characters.next()),
+            _ => {}
+        }
+    }
+    false
+}
+
 /// An address and a netmask, as a length or in dotted form. exports(5) does not mind host bits.
 fn network(address: &str, mask: &str) -> Client {
     let Ok(address) = address.parse::<IpAddr>() else {
-        return Client::Unclear("the text before the `/` is not an address");
+        return Client::Unclear("the text before the `/` is not an address".into());
     };
     let length = match (address, mask.parse::<Ipv4Addr>()) {
         (IpAddr::V4(_), Ok(mask)) => match ipv4_mask_to_prefix(mask) {
             Ok(length) => Some(length),
-            Err(_) => return Client::Unclear("its netmask does not correspond to a prefix length"),
+            Err(_) => return Client::Unclear("its netmask does not correspond to a prefix length".into()),
         },
         _ => mask.parse().ok(),
     };
     match length.and_then(|length| IpNet::new(address, length).ok()) {
         Some(network) if network.prefix_len() == 0 => Client::Everyone,
         Some(network) => Client::Network(network.trunc()),
-        None => Client::Unclear("the text after the `/` is neither a prefix length nor a netmask"),
+        None => Client::Unclear("the text after the `/` is neither a prefix length nor a netmask".into()),
     }
 }
 
@@ -104,15 +120,22 @@ mod tests {
             ("proj*.local.domain", Client::Wildcard),
             ("buildhost[0-9].local.domain", Client::Wildcard),
             ("[2001:db8::7]", Client::Wildcard),
+            (r"a\*b", Client::Host(r"a\*b".into())),
             ("@trusted", Client::Netgroup),
             ("gss/krb5i", Client::Kerberos),
             ("master", Client::Host("master".into())),
         ] {
             assert_eq!(Client::parse(text), expected, "{text}");
         }
-        for text in
-            ["192.0.2.0/33", "192.0.2.0/255.0.255.0", "2001:db8::/255.255.0.0", "host/24", "192.0.2.0/", "/"]
-        {
+        for text in [
+            "192.0.2.0/33",
+            "192.0.2.0/24*",
+            "192.0.2.0/255.0.255.0",
+            "2001:db8::/255.255.0.0",
+            "host/24",
+            "192.0.2.0/",
+            "/",
+        ] {
             assert!(matches!(Client::parse(text), Client::Unclear(_)), "{text}");
         }
     }

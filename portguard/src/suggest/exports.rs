@@ -2,6 +2,7 @@
 //! read it -> the clients in it.
 
 use super::client::Client;
+use super::export_options;
 
 /// A client, and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,49 +28,35 @@ impl Export {
     }
 }
 
-/// The clients in the text of a table.
+/// The longest client with its options, and the longest path, in bytes: what exportfs has room for.
+const MAX_CLIENT: usize = 511;
+const MAX_PATH: usize = 1024;
+
+/// The clients in the text of a table. exportfs stops reading at the first mistake in the form of a table; so does this, and the last
+/// one that it gives says why.
 pub fn parse(text: &str) -> Vec<Export> {
-    let mut exports = Vec::new();
-    for line in lines(text) {
-        let mut words = line.into_iter();
-        let Some(path) = words.next() else { continue };
-        let mut export = |written: &str, client: Client, line: u32| {
-            exports.push(Export { path: path.text.clone(), written: written.to_owned(), client, line });
-        };
-        if path.unclosed {
-            export(&path.text, Client::Unclear("a quotation mark is not closed"), path.line);
-            continue;
-        }
-        let mut clients = 0;
-        for word in words {
-            if word.text.starts_with('-') {
-                // Options of the clients that follow.
-                continue;
-            }
-            clients += 1;
-            // Without a client before its options, they are those of everyone.
-            let (name, options) = match word.text.split_once('(') {
-                Some((name, options)) => (name, Some(options)),
-                None => (&*word.text, None),
-            };
-            let closed = options.is_none_or(|options| options.find(')') == options.len().checked_sub(1));
-            let client = match () {
-                () if word.unclosed => Client::Unclear("a quotation mark is not closed"),
-                () if !closed => Client::Unclear("its options do not end in a parenthesis"),
-                () => Client::parse(name),
-            };
-            export(if closed { name } else { &word.text }, client, word.line);
-        }
-        if clients == 0 {
-            export("", Client::Everyone, path.line);
-        }
-    }
-    exports
+    Table::read(text, export_options::mistake)
 }
 
-/// What stands between blanks.
-#[derive(Debug)]
+/// The clients in the text of the state of exportfs, which only has options that it knows.
+pub fn parse_state(text: &str) -> Vec<Export> {
+    Table::read(text, |_| None)
+}
+
+/// What is left of a table.
+struct Table<'a> {
+    rest: &'a [u8],
+    /// From 1 on.
+    line: u32,
+    exports: Vec<Export>,
+    /// What is wrong with options.
+    mistake_in: fn(&str) -> Option<String>,
+}
+
+/// A client and its options, or a path.
 struct Word {
+    /// Whether there is one; its text may be empty nevertheless.
+    is_there: bool,
     text: String,
     /// From 1 on.
     line: u32,
@@ -77,73 +64,166 @@ struct Word {
     unclosed: bool,
 }
 
-/// A byte and its line, from 1 on.
-type Byte = (u8, u32);
+impl<'a> Table<'a> {
+    fn read(text: &'a str, mistake_in: fn(&str) -> Option<String>) -> Vec<Export> {
+        let mut table = Self { rest: text.as_bytes(), line: 1, exports: Vec::new(), mistake_in };
+        while table.exports_of_a_path().is_some() {}
+        table.exports
+    }
 
-/// The words of each line that has any.
-fn lines(text: &str) -> impl Iterator<Item = Vec<Word>> {
-    unfolded(text.as_bytes()).into_iter().map(|line| words(&line))
-}
+    /// Reads a path, and the clients behind it. Nothing is read after the last one, or after a mistake.
+    fn exports_of_a_path(&mut self) -> Option<()> {
+        self.skip(b" \t\n");
+        let Some(path) = self.word(MAX_PATH) else {
+            return self.stop();
+        };
+        if !path.is_there {
+            return self.stop();
+        }
+        // Everyone, if nobody is named; and so if options are behind the last client, which are for clients behind them.
+        let mut nobody_named = true;
+        loop {
+            self.skip(b" \t");
+            let mut word = self.client(&path)?;
+            if let Some(options) = word.text.strip_prefix('-') {
+                if let Some(why) = (self.mistake_in)(options) {
+                    return self.mistake(&path, &word, &why);
+                }
+                nobody_named = true;
+                self.skip(b" \t");
+                word = self.client(&path)?;
+            }
+            if !word.is_there && !nobody_named {
+                return Some(());
+            }
+            nobody_named = false;
+            self.export(&path, &word)?;
+        }
+    }
 
-/// The lines without comments; one that ends in a backslash goes on with what follows the blanks of the next one.
-fn unfolded(mut text: &[u8]) -> Vec<Vec<Byte>> {
-    let mut lines = Vec::new();
-    let (mut current, mut number, mut quoted) = (Vec::new(), 1, false);
-    while let Some((&byte, rest)) = text.split_first() {
-        text = rest;
-        match byte {
-            b'\\' if text.starts_with(b"\n") => {
-                current.push((b' ', number));
-                number += 1;
-                let blanks = text[1..].iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
-                text = &text[1 + blanks..];
+    /// The next client and its options; a word that is not there if there is none.
+    fn client(&mut self, path: &Word) -> Option<Word> {
+        let line = self.line;
+        let word = self.word(MAX_CLIENT);
+        if word.is_none() {
+            let word = Word { is_there: true, text: "a client".to_owned(), line, unclosed: false };
+            self.mistake(path, &word, "it is too long")?;
+        }
+        word
+    }
+
+    /// Takes a client. Without a name before its options, they are those of everyone.
+    fn export(&mut self, path: &Word, word: &Word) -> Option<()> {
+        let (name, options) = match word.text.split_once('(') {
+            Some((name, options)) => (name, Some(options)),
+            None => (&*word.text, None),
+        };
+        if let Some(options) = options {
+            let why = match options.find(')') {
+                Some(end) if end + 1 == options.len() => (self.mistake_in)(&options[..end]),
+                _ => Some("its options do not end in a parenthesis".to_owned()),
+            };
+            if let Some(why) = why {
+                return self.mistake(path, word, &why);
             }
-            // Within a word it is a character like others.
-            b'#' if !quoted && current.last().is_none_or(|(byte, _)| byte.is_ascii_whitespace()) => {
-                let end = text.iter().position(|&byte| byte == b'\n').unwrap_or(text.len());
-                text = &text[end..];
+        }
+        let client = match path.unclosed || word.unclosed {
+            true => Client::Unclear("a quotation mark is not closed".into()),
+            false => Client::parse(name),
+        };
+        self.push(path, name, client, word.line);
+        Some(())
+    }
+
+    fn push(&mut self, path: &Word, written: &str, client: Client, line: u32) {
+        self.exports.push(Export { path: path.text.clone(), written: written.to_owned(), client, line });
+    }
+
+    /// Ends the reading at a mistake.
+    fn mistake(&mut self, path: &Word, word: &Word, why: &str) -> Option<()> {
+        let why = format!("{why}, and exportfs reads nothing of this file from there on");
+        self.push(path, &word.text, Client::Unclear(why.into()), word.line);
+        None
+    }
+
+    /// Ends the reading where there is no path; which is a mistake, unless nothing is behind it.
+    fn stop(&mut self) -> Option<()> {
+        let line = self.line;
+        while !self.rest.is_empty() {
+            self.skip(b" \t\n\r\x0b\x0c");
+            if self.word(usize::MAX).is_some_and(|word| word.is_there) {
+                let why = "there is a carriage return or the like in an empty line, or a path that is too long, and exportfs \
+                           reads nothing from there on";
+                self.exports.push(Export {
+                    path: "the rest of the file".to_owned(),
+                    written: "all clients from there on".to_owned(),
+                    client: Client::Unclear(why.into()),
+                    line,
+                });
+                return None;
             }
-            b'\n' => {
-                lines.push(std::mem::take(&mut current));
-                number += 1;
-                quoted = false;
-            }
-            byte => {
-                quoted ^= byte == b'"';
-                current.push((byte, number));
+        }
+        None
+    }
+
+    /// The next character; a backslash at the end of a line, and the blanks with which the next one begins, are one blank.
+    fn next(&mut self) -> Option<u8> {
+        let (&byte, rest) = self.rest.split_first()?;
+        self.rest = rest;
+        if byte == b'\\' && rest.first() == Some(&b'\n') {
+            let blanks = rest[1..].iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+            self.rest = &rest[1 + blanks..];
+            self.line += 1;
+            return Some(b' ');
+        }
+        self.line += u32::from(byte == b'\n');
+        Some(byte)
+    }
+
+    /// Skips these characters, and comments: a `#` within a word is a character like others.
+    fn skip(&mut self, skipped: &[u8]) {
+        loop {
+            let before = (self.rest, self.line);
+            match self.next() {
+                Some(b'#') => {
+                    let end = self.rest.iter().position(|&byte| byte == b'\n').unwrap_or(self.rest.len());
+                    self.rest = &self.rest[end..];
+                }
+                Some(byte) if skipped.contains(&byte) => {}
+                _ => {
+                    (self.rest, self.line) = before;
+                    return;
+                }
             }
         }
     }
-    lines.push(current);
-    lines
-}
 
-fn words(mut line: &[Byte]) -> Vec<Word> {
-    let mut words = Vec::new();
-    loop {
-        let blanks = line.iter().take_while(|(byte, _)| is_blank(*byte)).count();
-        line = &line[blanks..];
-        let Some(&(_, number)) = line.first() else { return words };
-        let (mut bytes, mut quoted) = (Vec::new(), false);
-        while let Some((&(byte, _), rest)) = line.split_first() {
-            if is_blank(byte) && !quoted {
-                break;
+    /// The characters up to a blank, which is taken as well unless it ends the line; none if there are too many.
+    fn word(&mut self, most: usize) -> Option<Word> {
+        let (mut bytes, mut quoted, line) = (Vec::new(), false, self.line);
+        loop {
+            let before = (self.rest, self.line);
+            match self.next() {
+                Some(b'\n') if !quoted => {
+                    (self.rest, self.line) = before;
+                    break;
+                }
+                Some(byte) if !quoted && is_blank(byte) => break,
+                None => break,
+                Some(b'"') => quoted = !quoted,
+                Some(byte) => {
+                    bytes.push(byte);
+                    decode_last(&mut bytes);
+                }
             }
-            line = rest;
-            match byte {
-                b'"' => quoted = !quoted,
-                b'\\' => match octal(line) {
-                    Some(byte) => {
-                        bytes.push(byte);
-                        line = &line[3..];
-                    }
-                    None => bytes.push(byte),
-                },
-                byte => bytes.push(byte),
+            if bytes.len() > most {
+                return None;
             }
         }
-        let text = String::from_utf8_lossy(&bytes).into_owned();
-        words.push(Word { text, line: number, unclosed: quoted });
+        // exportfs keeps it in a string of C.
+        let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
+        let text = String::from_utf8_lossy(&bytes[..end]).into_owned();
+        Some(Word { is_there: !bytes.is_empty(), text, line, unclosed: quoted })
     }
 }
 
@@ -152,13 +232,13 @@ fn is_blank(byte: u8) -> bool {
     byte.is_ascii_whitespace() || byte == 0x0b
 }
 
-/// The byte that three octal digits stand for.
-fn octal(line: &[Byte]) -> Option<u8> {
-    let digits = line.get(..3)?;
-    digits.iter().try_fold(0_u8, |value, (digit, _)| match digit {
-        b'0'..=b'7' => value.checked_mul(8)?.checked_add(digit - b'0'),
-        _ => None,
-    })
+/// Three octal digits behind a backslash at the end become the byte that they stand for, of which there are eight bits.
+fn decode_last(bytes: &mut Vec<u8>) {
+    let Some(&[b'\\', a @ b'0'..=b'7', b @ b'0'..=b'7', c @ b'0'..=b'7']) = bytes.last_chunk() else {
+        return;
+    };
+    bytes.truncate(bytes.len() - 4);
+    bytes.push((a & 7) << 6 | (b & 7) << 3 | c & 7);
 }
 
 #[cfg(test)]
@@ -253,6 +333,37 @@ mod tests {
         }
         let [host, everyone] = &parse("/srv 192.0.2.1 (rw)")[..] else { panic!("two clients") };
         assert_eq!((&host.client, &everyone.client), (&Client::parse("192.0.2.1"), &Client::Everyone));
+    }
+
+    /// They are options of clients behind them; and where there are none, of everyone.
+    #[test]
+    fn options_behind_the_last_client_are_those_of_everyone() {
+        for text in ["/srv/www 192.0.2.7 -ro", "/srv/www 192.0.2.7(rw) -ro # all\n/srv/b 192.0.2.8\n"] {
+            let exports = parse(text);
+            assert_eq!(exports[0].client, Client::parse("192.0.2.7"), "{text}");
+            assert_eq!((&exports[1].client, &*exports[1].path), (&Client::Everyone, "/srv/www"), "{text}");
+        }
+        assert_eq!(
+            read("/srv -ro 192.0.2.7 -rw 192.0.2.8"),
+            expected(&[("/srv", "192.0.2.7", 1), ("/srv", "192.0.2.8", 1)])
+        );
+        // Only the first word can be options.
+        assert_eq!(read("/srv 192.0.2.7 -ro -rw 192.0.2.8")[1].1, "-rw");
+    }
+
+    #[test]
+    fn nothing_is_taken_from_behind_a_mistake() {
+        for (mistake, why) in [
+            ("/srv/a 192.0.2.1(nonsense) 192.0.2.2", "`nonsense`"),
+            ("/srv/a 192.0.2.1(rw) -nonsense 192.0.2.2", "`nonsense`"),
+            ("/srv/a 192.0.2.1(rw", "parenthesis"),
+            ("/srv/a 192.0.2.1(rw)\r\n\r", "carriage return"),
+        ] {
+            let exports = parse(&format!("{mistake}\n/srv/b 192.0.2.3(rw)\n"));
+            let (last, before) = exports.split_last().unwrap();
+            assert!(matches!(&last.client, Client::Unclear(it) if it.contains(why)), "{mistake:?}: {last:?}");
+            assert!(before.iter().all(|it| it.written == "192.0.2.1"), "{mistake:?}: {before:?}");
+        }
     }
 
     #[test]

@@ -101,7 +101,7 @@ impl Files {
     fn read_etab(&mut self, root: &Path) {
         let path = root.join(ETAB);
         let Some(text) = self.text(&path) else { return };
-        let mut exported = exports::parse(&text);
+        let mut exported = exports::parse_state(&text);
         let tables: Vec<&Export> = self.exports.iter().flat_map(|(_, exports)| exports).collect();
         exported.retain(|export| !tables.iter().any(|written| written.is_same(export)));
         self.exports.push((path, exported));

@@ -22,7 +22,7 @@ pub fn clients(text: &str) -> Vec<Written> {
         for word in words(&list) {
             if word == "EXCEPT" {
                 let why = "exceptions cannot be told by prefixes: write the networks without them";
-                clients.push((Client::Unclear(why), list.trim().to_owned(), number));
+                clients.push((Client::Unclear(why.into()), list.trim().to_owned(), number));
                 break;
             }
             clients.push((client(word), word.to_owned(), number));
@@ -81,7 +81,7 @@ fn client(pattern: &str) -> Client {
         return Client::Wildcard;
     }
     if pattern.starts_with('/') {
-        return Client::Unclear("its patterns are in another file");
+        return Client::Unclear("its patterns are in another file".into());
     }
     // The first octets of addresses: `192.0.2.`.
     if let Some(octets) = pattern.strip_suffix('.')
@@ -90,14 +90,14 @@ fn client(pattern: &str) -> Client {
         let count = octets.split('.').count();
         return match count {
             1..=3 => Client::parse(&format!("{octets}{}/{}", ".0".repeat(4 - count), 8 * count)),
-            _ => Client::Unclear("it has too many octets"),
+            _ => Client::Unclear("it has too many octets".into()),
         };
     }
     // `[2001:db8::]/48`.
     if let Some(rest) = pattern.strip_prefix('[') {
         return match rest.split_once(']') {
             Some((address, length)) => Client::parse(&format!("{address}{length}")),
-            None => Client::Unclear("a bracket is not closed"),
+            None => Client::Unclear("a bracket is not closed".into()),
         };
     }
     Client::parse(pattern)

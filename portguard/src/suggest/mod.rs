@@ -6,6 +6,7 @@
 
 pub mod auth_cache;
 pub mod client;
+mod export_options;
 pub mod exports;
 pub mod files;
 pub mod hosts_allow;

@@ -13,7 +13,7 @@ pub fn clients(text: &str) -> Vec<(Client, String, u32)> {
             [] => continue,
             ["host" | "255.255.255.255", address] => Client::parse(address),
             [mask, network] => Client::parse(&format!("{network}/{mask}")),
-            _ => Client::Unclear("it is neither a netmask with a network nor a host"),
+            _ => Client::Unclear("it is neither a netmask with a network nor a host".into()),
         };
         clients.push((client, line.to_owned(), number));
     }

@@ -1,5 +1,7 @@
 //! `portguard suggest`: what it proposes is a valid list of those whom the host knows.
 
+mod exportfs;
+
 use std::fs::{self, Permissions};
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt as _;
