@@ -13,7 +13,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 use nix::unistd::geteuid;
@@ -75,6 +75,12 @@ pub fn of(path: &Path) -> Result<Option<Allowlist>> {
     }
     let Checked { allowlist, .. } = Allowlist::load(&copy)?;
     Ok(Some(allowlist.last_good_of(path)))
+}
+
+/// Where the last good list from the file at a path is kept, if there is one that can be used.
+pub fn copy_of(path: &Path) -> Option<PathBuf> {
+    of(path).ok()??;
+    Some(state_directory::path().join(file_name(&absolute(path))))
 }
 
 /// Replaces a file completely, or leaves it unchanged.

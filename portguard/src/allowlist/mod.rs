@@ -3,6 +3,7 @@
 //! [`parse`](Allowlist::parse) is pure: it turns bytes into the whole list, or into all problems with it.
 //! [`load`](Allowlist::load) reads a file.
 
+mod append;
 mod diagnostic;
 mod difference;
 pub mod last_good;
@@ -26,6 +27,7 @@ use portguard_common::listed;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
+pub use self::append::{Addition, NewEntry, short};
 pub use self::diagnostic::{Diagnostic, Diagnostics, Severity, Style};
 pub use self::difference::Difference;
 pub(crate) use self::lint::oddity;
