@@ -33,6 +33,7 @@ pub use self::difference::Difference;
 pub(crate) use self::lint::oddity;
 pub(crate) use self::load::absolute;
 pub use self::on_disk::OnDisk;
+pub(crate) use self::prefix::read as read_prefix;
 pub use self::stamp::FileStamp;
 use self::text::{Source, Span};
 use crate::error::{Error, Kind};

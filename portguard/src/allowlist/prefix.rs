@@ -31,6 +31,11 @@ pub(super) fn parse(text: &str) -> Result<IpNet, Fault> {
     cidr(text).map_err(|blunder| Fault::of(text, as_a_whole(text).unwrap_or(blunder)))
 }
 
+/// Reads `text` as a prefix, or says in a sentence why it is none, and what could be meant.
+pub(crate) fn read(text: &str) -> Result<IpNet, String> {
+    parse(text).map_err(|Fault { message, help }| format!("{message}: {help}"))
+}
+
 fn cidr(text: &str) -> Result<IpNet, Blunder> {
     let (address, length) = split(text);
     let Ok(address) = address.parse::<IpAddr>() else {

@@ -38,6 +38,8 @@ pub struct Named {
     pub written: String,
     /// Where: the same words for the same place.
     pub place: String,
+    /// What else is known of it.
+    pub detail: Option<String>,
 }
 
 /// What the files say.
@@ -115,6 +117,7 @@ impl Files {
                 client: Client::parse(host),
                 written: host.to_owned(),
                 place: place.clone(),
+                detail: None,
             }));
         }
         if let Some(text) = self.text(&root.join(AUTH_CACHE)) {
@@ -133,6 +136,7 @@ impl Files {
                 client,
                 written,
                 place: format!("{}, line {line}", path.display()),
+                detail: None,
             }));
         }
     }

@@ -31,6 +31,17 @@ pub fn clients(text: &str) -> Vec<Written> {
     clients
 }
 
+/// Whether a line is one of such a table: names of daemons, a colon, and clients.
+pub(super) fn is_entry(line: &str) -> bool {
+    let mut parts = split(line);
+    let (Some(daemons), Some(clients)) = (parts.next(), parts.next()) else { return false };
+    let is_daemon = |word: &str| {
+        word.starts_with(|first: char| first.is_ascii_alphabetic())
+            && word.chars().all(|it| it.is_ascii_alphanumeric() || "-._@".contains(it))
+    };
+    words(&daemons).next().is_some() && words(&daemons).all(is_daemon) && !clients.trim().is_empty()
+}
+
 /// The lines without comments, each with its number; a backslash at the end of a line continues it.
 fn unfolded(text: &str) -> Vec<(u32, String)> {
     let mut lines: Vec<(u32, String)> = Vec::new();

@@ -1,6 +1,10 @@
 //! The clients of NIS in `/var/yp/securenets` or `/etc/ypserv.securenets`, as ypserv(8) reads it: `NETMASK NETWORK`, or
 //! `host ADDRESS`. They find ypserv by rpcbind.
 
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::ipv4_mask_to_prefix;
+
 use super::client::Client;
 
 /// The clients in the text of the table, each as it is written, with its line, from 1 on.
@@ -18,6 +22,22 @@ pub fn clients(text: &str) -> Vec<(Client, String, u32)> {
         clients.push((client, line.to_owned(), number));
     }
     clients
+}
+
+/// Whether the words of a line are an entry of such a table, and nothing else: a netmask stands in front.
+pub(super) fn is_entry(words: &[&str]) -> bool {
+    let is_address = |text: &str| text.parse::<IpAddr>().is_ok();
+    match *words {
+        ["host", address] => is_address(address),
+        [mask, network] => {
+            let is_mask = mask
+                .parse::<Ipv4Addr>()
+                .is_ok_and(|mask| ipv4_mask_to_prefix(mask).is_ok_and(|length| length == 0 || length >= 8));
+            let is_length = mask.parse::<u8>().is_ok_and(|length| length <= 128);
+            (is_mask || is_length) && is_address(network)
+        }
+        _ => false,
+    }
 }
 
 #[cfg(test)]

@@ -84,8 +84,8 @@ pub fn proposal(
         let place = format!("watched by statd, {}", path.display());
         collection.client(&watched(path), &name, &place, None);
     }
-    for Named { client, written, place } in &files.named {
-        collection.client(client, written, place, None);
+    for Named { client, written, place, detail } in &files.named {
+        collection.client(client, written, place, detail.as_deref());
     }
     let proven = |address: IpAddr, origin: String| Finding { prefix: address.into(), origin, detail: None };
     let served = files.served.iter().map(|it| proven(*it, "the NFS server serves it".to_owned()));
@@ -159,7 +159,7 @@ impl Collection<'_> {
 }
 
 /// Whether addresses are of the internet: neither private (RFC 1918, 6598, 4193) nor of a link.
-fn is_public(network: IpNet) -> bool {
+pub(super) fn is_public(network: IpNet) -> bool {
     match network {
         IpNet::V4(network) => {
             let address = network.addr();
