@@ -1,6 +1,11 @@
 //! Whatever is in the files, what `suggest` makes of it is a valid list, leaves nobody out without a word, and does not
 //! let everyone in.
 
+mod suggest {
+    mod from;
+    mod merge;
+}
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 

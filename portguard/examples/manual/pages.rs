@@ -62,7 +62,12 @@ fn page(command: &Command, verbs: &[Command], date: &str) -> Page {
     let mut rest = Roff::new();
     if let Some(notes) = command.get_after_long_help().or(command.get_after_help()) {
         rest.control("SH", ["NOTES"]);
-        rest.text([roman(notes.to_string())]);
+        for (number, paragraph) in notes.to_string().split("\n\n").enumerate() {
+            if number > 0 {
+                rest.control("PP", []);
+            }
+            rest.text([roman(paragraph)]);
+        }
     }
     if !is_verb {
         files(&mut rest);
@@ -114,7 +119,7 @@ fn files(roff: &mut Roff) {
     for (variable, meaning) in [
         (
             "PORTGUARD_ALLOWLIST",
-            "The allowlist of attach, run and check, and of explain if there is no guard, unless an option \
+            "The allowlist of attach, run and check, and of explain and suggest --merge if there is no guard, unless an option \
              names another one. reload reads the file of the guard's list.",
         ),
         ("PORTGUARD_METRICS", "Where run serves metrics, unless an option names another place."),

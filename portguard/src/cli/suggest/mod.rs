@@ -1,21 +1,23 @@
 //! `portguard suggest`: proposes an allowlist.
 
 pub mod document;
+pub mod merge;
 pub mod text;
 
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use self::document::Document;
+use self::document::{Document, Merge};
 use crate::cli::print::{print, print_json};
 use crate::error::Result;
 use crate::guard::{self, Guard, PinRoot, Source};
 use crate::interface;
 use crate::sockets::connected_peers;
 use crate::suggest::files::Files;
-use crate::suggest::names;
+use crate::suggest::proposal::Proposal;
 use crate::suggest::sources::{self, Peer};
+use crate::suggest::{from, names};
 use crate::term;
 
 /// Arguments of `suggest`.
@@ -23,10 +25,26 @@ use crate::term;
 #[command(after_help = "suggest reads /etc/exports and /etc/exports.d, the networks of the interfaces, the \
         clients of the NFS server, of statd, of rpcbind in /etc/hosts.allow and of NIS, the NFSv3 servers of this \
         host, and the peers of connections to port 111. The sources of TCP requests on interfaces in audit mode are named, \
-        but not proposed: they can be forged.")]
+        but not proposed: they can be forged.\n\n\
+        With --from, it reads the named files instead, and nothing that this host knows. Each may be a plain list (addresses, \
+        prefixes, netmasks and ranges), an allowlist, the output of `nft -j list ruleset` or of `ipset save`, a hosts.allow, an \
+        exports file, or the securenets of NIS. Of the rules of nft, those are taken that accept port 111 from a source.\n\n\
+        With --merge, write to another file than the list: in `portguard suggest --merge > LIST`, the shell empties LIST \
+        before portguard can read it. Write `portguard suggest --merge > NEW`, then `portguard check NEW`, then \
+        `mv NEW LIST`.")]
 pub struct Args {
-    /// Propose link-local networks, too (169.254.0.0/16, fe80::/10)
+    /// Print the list that is in force, each byte of it, with the entries that are new behind its own
     #[arg(long)]
+    pub merge: bool,
+    /// The list that --merge adds to [default: that of the guards of this network namespace; without any guard,
+    /// $PORTGUARD_ALLOWLIST or /etc/portguard/allowlist.yaml]
+    #[arg(long, value_name = "PATH", requires = "merge")]
+    pub allowlist: Option<PathBuf>,
+    /// Read addresses from a file (`-` is standard input), instead of what this host knows; may be given several times
+    #[arg(long, value_name = "FILE")]
+    pub from: Vec<PathBuf>,
+    /// Propose link-local networks, too (169.254.0.0/16, fe80::/10)
+    #[arg(long, conflicts_with = "from")]
     pub link_local: bool,
     /// The directory with the files
     #[arg(long, value_name = "DIRECTORY", default_value = "/", hide = true)]
@@ -39,8 +57,50 @@ pub struct Args {
 /// Prints a list of who may need port 111. What cannot be found out is said, and the rest is proposed all the same.
 ///
 /// # Errors
-/// The list cannot be printed.
+/// The list cannot be printed; a named file cannot be read, or the list cannot be added to.
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode> {
+    // Before anything that takes time.
+    let list = args.merge.then(|| merge::list(args.allowlist.as_deref())).transpose()?;
+    let proposal = if args.from.is_empty() { of_this_host(args) } else { of_files(&args.from)? };
+    let mut document = Document { from_files: !args.from.is_empty(), ..Document::new(proposal) };
+    let Some(list) = list else {
+        match args.json {
+            true => print_json(out, &document)?,
+            false => print(out, &text::yaml(&document))?,
+        }
+        return Ok(ExitCode::SUCCESS);
+    };
+    let (new, unproven) = merge::new_in(&document.proposal, &list);
+    let merged = list.text_with(&merge::additions(&new, &unproven, document.proposal.unproven_more))?;
+    if args.json {
+        document.merge = Some(Merge {
+            allowlist: list.path().to_owned(),
+            sha256: list.sha256().to_string(),
+            new: new.iter().map(|entry| entry.prefix).collect(),
+        });
+        print_json(out, &document)?;
+    } else {
+        merge::tell_left_out(&document.proposal.left_out);
+        if new.is_empty() {
+            term::note("nothing is new: the list has everyone who was found");
+        }
+        merge::print_list(out, &merged)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Who is in files that an administrator has named.
+fn of_files(paths: &[PathBuf]) -> Result<Proposal> {
+    let mut files = Files::default();
+    for path in paths {
+        files.named.extend(from::read(path)?);
+    }
+    let addresses = names::look_up(sources::names(&files));
+    Ok(sources::proposal(&files, &[], &[], &[], &addresses))
+}
+
+/// Whom this host knows.
+fn of_this_host(args: &Args) -> Proposal {
     let files = Files::read(&args.root);
     for problem in &files.problems {
         term::warning(problem);
@@ -51,15 +111,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode> {
     }
     let peers = or_warn(peers(), "the clients that were seen in audit mode are left out");
     let addresses = names::look_up(sources::names(&files));
-    let connected = connected_peers();
-    let proposal = sources::proposal(&files, &networks, &connected, &peers, &addresses);
-    let document = Document::new(proposal);
-    if args.json {
-        print_json(out, &document)?;
-    } else {
-        print(out, &text::yaml(&document))?;
-    }
-    Ok(ExitCode::SUCCESS)
+    sources::proposal(&files, &networks, &connected_peers(), &peers, &addresses)
 }
 
 /// Who has asked over TCP, of those whom the guards in audit mode would drop.

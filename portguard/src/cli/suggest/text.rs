@@ -2,9 +2,8 @@
 
 use std::fmt::Write as _;
 
-use ipnet::IpNet;
-
 use super::document::Document;
+use crate::allowlist::{NewEntry, short};
 use crate::suggest::proposal::{LeftOut, Origin, Proposal, Proposed};
 
 /// How many prefixes are named that a larger one covers.
@@ -12,24 +11,34 @@ const NAMED: usize = 3;
 /// How much is shown of a text that somebody else has written, in characters.
 const MAX_TEXT: usize = 300;
 
+/// What is said above the sources that are not proven.
+pub(super) const UNPROVEN: &str = "# Seen in audit mode. Sources of packets can be forged: remove the # in front of those that are your clients.";
+
 const HEAD: &str = "\
 # Proposed by `portguard suggest`, from what this host knows. Read it before you use it: clients that this host does not
 # know are missing. It does not repeat the list in force. Names were looked up when it was made.
+";
+const HEAD_OF_FILES: &str = "\
+# Made by `portguard suggest --from`. Read it before you use it: nobody is in it but who is in these files. Names were looked up
+# when it was made.
 ";
 
 /// The list as the file that it is to become.
 pub fn yaml(document: &Document) -> String {
     let Proposal { entries, left_out, unproven, unproven_more } = &document.proposal;
-    let mut text = HEAD.to_owned();
+    let mut text = if document.from_files { HEAD_OF_FILES } else { HEAD }.to_owned();
     if entries.is_empty() {
-        text += "# Nothing was found: no exports, no networks, no clients. This list drops everyone.\n";
+        text += match document.from_files {
+            true => "# Nothing in them can be taken. This list drops everyone.\n",
+            false => "# Nothing was found: no exports, no networks, no clients. This list drops everyone.\n",
+        };
     }
     if !left_out.is_empty() {
         text += "#\n# Not in the list:\n";
     }
-    for LeftOut { what, origin, why } in left_out {
+    for left_out in left_out {
         // Writing to a string does not fail.
-        let _ = writeln!(text, "# - {} ({}): {}", shown(what), shown(origin), shown(why));
+        let _ = writeln!(text, "# - {}", self::left_out(left_out));
     }
     text += match (&entries[..], &unproven[..]) {
         ([], []) => "allow: []\n",
@@ -37,26 +46,35 @@ pub fn yaml(document: &Document) -> String {
         _ => "allow:\n",
     };
     for proposed in entries {
-        let [prefix, comment] = entry(proposed);
+        let [prefix, comment] = new_entry(proposed).lines();
         let _ = writeln!(text, "  - {prefix}\n    {comment}");
     }
     if !unproven.is_empty() {
-        text += "# Seen in audit mode. Sources of packets can be forged: remove the # in front of those that are your clients.\n";
+        let _ = writeln!(text, "{UNPROVEN}");
     }
     for proposed in unproven {
-        let [prefix, comment] = entry(proposed);
+        let [prefix, comment] = new_entry(proposed).lines();
         let _ = writeln!(text, "#  - {prefix}\n#    {comment}");
     }
     if *unproven_more > 0 {
-        let _ = writeln!(text, "# and {unproven_more} more (portguard stats)");
+        let _ = writeln!(text, "{}", more(*unproven_more));
     }
     text
 }
 
-/// The lines of an entry.
-fn entry(Proposed { prefix, origins }: &Proposed) -> [String; 2] {
-    let comment = origins.iter().map(words).collect::<Vec<_>>().join("; ");
-    [format!("prefix: {}", short(*prefix)), format!("comment: {}", quoted(&comment))]
+/// How many more unproven sources there are.
+pub(super) fn more(number: usize) -> String {
+    format!("# and {number} more (portguard stats)")
+}
+
+/// What is not in the list, and why.
+pub(super) fn left_out(LeftOut { what, origin, why }: &LeftOut) -> String {
+    format!("{} ({}): {}", shown(what), shown(origin), shown(why))
+}
+
+/// The entry that a proposal becomes.
+pub(super) fn new_entry(Proposed { prefix, origins }: &Proposed) -> NewEntry {
+    NewEntry { prefix: *prefix, comment: origins.iter().map(words).collect::<Vec<_>>().join("; ") }
 }
 
 /// An origin, with what else there is to say.
@@ -72,21 +90,6 @@ fn words(Origin { origin, detail, covers }: &Origin) -> String {
         words += &format!(" ({}{more})", named.join(", "));
     }
     words
-}
-
-/// A prefix; a single address without its length, unless YAML would take the colon at its end for one of its own.
-fn short(prefix: IpNet) -> String {
-    let address = prefix.addr().to_string();
-    if prefix.prefix_len() == prefix.max_prefix_len() && !address.ends_with(':') {
-        address
-    } else {
-        prefix.to_string()
-    }
-}
-
-/// A scalar of YAML in double quotes; the text is one that [`shown`] has made.
-fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 /// A text in one line, of characters that mean nothing to YAML in comments or quotes, and nothing to terminals.

@@ -1,6 +1,8 @@
 //! `portguard suggest`: what it proposes is a valid list of those whom the host knows.
 
 mod exportfs;
+mod from;
+mod merge;
 
 use std::fs::{self, Permissions};
 use std::net::IpAddr;

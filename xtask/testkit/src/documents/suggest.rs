@@ -10,6 +10,16 @@ pub struct Document {
     pub left_out: Vec<LeftOut>,
     pub unproven: Vec<Entry>,
     pub unproven_more: usize,
+    #[serde(default)]
+    pub merge: Option<Merge>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Merge {
+    pub allowlist: String,
+    pub sha256: String,
+    pub new: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
