@@ -22,7 +22,7 @@ pub(crate) const DOCUMENT: Document = Document("docs/verification.md");
 pub(crate) struct Args {
     /// What to verify; everything, one after the other, if absent
     part: Option<Part>,
-    /// How many frames to try, instead of 10,000,000 for the parsers and 1,000,000 for Linux
+    /// How many frames to try, instead of 10,000,000 for the parsers and 1,000,000 for Linux; or tables, instead of 3,000
     #[arg(long)]
     frames: Option<u64>,
 }
@@ -35,6 +35,8 @@ enum Part {
     Parsers,
     /// What Linux delivers without the guard and with it
     Linux,
+    /// Whether `suggest` reads tables of exports as exportfs does
+    Exports,
     /// Whether deliberate bugs are caught
     Mutants,
     /// Whether one more variant of a list that users see is everywhere
@@ -56,6 +58,7 @@ fn verify(part: Part, frames: Option<u64>) -> Result<()> {
         Part::Table => table(),
         Part::Parsers => long("parsers", "program", "parsers::", frames.unwrap_or(10_000_000)),
         Part::Linux => long("linux", "linux", "linux_delivers", frames.unwrap_or(1_000_000)),
+        Part::Exports => exports(frames.unwrap_or(3_000)),
         Part::Mutants => mutants::run(),
         Part::Variants => variants::run(),
     }
@@ -64,6 +67,16 @@ fn verify(part: Part, frames: Option<u64>) -> Result<()> {
 fn table() -> Result<()> {
     let figures = figures("table", tests("program").arg("--skip=parsers::"))?;
     DOCUMENT.write("table", &rows(&figures))
+}
+
+fn exports(tables: u64) -> Result<()> {
+    let mut command = tests("lifecycle");
+    command.arg("random_tables_are_read").env("PORTGUARD_EXPORTS", tables.to_string());
+    let figures = figures("exports", &mut command)?;
+    if figures.get("tables").is_none_or(|tried| tried < tables) {
+        bail!("fewer tables were tried than asked for: {figures}");
+    }
+    DOCUMENT.write("exports", &rows(&figures))
 }
 
 fn long(key: &str, program: &str, filter: &str, frames: u64) -> Result<()> {

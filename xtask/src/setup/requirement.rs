@@ -167,7 +167,7 @@ static FLEET_TOOLS: [Tool; 2] = [
 ];
 
 /// Everything from the distribution but the compilers.
-pub(super) static TOOLS: [Tool; 14] = [
+pub(super) static TOOLS: [Tool; 15] = [
     Tool {
         package: "iproute2",
         programs: &["ip"],
@@ -189,7 +189,7 @@ pub(super) static TOOLS: [Tool; 14] = [
     Tool {
         package: "nfs-kernel-server",
         programs: &["rpc.mountd", "exportfs"],
-        why: "gives showmount an answer",
+        why: "gives showmount an answer, and is the second opinion on /etc/exports",
         units: &["nfs-server.service", "nfs-blkmap.service", "nfsdcld.service"],
     },
     Tool {
@@ -198,6 +198,7 @@ pub(super) static TOOLS: [Tool; 14] = [
         why: "the second opinion on verdicts and counters",
         units: &[],
     },
+    Tool { package: "ipset", programs: &["ipset"], why: "prints what suggest reads", units: &[] },
     Tool {
         package: "bpftool",
         programs: &["bpftool"],
