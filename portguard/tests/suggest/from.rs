@@ -4,7 +4,16 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use ipnet::IpNet;
+use portguard::allowlist::{Allowlist, Entry};
+use portguard::cli::suggest::document;
+use portguard::cli::suggest::text::yaml;
+use portguard::suggest::files::Files;
+use portguard::suggest::from;
+use portguard::suggest::names::Addresses;
+use portguard::suggest::sources;
 use portguard_testkit::documents::suggest::Document;
+use proptest::prelude::*;
 
 /// Runs `portguard suggest ARGUMENTS` with a text on standard input.
 fn suggest(arguments: &[&str], input: &str) -> Output {
@@ -131,7 +140,7 @@ fn several_files_are_one_list_and_it_is_valid() {
          comment: \"standard input (line 1)\"\n"
     );
     assert_eq!(text, expected);
-    portguard::allowlist::Allowlist::parse(Path::new("-"), text.as_bytes()).expect("a list");
+    Allowlist::parse(Path::new("-"), text.as_bytes()).expect("a list");
 }
 
 /// What is said of a prefix that covers many lines is short all the same.
@@ -143,4 +152,65 @@ fn many_addresses_within_a_prefix_are_summed_up() {
     let text = String::from_utf8(output.stdout).unwrap();
     let end = "comment: \"standard input (line 1) (10.0.0.0, 10.0.0.1, 10.0.0.2 and 59997 more)\"\n";
     assert!(text.ends_with(end), "{text}");
+}
+
+/// A line of some form, which may be cut or joined with another one.
+fn line() -> impl Strategy<Value = String> {
+    let address = prop_oneof![
+        any::<u32>().prop_map(|bits| std::net::Ipv4Addr::from(bits).to_string()),
+        any::<u128>().prop_map(|bits| std::net::Ipv6Addr::from(bits).to_string()),
+        Just("0.0.0.0".to_owned()),
+        Just("*".to_owned()),
+    ];
+    let length = prop_oneof![
+        Just(String::new()),
+        (0..140_u8).prop_map(|length| format!("/{length}")),
+        any::<u32>().prop_map(|bits| format!(" {}", std::net::Ipv4Addr::from(bits))),
+        any::<u32>().prop_map(|bits| format!("-{}", std::net::Ipv4Addr::from(bits))),
+    ];
+    let frame = prop_oneof![
+        Just(("", "")),
+        Just(("add a ", "")),
+        Just(("add b ", ",tcp:111 nomatch")),
+        Just(("create a hash:ip,port netmask 24\nadd a ", " timeout 5 comment \"")),
+        Just(("rpcbind: ", " EXCEPT ALL")),
+        Just(("/srv ", "(rw)")),
+        Just(("255.0.0.0 ", " # x")),
+        Just(("allow:\n  - \"", "\"")),
+        Just((
+            "{\"nftables\": [{\"set\": {\"family\": \"ip\", \"name\": \"a\", \"table\": \"t\", \"type\": \"ipv4_addr\", \
+               \"elem\": [\"",
+            "\", {\"range\": [1]}, {\"prefix\": 1}, [], [1, {\"drop\": null}]]}}]}"
+        )),
+        Just((
+            "{\"nftables\": [{\"rule\": {\"family\": \"ip\", \"chain\": \"a\", \"table\": \"t\", \"expr\": [{\"match\": {\"op\": \"==\", \
+               \"left\": {\"payload\": {\"protocol\": \"ip\", \"field\": \"saddr\"}}, \"right\": \"",
+            "\"}}, {\"accept\": null}]}}]}"
+        )),
+    ];
+    prop_oneof![
+        8 => (frame, address, length).prop_map(|((before, behind), address, length)| format!("{before}{address}{length}{behind}\n")),
+        1 => "[ -~\\n]{0,12}",
+        1 => any::<String>(),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_is_in_a_file_the_list_is_valid_and_nobody_is_lost(lines in prop::collection::vec(line(), 0..6)) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, lines.concat()).unwrap();
+        let Ok(named) = from::read(&path) else { return Ok(()) };
+        let files = Files { named, ..Files::default() };
+        let proposal = sources::proposal(&files, &[], &[], &[], &Addresses::default());
+        prop_assert!(!proposal.entries.is_empty() || !proposal.left_out.is_empty());
+        let text = yaml(&document::Document::new(proposal.clone()));
+        let list = Allowlist::parse(Path::new("list"), text.as_bytes()).expect("a list").allowlist;
+        let prefixes: Vec<IpNet> = list.entries().iter().map(Entry::prefix).collect();
+        prop_assert_eq!(prefixes, proposal.entries.iter().map(|it| it.prefix).collect::<Vec<_>>());
+        prop_assert!(proposal.entries.iter().all(|it| it.prefix.prefix_len() > 1));
+    }
 }

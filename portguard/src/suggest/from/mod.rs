@@ -96,6 +96,10 @@ pub fn read(path: &Path) -> Result<Vec<Named>> {
 }
 
 fn named(Found { client, written, part, line, detail }: Found, file: &str) -> Named {
+    let client = match client {
+        Client::Network(prefix) => network(prefix),
+        other => other,
+    };
     let question = match client {
         Client::Network(network) if network.prefix_len() < network.max_prefix_len() && is_public(network) => {
             Some("public addresses: are they all yours?".to_owned())
