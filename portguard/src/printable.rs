@@ -4,6 +4,7 @@
 //! reorder or hide text. Where portguard puts such text into a sentence, it takes [`printable`]. Whatever is printed passes
 //! [`lines`] at last, and JSON passes [`Json`], so that no foreign string gets through that was forgotten.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
@@ -49,8 +50,18 @@ pub(crate) fn counted(number: u64, noun: &str) -> String {
     match (number, noun.strip_suffix('y')) {
         (1, _) => format!("1 {noun}"),
         (_, Some(stem)) => format!("{number} {stem}ies"),
+        (_, None) if noun.ends_with('x') => format!("{number} {noun}es"),
         (_, None) => format!("{number} {noun}s"),
     }
+}
+
+/// A word as a shell takes it.
+pub(crate) fn quoted(word: &str) -> Cow<'_, str> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+,".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.into();
+    }
+    format!("'{}'", word.replace('\'', "'\\''")).into()
 }
 
 /// A path as text: bytes that are not UTF-8 are written as `\xNN`. So two paths differ in their texts.
@@ -89,6 +100,7 @@ impl Formatter for Json {
 #[cfg(test)]
 mod tests {
     use std::ffi::OsStr;
+    use std::process::Command;
 
     use proptest::prelude::*;
     use serde::Serialize as _;
@@ -117,6 +129,15 @@ mod tests {
     }
 
     #[test]
+    fn a_shell_takes_a_quoted_word_for_what_it_was() {
+        for word in ["eth0", "/etc/a b.yaml", "it's", "", "$(id)", "*", "a\\b", "'"] {
+            let script = format!("printf %s {}", quoted(word));
+            let output = Command::new("sh").args(["-c", &script]).output().expect("sh");
+            assert_eq!(String::from_utf8_lossy(&output.stdout), word);
+        }
+    }
+
+    #[test]
     fn one_is_not_many() {
         let all = [
             counted(0, "entry"),
@@ -124,8 +145,12 @@ mod tests {
             counted(2, "entry"),
             counted(1, "packet"),
             counted(3, "packet"),
+            counted(1, "prefix"),
+            counted(2, "prefix"),
         ];
-        assert_eq!(all, ["0 entries", "1 entry", "2 entries", "1 packet", "3 packets"]);
+        let expected =
+            ["0 entries", "1 entry", "2 entries", "1 packet", "3 packets", "1 prefix", "2 prefixes"];
+        assert_eq!(all, expected);
     }
 
     proptest! {

@@ -129,7 +129,7 @@ fn json_of_standard_input() {
     // Of no bytes.
     insta::assert_snapshot!(check(folder.path(), &["-", "--json"]), @r#"
     $ portguard check - --json
-    {"schema":1,"path":"-","valid":false,"sha256":"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","prefixes_v4":null,"prefixes_v6":null,"errors":[{"line":1,"column":1,"text":"","message":"there is no list in the file","help":"write `allow: []` to drop everyone"}],"errors_total":1,"warnings":[],"warnings_total":0}
+    {"schema":1,"path":"-","valid":false,"sha256":"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","prefixes_v4":null,"prefixes_v6":null,"errors":[{"line":1,"column":1,"text":"","message":"there is no list in the file","help":"write `allow:`, and the prefixes of your clients below it (`portguard suggest` proposes a list), or `allow: []` to allow nobody"}],"errors_total":1,"warnings":[],"warnings_total":0}
     ----- stderr -----
     ----- exit code: 3 -----
     "#);

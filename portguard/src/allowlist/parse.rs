@@ -79,7 +79,12 @@ impl<'s> Reader<'s, '_> {
     }
 
     fn no_list(&mut self, span: Span) {
-        self.nodes.error(span, "there is no list in the file", "write `allow: []` to drop everyone");
+        self.nodes.error(
+            span,
+            "there is no list in the file",
+            "write `allow:`, and the prefixes of your clients below it (`portguard suggest` proposes a list), or \
+             `allow: []` to allow nobody",
+        );
     }
 
     fn document(&mut self) -> Result {
@@ -133,7 +138,7 @@ impl<'s> Reader<'s, '_> {
                 return Ok(());
             }
             Node::Null => {
-                let help = "write `allow: []` to drop everyone, or the prefixes below it, each after `- `";
+                let help = "write `allow: []` to allow nobody, or the prefixes below it, each after `- `";
                 self.nodes.error(key, "`allow` has no value", help);
                 return Ok(());
             }
@@ -158,7 +163,7 @@ impl<'s> Reader<'s, '_> {
         if empty {
             self.warnings.push(Diagnostic {
                 severity: Severity::Warning,
-                message: "the list is empty: everyone is dropped".to_owned(),
+                message: "the list is empty: it allows nobody".to_owned(),
                 help: Some("write the networks of your clients below `allow:`, each after `- `".to_owned()),
                 place: Some(self.source.place(key)),
             });

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::guard::{self, Guard, PinRoot};
 use crate::interface::{self, Interface, XdpMode};
 use crate::ops::services::{Services, Unguarded, UnguardedState};
+use crate::printable::quoted;
 
 /// What is known of guards.
 #[derive(Debug)]
@@ -224,8 +225,7 @@ fn judge_guard(guard: &Facts) -> Finding {
 
 fn remedy_of_audit(guard: &Facts) -> Remedy {
     match &guard.owner {
-        None => RemedyKind::Enforce
-            .text(format!("portguard attach {} --enforce", remedy::quoted(&guard.interface))),
+        None => RemedyKind::Enforce.text(format!("portguard attach {} --enforce", quoted(&guard.interface))),
         Some(owner) if owner.audit => remedy::of_ordered_audit(owner),
         Some(owner) => remedy::of_difference(&guard.interface, owner, &guard.differences),
     }
@@ -267,12 +267,12 @@ fn judge_list(guard: &Facts) -> Finding {
         OnDisk::Changed => Finding::warning(
             ID,
             format!("{list} has changed since it was loaded, and is not in force"),
-            RemedyKind::Reload.text(format!("portguard reload {}", remedy::quoted(interface))),
+            RemedyKind::Reload.text(format!("portguard reload {}", quoted(interface))),
         ),
         OnDisk::Broken { problem } => Finding::failure(
             ID,
             format!("{list} is broken: {problem}; the list that it held before is in force"),
-            RemedyKind::CheckList.text(format!("portguard check {}", remedy::quoted(list))),
+            RemedyKind::CheckList.text(format!("portguard check {}", quoted(list))),
         ),
     }
 }

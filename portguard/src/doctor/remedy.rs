@@ -1,8 +1,6 @@
 //! What to do about a guard. It depends on who keeps the guard: a command would be refused, or undone, where a service does;
 //! and where there is none, a command must name what the guard was ordered to do, or it would get another list.
 
-use std::borrow::Cow;
-
 use portguard_common::listed;
 use serde::Serialize;
 
@@ -10,6 +8,7 @@ use super::guards::Owner;
 use crate::allowlist::Allowlist;
 use crate::guard::{LastOrder, default_sources};
 use crate::ops::default_allowlist;
+use crate::printable::quoted;
 
 listed! {
     /// The kinds of remedies: all that doctor can propose. A test follows each of them, and asks doctor again.
@@ -211,29 +210,9 @@ pub(super) fn of_waiting(owner: &Owner) -> Remedy {
     ))
 }
 
-/// A word as a shell takes it.
-pub(super) fn quoted(word: &str) -> Cow<'_, str> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+,".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.into();
-    }
-    format!("'{}'", word.replace('\'', "'\\''")).into()
-}
-
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
-
     use super::*;
-
-    #[test]
-    fn a_shell_takes_a_quoted_word_for_what_it_was() {
-        for word in ["eth0", "/etc/a b.yaml", "it's", "", "$(id)", "*", "a\\b", "'"] {
-            let script = format!("printf %s {}", quoted(word));
-            let output = Command::new("sh").args(["-c", &script]).output().expect("sh");
-            assert_eq!(String::from_utf8_lossy(&output.stdout), word);
-        }
-    }
 
     #[test]
     fn a_guard_that_is_gone_comes_back_with_the_order_that_it_had() {

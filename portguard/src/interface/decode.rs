@@ -7,6 +7,7 @@ use nix::libc;
 
 use super::{AttachedXdp, Details, Interface, XdpMode, name};
 use crate::netlink::{Attributes, Failure, malformed, u16_at, u32_at};
+use crate::printable::counted;
 
 /// `struct ifinfomsg`.
 const LINK_HEADER_LEN: usize = 16;
@@ -104,7 +105,8 @@ pub(super) fn address(body: &[u8]) -> Result<Option<AddressMessage>, Failure> {
 
 pub(super) fn whole_number(value: &[u8], what: &str) -> Result<u32, Failure> {
     let number = value.try_into().map(u32::from_ne_bytes);
-    number.map_err(|_| malformed(format!("{what} is {} bytes long, and not 4", value.len())))
+    number
+        .map_err(|_| malformed(format!("{what} is {} long, and not 4", counted(value.len() as u64, "byte"))))
 }
 
 /// A string from the kernel, which ends with a NUL.

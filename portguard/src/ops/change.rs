@@ -129,8 +129,8 @@ fn difference(guard: &Guard, list: &Allowlist, messages: &mut Messages) -> Chang
             Change { head: format!("{name}: {difference}"), prefixes: difference.lines(LISTED) }
         }
         None => {
-            let (entries, now) = (list.entries().len(), generation + 1);
-            let head = format!("{name}: {entries} prefixes, generation {generation} -> {now}");
+            let (prefixes, now) = (counted(list.entries().len() as u64, "prefix"), generation + 1);
+            let head = format!("{name}: {prefixes}, generation {generation} -> {now}");
             Change { head, prefixes: String::new() }
         }
     }

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 
 use super::record::MARK_LEN;
 use super::{NoReply, Question, Reply, reply};
+use crate::printable::counted;
 
 /// Questions that are asked together.
 #[derive(Debug)]
@@ -66,7 +67,8 @@ impl Calls {
     /// Takes what has come; `from` is where from, if that is not the server that was asked.
     pub(super) fn take(&mut self, message: &[u8], from: Option<SocketAddr>) -> Message {
         let Some(xid) = message.first_chunk().copied().map(u32::from_be_bytes) else {
-            self.stray.get_or_insert_with(|| format!("it has {} bytes only", message.len()));
+            self.stray
+                .get_or_insert_with(|| format!("it has {} only", counted(message.len() as u64, "byte")));
             return Message::Stray;
         };
         let Some(call) = self.calls.iter_mut().find(|call| call.xid == xid) else {

@@ -3,6 +3,7 @@
 use std::io::{self, Read};
 
 use super::NoReply;
+use crate::printable::counted;
 
 /// In front of each fragment of a message.
 pub(super) const MARK_LEN: usize = 4;
@@ -62,8 +63,8 @@ impl Stop {
             Self::Closed => "the connection was closed",
             Self::TimedOut => "no more data arrived in time",
         };
-        let of = of.map_or_else(String::new, |of| format!(" of {of}"));
-        NoReply::Garbled(format!("{why} after {bytes}{of} bytes of it"))
+        let after = of.map_or_else(|| counted(bytes as u64, "byte"), |of| format!("{bytes} of {of} bytes"));
+        NoReply::Garbled(format!("{why} after {after} of it"))
     }
 }
 

@@ -76,6 +76,7 @@ pub fn registrations(version: u32, results: &[u8]) -> Result<Vec<Registration>, 
     }
     match reader.0.len() {
         0 => Ok(list),
+        1 => Err("1 byte follows its end".to_owned()),
         more => Err(format!("{more} bytes follow its end")),
     }
 }

@@ -88,7 +88,7 @@ impl Logs {
     fn poll(&mut self, interface: &str) {
         let left_out = self.follow(interface);
         if left_out > 0 {
-            warn!(interface, packets = left_out, "drops left out of the log");
+            warn!(interface, packets = left_out, "packets left out of the log");
         }
     }
 

@@ -4,6 +4,7 @@
 //! them leaves behind is gone with it.
 
 mod attach_points;
+mod audit_wording;
 mod bpffs;
 mod clocks;
 mod confirm;

@@ -18,7 +18,9 @@ pub fn text(document: &Document) -> String {
         }
     }
     let _ = match document.status {
-        Status::Ok => writeln!(text, "No problem found: {} checks.", document.count(Status::Ok)),
+        Status::Ok => {
+            writeln!(text, "No problem found in {}.", counted(document.count(Status::Ok) as u64, "check"))
+        }
         _ => writeln!(text, "{}", Status::ALL.map(|status| count(document, status)).join(", ")),
     };
     text

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use portguard_common::rpc::Procedure;
 use serde::Serialize;
 
-use crate::cli::stats::document::{Packets, SourceRow};
+use crate::cli::stats::document::{COUNTED_AS, CountedAs, Packets, SourceRow};
 use crate::family::Family;
 use crate::guard::calls::{self, Calls};
 use crate::guard::{Snapshot, Source};
@@ -251,6 +251,13 @@ impl Interface {
     }
 }
 
+impl Interface {
+    /// Which sums the packets of the sources are part of.
+    pub(super) fn counted_as(&self) -> CountedAs {
+        CountedAs::of(self.totals.dropped, self.totals.would_drop)
+    }
+}
+
 /// Sums of ranges, as long as there are any.
 fn sum(ranges: impl IntoIterator<Item = Option<Range>>) -> Option<Range> {
     ranges.into_iter().sum()
@@ -319,7 +326,7 @@ pub fn csv(document: &Document) -> Result<String, csv::Error> {
     const ANSWERS: [&str; 2] = ["answer_bytes_at_least", "answer_bytes_at_most"];
     let mut writer = csv::Writer::from_writer(Vec::new());
     let columns = COLUMNS.map(str::to_owned).into_iter().chain(Calls::columns());
-    writer.write_record(columns.chain(ANSWERS.map(str::to_owned)))?;
+    writer.write_record(columns.chain(ANSWERS.map(str::to_owned)).chain([COUNTED_AS.to_owned()]))?;
     for interface in &document.interfaces {
         for Row { source: row, answer_bytes } in &interface.sources {
             let cells = [
@@ -337,7 +344,10 @@ pub fn csv(document: &Document) -> Result<String, csv::Error> {
                 row.last_seen.clone(),
             ];
             let answers = super::text::cells(*answer_bytes, "");
-            writer.write_record(cells.into_iter().chain(row.calls.cells()).chain(answers))?;
+            let counted_as = interface.counted_as().key().to_owned();
+            writer.write_record(
+                cells.into_iter().chain(row.calls.cells()).chain(answers).chain([counted_as]),
+            )?;
         }
     }
     let bytes = writer.into_inner().map_err(csv::IntoInnerError::into_error)?;

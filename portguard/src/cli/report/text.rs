@@ -6,6 +6,7 @@ use comfy_table::{CellAlignment, Table};
 use portguard_common::rpc::Procedure;
 
 use super::document::{Document, Interface, Replies, Reply, Rpcbind};
+use crate::cli::stats::document::CountedAs;
 use crate::family::Family;
 use crate::printable::counted;
 use crate::rpcbind::amplification::Range;
@@ -23,27 +24,6 @@ pub fn text(document: &Document) -> String {
     parts.join("\n")
 }
 
-/// What became of the packets.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Effect {
-    Dropped,
-    LetThrough,
-    /// The guard was in audit mode for a part of the time.
-    Both,
-}
-
-impl Effect {
-    fn of(interface: &Interface) -> Option<Self> {
-        let totals = &interface.totals;
-        match (totals.dropped.packets, totals.would_drop.packets) {
-            (0, 0) => None,
-            (_, 0) => Some(Self::Dropped),
-            (0, _) => Some(Self::LetThrough),
-            _ => Some(Self::Both),
-        }
-    }
-}
-
 fn of_interface(document: &Document, interface: &Interface) -> String {
     let (name, host) = (&interface.interface, &document.host);
     let mut text = format!(
@@ -51,15 +31,11 @@ fn of_interface(document: &Document, interface: &Interface) -> String {
         interface.since, document.taken_at
     );
     // Writing to a string does not fail.
-    match Effect::of(interface) {
-        Some(effect) if interface.totals.not_allowed.packets > 0 => {
-            paragraph(&mut text, document, interface, effect);
-        }
-        _ => {
-            let _ = writeln!(text, "  No packets arrived from sources that may not use the port.");
-            return text;
-        }
+    if interface.totals.not_allowed.packets == 0 {
+        let _ = writeln!(text, "  No packets arrived from sources that may not use the port.");
+        return text;
     }
+    paragraph(&mut text, document, interface);
     text += "\n";
     text += &procedures(interface);
     text += "\n";
@@ -67,35 +43,40 @@ fn of_interface(document: &Document, interface: &Interface) -> String {
     text
 }
 
-fn paragraph(text: &mut String, document: &Document, interface: &Interface, effect: Effect) {
+fn paragraph(text: &mut String, document: &Document, interface: &Interface) {
+    let counted_as = interface.counted_as();
     let totals = &interface.totals;
     let packets = totals.not_allowed.packets;
     let (udp, tcp) = (totals.calls.udp.sum(), totals.calls.tcp_best_effort.sum());
     let remembered = interface.sources.len() as u64 + interface.not_shown.sources;
     let more = if interface.unattributed.count.packets > 0 { "at least " } else { "" };
-    let let_through = totals.would_drop.packets;
+    // What was let through counts faulty packets as well, which have no source.
+    let only_denied = totals.dropped.packets + totals.would_drop.packets == packets;
+    let up_to = if only_denied { "" } else { "up to " };
+    let let_through = totals.would_drop.packets.min(packets);
     let _ = writeln!(
         text,
         "  {} arrived from {more}{} that may not use this port: {udp} over UDP, {tcp} over TCP.",
         counted(packets, "packet"),
         counted(remembered, "source")
     );
-    let _ = match effect {
-        Effect::Dropped => {
+    let _ = match counted_as {
+        CountedAs::Dropped => {
             writeln!(
                 text,
                 "  portguard dropped all of them before rpcbind received them: rpcbind replied to none."
             )
         }
-        Effect::LetThrough => writeln!(
+        CountedAs::WouldDrop => writeln!(
             text,
             "  portguard was in audit mode, and let all of them through: rpcbind received them, and may have replied."
         ),
-        Effect::Both => writeln!(
+        CountedAs::Either => writeln!(
             text,
-            "  portguard was in audit mode for a part of that time, and let {} through; it dropped\n  \
-             the others before rpcbind received them.",
-            counted(let_through, "packet")
+            "  portguard was in audit mode for a part of that time, and let {up_to}{} through; it dropped\n  \
+             the others before rpcbind received them. The tables count both together: they add up to {}.",
+            counted(let_through, "packet"),
+            counted(packets, "packet")
         ),
     };
     text.push_str(
@@ -108,14 +89,14 @@ fn paragraph(text: &mut String, document: &Document, interface: &Interface, effe
             "  No rpcbind replies on {} or {} now, so it is unknown how large the replies {}.",
             document.rpcbind.ipv4.server,
             document.rpcbind.ipv6.server,
-            if effect == Effect::LetThrough { "were" } else { "would have been" }
+            if counted_as == CountedAs::WouldDrop { "were" } else { "would have been" }
         );
         return;
     };
-    let whose = match effect {
-        Effect::Dropped => "The replies to the UDP requests, which were prevented,",
-        Effect::LetThrough => "The replies to the UDP requests, which were not prevented but sent,",
-        Effect::Both => "The replies to the UDP requests, some prevented and some sent,",
+    let whose = match counted_as {
+        CountedAs::Dropped => "The replies to the UDP requests, which were prevented,",
+        CountedAs::WouldDrop => "The replies to the UDP requests, which were not prevented but sent,",
+        CountedAs::Either => "The replies to the UDP requests, some prevented and some sent,",
     };
     let _ = writeln!(
         text,
@@ -186,7 +167,7 @@ fn sources(interface: &Interface) -> String {
     }
     let mut text = if interface.sources.is_empty() { String::new() } else { table::indented(&table) };
     let mut line = |of_whom: &str, packets: u64, range: Option<Range>| {
-        let _ = write!(text, "  and {packets} packets of {of_whom}");
+        let _ = write!(text, "  and {} of {of_whom}", counted(packets, "packet"));
         let _ = match range {
             Some(Range { at_least, at_most }) => {
                 writeln!(text, ": reply bytes at least {at_least}, at most {at_most}")
@@ -196,7 +177,7 @@ fn sources(interface: &Interface) -> String {
     };
     let not_shown = &interface.not_shown;
     if not_shown.sources > 0 {
-        let of_whom = format!("{} more sources (--top N)", not_shown.sources);
+        let of_whom = format!("{} (--top N)", counted(not_shown.sources, "more source"));
         line(&of_whom, not_shown.count.packets, not_shown.answer_bytes);
     }
     let unattributed = &interface.unattributed;

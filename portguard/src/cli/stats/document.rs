@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 
+use portguard_common::listed;
 use portguard_common::totals::Count;
 use serde::Serialize;
 
@@ -57,6 +58,38 @@ pub struct Totals {
     pub calls: Calls,
     /// Packets of `by_reason.not_allowed` for which the log of drops had no room (`run --log-drops`).
     pub not_logged: u64,
+}
+
+listed! {
+    /// Which of the sums of an interface the packets of its sources are part of. The source table does not tell modes
+    /// apart.
+    pub enum CountedAs {
+        /// `dropped`.
+        Dropped = "dropped",
+        /// `would_drop`: the guard was in audit mode.
+        WouldDrop = "would_drop",
+        /// Either of them: the guard was in audit mode for a part of the time.
+        Either = "dropped_or_would_drop",
+    }
+}
+
+impl CountedAs {
+    /// For an interface with these sums.
+    pub fn of(dropped: Packets, would_drop: Packets) -> Self {
+        match (dropped.packets, would_drop.packets) {
+            (_, 0) => Self::Dropped,
+            (0, _) => Self::WouldDrop,
+            _ => Self::Either,
+        }
+    }
+}
+
+impl Totals {
+    /// `dropped` and `would_drop` together.
+    pub(super) fn refused(&self) -> Packets {
+        let Packets { packets, bytes } = self.dropped;
+        Packets { packets: packets + self.would_drop.packets, bytes: bytes + self.would_drop.bytes }
+    }
 }
 
 /// A number of packets, and their bytes from the IP header on.
@@ -159,6 +192,13 @@ impl Interface {
     }
 }
 
+impl Interface {
+    /// Which sums the packets of the sources are part of.
+    pub(super) fn counted_as(&self) -> CountedAs {
+        CountedAs::of(self.totals.dropped, self.totals.would_drop)
+    }
+}
+
 fn rank(source: &Source, sort: SortKey) -> (u64, u64) {
     let Count { packets, bytes } = source.count;
     match sort {
@@ -183,12 +223,17 @@ impl From<&Source> for SourceRow {
     }
 }
 
+/// The column of [`CountedAs`].
+pub(in crate::cli) const COUNTED_AS: &str = "counted_as";
+
 /// The denied sources as comma-separated values (RFC 4180), with a header line.
 pub fn csv(document: &Document) -> Result<String, csv::Error> {
     const COLUMNS: [&str; 8] =
         ["interface", "source", "packets", "bytes", "udp_packets", "tcp_packets", "first_seen", "last_seen"];
     let mut writer = csv::Writer::from_writer(Vec::new());
-    writer.write_record(COLUMNS.map(str::to_owned).into_iter().chain(Calls::columns()))?;
+    writer.write_record(
+        COLUMNS.map(str::to_owned).into_iter().chain(Calls::columns()).chain([COUNTED_AS.to_owned()]),
+    )?;
     for interface in &document.interfaces {
         for source in &interface.sources {
             let SourceRow { source, packets, bytes, udp_packets, tcp_packets, first_seen, last_seen, calls } =
@@ -196,7 +241,8 @@ pub fn csv(document: &Document) -> Result<String, csv::Error> {
             let numbers = [packets, bytes, udp_packets, tcp_packets].map(u64::to_string);
             let fields =
                 [&interface.interface, source].into_iter().chain(&numbers).chain([first_seen, last_seen]);
-            writer.write_record(fields.cloned().chain(calls.cells()))?;
+            let counted_as = interface.counted_as().key().to_owned();
+            writer.write_record(fields.cloned().chain(calls.cells()).chain([counted_as]))?;
         }
     }
     let bytes = writer.into_inner().map_err(csv::IntoInnerError::into_error)?;

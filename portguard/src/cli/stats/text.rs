@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use comfy_table::{CellAlignment, Table};
 use portguard_common::rpc::Procedure;
 
-use super::document::{Document, Interface, NotShown, Packets};
+use super::document::{CountedAs, Document, Interface, NotShown, Packets};
 use crate::guard::calls::{self, Calls};
 use crate::ops::state;
 use crate::printable::counted;
@@ -29,6 +29,9 @@ fn interface_text(interface: &Interface) -> String {
     row("dropped", totals.dropped);
     if totals.would_drop.packets > 0 || !interface.enforcing {
         row("would drop", totals.would_drop);
+    }
+    if interface.counted_as() == CountedAs::Either {
+        row("together", totals.refused());
     }
     for (reason, count) in totals.by_reason.each() {
         if count.packets > 0 {
@@ -85,6 +88,20 @@ fn interface_text(interface: &Interface) -> String {
             "  and {}, {} of sources that are no longer remembered",
             counted(packets, "packet"),
             counted(bytes, "byte")
+        );
+    }
+    if !interface.sources.is_empty() {
+        let Packets { packets, bytes } = totals.by_reason.not_allowed;
+        let _ = writeln!(
+            text,
+            "  in total {}, {}: \"not allowed\" above, {}",
+            counted(packets, "packet"),
+            counted(bytes, "byte"),
+            match interface.counted_as() {
+                CountedAs::Dropped => "all dropped",
+                CountedAs::WouldDrop => "all let through in audit mode",
+                CountedAs::Either => "a part dropped, a part let through in audit mode",
+            }
         );
     }
     text

@@ -29,8 +29,8 @@ pub fn yaml(document: &Document) -> String {
     let mut text = if document.from_files { HEAD_OF_FILES } else { HEAD }.to_owned();
     if entries.is_empty() {
         text += match document.from_files {
-            true => "# Nothing in them can be taken. This list drops everyone.\n",
-            false => "# Nothing was found: no exports, no networks, no clients. This list drops everyone.\n",
+            true => "# Nothing in them can be taken. This list allows nobody.\n",
+            false => "# Nothing was found: no exports, no networks, no clients. This list allows nobody.\n",
         };
     }
     if !left_out.is_empty() {

@@ -36,7 +36,7 @@ fn entries(service: &Service) -> Vec<Entry> {
 fn logged_and_left_out(service: &Service) -> (u64, u64) {
     entries(service).iter().fold((0, 0), |(logged, left_out), entry| match entry.message.as_str() {
         "dropped" => (logged + 1, left_out),
-        "drops left out of the log" => (logged, left_out + entry.packets.expect("a number")),
+        "packets left out of the log" => (logged, left_out + entry.packets.expect("a number")),
         other => panic!("{other:?}"),
     })
 }
