@@ -132,7 +132,7 @@ fn it_shows_what_stats_says_and_keys_and_sizes_work() {
         // The first source is chosen, and then the second one.
         press(&terminal, "\u{1b}[B\u{1b}[B\r", &format!("{} on {IFACE}", OTHER[1]));
         let permille = 10_000 / stats.totals.dropped.packets;
-        let share = format!("packets     10, {}.{}% of all drops here", permille / 10, permille % 10);
+        let share = format!("packets     10, {}.{}% of all denied here", permille / 10, permille % 10);
         until(&terminal, &share);
         press(&terminal, "\u{1b}", "3 sources");
         press(&terminal, "?", "show one interface after the other");

@@ -3,7 +3,7 @@
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
-use ratatui::widgets::Paragraph;
+use ratatui::widgets::{Paragraph, Wrap};
 
 use crate::top::view::{Palette, rule};
 
@@ -23,7 +23,7 @@ const NOTES: [&str; 8] = [
     "Packets are for port 111. Totals are exact: those of `portguard stats`.",
     "Rates are those between the last two readings. A graph has a column for each,",
     "the last one at the right; it is blank where there was no guard to be read.",
-    "share: of all drops of the interface. mostly: the most frequent request.",
+    "share: of all denied packets here. mostly: the most frequent request.",
     "first, last: how long ago the source was first and last seen.",
     "unattributed: packets of sources that other sources have replaced.",
     "Most sources of a reflection attack are victims: their addresses are forged.",
@@ -41,5 +41,5 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, palette: Palette) {
     text.push(Line::default());
     text.extend(NOTES.iter().map(|note| Line::raw(format!(" {note}"))));
     let block = rule(Line::raw(" help "), palette);
-    frame.render_widget(Paragraph::new(text).block(block), area);
+    frame.render_widget(Paragraph::new(text).wrap(Wrap { trim: false }).block(block), area);
 }

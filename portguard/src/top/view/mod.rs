@@ -1,5 +1,6 @@
 //! From what is known to what is on the screen; pure.
 
+mod fit;
 mod followed;
 mod help;
 mod interfaces;
@@ -16,6 +17,7 @@ use ratatui::widgets::{Block, Borders, RenderDirection, Sparkline};
 
 pub use palette::Palette;
 
+use self::fit::{cut, fitting};
 use crate::time;
 use crate::top::model::Model;
 use crate::top::rate::History;
@@ -28,7 +30,9 @@ const SMALLEST: (u16, u16) = (40, 10);
 pub fn draw(frame: &mut Frame<'_>, live: &Model, state: &ViewState, every: Duration, palette: Palette) {
     let area = frame.area();
     if area.width < SMALLEST.0 || area.height < SMALLEST.1 {
-        frame.render_widget(Line::styled("too small", palette.trouble()), area);
+        let (width, height) = SMALLEST;
+        let told = [format!("needs {width}x{height} or more"), "too small".to_owned()];
+        frame.render_widget(Line::styled(fitting(area.width, told), palette.trouble()), area);
         return;
     }
     let model = state.shown(live);
@@ -42,7 +46,7 @@ pub fn draw(frame: &mut Frame<'_>, live: &Model, state: &ViewState, every: Durat
     .areas(area);
     self::head(frame, head, model, state, every, palette);
     if let Some(trouble) = model.trouble() {
-        frame.render_widget(Line::styled(trouble, palette.trouble()), warning);
+        frame.render_widget(Line::styled(cut(trouble, area.width), palette.trouble()), warning);
     }
     match state.page {
         Page::Help => help::draw(frame, page, palette),
@@ -68,9 +72,13 @@ fn head(
         left.push(Span::raw("  "));
         left.push(Span::styled("PAUSED: space continues", palette.trouble()));
     }
-    let right = format!("{}, every {} s", time::seconds(model.taken_at()), every.as_secs());
-    frame.render_widget(Line::from(left), area);
-    frame.render_widget(Line::styled(right, palette.dim()).right_aligned(), area);
+    let left = Line::from(left);
+    // Not over what is at the left.
+    let room = area.width.saturating_sub(u16::try_from(left.width()).unwrap_or(u16::MAX).saturating_add(1));
+    let taken_at = time::seconds(model.taken_at());
+    let right = [format!("{taken_at}, every {} s", every.as_secs()), taken_at, String::new()];
+    frame.render_widget(left, area);
+    frame.render_widget(Line::styled(fitting(room, right), palette.dim()).right_aligned(), area);
 }
 
 /// The keys of a page, as many as there is room for.

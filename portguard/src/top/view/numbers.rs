@@ -62,7 +62,10 @@ pub(super) fn share(part: u64, whole: u64) -> String {
     }
 }
 
-/// How long ago something was, in one unit: `59 s`, `2 m`, `5 h`, `12 d`.
+/// A year in seconds.
+const YEAR: u64 = 31_557_600;
+
+/// How long ago something was, in one unit: `59 s`, `2 m`, `5 h`, `12 d`, `3 y`.
 pub(super) fn age(now: u64, then: u64) -> String {
     let seconds = Duration::from_nanos(now.saturating_sub(then)).as_secs();
     match seconds {
@@ -70,7 +73,8 @@ pub(super) fn age(now: u64, then: u64) -> String {
         1..60 => format!("{seconds} s"),
         60..3600 => format!("{} m", seconds / 60),
         3600..86_400 => format!("{} h", seconds / 3600),
-        _ => format!("{} d", seconds / 86_400),
+        86_400..86_400_000 => format!("{} d", seconds / 86_400),
+        _ => format!("{} y", seconds / YEAR),
     }
 }
 
@@ -113,10 +117,17 @@ mod tests {
     #[test]
     fn ages_have_one_unit_and_are_never_in_the_future() {
         const SECOND: u64 = 1_000_000_000;
-        for (seconds, text) in
-            [(0, "now"), (59, "59 s"), (60, "1 m"), (3599, "59 m"), (7200, "2 h"), (200_000, "2 d")]
-        {
-            assert_eq!(age(1_000_000 * SECOND, (1_000_000 - seconds) * SECOND), text);
+        for (seconds, text) in [
+            (0, "now"),
+            (59, "59 s"),
+            (60, "1 m"),
+            (3599, "59 m"),
+            (7200, "2 h"),
+            (200_000, "2 d"),
+            (86_399_999, "999 d"),
+            (86_400_000, "2 y"),
+        ] {
+            assert_eq!(age(1_000_000_000 * SECOND, (1_000_000_000 - seconds) * SECOND), text);
         }
         assert_eq!(age(0, SECOND), "now");
     }

@@ -5,10 +5,13 @@ use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Cell, Row as TableRow, Table};
+use unicode_width::UnicodeWidthStr as _;
 
 use crate::guard::calls::Calls;
+use crate::printable::counted;
 use crate::top::model::{Model, Order, Row, Watched};
 use crate::top::rate::Rate;
+use crate::top::view::fit::{cut, fitting};
 use crate::top::view::numbers::{age, byte_rate, bytes, packet_rate, share, whole};
 use crate::top::view::{Palette, rule};
 use crate::top::view_state::{Page, ViewState};
@@ -46,7 +49,7 @@ impl Column {
         Self::Last,
     ];
     /// What is left out where there is no room for all, in this order.
-    const DISPENSABLE: [Self; 9] = [
+    const DISPENSABLE: [Self; 10] = [
         Self::ByteRate,
         Self::Tcp,
         Self::Udp,
@@ -56,6 +59,7 @@ impl Column {
         Self::Last,
         Self::Mostly,
         Self::Interface,
+        Self::Rate,
     ];
 
     fn title(self) -> &'static str {
@@ -95,7 +99,7 @@ impl Column {
             shown.iter().map(length).max().unwrap_or_default().try_into().unwrap_or(u16::MAX)
         };
         match self {
-            Self::Interface => longest(|(watched, _)| watched.name.chars().count()).max(2),
+            Self::Interface => longest(|(watched, _)| watched.name.width()).max(2),
             Self::Source => longest(|(_, row)| row.source.address.to_string().len()).max(15),
             Self::Packets | Self::Mostly | Self::Udp | Self::Tcp => 9,
             Self::Rate => 8,
@@ -150,14 +154,14 @@ fn columns(width: u16, shown: &[(&Watched, &Row)], several: bool) -> Vec<Column>
 /// Draws the sources around the chosen one, and below them what belongs to none.
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, model: &Model, state: &ViewState, palette: Palette) {
     let rows = state.rows(model);
-    let forgotten = unattributed(model, state);
+    let forgotten = unattributed(area.width, model, state);
     let [title, table, below] = Layout::vertical([
         Constraint::Length(1),
         Constraint::Fill(1),
         Constraint::Length(u16::from(forgotten.is_some())),
     ])
     .areas(area);
-    frame.render_widget(rule(heading(&rows, model, state, palette), palette), title);
+    frame.render_widget(rule(heading(&rows, area.width, model, state, palette), palette), title);
     if let Some(text) = forgotten {
         frame.render_widget(Line::styled(text, palette.bold()), below);
     }
@@ -168,9 +172,18 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, model: &Model, state: &Vie
     let shown = &rows[first..rows.len().min(first + height)];
     let several = model.interfaces(state.interface.as_deref()).count() > 1;
     let columns = columns(table.width, shown, several);
+    let width = |column: Column| {
+        let others = columns.iter().filter(|other| **other != Column::Source);
+        let others = others.map(|other| other.width(shown) + 1).fold(0, u16::saturating_add);
+        match column {
+            // Whatever room there is: an IPv6 address may be longer than a small screen.
+            Column::Source => column.width(shown).min(table.width.saturating_sub(others)),
+            _ => column.width(shown),
+        }
+    };
     let lines = shown.iter().enumerate().map(|(index, (watched, row))| {
         let cells = columns.iter().map(|column| {
-            let text = Line::raw(column.text(watched, row, model.taken_at()));
+            let text = Line::raw(cut(&column.text(watched, row, model.taken_at()), width(*column)));
             Cell::from(if column.is_text() { text } else { text.right_aligned() })
         });
         let line = TableRow::new(cells);
@@ -182,29 +195,35 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, model: &Model, state: &Vie
         let text = Line::styled(format!("{}{mark}", column.title()), style);
         Cell::from(if column.is_text() { text } else { text.right_aligned() })
     });
-    let widths = columns.iter().map(|column| Constraint::Length(column.width(shown)));
+    let widths = columns.iter().map(|column| Constraint::Length(width(*column)));
     frame.render_widget(Table::new(lines, widths).header(TableRow::new(titles)).column_spacing(1), table);
 }
 
-fn heading(rows: &[(&Watched, &Row)], model: &Model, state: &ViewState, palette: Palette) -> Line<'static> {
+fn heading(
+    rows: &[(&Watched, &Row)],
+    width: u16,
+    model: &Model,
+    state: &ViewState,
+    palette: Palette,
+) -> Line<'static> {
     let all: usize = model
         .interfaces(state.interface.as_deref())
         .filter_map(|watched| watched.state.as_ref().ok())
         .map(|guarded| guarded.rows.len())
         .sum();
     if state.filter.is_empty() && state.page != Page::Filter {
-        let sources = if all == 1 { "source" } else { "sources" };
-        return Line::styled(format!(" {all} {sources} "), palette.dim());
+        return Line::styled(format!(" {} ", counted(all as u64, "source")), palette.dim());
     }
     let typing = if state.page == Page::Filter { "_" } else { "" };
-    Line::from(vec![
-        Span::styled(format!(" {} of {all} sources, filter: ", rows.len()), palette.dim()),
-        Span::styled(format!("{}{typing} ", state.filter.text()), palette.name()),
-    ])
+    let filter = format!("{}{typing} ", state.filter.text());
+    let long = format!(" {} of {}, filter: ", rows.len(), counted(all as u64, "source"));
+    let room = width.saturating_sub(u16::try_from(filter.width()).unwrap_or(u16::MAX));
+    let told = fitting(room, [long, " filter: ".to_owned(), " ".to_owned()]);
+    Line::from(vec![Span::styled(told, palette.dim()), Span::styled(filter, palette.name())])
 }
 
 /// The packets whose sources are not remembered, if there are any.
-fn unattributed(model: &Model, state: &ViewState) -> Option<String> {
+fn unattributed(width: u16, model: &Model, state: &ViewState) -> Option<String> {
     let mut sum = Count::default();
     let mut rate: Option<Rate> = None;
     for guarded in model.interfaces(state.interface.as_deref()).filter_map(|it| it.state.as_ref().ok()) {
@@ -214,10 +233,15 @@ fn unattributed(model: &Model, state: &ViewState) -> Option<String> {
         }
     }
     (sum.packets > 0).then(|| {
-        format!(
-            "unattributed: {} packets, {}, of sources no longer remembered",
-            sum.packets,
-            packet_rate(rate)
+        let (packets, rate) = (counted(sum.packets, "packet"), packet_rate(rate));
+        fitting(
+            width,
+            [
+                format!("unattributed: {packets}, {rate}, of sources no longer remembered"),
+                format!("unattributed: {packets}, {rate}"),
+                format!("unattributed: {packets}"),
+                format!("unattributed: {} packets", whole(sum.packets)),
+            ],
         )
     })
 }
