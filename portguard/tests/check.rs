@@ -117,7 +117,7 @@ fn json_of_a_missing_file() {
     let folder = TempDir::new().expect("a temporary folder");
     insta::assert_snapshot!(check(folder.path(), &["--json", "list.yaml"]), @r#"
     $ portguard check --json list.yaml
-    {"schema":1,"path":"[FOLDER]/list.yaml","valid":false,"sha256":null,"prefixes_v4":null,"prefixes_v6":null,"errors":[{"line":null,"column":null,"text":null,"message":"cannot read list.yaml: No such file or directory (os error 2)","help":"write the list there, or name the file where it is"}],"errors_total":1,"warnings":[],"warnings_total":0}
+    {"schema":1,"path":"[FOLDER]/list.yaml","valid":false,"sha256":null,"prefixes_v4":null,"prefixes_v6":null,"errors":[{"line":null,"column":null,"text":null,"message":"there is no allowlist: list.yaml does not exist","help":"to write one, run `portguard suggest > list.yaml`; to use another file, name it: `--allowlist PATH`, or `portguard check PATH`"}],"errors_total":1,"warnings":[],"warnings_total":0}
     ----- stderr -----
     ----- exit code: 3 -----
     "#);
@@ -167,11 +167,7 @@ fn missing_file() {
     insta::assert_snapshot!(check(folder.path(), &["list.yaml"]), @r#"
     $ portguard check list.yaml
     ----- stderr -----
-    error: cannot read list.yaml: No such file or directory (os error 2)
-     --> list.yaml
-      = help: write the list there, or name the file where it is
-
-    error: list.yaml is not a valid allowlist: 1 error
+    error: there is no allowlist: list.yaml does not exist. To write one, run `portguard suggest > list.yaml`; to use another file, name it: `--allowlist PATH`, or `portguard check PATH`.
     ----- exit code: 3 -----
     "#);
 }
@@ -200,11 +196,7 @@ fn folder() {
     insta::assert_snapshot!(check(folder.path(), &["."]), @r#"
     $ portguard check .
     ----- stderr -----
-    error: . is a directory
-     --> .
-      = help: name the file in it
-
-    error: . is not a valid allowlist: 1 error
+    error: . is a directory. Name the file in it.
     ----- exit code: 3 -----
     "#);
 }
@@ -214,11 +206,7 @@ fn device() {
     insta::assert_snapshot!(check(Path::new("/dev"), &["null"]), @r#"
     $ portguard check null
     ----- stderr -----
-    error: null is not a regular file
-     --> null
-      = help: write the list to a file, and name that
-
-    error: null is not a valid allowlist: 1 error
+    error: null is not a regular file. Write the list to a file, and name that.
     ----- exit code: 3 -----
     "#);
 }
@@ -232,11 +220,7 @@ fn fifo_is_not_waited_for() {
     insta::assert_snapshot!(check(folder.path(), &["list.yaml"]), @r#"
     $ portguard check list.yaml
     ----- stderr -----
-    error: list.yaml is not a regular file
-     --> list.yaml
-      = help: write the list to a file, and name that
-
-    error: list.yaml is not a valid allowlist: 1 error
+    error: list.yaml is not a regular file. Write the list to a file, and name that.
     ----- exit code: 3 -----
     "#);
 }
@@ -276,11 +260,7 @@ fn too_large_a_file() {
     insta::assert_snapshot!(check(folder.path(), &["list.yaml"]), @r#"
     $ portguard check list.yaml
     ----- stderr -----
-    error: list.yaml is larger than 256 MiB
-     --> list.yaml
-      = help: a list within the limits is smaller: is this the right file?
-
-    error: list.yaml is not a valid allowlist: 1 error
+    error: list.yaml is larger than 256 MiB. A list within the limits is smaller: is this the right file?
     ----- exit code: 3 -----
     "#);
 }

@@ -13,11 +13,13 @@ pub mod lookup_builder;
 mod nodes;
 mod on_disk;
 mod parse;
+pub(crate) mod path_walk;
 mod prefix;
 mod stamp;
 #[cfg(test)]
 mod tests;
 mod text;
+mod trust;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -218,7 +220,7 @@ pub struct Checked {
 pub struct Invalid {
     /// The path of the file, as the user named it.
     pub path: PathBuf,
-    /// The hash of the file's content, if it could be read.
+    /// The hash of the file's content, if it could be read. If not, there is one error: why.
     pub sha256: Option<Sha256Sum>,
     /// The errors; at least one.
     pub errors: Diagnostics,
@@ -248,9 +250,25 @@ impl std::error::Error for Invalid {}
 
 impl From<Box<Invalid>> for Error {
     fn from(invalid: Box<Invalid>) -> Self {
+        // A file that cannot be read is no invalid list.
+        if invalid.sha256.is_none()
+            && let Some(problem) = invalid.errors.iter().next()
+            && invalid.errors.total() == 1
+        {
+            let error = Self::new(Kind::InvalidAllowlist, &problem.message);
+            return problem.help.iter().fold(error, |error, help| error.remedy(sentence(help)));
+        }
         let path = printable(&invalid.path.to_string_lossy());
         Self::new(Kind::InvalidAllowlist, format!("{path} is not a valid allowlist")).caused_by(*invalid)
     }
+}
+
+/// An advice as a sentence.
+fn sentence(help: &str) -> String {
+    let mut rest = help.chars();
+    let first = rest.next().map_or_else(String::new, |first| first.to_uppercase().collect());
+    let end = if help.ends_with('?') { "" } else { "." };
+    format!("{first}{}{end}", rest.as_str())
 }
 
 /// Validates a list; `errors` has the errors of its file already.

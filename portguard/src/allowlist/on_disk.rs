@@ -1,12 +1,10 @@
 //! Compares the current content of the file of a list with the list in force.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use serde::Serialize;
 
-use super::{Allowlist, MAX_FILE_SIZE, Sha256Sum};
+use super::{Allowlist, Diagnostics, Sha256Sum, load};
 use crate::printable::printable;
 
 /// The current content of the file.
@@ -46,9 +44,10 @@ impl OnDisk {
     }
 }
 
-/// Whether a file still has the content with this hash, and only its owner may write it. This saves the validation of a
+/// Whether a file still has the content with this hash, and nobody else can write it. This saves the validation of a
 /// long list.
 fn holds(path: &Path, sha256: Sha256Sum) -> bool {
-    let fine = |file: fs::Metadata| file.is_file() && file.len() <= MAX_FILE_SIZE && file.mode() & 0o022 == 0;
-    fs::metadata(path).is_ok_and(fine) && fs::read(path).is_ok_and(|bytes| Sha256Sum::of(&bytes) == sha256)
+    let mut errors = Diagnostics::new(path);
+    load::read(path, &mut errors)
+        .is_ok_and(|(bytes, _)| errors.total() == 0 && Sha256Sum::of(&bytes) == sha256)
 }

@@ -185,10 +185,10 @@ impl Reconciler {
         match (first, source) {
             (Some(error), _) => Err(error),
             // No interface is guarded, and there is no list for interfaces that appear later.
-            (None, ListSource::Broken(None, kind)) if !self.keeps_any() => {
-                Err(no_list(kind, "nothing to do"))
+            (None, ListSource::Broken { last_good: None, why }) if !self.keeps_any() => {
+                Err(no_list(&why, "nothing to do"))
             }
-            (None, ListSource::Broken(..)) => Ok(()),
+            (None, ListSource::Broken { .. }) => Ok(()),
             (None, ListSource::File(list)) => {
                 self.keep_last_good(&list, messages);
                 Ok(())

@@ -1,12 +1,11 @@
 //! Changes of a file, for all ways to replace it: it is written in place, another file is renamed to it, or one of the
 //! symbolic links on its path is replaced, as Kubernetes does with a ConfigMap.
 
-use std::collections::{BTreeSet, VecDeque};
-use std::ffi::OsString;
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
+use crate::allowlist::path_walk::{Walk, walk};
 use crate::allowlist::{FileStamp, absolute};
 use crate::ops::Console;
 
@@ -25,8 +25,6 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// The interval at which the file is checked without an event. Some changes cause none: a directory far up the path is
 /// renamed, or a file on a file server is written by another host.
 const POLL_INTERVAL: Duration = Duration::from_secs(10);
-/// The most symbolic links that Linux follows (`MAXSYMLINKS`).
-const MAX_LINKS: usize = 40;
 
 /// Notifies after each possible change of the file at a path.
 pub(super) fn watch(path: &Path, console: &Arc<dyn Console>) -> Arc<Notify> {
@@ -84,42 +82,9 @@ impl Trace {
 /// The directories that have the symbolic links on a path, and the directory of the file. If the path does not lead to a
 /// file, the last one is the last directory that exists.
 fn places(path: &Path) -> BTreeSet<PathBuf> {
-    let mut places = BTreeSet::new();
-    let mut at = PathBuf::from("/");
-    let mut names: VecDeque<OsString> = names(path).collect();
-    let mut links = 0;
-    while let Some(name) = names.pop_front() {
-        if name == ".." {
-            at.pop();
-            continue;
-        }
-        let next = at.join(&name);
-        match fs::symlink_metadata(&next) {
-            Ok(metadata) if metadata.is_dir() => at = next,
-            Ok(metadata) if metadata.is_symlink() && links < MAX_LINKS => {
-                links += 1;
-                places.insert(at.clone());
-                let Ok(target) = fs::read_link(&next) else { return places };
-                if target.is_absolute() {
-                    at = PathBuf::from("/");
-                }
-                for name in self::names(&target).collect::<Vec<_>>().into_iter().rev() {
-                    names.push_front(name);
-                }
-            }
-            _ => break,
-        }
-    }
-    places.insert(at);
-    places
-}
-
-fn names(path: &Path) -> impl Iterator<Item = OsString> {
-    path.components().filter_map(|component| match component {
-        Component::Normal(name) => Some(name.to_owned()),
-        Component::ParentDir => Some("..".into()),
-        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
-    })
+    let Walk { steps, end, .. } = walk(path);
+    let links = steps.into_iter().filter(|step| step.metadata.is_symlink()).map(|step| step.directory);
+    links.chain([end]).collect()
 }
 
 /// A watch on the places of a path.

@@ -118,8 +118,11 @@ fn reload(
     }
     let among_others = !services.is_empty() || names.len() > 1;
     let tell_stopped = |error: &Error| {
-        if error.kind() == Kind::InvalidAllowlist && among_others {
-            term::note("nothing was reloaded: every list must be valid first");
+        if error.kind() == Kind::InvalidAllowlist {
+            term::note(match among_others {
+                true => "nothing was reloaded: every list must be valid first",
+                false => "the list in force remains",
+            });
         }
     };
     // The list of a service is valid if the service says so. Those of the others are read before it is asked.

@@ -1,6 +1,6 @@
 //! The list that a service puts in force: the one of its file, or the last good one if that file is broken.
 
-use super::target::ListSource;
+use super::target::{ListSource, Unusable};
 use super::trials::is_waiting;
 use super::{Reconciler, State, Trigger};
 use crate::allowlist::{Allowlist, Invalid, last_good};
@@ -19,14 +19,15 @@ impl Reconciler {
             }
             Err(error) => error,
         };
-        let kind = error.kind();
+        let (kind, text) = (error.kind(), error.what().to_owned());
+        let why = Unusable { kind, text, path: self.order.allowlist.clone() };
         self.tell_broken(error, Trigger::Changed, messages);
         self.reloads.found_broken();
         let last_good = last_good::of(&self.order.allowlist).unwrap_or_else(|unusable| {
             messages.error(unusable);
             None
         });
-        ListSource::Broken(last_good, kind)
+        ListSource::Broken { last_good, why }
     }
 
     /// Reports the problems of the file: once, unless a user has asked for a reload.

@@ -1,6 +1,7 @@
 //! An interface that a service keeps guarded, and the operations for it.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::trials::is_waiting;
@@ -10,6 +11,7 @@ use crate::guard::{self, Claim, Confirmation, Guard, PinRoot};
 use crate::interface::{self, Interface};
 use crate::ops::change::{Wanted, put_on};
 use crate::ops::{Messages, trial};
+use crate::printable::quoted;
 use crate::service::ServiceOrder;
 
 /// The longest name that an interface can have (`ALTIFNAMSIZ`, with its NUL).
@@ -61,8 +63,22 @@ pub(super) enum State {
 pub(super) enum ListSource {
     /// The list of the file.
     File(Allowlist),
-    /// The file is broken. The last good list, if there is one, is for interfaces without a guard. A guard keeps its list.
-    Broken(Option<Allowlist>, Kind),
+    /// The list of the file cannot be used. A guard keeps its list.
+    Broken {
+        /// The last good list, if there is one: for interfaces without a guard.
+        last_good: Option<Allowlist>,
+        /// Why the list of the file cannot be used.
+        why: Unusable,
+    },
+}
+
+/// Why the list of the file cannot be used.
+#[derive(Debug)]
+pub(super) struct Unusable {
+    pub(super) kind: Kind,
+    /// In words.
+    pub(super) text: String,
+    pub(super) path: PathBuf,
 }
 
 impl Target {
@@ -216,7 +232,7 @@ impl Keeping<'_> {
                     self.messages.error(error);
                 }
             }
-            ListSource::Broken(last_good, kind) => {
+            ListSource::Broken { last_good, why } => {
                 if self.put_on(interface, name, None)? {
                     let text = format!("{name}: THE ALLOWLIST IS BROKEN; the list in force remains");
                     self.messages.warning(text);
@@ -226,7 +242,7 @@ impl Keeping<'_> {
                         "{name}: THE ALLOWLIST IS BROKEN; guarded with the last list that was in force"
                     ));
                 } else {
-                    return Err(no_list(*kind, name));
+                    return Err(no_list(why, name));
                 }
             }
         }
@@ -283,10 +299,11 @@ pub(super) fn refusal_of(guard: &Guard, list: &Allowlist) -> Option<Error> {
     (is_own || list.entries().is_empty()).then_some(error)
 }
 
-pub(super) fn no_list(kind: Kind, subject: &str) -> Error {
-    Error::new(kind, format!("{subject}: there is no list to guard with"))
-        .because("the allowlist is broken, and no copy of an earlier one has been kept")
-        .remedy("Correct the list: portguard check shows its errors.")
+pub(super) fn no_list(why: &Unusable, subject: &str) -> Error {
+    let Unusable { kind, text, path } = why;
+    Error::new(*kind, format!("{subject}: there is no list to guard with"))
+        .because(format!("{text}, and no copy of an earlier list was kept"))
+        .remedy(format!("See what to do with: portguard check {}", quoted(&path.to_string_lossy())))
 }
 
 /// Fails for names that no interface can ever have: a wait for them would never end.

@@ -4,7 +4,8 @@
 mod container;
 mod manifest;
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::thread;
 
@@ -24,7 +25,10 @@ fn list(more: u8) -> String {
 
 /// The ConfigMap of the pod, with the key that portguard looks for.
 fn config_map(pod: &Pod) -> ConfigMap {
-    ConfigMap::new("allowlist.yaml", pod.config_map().default_mode, &list(0))
+    let map = ConfigMap::new("allowlist.yaml", pod.config_map().default_mode, &list(0));
+    // As the kubelet makes it; pods have it read-only.
+    fs::set_permissions(map.folder(), Permissions::from_mode(0o777)).expect("chmod");
+    map
 }
 
 /// Waits until a list with so many more networks is in force.
@@ -55,7 +59,9 @@ fn the_manifests_parts_fit_together() {
     assert_eq!(files.len(), 1);
     for list in files.into_iter().chain([manifest::example_list()]) {
         assert!(list.ends_with("allowlist.yaml"));
-        let checked = host.portguard().run(&["check", list.to_str().expect("UTF-8")]);
+        // A copy: the working copy may belong to another user, and would be refused.
+        let list = host.lists.write_text("example.yaml", &fs::read_to_string(list).expect("the list"));
+        let checked = host.portguard().run(&["check", &list]);
         assert_eq!((checked.code, &*checked.stderr), (0, ""), "{checked:?}");
     }
     let container = pod.container();
