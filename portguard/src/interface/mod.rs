@@ -187,6 +187,12 @@ pub fn by_name(name: &str) -> Result<Interface> {
     })
 }
 
+/// What to say when a service begins to wait for an interface: its name may be misspelt.
+pub(crate) fn waiting_for(name: &str, interfaces: &[Interface]) -> String {
+    let there = nearest_first(name, interfaces);
+    format!("{name}: no such interface yet; waiting for it. Is the name right? There are: {there}.")
+}
+
 /// How many interfaces an error names.
 const NAMED: usize = 10;
 

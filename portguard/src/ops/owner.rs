@@ -34,19 +34,19 @@ fn asked(found: Result<Option<Service>>, messages: &mut Messages) -> Option<Serv
 
 /// The error that a service keeps the interface, with the place where its order is changed.
 pub(crate) fn owned(name: &str, what: &str, service: &Service) -> Error {
-    let place = service.description().place();
+    let description = service.description();
+    let (place, pid) = (description.place(), description.pid);
+    let waits = description.interfaces.iter().any(|kept| kept.name == name && kept.ifindex.is_none());
+    let does = if waits { "waits for the interface" } else { "keeps the guard" };
     Error::failed(format!("{name}: {what}"))
-        .because(format!(
-            "a service (process {}) keeps the guard, and owns its order",
-            service.description().pid
-        ))
+        .because(format!("a service (process {pid}) {does}, and owns the order of the guard"))
         .remedy(format!("Change the order there, and restart the service: {place}."))
 }
 
 /// The error that a service keeps the interface, if that service cannot be reached.
 pub(crate) fn owned_by_somebody(name: &str, what: &str) -> Error {
     Error::failed(format!("{name}: {what}"))
-        .because("a service that cannot be reached from here keeps the guard, and owns its order")
+        .because("a service that cannot be reached from here keeps the guard, and owns the order of the guard")
         .remedy(format!(
             "Change the order there, and restart the service: see systemctl status portguard@{name}, or find the \
              process of `portguard run`. On SIGHUP, the service reads its list again."

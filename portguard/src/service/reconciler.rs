@@ -163,7 +163,7 @@ impl Reconciler {
         for target in targets {
             let Some(interface) = interfaces.iter().find(|interface| interface.is_called(&target.name))
             else {
-                messages.note(format!("{}: no such interface yet; waiting for it", target.name));
+                messages.warning(interface::waiting_for(&target.name, &interfaces));
                 continue;
             };
             let (pin_root, order, claims) = (&self.pin_root, &self.order, &mut self.claims);

@@ -136,7 +136,8 @@ fn a_service_follows_an_interface_whatever_its_alias_is() {
         host.namespace.ip("link del peer0").expect("unplugging");
         service.within("the guard is gone", BEFORE_THE_LOOK, || portguard.all_status().is_empty());
     }
-    assert!(!service.said().contains("warning: "), "{}", service.said());
+    let warnings = service.said().lines().filter(|line| line.starts_with("warning: ")).count();
+    assert_eq!(warnings, 1, "that it waits for the interface at first: {}", service.said());
 }
 
 /// What `status` shows of a name is what the command line takes.

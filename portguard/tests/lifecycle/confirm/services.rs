@@ -149,7 +149,7 @@ fn a_service_confirms_and_reads_what_came_meanwhile() {
     service.wait_until("the new content", || portguard.status().allowlist.prefixes_v4 == 2);
     assert_eq!(state(&portguard.status()), None);
     let told = portguard.fails(1, &["attach", IFACE, SHORT]);
-    assert!(told.contains("owns its order"), "{told}");
+    assert!(told.contains("owns the order of the guard"), "{told}");
     assert_eq!(guardians_in(&host.namespace), []);
     drop(service);
     host.machine.assert_tidy(1);

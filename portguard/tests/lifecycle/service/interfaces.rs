@@ -42,11 +42,49 @@ fn an_interface_that_is_made_again_is_guarded_again() {
 }
 
 #[test]
+fn a_misspelt_interface_is_told_with_the_nearest_names_and_shown_as_awaited() {
+    let host = SingleHost::new(PORTGUARD);
+    let portguard = host.portguard();
+    host.plug("wlan0", "peer1");
+    for interfaces in [&["eht0"][..], &[IFACE, "eht0"], &["eth0@if3", "eht0"]] {
+        let mut arguments = interfaces.to_vec();
+        let list = host.list();
+        arguments.extend(["--allowlist", &list]);
+        let service = Service::start(portguard, &arguments);
+        let told =
+            "warning: eht0: no such interface yet; waiting for it. Is the name right? There are: eth0, ";
+        assert!(service.said().contains(told), "{}", service.said());
+        assert!(portguard.unguarded().iter().any(|it| it.interface == "eht0" && it.state == "waiting"));
+        assert!(portguard.run(&["status"]).stdout.contains("eht0: waiting for the interface (process "));
+        let doctor = portguard.run(&["doctor"]).stdout;
+        let finding = "guard.waiting eht0: there is no such interface, and process ";
+        assert!(
+            doctor.contains(finding) && doctor.contains("If its name is wrong, change the name there"),
+            "{doctor}"
+        );
+        // What is asked of an interface that is waited for is refused by name.
+        for verb in ["attach", "detach"] {
+            assert!(portguard.fails(1, &[verb, "eht0"]).contains("a service (process "));
+        }
+        drop(service);
+        portguard.run(&["detach", "--all"]);
+    }
+    for verb in ["attach", "detach", "stats", "status", "reload", "report", "confirm"] {
+        let told = portguard.fails(4, &[verb, "eht0"]);
+        assert!(told.contains("eht0: no such interface. There are: eth0, "), "{verb}: {told}");
+    }
+}
+
+#[test]
 fn interfaces_are_waited_for() {
     let host = SingleHost::new(PORTGUARD);
     let portguard = host.portguard();
     let mut service = Service::start(portguard, &["wg0", IFACE, "--allowlist", &host.list()]);
-    assert!(service.said().contains("note: wg0: no such interface yet; waiting for it"));
+    assert!(
+        service
+            .said()
+            .contains("warning: wg0: no such interface yet; waiting for it. Is the name right? There are: ")
+    );
     let line = service.until("STATUS=");
     assert_eq!(line, "wg0: waiting for the interface; eth0: generation 1, 0 allowed, 0 dropped");
     host.plug("wg0", "peer1");
