@@ -24,6 +24,9 @@ const REQUEST_LEN: usize = 56;
 /// In `struct inet_diag_msg`: the interface that a socket is bound to, and its inode.
 const BOUND_AT: usize = 40;
 const INODE_AT: usize = 68;
+const MESSAGE_LEN: usize = 72;
+/// `INET_DIAG_CGROUP_ID`, Linux 5.9 and later.
+const GROUP: u16 = 21;
 /// `struct rtmsg`.
 const ROUTE_HEADER_LEN: usize = 12;
 /// A setting of routing, by which packets of a source that would be reached otherwise are dropped.
@@ -71,6 +74,8 @@ struct Listener {
     ipv6: bool,
     /// The interface, by index, to which it is bound: 0 for none, `None` if that is not known.
     bound: Option<u32>,
+    /// The control group in which it was made, by inode number.
+    group: Option<u64>,
 }
 
 impl<'a> Exposure<'a> {
@@ -87,13 +92,16 @@ impl<'a> Exposure<'a> {
             |it: &&Interface| !it.xdp.is_empty() && matches!(guards.on(it), Guarded::No | Guarded::Unknown);
         let foreign = all.iter().filter(is_foreign).map(|it| it.index).collect();
         // Nothing else is asked where nobody listens.
+        let listeners = listeners(&exposed);
         let (firewall, units) = match exposed.is_empty() {
             true => (Firewall::default(), Units::default()),
-            false => (Firewall::read(), Units::read(sockets)),
+            false => {
+                (Firewall::read(), Units::read(&listeners.iter().map(|it| it.group).collect::<Vec<_>>()))
+            }
         };
         // Without the list, any interface may be among them.
         let routed = routed().unwrap_or_else(|_| all.iter().map(|it| it.index).collect());
-        Self { all, addresses, sockets: listeners(&exposed), firewall, units, filtered, foreign, routed }
+        Self { all, addresses, sockets: listeners, firewall, units, filtered, foreign, routed }
     }
 
     /// For packets that arrive on an interface; `lowers` are those below it.
@@ -149,7 +157,7 @@ impl<'a> Exposure<'a> {
         let names: Vec<&str> = lowers.iter().map(|it| &*it.name).collect();
         let is_bridge = interface.kind.as_deref() == Some("bridge");
         let passage = self.firewall.passage(&stranger, &names, is_bridge);
-        let passage = match self.units.passage(ipv6) {
+        let passage = match self.of_units(interface, (protocol, ipv6), port) {
             blocked @ Passage::Blocked(_) => blocked,
             _ if matches!(passage, Passage::Blocked(_)) => passage,
             Passage::Open => passage,
@@ -168,6 +176,17 @@ impl<'a> Exposure<'a> {
             }
         }
         passage
+    }
+
+    /// What becomes of a packet at the units of the sockets that get it: one that lets it through is enough for an answer.
+    fn of_units(&self, interface: &Interface, way: Way, port: u16) -> Passage {
+        let gets = |it: &&Listener| (it.protocol, it.ipv6) == way && self.is_delivered(interface, it);
+        let listeners = self.sockets.iter().filter(|_| port == PORT).filter(gets);
+        let passages: Vec<Passage> = listeners.map(|it| self.units.passage(it.group, it.ipv6)).collect();
+        match passages.iter().find(|it| !matches!(it, Passage::Blocked(_))) {
+            Some(other) => other.clone(),
+            None => passages.into_iter().next().unwrap_or(Passage::Open),
+        }
     }
 
     /// The VRF that an interface is, or is a port of.
@@ -243,17 +262,18 @@ fn accepts_all_vrfs(protocol: Protocol) -> bool {
 
 /// The sockets, with the interfaces that they are bound to.
 fn listeners(sockets: &[Socket]) -> Vec<Listener> {
-    let mut bound = BTreeMap::new();
+    let mut known = BTreeMap::new();
     for (protocol, ipv6) in ways() {
         // Without an answer it is not known.
-        if let Ok(more) = bound_interfaces(protocol, ipv6) {
-            bound.extend(more);
+        if let Ok(more) = details(protocol, ipv6) {
+            known.extend(more);
         }
     }
     let listener = |socket: &Socket| Listener {
         protocol: socket.protocol,
         ipv6: socket.local.is_ipv6(),
-        bound: bound.get(&socket.inode).copied(),
+        bound: known.get(&socket.inode).map(|(bound, _)| *bound),
+        group: known.get(&socket.inode).and_then(|(_, group)| *group),
     };
     let mut listeners: Vec<Listener> = sockets.iter().map(listener).collect();
     // One of IPv6 may take IPv4 as well, if that has none of its own.
@@ -267,8 +287,9 @@ fn listeners(sockets: &[Socket]) -> Vec<Listener> {
     listeners
 }
 
-/// The interfaces to which sockets of port 111 are bound, by the inode of the socket (sock_diag(7)).
-fn bound_interfaces(protocol: Protocol, ipv6: bool) -> Result<BTreeMap<u64, u32>, Failure> {
+/// The interfaces to which sockets of port 111 are bound, and their control groups, by the inode of the socket
+/// (sock_diag(7)).
+fn details(protocol: Protocol, ipv6: bool) -> Result<BTreeMap<u64, (u32, Option<u64>)>, Failure> {
     let mut request = vec![0; REQUEST_LEN];
     let family = if ipv6 { libc::AF_INET6 } else { libc::AF_INET };
     let number = match protocol {
@@ -279,14 +300,24 @@ fn bound_interfaces(protocol: Protocol, ipv6: bool) -> Result<BTreeMap<u64, u32>
     // In any state.
     request.splice(4..8, u32::MAX.to_ne_bytes());
     let sockets = netlink::dump(SockProtocol::NetlinkSockDiag, BY_FAMILY, &request, BY_FAMILY)?;
-    let mut bound = BTreeMap::new();
+    let mut known = BTreeMap::new();
     for socket in &sockets {
         let cut_off = || malformed("the message of a socket is cut off");
         let port = socket.get(4..6).ok_or_else(cut_off)?;
         if port == PORT.to_be_bytes() {
             let inode = u32_at(socket, INODE_AT).ok_or_else(cut_off)?;
-            bound.insert(inode.into(), u32_at(socket, BOUND_AT).ok_or_else(cut_off)?);
+            let bound = u32_at(socket, BOUND_AT).ok_or_else(cut_off)?;
+            known.insert(inode.into(), (bound, group_of(socket)?));
         }
     }
-    Ok(bound)
+    Ok(known)
+}
+
+fn group_of(socket: &[u8]) -> Result<Option<u64>, Failure> {
+    for attribute in Attributes::new(socket.get(MESSAGE_LEN..).unwrap_or_default()) {
+        if let (GROUP, value) = attribute? {
+            return Ok(value.first_chunk().map(|id| u64::from_ne_bytes(*id)));
+        }
+    }
+    Ok(None)
 }

@@ -1,64 +1,106 @@
 //! The addresses that systemd lets rpcbind's units talk to (`IPAddressAllow=` and `IPAddressDeny=`, systemd.resource-control(5)).
 
-use std::collections::BTreeSet;
-use std::fs;
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 
 use super::command;
 use super::firewall::{Atom, Passage};
 use super::init::Init;
-use super::owners;
-use crate::sockets::Sockets;
+use crate::guard;
 
 const ALLOW: &str = "IPAddressAllow=";
 const DENY: &str = "IPAddressDeny=";
+/// Where control groups are; with the old hierarchy beside them.
+const GROUPS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
+/// Groups are in one another, but not endlessly.
+const DEEPEST: u32 = 16;
+/// The units of rpcbind, if it is not known which one a socket belongs to.
+const OF_RPCBIND: [&str; 2] = ["rpcbind.socket", "rpcbind.service"];
 
-/// What the units are ordered.
+/// What the units of sockets are ordered, by the control group of the socket. A socket belongs to the group in which it was
+/// made, for ever: one that systemd has made before the lists were set is of the first process.
 #[derive(Debug, Default)]
-pub(super) struct Units(Vec<Unit>);
+pub(super) struct Units {
+    by_group: BTreeMap<u64, Unit>,
+    /// Those that a socket of an unknown group may belong to.
+    any: Vec<Unit>,
+}
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Unit {
     name: String,
     allow: Vec<IpNet>,
     deny: Vec<IpNet>,
+    /// How many programs judge its packets.
+    programs: u32,
 }
 
 impl Units {
-    /// Those that hold the sockets of port 111.
-    pub(super) fn read(sockets: &Sockets) -> Self {
-        if Init::of(Path::new("/")) != Init::Systemd {
-            return Self::default();
+    /// Those of sockets with these control groups, by inode number.
+    pub(super) fn read(groups: &[Option<u64>]) -> Self {
+        let is_booted = Init::of(Path::new("/")) == Init::Systemd;
+        let mut units = Self::default();
+        for group in groups.iter().copied().flatten() {
+            if let Some(path) = GROUPS.iter().find_map(|root| find(Path::new(root), group, DEEPEST)) {
+                units.by_group.insert(group, Unit::of(&path, is_booted));
+            }
         }
-        let wanted: BTreeSet<u64> = sockets.of_rpcbind().map(|socket| socket.inode).collect();
-        let owners = owners::of(&wanted);
-        // Sockets that systemd has made have the filter of the unit that made them.
-        let names: BTreeSet<String> = match owners.iter().any(|it| it.id == 1) {
-            true => BTreeSet::from(["rpcbind.socket".to_owned()]),
-            false => owners.iter().filter_map(|it| unit_of(it.id)).collect(),
-        };
-        Self(names.into_iter().map(Unit::read).collect())
+        if is_booted && groups.contains(&None) {
+            units.any = OF_RPCBIND.map(|name| Unit::named(name.to_owned())).into();
+        }
+        units
     }
 
-    /// What becomes of a stranger's packet.
-    pub(super) fn passage(&self, ipv6: bool) -> Passage {
-        // One that lets it through is enough for an answer.
-        let passages: Vec<Passage> = self.0.iter().map(|unit| unit.passage(ipv6)).collect();
-        match passages.iter().find(|it| !matches!(it, Passage::Blocked(_))) {
-            Some(other) => other.clone(),
-            None => passages.into_iter().next().unwrap_or(Passage::Open),
+    /// What becomes of a stranger's packet for a socket.
+    pub(super) fn passage(&self, group: Option<u64>, ipv6: bool) -> Passage {
+        match group {
+            Some(group) => self.by_group.get(&group).map_or(Passage::Open, |unit| unit.passage(ipv6)),
+            None => match self.any.iter().map(|unit| unit.ordered(ipv6)).find(|it| *it != Passage::Open) {
+                Some(_) => {
+                    Passage::Unclear("it is not known to which unit of systemd the socket belongs".to_owned())
+                }
+                None => Passage::Open,
+            },
         }
     }
 }
 
+/// The folder of a control group, by its inode number.
+fn find(folder: &Path, group: u64, depth: u32) -> Option<PathBuf> {
+    if fs::metadata(folder).is_ok_and(|it| it.ino() == group) {
+        return Some(folder.to_owned());
+    }
+    if depth == 0 {
+        return None;
+    }
+    let entries =
+        fs::read_dir(folder).ok()?.flatten().filter(|it| it.file_type().is_ok_and(|kind| kind.is_dir()));
+    entries.map(|it| it.path()).find_map(|it| find(&it, group, depth - 1))
+}
+
 impl Unit {
-    fn read(name: String) -> Self {
+    /// That of a control group.
+    fn of(group: &Path, is_booted: bool) -> Self {
+        let name = group.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let is_unit = [".socket", ".service", ".scope", ".slice"].iter().any(|end| name.ends_with(end));
+        let mut unit =
+            if is_booted && is_unit { Self::named(name) } else { Self { name, ..Self::default() } };
+        let count = File::open(group).and_then(|group| guard::count_on_group(group.as_fd()));
+        unit.programs = count.unwrap_or_default();
+        unit
+    }
+
+    /// One that systemd calls so.
+    fn named(name: String) -> Self {
         let mut unit = Self { name, ..Self::default() };
         let mut next = Some(unit.name.clone());
         // The lists of its slices are added to its own.
-        for _ in 0..16 {
+        for _ in 0..DEEPEST {
             let Some(name) = next.take().filter(|name| !name.is_empty()) else { break };
             let properties = ["--property=IPAddressAllow,IPAddressDeny,Slice", "--", &*name];
             let Ok(text) = command::output("systemctl", &[&["show"][..], &properties].concat()) else {
@@ -86,8 +128,20 @@ impl Unit {
         slice
     }
 
-    /// An address on the first list is let through, any other one on the second is not.
     fn passage(&self, ipv6: bool) -> Passage {
+        match (self.ordered(ipv6), self.programs) {
+            // What systemd is ordered is not in force.
+            (_, 0) => Passage::Open,
+            // Somebody else's.
+            (Passage::Open, _) if self.allow.is_empty() && self.deny.is_empty() => {
+                Passage::Unclear(format!("BPF programs judge the packets of {}", self.name))
+            }
+            (ordered, _) => ordered,
+        }
+    }
+
+    /// An address on the first list is let through, any other one on the second is not.
+    fn ordered(&self, ipv6: bool) -> Passage {
         let names = |list: &[IpNet]| Atom::names_strangers(list, ipv6);
         match (names(&self.allow), names(&self.deny)) {
             (Some(false), Some(true)) => Passage::Blocked(format!("IPAddressDeny= of {}", self.name)),
@@ -100,23 +154,15 @@ impl Unit {
     }
 }
 
-/// The unit that a process belongs to.
-fn unit_of(process: u32) -> Option<String> {
-    let groups = fs::read_to_string(format!("/proc/{process}/cgroup")).ok()?;
-    let path = groups
-        .lines()
-        .find_map(|line| line.strip_prefix("0::").or_else(|| line.split(":name=systemd:").nth(1)))?;
-    path.rsplit('/').find(|part| part.ends_with(".service")).map(str::to_owned)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn passage(text: &str, ipv6: bool) -> &'static str {
-        let mut unit = Unit { name: "rpcbind.socket".into(), ..Unit::default() };
+        let mut unit = Unit { name: "rpcbind.socket".into(), programs: 1, ..Unit::default() };
         unit.add(text);
-        match Units(vec![unit]).passage(ipv6) {
+        assert_eq!(Unit { programs: 0, ..unit.clone() }.passage(ipv6), Passage::Open, "not in force");
+        match unit.passage(ipv6) {
             Passage::Open => "open",
             Passage::Blocked(_) => "blocked",
             Passage::Unclear(_) => "unclear",
@@ -126,7 +172,7 @@ mod tests {
     #[test]
     fn a_unit_that_denies_all_but_a_few_keeps_strangers_out() {
         for (text, ipv4, ipv6) in [
-            ("IPAddressAllow=\nIPAddressDeny=\n", "open", "open"),
+            ("IPAddressAllow=\nIPAddressDeny=\n", "unclear", "unclear"),
             ("IPAddressAllow=127.0.0.0/8 10.0.0.0/8\nIPAddressDeny=::/0 0.0.0.0/0\n", "blocked", "blocked"),
             ("IPAddressAllow=\nIPAddressDeny=0.0.0.0/0\n", "blocked", "open"),
             ("IPAddressAllow=0.0.0.0/0\nIPAddressDeny=0.0.0.0/0 ::/0\n", "open", "blocked"),
@@ -145,6 +191,6 @@ mod tests {
             Some("system.slice")
         );
         assert_eq!(unit.add("IPAddressDeny=0.0.0.0/0 ::/0\nSlice=-.slice\n").as_deref(), Some("-.slice"));
-        assert!(matches!(unit.passage(true), Passage::Blocked(_)));
+        assert!(matches!(unit.ordered(true), Passage::Blocked(_)));
     }
 }

@@ -10,7 +10,9 @@ use std::path::Path;
 use std::ptr;
 
 use aya::Pod;
-use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info, bpf_link_type};
+use aya_obj::generated::{
+    BPF_F_QUERY_EFFECTIVE, bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info, bpf_link_type,
+};
 
 /// The kernel's information about an XDP link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -156,16 +158,28 @@ pub(super) fn get(path: &Path) -> io::Result<OwnedFd> {
 
 /// The number of programs that the kernel runs on received packets of an interface after XDP (tcx, Linux 6.6 and later).
 pub(super) fn count_on_tcx(ifindex: u32) -> io::Result<u32> {
-    let mut attr = empty_attr();
-    attr.query.__bindgen_anon_1.target_ifindex = ifindex;
-    attr.query.attach_type = bpf_attach_type::BPF_TCX_INGRESS as u32;
-    match call(bpf_cmd::BPF_PROG_QUERY, &mut attr) {
-        // SAFETY: the kernel has filled in the number, and any integer is valid there.
-        Ok(_) => Ok(unsafe { attr.query.__bindgen_anon_2.prog_cnt }),
+    match count(ifindex, bpf_attach_type::BPF_TCX_INGRESS, 0) {
         // The kernel has no tcx.
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(0),
-        Err(error) => Err(error),
+        count => count,
     }
+}
+
+/// The number of programs that the kernel runs on packets for the sockets of a control group: its own, and those of the groups
+/// that it is in.
+pub(super) fn count_on_group(group: BorrowedFd<'_>) -> io::Result<u32> {
+    count(group.as_raw_fd() as u32, bpf_attach_type::BPF_CGROUP_INET_INGRESS, BPF_F_QUERY_EFFECTIVE)
+}
+
+/// The number of programs of a kind at a place.
+fn count(target: u32, kind: bpf_attach_type, flags: u32) -> io::Result<u32> {
+    let mut attr = empty_attr();
+    attr.query.__bindgen_anon_1.target_ifindex = target;
+    attr.query.attach_type = kind as u32;
+    attr.query.query_flags = flags;
+    call(bpf_cmd::BPF_PROG_QUERY, &mut attr)?;
+    // SAFETY: the kernel has filled in the number, and any integer is valid there.
+    Ok(unsafe { attr.query.__bindgen_anon_2.prog_cnt })
 }
 
 fn empty_attr() -> bpf_attr {

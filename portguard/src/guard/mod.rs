@@ -34,6 +34,7 @@ mod uppers;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
@@ -310,6 +311,11 @@ pub fn is_kept(pin_root: &PinRoot, interface: &Interface) -> Result<bool> {
 /// The number of programs that the kernel runs on received packets of an interface after XDP (tcx).
 pub fn count_on_tcx(interface: &Interface) -> std::io::Result<u32> {
     bpf::count_on_tcx(interface.index)
+}
+
+/// The number of programs that the kernel runs on packets for the sockets of a control group.
+pub fn count_on_group(group: BorrowedFd<'_>) -> std::io::Result<u32> {
+    bpf::count_on_group(group)
 }
 
 /// Whether a guard is on an interface.

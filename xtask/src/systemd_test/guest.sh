@@ -113,6 +113,41 @@ systemctl daemon-reload
 check "it restarts as before" systemctl restart portguard@eth0.service
 check "the folder of sockets stays" [ -d /run/portguard ]
 
+# Doctor, on a host without a guard, and beside systemd's own filter, which sockets have from their making
+doctor_says() { portguard doctor > /run/doctor; grep -q "$1" /run/doctor; }
+renew_rpcbind() {
+  systemctl start portguard@eth0.service
+  systemctl stop rpcbind.service rpcbind.socket
+  systemctl start rpcbind.socket rpcbind.service
+  systemctl stop portguard@eth0.service
+  portguard detach eth0
+}
+OPEN="^FAILURE  coverage eth0: not guarded: port 111 is open"
+renew_rpcbind
+check "without a guard a denied host gets in" open_to 198.51.100.1
+check "and doctor says so" doctor_says "$OPEN"
+mkdir -p /run/systemd/system/rpcbind.socket.d
+printf '[Socket]\nIPAddressDeny=any\nIPAddressAllow=localhost 192.0.2.0/24\n' > /run/systemd/system/rpcbind.socket.d/filter.conf
+systemctl daemon-reload
+if open_to 198.51.100.1; then
+  check "doctor is not misled by a filter that the sockets do not have" doctor_says "$OPEN"
+else
+  check "doctor sees a filter that the sockets have at once" not doctor_says "$OPEN"
+fi
+renew_rpcbind
+check "with IPAddressDeny= a denied host does not get in" not open_to 198.51.100.1
+check "and an allowed one does" open_to 192.0.2.1
+check "and doctor names it" doctor_says "^ok       coverage eth0: not guarded; .*IPAddressDeny= of rpcbind.socket"
+rm -r /run/systemd/system/rpcbind.socket.d
+systemctl daemon-reload
+renew_rpcbind
+systemctl start portguard@eth0.service
+check "the guard is on at each boot" doctor_says "^ok       boot eth0:"
+systemctl disable portguard@eth0.service
+check "or doctor says how" doctor_says "systemctl enable portguard@eth0"
+systemctl enable portguard@eth0.service
+check "which helps" doctor_says "^ok       boot eth0:"
+
 # What guards are kept in is taken away under the service: it heals itself, or exits with 75.
 rm -rf /sys/fs/bpf/portguard
 check "the guard comes back" within 15 guarded

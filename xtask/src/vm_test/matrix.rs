@@ -17,7 +17,7 @@ pub(super) struct Check {
 }
 
 /// The lines of the matrix.
-pub(super) const CHECKS: [Check; 23] = [
+pub(super) const CHECKS: [Check; 24] = [
     Check {
         what: "the table of frames, host build",
         suite: "program",
@@ -137,6 +137,14 @@ pub(super) const CHECKS: [Check; 23] = [
         what: "doctor names MPLS and seg6local",
         suite: "lifecycle",
         tests: &["devices::detours::doctor_names_mpls_and_seg6local"],
+    },
+    Check {
+        what: "doctor says of an ipvlan and of a VRF what a denied host gets",
+        suite: "lifecycle",
+        tests: &[
+            "devices::diagnosis::an_ipvlan_is_covered_by_the_card_under_it_but_not_from_its_siblings",
+            "devices::diagnosis::ports_of_a_vrf_are_open_to_sockets_of_the_vrf",
+        ],
     },
     Check {
         what: "an ipvlan of each mode is covered by a guard under it",

@@ -7,6 +7,7 @@ mod cards;
 mod changes;
 mod covered;
 mod detours;
+mod diagnosis;
 mod netkit;
 mod pair;
 mod refused;

@@ -143,7 +143,7 @@ impl Pair {
 
     /// Whether the far host gets an answer from port 111, of either family, when it asks with these addresses; and how often it
     /// has asked. It asks until it gets one, and for so long only if it should.
-    fn ask(&self, sources: [IpAddr; 2], servers: [IpAddr; 2], expected: bool) -> (bool, u64) {
+    pub(super) fn ask(&self, sources: [IpAddr; 2], servers: [IpAddr; 2], expected: bool) -> (bool, u64) {
         let mut sent = 0;
         let mut answered = Vec::new();
         for (source, server) in sources.into_iter().zip(servers) {
@@ -185,7 +185,9 @@ impl Pair {
     pub(super) fn assert_covered_by(&self, guarded: &str, more: &[&str]) -> Stats {
         self.serve(|| {
             self.assert_answers(true, "without a guard");
+            self.assert_diagnosis(true);
             self.portguard().ok(&[&["attach", guarded, "--allowlist", &self.list()], more].concat());
+            self.assert_diagnosis(false);
             let sent = self.assert_answers(false, "guarded");
             self.assert_counted(sent)
         })
