@@ -247,7 +247,7 @@ mod tests {
         for (attribute, what) in [
             ((libc::IFLA_XDP, &xdp[..]), "interface 7: netlink: the number of an XDP program"),
             ((libc::IFLA_XDP, &[9, 0, 5, 0, 1]), "interface 7: netlink: an attribute is cut off"),
-            ((libc::IFLA_MTU, &[1]), "interface 7: netlink: the MTU is 1 bytes long"),
+            ((libc::IFLA_MTU, &[1]), "interface 7: netlink: the MTU is 1 byte long"),
             ((libc::IFLA_PROP_LIST, &[1]), "interface 7: netlink: an attribute is cut off"),
         ] {
             let said = said(&[attribute]).unwrap_err();

@@ -96,7 +96,7 @@ fn what_never_is_the_reply_is_told() {
     let cases: [(Answers, &str); 3] = [
         (|xid| vec![reply(other(xid)), vec![7; 24]], "a transaction ID that no call has"),
         (|xid| vec![reply(xid)[..20].to_vec()], "cut short"),
-        (|_| vec![vec![1]], "1 bytes only"),
+        (|_| vec![vec![1]], "1 byte only"),
     ];
     thread::scope(|scope| {
         for (answers, told) in cases {
