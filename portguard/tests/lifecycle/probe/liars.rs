@@ -158,7 +158,7 @@ fn whoever_answers_the_probe_ends_and_says_what_is_wrong() {
             },
         ),
         (|_| vec![0xff; 48], |found| assert_garbled(found, "a transaction ID that no call has")),
-        (|_| vec![7], |found| assert_garbled(found, "1 bytes only")),
+        (|_| vec![7], |found| assert_garbled(found, "1 byte only")),
         (|call| call.reply(&[])[..20].to_vec(), |found| assert_garbled(found, "it is cut short")),
         (
             |call| words(&[call.xid, 0, 2, 100_000, 4, 4, 0, 0, 0, 0]),
