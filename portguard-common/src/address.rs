@@ -54,6 +54,12 @@ impl Address for V6 {
     }
 }
 
+/// An address of either family as one of IPv6: that of IPv4 is mapped (RFC 4291, section 2.5.5.2).
+pub const fn mapped(address: V4) -> V6 {
+    let [a, b, c, d] = address.to_ne_bytes();
+    [0, u64::from_ne_bytes([0, 0, 0xff, 0xff, a, b, c, d])]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,5 +69,10 @@ mod tests {
         assert_eq!(V4::from_wire([192, 0, 2, 1]).ip(), IpAddr::from([192, 0, 2, 1]));
         let wire = [0x20, 0x01, 0x0d, 0xb8, 0, 1, 0, 2, 0, 3, 0, 4, 0, 5, 0, 6];
         assert_eq!(V6::from_wire(wire).ip(), IpAddr::from(wire));
+        let address = mapped(V4::from_wire([192, 0, 2, 1])).ip();
+        assert_eq!(
+            (address.to_string(), address.to_canonical()),
+            ("::ffff:192.0.2.1".to_owned(), IpAddr::from([192, 0, 2, 1]))
+        );
     }
 }

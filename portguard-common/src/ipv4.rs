@@ -24,7 +24,7 @@ struct Header {
     protocol: u8,
     _checksum_be: [u8; 2],
     source: [u8; 4],
-    _destination: [u8; 4],
+    destination: [u8; 4],
 }
 
 // SAFETY: `repr(C)`, bytes and byte arrays only, without padding.
@@ -64,6 +64,7 @@ pub(crate) fn parse<C: Cursor>(
     let Some(source_port_be) = transport::source_port_of_candidate(cursor)? else { return Ok(None) };
     Ok(Some(Candidate {
         source: V4::from_wire(header.source),
+        destination: V4::from_wire(header.destination),
         source_port_be,
         protocol,
         header: cursor,

@@ -36,7 +36,7 @@ struct Header {
     next_header: u8,
     _hop_limit: u8,
     source: [u8; 16],
-    _destination: [u8; 16],
+    destination: [u8; 16],
 }
 
 // SAFETY: `repr(C)`, bytes and byte arrays only, without padding.
@@ -202,6 +202,7 @@ pub(crate) fn parse<C: Cursor>(
     let Some(source_port_be) = transport::source_port_of_candidate(cursor)? else { return Ok(None) };
     Ok(Some(Candidate {
         source: V6::from_wire(header.source),
+        destination: V6::from_wire(header.destination),
         source_port_be,
         protocol,
         header: cursor,

@@ -79,6 +79,9 @@ pub mod names {
     pub const LOG_BUCKETS: &str = "LOG_BUCKETS";
     /// A ring buffer of [`crate::drop_log::Event`].
     pub const LOG: &str = "LOG";
+    /// The sources that have asked over a connection of TCP, in audit mode: addresses as of IPv6, without values. An instance
+    /// need not have it.
+    pub const CONNECTED: &str = "CONNECTED";
     /// One [`crate::epoch::Epoch`]. The loader creates this map; it is not in the object file.
     pub const EPOCH: &str = "EPOCH";
 }

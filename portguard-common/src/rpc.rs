@@ -168,6 +168,12 @@ impl Request {
         self.0 % Self::TCP == Procedure::NotRpc as u8
     }
 
+    /// Whether a call was found in a segment of TCP.
+    #[inline(always)]
+    pub fn is_call_over_tcp(self) -> bool {
+        self.0 >= Self::TCP && !self.is_not_rpc()
+    }
+
     /// Over which protocol.
     #[inline(always)]
     pub fn protocol(self) -> Protocol {

@@ -14,6 +14,8 @@ use crate::{ipv4, ipv6};
 pub(crate) struct Candidate<A, C> {
     /// Its source address, which may be forged.
     pub(crate) source: A,
+    /// The destination address in its IP header.
+    pub(crate) destination: A,
     /// Its source port, in network byte order.
     pub(crate) source_port_be: [u8; 2],
     /// TCP or UDP.
@@ -29,6 +31,8 @@ pub(crate) struct Candidate<A, C> {
 pub struct Denied<A> {
     /// Its source address, which may be forged.
     pub source: A,
+    /// The destination address in its IP header. It does not influence the verdict.
+    pub destination: A,
     /// Its source port, in network byte order.
     pub source_port_be: [u8; 2],
     /// The call that it contains. It is determined after the verdict, and does not influence the verdict.
@@ -109,9 +113,9 @@ fn finish<A: Address, K: Cursor, C: Datapath<A>>(
         Ok(Some(Candidate { source, declared_len, .. })) if datapath.covers(source) => {
             finish(Verdict::Allow { declared_len })
         }
-        Ok(Some(Candidate { source, source_port_be, protocol, header, declared_len })) => {
+        Ok(Some(Candidate { source, destination, source_port_be, protocol, header, declared_len })) => {
             let request = Request::of(header, protocol);
-            finish(Verdict::Deny(Denied { source, source_port_be, request, declared_len }))
+            finish(Verdict::Deny(Denied { source, destination, source_port_be, request, declared_len }))
         }
         Err(fault) => finish(Verdict::Reject(fault)),
     }

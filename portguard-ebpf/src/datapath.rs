@@ -8,6 +8,7 @@ use portguard_common::policy::Policy;
 use portguard_common::verdict::{Datapath, Fault, UNDECLARED, Verdict};
 
 use crate::accounting::Account;
+use crate::connected;
 use crate::denied::{self, Packet};
 use crate::family::Family;
 use crate::maps::{self, POLICY};
@@ -91,6 +92,10 @@ impl<A: Family + PartialEq> Datapath<A> for KernelDatapath {
                     return crate::portguard_scattered(self.ctx);
                 }
                 let packet = Packet::new(&denied, self.packet_len(link_header_len, denied.declared_len));
+                if maps::is_audit() && self.extent != Extent::AllBuffers && denied.request.is_call_over_tcp()
+                {
+                    connected::portguard_connected(self.ctx);
+                }
                 match self.extent {
                     // Rare, and in a function that has little stack left: a call has a stack frame of its own.
                     Extent::AllBuffers => denied.source.denied(self.ctx, packet),

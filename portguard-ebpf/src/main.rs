@@ -16,6 +16,7 @@
 )]
 
 mod accounting;
+mod connected;
 mod datapath;
 mod denied;
 mod family;
@@ -82,7 +83,7 @@ pub(crate) fn portguard_clock(ctx: XdpContext) -> u32 {
 }
 
 /// A step along the extension headers, as a call of [`portguard_step`].
-struct FirstBufferStep(*mut xdp_md);
+pub(crate) struct FirstBufferStep(*mut xdp_md);
 
 impl ChainStep for FirstBufferStep {
     #[inline(always)]

@@ -4,7 +4,7 @@
 
 use aya_ebpf::Global;
 use aya_ebpf::bindings::{BPF_F_INNER_MAP, BPF_F_MMAPABLE};
-use aya_ebpf::btf_maps::{Array, ArrayOfMaps, LpmTrie, RingBuf};
+use aya_ebpf::btf_maps::{Array, ArrayOfMaps, LpmTrie, LruHashMap, RingBuf};
 use aya_ebpf::macros::btf_map;
 use portguard_common::address::{V4, V6};
 use portguard_common::drop_log::{Event, Rate, TokenBucket};
@@ -71,6 +71,10 @@ pub(crate) static LOG_BUCKETS: Cells<TokenBucket> = Array::new();
 /// The drop log, which the service reads. It has room for some 1,300 entries.
 #[btf_map]
 pub(crate) static LOG: RingBuf<Event, 65_536> = RingBuf::new();
+
+/// See `connected.rs`.
+#[btf_map]
+pub(crate) static CONNECTED: LruHashMap<V6, u64, 1> = LruHashMap::new();
 
 /// The first header of the frames of the interface: a [`LinkType`] as integer.
 #[unsafe(no_mangle)]

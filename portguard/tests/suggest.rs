@@ -163,12 +163,21 @@ proptest! {
             address,
             interface: file_name.clone(),
             tcp_packets: 1,
+            connected: false,
         }).collect();
 
         let without_peers = sources::proposal(&files, &networks, &[], &[], &addresses);
         let proposal = sources::proposal(&files, &networks, &[], &peers, &addresses);
-        // A packet proposes nobody.
+        // A packet proposes nobody; a connection does.
         prop_assert_eq!(&proposal.entries, &without_peers.entries);
+        let connected: Vec<Peer> = peers.iter().map(|peer| Peer { connected: true, ..peer.clone() }).collect();
+        let proven = sources::proposal(&files, &networks, &[], &connected, &addresses);
+        prop_assert!(proven.unproven.is_empty());
+        for Peer { address, .. } in &connected {
+            let prefix = ipnet::IpNet::from(*address);
+            let is_proposed = proven.entries.iter().any(|entry| entry.prefix.contains(&prefix));
+            prop_assert!(is_proposed || proven.left_out.iter().any(|it| it.what == prefix.to_string()), "{address}");
+        }
         let document = Document::new(proposal);
         let prefixes = checked(&document);
         let Proposal { entries, left_out, unproven, .. } = &document.proposal;

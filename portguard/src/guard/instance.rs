@@ -6,14 +6,15 @@
 //! loader that was killed.
 
 use std::fs;
+use std::net::IpAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use aya::maps::{Array, MapData};
+use aya::maps::{Array, HashMap, Map, MapData};
 use aya::programs::{ProgramError, ProgramInfo, Xdp, loaded_programs};
 use aya::{EbpfLoader, include_bytes_aligned};
 use aya_obj::generated::BPF_F_MMAPABLE;
-use portguard_common::address::{V4, V6};
+use portguard_common::address::{Address as _, V4, V6};
 use portguard_common::drop_log::Rate;
 use portguard_common::frame::LinkType;
 use portguard_common::lookup::{DirectTable, Indexed};
@@ -47,6 +48,8 @@ pub(super) const POLICY_MAPS: [&str; 7] = [
 const LOG_MAPS: [&str; 2] = [names::LOG_BUCKETS, names::LOG];
 pub(super) const COUNTER_MAPS: [&str; 5] =
     [names::TOTALS, names::BUCKETS_V4, names::RECORDS_V4, names::BUCKETS_V6, names::RECORDS_V6];
+/// How many sources with a connection are remembered in audit mode: some 400 kB.
+const MAX_CONNECTED: u32 = 4096;
 /// The file name of the program's pin.
 const PROGRAM_PIN: &str = "program";
 
@@ -258,8 +261,17 @@ impl Instance {
         };
         let seed = kept_seed.map_or_else(random_seed, Ok)?;
 
+        if let Origin::Maps(old) | Origin::NewCounters(old, _) | Origin::NewLists(old) = origin
+            && old.has_connected()
+        {
+            pin_again(&old.directory, directory, [names::CONNECTED].into_iter())?;
+        }
         let constants = Constants::new(task, sizes, seed);
         let mut loader = EbpfLoader::new();
+        if task.audit {
+            loader.map_max_entries(names::CONNECTED, MAX_CONNECTED);
+            loader.map_pin_path(names::CONNECTED, directory.join(names::CONNECTED));
+        }
         for name in POLICY_MAPS.into_iter().chain(LOG_MAPS).chain(COUNTER_MAPS) {
             loader.map_pin_path(name, directory.join(name));
         }
@@ -311,6 +323,30 @@ impl Instance {
             lists_v6: Lists::open(directory, [names::LISTS_V6, names::FRONTS_V6, names::INDEXES_V6])?,
             counters: CounterSets { own, earlier },
         })
+    }
+
+    fn has_connected(&self) -> bool {
+        self.directory.join(names::CONNECTED).exists()
+    }
+
+    /// The sources that have asked over a connection of TCP while the guard was in audit mode.
+    pub fn connected(&self) -> Result<Vec<IpAddr>> {
+        if !self.has_connected() {
+            return Ok(Vec::new());
+        }
+        let unreadable = || broken(&self.directory, names::CONNECTED);
+        let map = Map::LruHashMap(open_map(&self.directory, names::CONNECTED)?);
+        let map = HashMap::<_, V6, u64>::try_from(map).map_err(|error| unreadable().caused_by(error))?;
+        // One that goes meanwhile makes the kernel begin again.
+        let mut sources: Vec<IpAddr> = map
+            .keys()
+            .take(2 * MAX_CONNECTED as usize)
+            .flatten()
+            .map(|key| key.ip().to_canonical())
+            .collect();
+        sources.sort_unstable();
+        sources.dedup();
+        Ok(sources)
     }
 
     /// The name of its directory.

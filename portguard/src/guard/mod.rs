@@ -262,6 +262,12 @@ impl Guard {
         self.instance.counters.sums()
     }
 
+    /// The sources that have asked over a connection of TCP while the guard was in audit mode, and that its list did not
+    /// cover.
+    pub fn connected(&self) -> Result<Vec<IpAddr>> {
+        self.instance.connected()
+    }
+
     /// The contents of the counters now, with the sources.
     pub fn counters(&self) -> Result<Snapshot> {
         self.instance.counters.read()

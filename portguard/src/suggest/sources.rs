@@ -17,7 +17,7 @@ use crate::printable::counted;
 /// How many unproven sources are named.
 const NAMED_PEERS: usize = 20;
 
-/// A source that a guard in audit mode has seen. That proves nothing: the source of a packet can be forged.
+/// A source that a guard in audit mode has seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
     /// Its address.
@@ -26,6 +26,9 @@ pub struct Peer {
     pub interface: String,
     /// How many packets of TCP came from it.
     pub tcp_packets: u64,
+    /// Whether it has asked over a connection, which proves its address: this host's stack has completed the handshake. A
+    /// packet alone proves nothing, for its source can be forged.
+    pub connected: bool,
 }
 
 /// The names in the files, which are to be looked up.
@@ -49,7 +52,7 @@ pub fn names(files: &Files) -> Vec<String> {
 /// Puts together what is known.
 ///
 /// `connected` are the peers of TCP connections to port 111, which the stack of this host has set up: their addresses are
-/// proven. `peers` are the sources of packets, which are not.
+/// proven. `peers` are the sources of packets, of which those with a connection are.
 pub fn proposal(
     files: &Files,
     networks: &[Network],
@@ -95,6 +98,10 @@ pub fn proposal(
     });
     collection.findings.extend(servers);
     collection.findings.extend(connected.iter().map(|it| proven(*it, "connected to port 111".to_owned())));
+    let asked = peers.iter().filter(|peer| peer.connected);
+    collection.findings.extend(asked.map(|Peer { address, interface, .. }| {
+        proven(*address, format!("asked over a TCP connection on {interface}, seen in audit mode"))
+    }));
     let mut proposal = Proposal::of(collection.findings, collection.left_out);
     add_unproven(&mut proposal, peers);
     proposal
@@ -106,10 +113,10 @@ fn add_unproven(proposal: &mut Proposal, peers: &[Peer]) {
         let prefix = IpNet::from(peer.address);
         oddity(prefix).is_some() || proposal.entries.iter().any(|entry| entry.prefix.contains(&prefix))
     };
-    let mut peers: Vec<&Peer> = peers.iter().filter(|peer| !is_known(peer)).collect();
+    let mut peers: Vec<&Peer> = peers.iter().filter(|peer| !peer.connected && !is_known(peer)).collect();
     peers.sort_by_key(|peer| (Reverse(peer.tcp_packets), peer.address));
     proposal.unproven_more = peers.len().saturating_sub(NAMED_PEERS);
-    let proposed = |Peer { address, interface, tcp_packets }: &Peer| {
+    let proposed = |Peer { address, interface, tcp_packets, .. }: &Peer| {
         let origin = format!("sent requests over TCP on {interface}, which is in audit mode");
         let detail = Some(counted(*tcp_packets, "packet"));
         Proposed { prefix: (*address).into(), origins: vec![Origin { origin, detail, covers: Vec::new() }] }

@@ -5,13 +5,14 @@ pub mod merge;
 pub mod text;
 
 use std::io::Write;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use self::document::{Document, Merge};
 use crate::cli::print::{print, print_json};
 use crate::error::Result;
-use crate::guard::{self, Guard, PinRoot, Source};
+use crate::guard::{self, Guard, PinRoot};
 use crate::interface;
 use crate::sockets::connected_peers;
 use crate::suggest::files::Files;
@@ -24,8 +25,8 @@ use crate::term;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "suggest reads /etc/exports and /etc/exports.d, the networks of the interfaces, the \
         clients of the NFS server, of statd, of rpcbind in /etc/hosts.allow and of NIS, the NFSv3 servers of this \
-        host, and the peers of connections to port 111. The sources of TCP requests on interfaces in audit mode are named, \
-        but not proposed: they can be forged.\n\n\
+        host, and the peers of connections to port 111. Who asks on interfaces in audit mode is proposed \
+        if it has a TCP connection, which cannot be forged; the sources of other TCP packets are named as comments.\n\n\
         With --from, it reads the named files instead, and nothing that this host knows. Each may be a plain list (addresses, \
         prefixes, netmasks and ranges), an allowlist, the output of `nft -j list ruleset` or of `ipset save`, a hosts.allow, an \
         exports file, or the securenets of NIS. Of the rules of nft, those are taken that accept port 111 from a source.\n\n\
@@ -114,7 +115,8 @@ fn of_this_host(args: &Args) -> Proposal {
     sources::proposal(&files, &networks, &connected_peers(), &peers, &addresses)
 }
 
-/// Who has asked over TCP, of those whom the guards in audit mode would drop.
+/// Who has asked over TCP, of those whom the guards in audit mode would drop; or would have dropped, if it was over a
+/// connection.
 fn peers() -> Result<Vec<Peer>> {
     guard::require_privileges()?;
     let pin_root = PinRoot::find()?;
@@ -127,18 +129,21 @@ fn peers() -> Result<Vec<Peer>> {
 }
 
 fn peers_of(guard: &Guard) -> Result<Vec<Peer>> {
-    if guard.is_enforcing() {
-        return Ok(Vec::new());
-    }
-    let mut sources = guard.counters()?.sources;
-    sources.retain(|source| source.tcp_packets() > 0);
+    let connected = guard.connected()?;
+    let is_connected = |address: &IpAddr| connected.binary_search(address).is_ok();
+    let mut sources = if guard.is_enforcing() { Vec::new() } else { guard.counters()?.sources };
+    sources.retain(|source| source.tcp_packets() > 0 && !is_connected(&source.address));
     sources.sort_unstable_by_key(|source| source.address);
-    let peer = |source: Source| Peer {
-        address: source.address,
-        interface: guard.interface().name.clone(),
-        tcp_packets: source.tcp_packets(),
-    };
-    Ok(sources.into_iter().map(peer).collect())
+    let interface = || guard.interface().name.clone();
+    let proven = connected.iter().map(|address| (*address, 0, true));
+    let unproven = sources.iter().map(|source| (source.address, source.tcp_packets(), false));
+    let peers = proven.chain(unproven).map(|(address, tcp_packets, connected)| Peer {
+        address,
+        interface: interface(),
+        tcp_packets,
+        connected,
+    });
+    Ok(peers.collect())
 }
 
 /// What was found out; or nothing, and a warning that says why.

@@ -13,11 +13,11 @@ use std::time::Duration;
 use nix::mount::{MsFlags, mount};
 use portguard_testkit::documents::suggest::Document;
 use portguard_testkit::net::frame::Packet;
-use portguard_testkit::net::{Forger, Outcome, RpcServices, run_within};
+use portguard_testkit::net::{Forger, Outcome, RpcServices, rpc, run_within};
 
 use crate::support::{
     ALLOWED, DENIED, IFACE, OTHER, Output, PATIENCE, PORTGUARD, Portguard, Role, SERVER, SILENCE, SingleHost,
-    Testbed, flow,
+    Testbed, flow, port_111,
 };
 
 #[track_caller]
@@ -278,6 +278,53 @@ fn the_peer_of_a_connection_is_proposed() {
     let entry = document.entries.iter().find(|entry| entry.prefix == format!("{}/32", DENIED[0]));
     assert_eq!(entry.expect("the peer").origins[0].origin, "connected to port 111");
     drop(stream);
+}
+
+/// In audit mode the guard remembers who has asked over a connection, and the connection may be over: a client closes it as
+/// soon as it has its answer. A forged segment with a whole call in it proves nothing, also while others are connected.
+#[test]
+fn who_has_asked_over_a_connection_is_proposed_and_a_forged_call_is_not() {
+    for mode in ["native", "generic"] {
+        let testbed = Testbed::new(PORTGUARD);
+        let portguard = testbed.portguard();
+        let _rpcbind = RpcServices::start(testbed.server.namespace()).unwrap();
+        let empty = testbed.lists.write("empty.yaml", [""; 0]);
+        portguard.ok(&["attach", IFACE, "--audit", "--mode", mode, "--allowlist", &empty]);
+        let root = tempfile::tempdir().unwrap();
+        let arguments = ["--root", root.path().to_str().unwrap()];
+        let proposed = || -> Vec<String> {
+            let document = suggested(portguard, &arguments);
+            let asked = document.entries.into_iter().filter(|entry| {
+                entry.origins.iter().any(|it| it.origin.starts_with("asked over a TCP connection on eth0"))
+            });
+            asked.map(|entry| entry.prefix).collect()
+        };
+        // A call in a segment of no connection; and a scan that connects and asks nothing.
+        let forger = Forger::new(testbed.host(Role::Denied), &testbed.server).unwrap();
+        for source in DENIED {
+            let server = if source.is_ipv4() { SERVER[0] } else { SERVER[1] };
+            forger.send(&Packet::tcp_data(flow(source, server, 111), &rpc::dump_record())).unwrap();
+        }
+        let denied = testbed.host(Role::Denied);
+        drop(denied.run(|| std::net::TcpStream::connect((SERVER[0], 111))).unwrap());
+        // Two calls, and the segments of a handshake.
+        portguard.stats_of(2 + 3);
+        assert_eq!(proposed(), [""; 0], "{mode}");
+        // One that asks.
+        for (host, server) in [(Role::Denied, SERVER[0]), (Role::Allowed, SERVER[1])] {
+            let asked = || rpc::answers_over_tcp(port_111(server), PATIENCE);
+            assert!(testbed.host(host).run(asked), "{mode}");
+        }
+        let expected = [format!("{}/32", DENIED[0]), format!("{}/128", ALLOWED[1])];
+        assert_eq!(proposed(), expected, "{mode}");
+        // Who is known stays known, in a new program, and when the guard enforces.
+        portguard.ok(&["attach", IFACE, "--audit"]);
+        assert_eq!(proposed(), expected, "{mode}");
+        portguard.ok(&["attach", IFACE, "--enforce", "--allow-empty"]);
+        assert_eq!(proposed(), expected, "{mode}");
+        portguard.ok(&["detach", IFACE]);
+        assert_eq!(proposed(), [""; 0], "{mode}");
+    }
 }
 
 #[test]

@@ -113,6 +113,16 @@ impl Packet {
         })
     }
 
+    /// A segment with data, as in the middle of a TCP connection. Panics when `payload` does not fit into one packet.
+    pub fn tcp_data(flow: Flow, payload: &[u8]) -> Self {
+        const SEQUENCE: u32 = 2;
+        const WINDOW: u16 = 64_240;
+        let (source, destination) = flow.ports();
+        Self::build(flow, |headers, bytes| {
+            headers.tcp(source, destination, SEQUENCE, WINDOW).ack(2).psh().write(bytes, payload)
+        })
+    }
+
     fn build<E: std::fmt::Debug>(
         flow: Flow,
         write: impl FnOnce(PacketBuilderStep<IpHeaders>, &mut Vec<u8>) -> Result<(), E>,

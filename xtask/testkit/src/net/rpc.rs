@@ -1,7 +1,7 @@
 //! As much of ONC RPC (RFC 5531) and of rpcbind's program (RFC 1833) as asking port 111 takes.
 
-use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::io::{self, Read as _, Write as _};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -60,6 +60,25 @@ pub fn dump(server: SocketAddr, patience: Duration) -> Result<Option<Vec<Registr
         Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => Ok(None),
         Err(error) => Err(error).with_context(|| format!("no answer from {server}")),
     }
+}
+
+/// The same call behind its record mark, as TCP carries it (RFC 5531, section 11).
+pub fn dump_record() -> Vec<u8> {
+    const LAST_FRAGMENT: u32 = 0x8000_0000;
+    let call = dump_call();
+    [&(LAST_FRAGMENT | call.len() as u32).to_be_bytes()[..], &call].concat()
+}
+
+/// Whether `server` answers the same call over TCP within `patience`.
+pub fn answers_over_tcp(server: SocketAddr, patience: Duration) -> bool {
+    let ask = || -> io::Result<()> {
+        let mut stream = TcpStream::connect_timeout(&server, patience)?;
+        stream.set_read_timeout(Some(patience))?;
+        stream.write_all(&dump_record())?;
+        // The record mark, and the transaction id.
+        stream.read_exact(&mut [0; 8])
+    };
+    ask().is_ok()
 }
 
 fn parse_dump(reply: &[u8]) -> Result<Vec<Registration>> {

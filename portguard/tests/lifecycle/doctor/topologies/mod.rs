@@ -4,8 +4,7 @@
 mod firewalls;
 mod places;
 
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
@@ -107,17 +106,10 @@ impl Site {
 }
 
 fn answers(server: SocketAddr, tcp: bool) -> bool {
-    if !tcp {
-        return matches!(rpc::dump(server, SILENCE), Ok(Some(_)));
+    match tcp {
+        true => rpc::answers_over_tcp(server, SILENCE),
+        false => matches!(rpc::dump(server, SILENCE), Ok(Some(_))),
     }
-    let ask = || -> std::io::Result<()> {
-        let mut stream = TcpStream::connect_timeout(&server, SILENCE)?;
-        stream.set_read_timeout(Some(SILENCE))?;
-        let call = rpc::dump_call();
-        stream.write_all(&[&(0x8000_0000 | call.len() as u32).to_be_bytes()[..], &call].concat())?;
-        stream.read_exact(&mut [0; 8])
-    };
-    ask().is_ok()
 }
 
 /// What doctor says of an interface. A guard that only siblings of the device get past leaves it open to these.

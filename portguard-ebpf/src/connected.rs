@@ -1,0 +1,132 @@
+//! In audit mode: who has asked over a connection of TCP that this host's stack has set up. Whoever has completed the handshake
+//! has got replies, so such a source is not forged; a segment alone proves nothing.
+
+use core::ffi::c_void;
+use core::ptr;
+
+use aya_ebpf::bindings::{BPF_ANY, bpf_sock_tuple, xdp_md};
+use aya_ebpf::helpers::generated::{bpf_sk_lookup_tcp, bpf_sk_release};
+use aya_ebpf::programs::XdpContext;
+use portguard_common::PORT;
+use portguard_common::address::{V4, V6, mapped};
+use portguard_common::verdict::{self, Datapath, Denied, Verdict};
+
+use crate::family::Family;
+use crate::maps::{self, CONNECTED};
+use crate::{FirstBufferStep, packet};
+
+/// `BPF_F_CURRENT_NETNS`: the network namespace of the interface.
+const CURRENT_NAMESPACE: u64 = u64::MAX;
+/// The states of a socket in which the handshake is not complete, or there is none (`include/net/tcp_states.h`): `TCP_SYN_SENT`,
+/// `TCP_SYN_RECV`, `TCP_CLOSE`, `TCP_LISTEN`, `TCP_NEW_SYN_RECV`.
+const NOT_CONNECTED: [u32; 5] = [2, 3, 7, 10, 12];
+
+/// Remembers the source of the TCP segment in a frame, if it belongs to a connection. The headers must be in the first
+/// buffer. A BPF global function, so that the verifier checks it separately; the result means nothing.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn portguard_connected(ctx: *mut xdp_md) -> u32 {
+    verdict::judge(
+        packet::first_buffer(&XdpContext::new(ctx)),
+        maps::link_type(),
+        &Witness(ctx),
+        &FirstBufferStep(ctx),
+    )
+}
+
+/// Looks at each packet for the port.
+struct Witness(*mut xdp_md);
+
+impl<A: Family + Connection> Datapath<A> for Witness {
+    type Outcome = u32;
+
+    #[inline(always)]
+    fn covers(&self, _source: A) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn finish(&self, verdict: Verdict<A>, _link_header_len: usize) -> u32 {
+        if let Verdict::Deny(denied) = verdict
+            && is_connected(self.0, A::tuple(&denied), A::TUPLE_LEN)
+        {
+            // A full map makes room; without memory, the next segment is as good.
+            let _ = CONNECTED.insert(denied.source.key(), 0, BPF_ANY.into());
+        }
+        0
+    }
+}
+
+/// A family of addresses of connections.
+pub(crate) trait Connection: Sized {
+    /// `bpf_sock_tuple`, as far as the family has it.
+    type Tuple;
+    /// Its length in bytes.
+    const TUPLE_LEN: u32;
+    /// The addresses and ports of a segment.
+    fn tuple(denied: &Denied<Self>) -> Self::Tuple;
+    /// The address as a key of [`CONNECTED`].
+    fn key(self) -> V6;
+}
+
+/// Addresses and ports in network byte order, without padding between them.
+#[repr(C)]
+pub(crate) struct Tuple<A> {
+    source: A,
+    destination: A,
+    ports: [u16; 2],
+}
+
+impl<A: Copy> Tuple<A> {
+    #[inline(always)]
+    fn of(denied: &Denied<A>) -> Self {
+        let ports = [u16::from_ne_bytes(denied.source_port_be), PORT.to_be()];
+        Self { source: denied.source, destination: denied.destination, ports }
+    }
+}
+
+impl Connection for V4 {
+    type Tuple = Tuple<Self>;
+    const TUPLE_LEN: u32 = 12;
+
+    #[inline(always)]
+    fn tuple(denied: &Denied<Self>) -> Tuple<Self> {
+        Tuple::of(denied)
+    }
+
+    #[inline(always)]
+    fn key(self) -> V6 {
+        mapped(self)
+    }
+}
+
+impl Connection for V6 {
+    type Tuple = Tuple<Self>;
+    const TUPLE_LEN: u32 = 36;
+
+    #[inline(always)]
+    fn tuple(denied: &Denied<Self>) -> Tuple<Self> {
+        Tuple::of(denied)
+    }
+
+    #[inline(always)]
+    fn key(self) -> V6 {
+        self
+    }
+}
+
+/// Whether this host has a connection with these addresses and ports.
+#[inline(always)]
+fn is_connected<T>(ctx: *mut xdp_md, mut tuple: T, len: u32) -> bool {
+    let tuple = (&raw mut tuple).cast::<bpf_sock_tuple>();
+    // SAFETY: the tuple has `len` bytes, and the kernel reads no more.
+    let socket = unsafe { bpf_sk_lookup_tcp(ctx.cast::<c_void>(), tuple, len, CURRENT_NAMESPACE, 0) };
+    if socket.is_null() {
+        return false;
+    }
+    // SAFETY: the socket is held until it is released.
+    let state = unsafe { ptr::read_volatile(&raw const (*socket).state) };
+    // SAFETY: it is released once.
+    unsafe { bpf_sk_release(socket.cast::<c_void>()) };
+    !NOT_CONNECTED.contains(&state)
+}
