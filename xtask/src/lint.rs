@@ -20,6 +20,9 @@ const HOST: [&str; 4] =
 const KERNEL: &str = "portguard-ebpf";
 const BENCH: &str = "portguard-bench-ebpf";
 
+/// The package that an old cargo has to read, which is none of the workspace.
+const START: &str = "--manifest-path=xtask/start/Cargo.toml";
+
 /// Makes warnings errors, for rustdoc.
 const STRICT: &str = "-Dwarnings";
 
@@ -58,6 +61,11 @@ pub(crate) fn run() -> Result<()> {
 fn checks(toolchain: &Toolchain) -> Result<Vec<(&'static str, Command)>> {
     let mut format = cargo();
     format.args(["fmt", "--all", "--check"]);
+
+    let mut start_format = cargo();
+    start_format.args(["fmt", START, "--check"]);
+    let mut start_clippy = cargo();
+    start_clippy.args(["clippy", START, "--target-dir=target/start", "--locked", "--", STRICT]);
 
     let mut clippy = cargo();
     clippy.arg("clippy").args(HOST).args(["--all-targets", "--", STRICT]);
@@ -98,7 +106,9 @@ fn checks(toolchain: &Toolchain) -> Result<Vec<(&'static str, Command)>> {
 
     Ok(vec![
         ("formatting", format),
+        ("formatting, start", start_format),
         ("clippy, host", clippy),
+        ("clippy, start", start_clippy),
         ("clippy, kernel", kernel_clippy(KERNEL)?),
         ("clippy, kernel programs of the bench", kernel_clippy(BENCH)?),
         ("documentation, portguard", program),

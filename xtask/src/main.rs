@@ -4,12 +4,14 @@ mod bench;
 mod demo;
 mod dist;
 mod dist_test;
+mod documented;
 mod earlier;
 mod fleet_test;
 mod fuzz;
 mod licences;
 mod lint;
 mod machine;
+mod readme_test;
 mod reliability;
 mod screenshot;
 mod setup;
@@ -72,6 +74,9 @@ enum Command {
     /// Install, upgrade, remove and purge a release, in a clean Debian and in a virtual machine, and bring it to two hosts; needs
     /// root
     DistTest,
+    /// Type the first command of README.md in clean Debians, with the cargo of the release, and do what it says; write down what
+    /// that costs; needs root and BPF
+    ReadmeTest,
     /// Build a release, and install it: program, units, man pages, completions
     Install(dist::InstallArgs),
     /// Run portguard on the kernels of Debian's releases, in virtual machines, and write down what works on which
@@ -95,6 +100,7 @@ fn main() -> ExitCode {
         Command::FleetTest => fleet_test::run(),
         Command::Dist(args) => dist::run(&args),
         Command::DistTest => dist_test::run(),
+        Command::ReadmeTest => readme_test::run(),
         Command::Install(args) => dist::install(&args),
         Command::VmTest(args) => vm_test::run(&args),
     };

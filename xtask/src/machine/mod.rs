@@ -19,6 +19,8 @@ use crate::vm_test::{Kernel, install_module, mirror, output};
 pub(crate) const KERNEL: &str = "6.1";
 /// What a machine needs beside Debian's essential packages.
 pub(crate) const PACKAGES: &str = "systemd-sysv,rpcbind,iproute2,kmod,tcpdump,procps";
+/// The releases of Debian that a user may have, by name and by number.
+pub(crate) const RELEASES: [(&str, &str); 2] = [("bookworm", "12"), ("trixie", "13")];
 /// What the scripts of machines begin with.
 pub(crate) const FUNCTIONS: &str = include_str!("functions.sh");
 /// The allowlist of machines.
@@ -57,13 +59,18 @@ WantedBy=multi-user.target
 
 /// A minimal Debian of this machine's release with these packages, made once.
 pub(crate) fn debian(root: &Path, packages: &str) -> Result<()> {
-    if root.is_dir() {
-        return Ok(());
-    }
     let release = fs::read_to_string("/etc/os-release").context("cannot read /etc/os-release")?;
     let release = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
     let release =
         release.context("this machine has no release of Debian, whose libraries portguard is linked with")?;
+    debian_of(release, root, packages)
+}
+
+/// A minimal Debian of a release with these packages, made once.
+pub(crate) fn debian_of(release: &str, root: &Path, packages: &str) -> Result<()> {
+    if root.is_dir() {
+        return Ok(());
+    }
     let partial = root.with_extension("partial");
     if partial.exists() {
         fs::remove_dir_all(&partial)?;

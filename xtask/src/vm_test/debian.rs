@@ -169,7 +169,7 @@ impl Apt {
 }
 
 /// The mirror that this machine gets Debian from, and the one it gets security updates from.
-fn mirrors() -> Result<(String, String)> {
+pub(crate) fn mirrors() -> Result<(String, String)> {
     let mut command = Command::new("apt-get");
     command.args(["indextargets", "--format", "$(REPO_URI) $(CODENAME)", "Created-By: Packages"]);
     let targets = output(command.env("LC_ALL", "C"))?;

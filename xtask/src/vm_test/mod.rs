@@ -23,7 +23,7 @@ use portguard_testkit::interrupt;
 use portguard_testkit::net::{CARDS, FAILOVER, Outcome, run_within};
 
 use self::debian::SERIES;
-pub(crate) use self::debian::{Apt, Kernel, Series, mirror, output};
+pub(crate) use self::debian::{Apt, Kernel, Series, mirror, mirrors, output};
 use self::guest::Programs;
 pub(crate) use self::guest::{install_module, pack};
 use self::matrix::{CHECKS, Column, Scope};
