@@ -6,22 +6,35 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 
+use super::quiet;
 use crate::dist::Deb;
-use crate::machine::copy;
+use crate::machine::{RELEASES, copy, debian_of};
 use crate::vm_test::output;
 
 /// What packages of any kind change: the records of dpkg and apt, caches, logs.
-const RECORDS: [&str; 6] =
-    ["var/lib/dpkg", "var/lib/apt", "var/cache", "var/log", "package.deb", "etc/ld.so.cache"];
+const RECORDS: [&str; 6] = ["var/lib/dpkg", "var/lib/apt", "var/cache", "var/log", "root", "etc/ld.so.cache"];
+/// What the Debian has: systemd, a way to log in, who sees what listens, and who reads man pages and completions. No rpcbind.
+const PACKAGES: &str = "systemd-sysv,dbus,openssh-server,iproute2,man-db,bash-completion";
 
-/// Installs the package by apt, uses it, removes it, and purges it.
-pub(super) fn check(deb: &Deb, debian: &Path, folder: &Path) -> Result<()> {
-    eprintln!("dist-test: a clean Debian");
+/// Installs the package by apt in each release, uses it, removes it, and purges it.
+pub(super) fn check(deb: &Deb, folder: &Path) -> Result<()> {
+    for (release, number) in RELEASES {
+        eprintln!("dist-test: a clean Debian {number}");
+        let debian = folder.join(release);
+        debian_of(release, &debian, PACKAGES)?;
+        check_in(&debian, deb, folder).with_context(|| format!("Debian {number}"))?;
+    }
+    Ok(())
+}
+
+fn check_in(debian: &Path, deb: &Deb, folder: &Path) -> Result<()> {
     let root = folder.join("clean");
     copy(debian, &root, &[])?;
-    fs::copy(&deb.path, root.join("package.deb"))?;
+    let package = deb.path.file_name().context("the package has a name")?;
+    fs::copy(&deb.path, root.join("root").join(package))?;
+    quiet::check(&root, folder)?;
     let run = |script: &str| {
         let mut command = Command::new("chroot");
         command.arg(&root).args(["bash", "-c", script]);
@@ -33,7 +46,7 @@ pub(super) fn check(deb: &Deb, debian: &Path, folder: &Path) -> Result<()> {
     };
     let before = files(&root)?;
 
-    run("apt-get install --yes /package.deb")?;
+    run(&format!("apt-get install --yes /root/{}", package.display()))?;
     let mut installed = files(&root)?;
     installed.retain(|path, _| !before.contains_key(path));
     for file in
@@ -42,7 +55,14 @@ pub(super) fn check(deb: &Deb, debian: &Path, folder: &Path) -> Result<()> {
         ensure!(installed.contains_key(Path::new(file)), "{file} is not installed");
     }
     // What a recommendation would bring along: an open portmapper, on a host that had none.
-    ensure!(!installed.contains_key(Path::new("usr/sbin/rpcbind")), "the package brings an rpcbind along");
+    ensure!(!root.join("usr/sbin/rpcbind").exists(), "the package brings an rpcbind along");
+    // By the checksums that dpkg has made as it unpacked the files.
+    ensure!(run("dpkg --verify portguard")?.is_empty(), "files are not as they were packed");
+    let page = "usr/share/man/man8/portguard.8.gz";
+    let packed = fs::read(root.join(page))?;
+    fs::write(root.join(page), "changed")?;
+    ensure!(run("dpkg --verify portguard || true")?.contains(page), "dpkg does not notice a changed file");
+    fs::write(root.join(page), packed)?;
     let version = run("portguard --version")?;
     ensure!(version.trim() == format!("portguard {}", env!("CARGO_PKG_VERSION")), "it is {version}");
     ensure!(run("portguard check")?.contains("0 entries"), "the list that came with it is not empty");

@@ -1,5 +1,5 @@
-//! `cargo xtask dist-test`: a release as its users meet it. The package is judged by lintian, installed into a clean
-//! Debian, and purged without a trace; in a machine with systemd it is installed, enabled, rebooted, upgraded under
+//! `cargo xtask dist-test`: a release as its users meet it. The package is judged by lintian, installed into clean
+//! Debians, and purged without a trace; in a machine with systemd it is installed, enabled, rebooted, upgraded under
 //! traffic, removed and purged, and so is the archive; and Ansible brings it to two hosts that a Prometheus watches.
 
 mod clean;
@@ -7,6 +7,7 @@ mod image;
 mod machine;
 mod oldest;
 mod program;
+mod quiet;
 
 use std::fs;
 use std::process::Command;
@@ -24,8 +25,6 @@ use portguard_testkit::document::{Document, rows};
 
 /// Where everything is made, below the root of the workspace.
 const FOLDER: &str = "target/dist-test";
-/// What the Debian has beside the others': who reads man pages and completions.
-const READERS: &str = "man-db,bash-completion";
 /// What packagers and operators read, and the key of the figures in it.
 const DOCUMENT: Document = Document("docs/packaging.md");
 const KEY: &str = "dist";
@@ -43,9 +42,9 @@ pub(crate) fn run() -> Result<()> {
     oldest::check(&made.release, &folder)?;
     image::check(&folder)?;
     lint(&made.deb)?;
+    clean::check(&made.deb, &folder)?;
     let root = folder.join("debian");
-    debian(&root, &format!("{PACKAGES},{READERS}"))?;
-    clean::check(&made.deb, &root, &folder)?;
+    debian(&root, PACKAGES)?;
     let told = machine::check(&made, &root, &folder)?;
     fleet_test::check(Delivery::Package(&made.deb.path))?;
     DOCUMENT.write(KEY, &format!("{}\nIn the machine: {}.\n", rows(&told.figures), told.machine))

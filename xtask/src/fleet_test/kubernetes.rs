@@ -7,10 +7,12 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::tools::Tools;
 use crate::vm_test::output;
-use crate::workspace;
+use crate::{documented, workspace};
 
-/// What is deployed.
-const DEPLOYMENTS: [&str; 2] = ["base", "overlays/example"];
+/// What the deployment that README.md tells is made from.
+const BASE: &str = "deploy/kubernetes/base";
+/// The command that README.md tells. Here is no cluster to apply anything to, so what it would apply is looked at.
+const APPLY: &str = "kubectl apply -k ";
 /// The first version that knows every field, and the newest.
 const VERSIONS: [&str; 2] = ["1.30.0", "1.37.0"];
 
@@ -18,9 +20,10 @@ const VERSIONS: [&str; 2] = ["1.30.0", "1.37.0"];
 pub(super) fn validate(tools: &Tools, folder: &Path) -> Result<u64> {
     let mut objects = 0;
     let rendered = folder.join("rendered.yaml");
-    for deployment in DEPLOYMENTS {
-        let path = workspace().join("deploy/kubernetes").join(deployment);
-        let text = output(tools.command("kubectl").arg("kustomize").arg(path))?;
+    let told = documented::command(APPLY)?;
+    for deployment in [BASE, told.trim_start_matches(APPLY)] {
+        let mut command = tools.command("kubectl");
+        let text = output(command.args(["kustomize", deployment]).current_dir(workspace()))?;
         ensure!(text.contains("\nkind: DaemonSet\n"), "{deployment} has no DaemonSet");
         fs::write(&rendered, &text)?;
         for version in VERSIONS {

@@ -5,7 +5,7 @@
 //! - `deploy/ansible`: rolled out by Ansible over SSH, to two hosts with systemd and rpcbind of their own, and seen by a
 //!   Prometheus. As a binary; `cargo xtask dist-test` rolls out the package of a release.
 
-mod host;
+pub(crate) mod host;
 mod kubernetes;
 mod operator;
 mod prometheus;
@@ -66,6 +66,7 @@ pub(crate) fn check(delivery: Delivery<'_>) -> Result<()> {
         .collect::<Result<Vec<_>>>()?;
     hosts.iter_mut().try_for_each(|host| host.wait_for(&desk))?;
     let operator = Operator { tools: &tools, delivery, desk: &desk, key: image.key.clone(), folder };
+    operator.look()?;
     roll_out(&operator, &hosts, &stranger)
 }
 

@@ -13,25 +13,17 @@ use portguard_testkit::net::{Completed, Host, Outcome, run_within};
 use serde_json::{Value, json};
 
 use super::DESK;
-use super::host::Booted;
+use super::host::{self, Booted};
 use super::tools::Tools;
-use crate::workspace;
+use crate::{documented, workspace};
 
 /// A roll-out to two hosts takes half a minute.
 const LIMIT: Duration = Duration::from_secs(15 * 60);
 /// The port of the metrics.
 const METRICS: u16 = 9111;
-/// Nobody is asked whether he knows a host that was made a moment ago.
-const SSH: [&str; 8] = [
-    "-o",
-    "StrictHostKeyChecking=no",
-    "-o",
-    "UserKnownHostsFile=/dev/null",
-    "-o",
-    "LogLevel=ERROR",
-    "-o",
-    "ControlMaster=no",
-];
+/// What README.md tells to type begins with this, and names this inventory.
+const PLAYBOOK: &str = "ansible-playbook ";
+const EXAMPLE: &str = "deploy/ansible/inventory.example.yml";
 
 /// How portguard comes to the hosts.
 #[derive(Debug, Clone, Copy)]
@@ -87,9 +79,25 @@ impl Operator<'_> {
     pub(super) fn roll_out(&self, hosts: &[Booted], allow: &[&str], audit: bool) -> Result<RollOut> {
         let inventory = self.folder.join("inventory.json");
         fs::write(&inventory, self.inventory(hosts, allow, audit).to_string())?;
-        let mut command = self.desk.command(self.tools.path("ansible-playbook"));
-        command.arg("--inventory").arg(&inventory);
-        command.arg(workspace().join("deploy/ansible/site.yml"));
+        let line = documented::command(PLAYBOOK)?;
+        ensure!(line.contains(EXAMPLE), "README.md does not name {EXAMPLE}");
+        // As it is written, with hosts that there are.
+        self.play(&line.replace(EXAMPLE, &inventory.display().to_string()))
+    }
+
+    /// Looks at what README.md tells, without hosts.
+    pub(super) fn look(&self) -> Result<()> {
+        let looked = self.play(&format!("{} --syntax-check", documented::command(PLAYBOOK)?))?;
+        ensure!(looked.succeeded, "{}", looked.said);
+        Ok(())
+    }
+
+    /// Runs a command of Ansible's at the root of the workspace.
+    fn play(&self, line: &str) -> Result<RollOut> {
+        let mut words = line.split(' ');
+        let program = words.next().context("a command has a program")?;
+        let mut command = self.desk.command(self.tools.path(program));
+        command.args(words).current_dir(workspace());
         // The settings of who runs this are not to matter.
         let settings = self.folder.join("ansible.cfg");
         fs::write(&settings, "[defaults]\n")?;
@@ -111,7 +119,7 @@ impl Operator<'_> {
             variable: path,
             "ansible_user": "root",
             "ansible_ssh_private_key_file": self.key,
-            "ansible_ssh_common_args": SSH.join(" "),
+            "ansible_ssh_common_args": host::OPTIONS.join(" "),
             "ansible_python_interpreter": "/usr/bin/python3",
             "portguard_allow": entries,
             "portguard_audit": audit,
@@ -121,11 +129,7 @@ impl Operator<'_> {
 
     /// Runs a command on a host. Returns what it printed.
     pub(super) fn on(&self, host: &Booted, line: &str) -> Result<String> {
-        let mut command = self.desk.command("ssh");
-        command.args(SSH).arg("-i").arg(&self.key).arg(format!("root@{}", host.address)).arg(line);
-        let Completed { status, stdout, stderr, .. } = completed(&mut command)?;
-        ensure!(status.success(), "{line} failed on {}: {}", host.name, stderr.trim());
-        Ok(stdout)
+        host.on(self.desk, &self.key, line)
     }
 
     /// The guard of a host.
