@@ -35,6 +35,8 @@ boot() {
     mount -t devpts -o newinstance,ptmxmode=0666,mode=620 devpts dev/pts
     ln -s pts/ptmx dev/ptmx
     touch dev/console
+    # Nobody can log in at a console that there is not.
+    ln -sf /dev/null etc/systemd/system/console-getty.service
     mkdir old
     pivot_root . old
     umount --lazy /old
