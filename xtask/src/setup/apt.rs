@@ -84,10 +84,22 @@ impl Packages {
         self.0.get(name)?.candidate.as_deref()
     }
 
-    /// The suite that has this version of the package.
+    /// The suite that has this version of the package, however often it was built.
     pub(super) fn suite(&self, name: &str, version: &str) -> Option<&str> {
-        let (_, suite) = self.0.get(name)?.versions.iter().find(|(offered, _)| offered == version)?;
+        let wanted = source_version(version);
+        let (_, suite) =
+            self.0.get(name)?.versions.iter().find(|(offered, _)| source_version(offered) == wanted)?;
         Some(suite)
+    }
+}
+
+/// A version without what says that Debian has built the same sources once more: `1.96.0-1+b2` is of `1.96.0-1`.
+pub(super) fn source_version(version: &str) -> &str {
+    match version.rsplit_once("+b") {
+        Some((source, times)) if !times.is_empty() && times.bytes().all(|byte| byte.is_ascii_digit()) => {
+            source
+        }
+        _ => version,
     }
 }
 

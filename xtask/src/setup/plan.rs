@@ -206,7 +206,7 @@ fn meet(need: Need, missing: &[Need], machine: &Machine, plan: &mut Plan) -> Res
                 Ok(())
             } else {
                 Err("install rustup (https://rustup.rs), or enable the suite of Debian that has \
-                     libstd-rust-web-dev-bpf (bookworm-security) or libstd-rust-dev-bpf (trixie-backports)"
+                     libstd-rust-web-dev-bpf (bookworm-security, trixie) or libstd-rust-dev-bpf (trixie-backports)"
                     .to_owned())
             }
         }
@@ -300,7 +300,8 @@ fn best_family(packages: &Packages) -> Option<(&'static Family, Option<String>)>
             // The core decides the version: older releases have the compiler without it.
             let version = packages.candidate(family.core)?;
             let suite = packages.suite(family.compiler, version)?;
-            let suite = (packages.candidate(family.compiler) != Some(version)).then(|| suite.to_owned());
+            let chosen = packages.candidate(family.compiler).map(apt::source_version);
+            let suite = (chosen != Some(apt::source_version(version))).then(|| suite.to_owned());
             let release = numbers(version);
             (release >= numbers(OLDEST_RUST)).then_some((release, family, suite))
         })

@@ -50,6 +50,19 @@ fn bookworm_brings_the_compiler_of_its_browsers() {
 }
 
 #[test]
+fn a_compiler_that_was_built_once_more_fits_its_core() {
+    // The core is for all architectures, so that it is not built again with the compiler.
+    let policy = [
+        installed("rustc-web", "1.96.0+dfsg1-1~deb13u1+b1"),
+        offered("libstd-rust-web-dev-bpf", "1.96.0+dfsg1-1~deb13u1", "trixie"),
+        offered("rust-web-clippy", "1.96.0+dfsg1-1~deb13u1+b1", "trixie"),
+    ];
+    let plan = make(&NOTHING_YET, &machine(&policy.concat())).expect("everything is offered");
+    assert_eq!(package_names(&plan), ["rustc-web", "libstd-rust-web-dev-bpf", "rust-web-clippy"]);
+    assert_eq!(plan.apt.suite, None);
+}
+
+#[test]
 fn backports_are_named_to_apt() {
     let backport = "1.96.0+dfsg1-1~bpo13+1";
     let rustc = format!(
