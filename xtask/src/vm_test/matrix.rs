@@ -154,7 +154,10 @@ pub(super) const CHECKS: [Check; 24] = [
     Check {
         what: "the verifier takes every program",
         suite: "program",
-        tests: &["verifier::every_program_is_verified_with_room_to_spare"],
+        tests: &[
+            "verifier::every_program_is_verified_with_room_to_spare",
+            "verifier::every_program_is_verified_in_audit_mode_too",
+        ],
     },
 ];
 
