@@ -122,17 +122,17 @@ impl Firewall {
     /// What becomes of a stranger's packet. `lowers` are the interfaces below that on which it arrives; `bridge`: that is a
     /// bridge.
     pub(super) fn passage(&self, stranger: &Stranger<'_>, lowers: &[&str], bridge: bool) -> Passage {
-        let fates: Vec<_> =
-            self.rules.iter().flat_map(|rules| rules.fate(stranger, lowers, bridge)).collect();
-        if let Some((chain, _)) = fates.iter().find(|(_, fate)| fate.is_dropped()) {
+        let outcomes: Vec<_> =
+            self.rules.iter().flat_map(|rules| rules.outcome(stranger, lowers, bridge)).collect();
+        if let Some((chain, _)) = outcomes.iter().find(|(_, outcome)| outcome.is_dropped()) {
             return Passage::Blocked(chain.clone());
         }
         if let Some(why) = self.unread.first() {
             return Passage::Unclear(why.clone());
         }
-        match fates.iter().find(|(_, fate)| !fate.is_accepted()) {
+        match outcomes.iter().find(|(_, outcome)| !outcome.is_accepted()) {
             None => Passage::Open,
-            Some((chain, fate)) => Passage::Unclear(match fate.other.first() {
+            Some((chain, outcome)) => Passage::Unclear(match outcome.other.first() {
                 Some(what) => format!("{chain} {what}"),
                 None => format!("{chain} depends on more than the source"),
             }),

@@ -26,7 +26,7 @@ enum Answer {
 
 /// What may become of a packet.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Fate {
+pub(crate) struct Outcome {
     pub accepted: bool,
     pub dropped: bool,
     /// Something else, in these words.
@@ -37,10 +37,15 @@ pub(crate) struct Fate {
 
 impl Rules {
     /// What becomes of a stranger's packet: all chains that it enters must let it through.
-    pub(crate) fn fate(&self, stranger: &Stranger<'_>, lowers: &[&str], bridge: bool) -> Vec<(String, Fate)> {
+    pub(crate) fn outcome(
+        &self,
+        stranger: &Stranger<'_>,
+        lowers: &[&str],
+        bridge: bool,
+    ) -> Vec<(String, Outcome)> {
         let marks = self.tables.iter().any(|table| table.marks);
         let untracks = self.tables.iter().any(|table| table.untracks);
-        let mut fates = Vec::new();
+        let mut outcomes = Vec::new();
         for table in &self.tables {
             for (name, chain) in &table.chains {
                 let Some(base) = &chain.base else { continue };
@@ -59,19 +64,19 @@ impl Rules {
                 let certain = !matches!(base.scope, Scope::Devices(_) | Scope::Bridge) || interface.is_some();
                 let stranger = Stranger { interface, ..stranger.clone() };
                 let mut walk = Walk { table, stranger: &stranger, marks, untracks, known: BTreeMap::new() };
-                let mut fate = walk.chain(name, DEEPEST);
-                if fate.ends {
-                    fate.dropped |= base.drops;
-                    fate.accepted |= !base.drops;
-                    fate.ends = false;
+                let mut outcome = walk.chain(name, DEEPEST);
+                if outcome.ends {
+                    outcome.dropped |= base.drops;
+                    outcome.accepted |= !base.drops;
+                    outcome.ends = false;
                 }
                 if !certain && (base.drops || table.has_drops()) {
-                    (fate.accepted, fate.dropped) = (true, true);
+                    (outcome.accepted, outcome.dropped) = (true, true);
                 }
-                fates.push((format!("{}, chain {name}", table.name), fate));
+                outcomes.push((format!("{}, chain {name}", table.name), outcome));
             }
         }
-        fates
+        outcomes
     }
 }
 
@@ -88,67 +93,72 @@ struct Walk<'a> {
     marks: bool,
     untracks: bool,
     /// What was found out of a chain: it is the same each time.
-    known: BTreeMap<&'a str, Fate>,
+    known: BTreeMap<&'a str, Outcome>,
 }
 
 impl<'a> Walk<'a> {
-    fn chain(&mut self, name: &'a str, depth: u32) -> Fate {
-        if let Some(fate) = self.known.get(name) {
-            return fate.clone();
+    fn chain(&mut self, name: &'a str, depth: u32) -> Outcome {
+        if let Some(outcome) = self.known.get(name) {
+            return outcome.clone();
         }
         let chain = self.table.chains.get(name).filter(|_| depth > 0);
-        let Some(chain) = chain else { return Fate::other(format!("a call of chain {name}")) };
-        let mut fate = Fate::default();
+        let Some(chain) = chain else { return Outcome::other(format!("a call of chain {name}")) };
+        let mut outcome = Outcome::default();
         for rule in &chain.rules {
             let holds = all(rule.conditions.iter().map(|condition| self.holds(condition)));
             if holds == Answer::No {
                 continue;
             }
             let (taken, goes_on) = self.action(&rule.action, depth);
-            fate.join(&taken);
+            outcome.join(&taken);
             if holds == Answer::Yes && !goes_on {
-                self.known.insert(name, fate.clone());
-                return fate;
+                self.known.insert(name, outcome.clone());
+                return outcome;
             }
         }
-        fate.ends = true;
-        self.known.insert(name, fate.clone());
-        fate
+        outcome.ends = true;
+        self.known.insert(name, outcome.clone());
+        outcome
     }
 
     /// What an action makes of a packet, and whether the next rule may see it.
-    fn action(&mut self, action: &'a Action, depth: u32) -> (Fate, bool) {
+    fn action(&mut self, action: &'a Action, depth: u32) -> (Outcome, bool) {
         match action {
-            Action::None => (Fate::default(), true),
-            Action::Accept => (Fate { accepted: true, ..Fate::default() }, false),
-            Action::Drop => (Fate { dropped: true, ..Fate::default() }, false),
-            Action::Return => (Fate { ends: true, ..Fate::default() }, false),
-            Action::Other(what) => (Fate::other(what.clone()), false),
+            Action::None => (Outcome::default(), true),
+            Action::Accept => (Outcome { accepted: true, ..Outcome::default() }, false),
+            Action::Drop => (Outcome { dropped: true, ..Outcome::default() }, false),
+            Action::Return => (Outcome { ends: true, ..Outcome::default() }, false),
+            Action::Other(what) => (Outcome::other(what.clone()), false),
             Action::Goto(chain) => (self.chain(chain, depth - 1), false),
             Action::Jump(chain) => {
-                let mut fate = self.chain(chain, depth - 1);
-                let goes_on = std::mem::take(&mut fate.ends);
-                (fate, goes_on)
+                let mut outcome = self.chain(chain, depth - 1);
+                let goes_on = std::mem::take(&mut outcome.ends);
+                (outcome, goes_on)
             }
             Action::Map { subjects, elements } => self.map(subjects, elements, depth),
         }
     }
 
-    fn map(&mut self, subjects: &[Subject], elements: &'a [(Vec<Atom>, Action)], depth: u32) -> (Fate, bool) {
-        let (mut fate, mut goes_on) = (Fate::default(), false);
+    fn map(
+        &mut self,
+        subjects: &[Subject],
+        elements: &'a [(Vec<Atom>, Action)],
+        depth: u32,
+    ) -> (Outcome, bool) {
+        let (mut outcome, mut goes_on) = (Outcome::default(), false);
         for (atoms, action) in elements {
             let fits = self.fits(subjects, atoms);
             if fits == Answer::No {
                 continue;
             }
             let (taken, next) = self.action(action, depth);
-            fate.join(&taken);
+            outcome.join(&taken);
             goes_on |= next;
             if fits == Answer::Yes {
-                return (fate, goes_on);
+                return (outcome, goes_on);
             }
         }
-        (fate, true)
+        (outcome, true)
     }
 
     fn holds(&self, condition: &Condition) -> Answer {
@@ -259,7 +269,7 @@ impl<'a> Walk<'a> {
     }
 }
 
-impl Fate {
+impl Outcome {
     fn other(what: String) -> Self {
         Self { other: BTreeSet::from([what]), ..Self::default() }
     }
@@ -379,7 +389,7 @@ mod tests {
     use crate::doctor::firewall::{iptables, nft};
 
     /// What becomes of a stranger's packet over UDP.
-    fn fate(rules: &Rules, ipv6: bool) -> &'static str {
+    fn outcome(rules: &Rules, ipv6: bool) -> &'static str {
         let address: IpAddr = if ipv6 { "2001:db8::1" } else { "192.0.2.1" }.parse().unwrap();
         let stranger = Stranger {
             interface: Some("eth0"),
@@ -388,11 +398,11 @@ mod tests {
             port: 111,
             destinations: &[address],
         };
-        let fates = rules.fate(&stranger, &[], false);
-        if fates.iter().any(|(_, fate)| fate.is_dropped()) {
+        let outcomes = rules.outcome(&stranger, &[], false);
+        if outcomes.iter().any(|(_, outcome)| outcome.is_dropped()) {
             return "dropped";
         }
-        if fates.iter().all(|(_, fate)| fate.is_accepted()) { "accepted" } else { "unclear" }
+        if outcomes.iter().all(|(_, outcome)| outcome.is_accepted()) { "accepted" } else { "unclear" }
     }
 
     /// Of the chain `input` of `table inet f`, with rules as JSON.
@@ -407,12 +417,12 @@ mod tests {
             rules.join(", ")
         );
         let read = nft::parse(&text, &nft::Devices::new()).expect("a rule set");
-        [fate(&read.rules, false), fate(&read.rules, true)]
+        [outcome(&read.rules, false), outcome(&read.rules, true)]
     }
 
     fn of_iptables(lines: &str) -> &'static str {
         let text = format!("*filter\n:INPUT ACCEPT [0:0]\n:MORE - [0:0]\n{lines}\nCOMMIT\n");
-        fate(&iptables::parse(&text, false).expect("rules"), false)
+        outcome(&iptables::parse(&text, false).expect("rules"), false)
     }
 
     fn matches(left: &str, op: &str, right: &str) -> String {
