@@ -4,10 +4,11 @@ use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net, ipv4_mask_to_prefix};
 
-use super::rules::{Action, Atom, Base, Chain, Condition, Rule, Rules, Scope, Subject, Table};
+use super::ipset::Sets;
+use super::rules::{Action, Atom, Base, Chain, Changes, Condition, Rule, Rules, Scope, Subject, Table};
 
 /// Reads the tables; `None`: it is no such text.
-pub(super) fn parse(text: &str, ipv6: bool) -> Option<Rules> {
+pub(super) fn parse(text: &str, ipv6: bool, sets: &Sets) -> Option<Rules> {
     let program = if ipv6 { "ip6tables" } else { "iptables" };
     let mut rules = Rules::default();
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
@@ -37,7 +38,7 @@ pub(super) fn parse(text: &str, ipv6: bool) -> Option<Rules> {
             return None;
         }
         let chain = words.next()?.to_owned();
-        let rule = rule(&words.collect::<Vec<_>>(), table);
+        let rule = rule(&words.collect::<Vec<_>>(), sets);
         table.chains.entry(chain).or_default().rules.push(rule);
     }
     Some(rules)
@@ -63,7 +64,7 @@ fn words(line: &str) -> Vec<String> {
 }
 
 /// A rule, from the words behind the name of its chain.
-fn rule(words: &[&str], table: &mut Table) -> Rule {
+fn rule(words: &[&str], sets: &Sets) -> Rule {
     let mut rule = Rule::default();
     let mut words = words.iter().copied().peekable();
     let mut negated = false;
@@ -89,9 +90,9 @@ fn rule(words: &[&str], table: &mut Table) -> Rule {
                 None
             }
             "-j" | "--jump" => {
-                rule.action = target(value(), table);
+                (rule.action, rule.changes) = target(value());
                 // What follows is for the target.
-                table.untracks |= words.by_ref().any(|word| word == "--notrack");
+                rule.changes.untracks |= words.by_ref().any(|word| word == "--notrack");
                 words.by_ref().for_each(drop);
                 None
             }
@@ -103,6 +104,11 @@ fn rule(words: &[&str], table: &mut Table) -> Rule {
                 if let Some(last) = rule.conditions.last_mut() {
                     last.negated = !last.negated;
                 }
+                None
+            }
+            "--match-set" => {
+                let (name, dimensions) = (value(), words.next().unwrap_or_default());
+                rule.conditions.extend(of_set(sets.get(name), dimensions, negated));
                 None
             }
             "--loose" | "--validmark" | "--accept-local" => None,
@@ -180,27 +186,36 @@ fn condition<'a>(option: &str, value: &mut impl FnMut() -> &'a str) -> Option<Co
     })
 }
 
-fn target(name: &str, table: &mut Table) -> Action {
-    match name {
+fn target(name: &str) -> (Action, Changes) {
+    let changes = Changes { marks: matches!(name, "MARK" | "CONNMARK"), untracks: name == "NOTRACK" };
+    let action = match name {
         "ACCEPT" => Action::Accept,
         "DROP" | "REJECT" => Action::Drop,
         "RETURN" => Action::Return,
         "DNAT" | "REDIRECT" | "NETMAP" | "TPROXY" => {
             Action::Other("sends packets to another port or host".to_owned())
         }
-        "MARK" | "CONNMARK" => {
-            table.marks = true;
+        "MARK" | "CONNMARK" | "NOTRACK" | "LOG" | "NFLOG" | "ULOG" | "CT" | "TRACE" | "AUDIT" | "SET"
+        | "CLASSIFY" | "CONNSECMARK" | "SECMARK" | "TCPMSS" | "CHECKSUM" | "SNAT" | "MASQUERADE" => {
             Action::None
         }
-        "NOTRACK" => {
-            table.untracks = true;
-            Action::None
-        }
-        "LOG" | "NFLOG" | "ULOG" | "CT" | "TRACE" | "AUDIT" | "SET" | "CLASSIFY" | "CONNSECMARK"
-        | "SECMARK" | "TCPMSS" | "CHECKSUM" | "SNAT" | "MASQUERADE" => Action::None,
         "QUEUE" | "NFQUEUE" | "SYNPROXY" | "TARPIT" | "TTL" | "HL" | "DSCP" | "TEE" | "IDLETIMER"
         | "RATEEST" => Action::Other(format!("does something that portguard does not understand ({name})")),
         chain => Action::Jump(chain.to_owned()),
+    };
+    (action, changes)
+}
+
+/// Whether the source is in a set; of the other parts of its elements nothing is known.
+fn of_set(set: Option<&Vec<Atom>>, dimensions: &str, negated: bool) -> Vec<Condition> {
+    let mut dimensions = dimensions.split(',');
+    match (set, dimensions.next(), dimensions.next()) {
+        (Some(set), Some("src"), more) if more.is_none() || !negated => {
+            let elements = set.iter().map(|atom| vec![atom.clone()]).collect();
+            let source = Condition { subjects: vec![Subject::Source], elements, negated };
+            [source].into_iter().chain(more.map(|_| Condition::unknown())).collect()
+        }
+        _ => vec![Condition::unknown()],
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a firewall of this host does with a stranger's packet for port 111, as far as its rules tell it plainly.
 
+mod ipset;
 mod iptables;
 mod nft;
 mod rules;
@@ -103,7 +104,14 @@ impl Firewall {
         for tool in tools {
             match command::output(tool, &[]) {
                 Ok(text) => {
-                    match iptables::parse(&text, ipv6) {
+                    let sets = match text.contains("--match-set") {
+                        // Without them, a source may be in any set.
+                        true => command::output("ipset", &["save"])
+                            .map(|text| ipset::parse(&text))
+                            .unwrap_or_default(),
+                        false => ipset::Sets::new(),
+                    };
+                    match iptables::parse(&text, ipv6, &sets) {
                         Some(rules) => self.rules.push(rules),
                         None => self.unread.push(format!("portguard does not understand what {tool} prints")),
                     }

@@ -44,10 +44,8 @@ pub(super) fn parse(text: &str, devices: &Devices) -> Option<Read> {
             let place = place(rule)?;
             let expressions = rule.get("expr")?.as_array()?;
             let table = table(&mut tables, place);
-            let mut reader = Reader { sets: &sets, place, marks: false, untracks: false, opaque: false };
+            let mut reader = Reader { sets: &sets, place, opaque: false };
             let read = reader.rule(expressions);
-            table.marks |= reader.marks;
-            table.untracks |= reader.untracks;
             let name = place.join(" ");
             if reader.opaque && !of_iptables.contains(&name) {
                 of_iptables.push(name);
@@ -124,8 +122,6 @@ fn base(chain: &Value, family: &str, devices: &Devices) -> Option<Base> {
 struct Reader<'a> {
     sets: &'a Sets<'a>,
     place: [&'a str; 2],
-    marks: bool,
-    untracks: bool,
     opaque: bool,
 }
 
@@ -144,12 +140,13 @@ impl Reader<'_> {
                 | "secmark" | "flow" | "meter" => {}
                 "mangle" => {
                     let key = body.get("key");
-                    self.marks |= key.is_none_or(|key| key.get("meta").is_some() || key.get("ct").is_some());
+                    rule.changes.marks |=
+                        key.is_none_or(|key| key.get("meta").is_some() || key.get("ct").is_some());
                     if key.is_some_and(|key| key.get("payload").is_some()) {
                         rule.action = Action::Other("changes packets".to_owned());
                     }
                 }
-                "notrack" => self.untracks = true,
+                "notrack" => rule.changes.untracks = true,
                 "xt" => self.opaque = true,
                 // Rates and quotas: sometimes they hold.
                 "limit" | "quota" | "ct count" | "last" => rule.conditions.push(Condition::unknown()),

@@ -31,10 +31,6 @@ pub(crate) struct Table {
     pub name: String,
     /// By name.
     pub chains: BTreeMap<String, Chain>,
-    /// Some rule changes the mark of packets.
-    pub marks: bool,
-    /// Some rule excludes packets from connection tracking.
-    pub untracks: bool,
 }
 
 /// A chain.
@@ -69,6 +65,16 @@ pub(crate) enum Scope {
 pub(crate) struct Rule {
     pub conditions: Vec<Condition>,
     pub action: Action,
+    pub changes: Changes,
+}
+
+/// What rules change of a packet, that later rules look at.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Changes {
+    /// Its mark, or that of its connection.
+    pub marks: bool,
+    /// It is excluded from connection tracking.
+    pub untracks: bool,
 }
 
 /// What a rule does.

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use portguard_common::transport::Protocol;
 
-use super::rules::{Action, Atom, Condition, Rules, Scope, Stranger, Subject, Table};
+use super::rules::{Action, Atom, Changes, Condition, Rules, Scope, Stranger, Subject, Table};
 
 /// Chains may call one another, but not endlessly (`NFT_JUMP_STACK_SIZE` is 16).
 const DEEPEST: u32 = 16;
@@ -43,9 +43,23 @@ impl Rules {
         lowers: &[&str],
         bridge: bool,
     ) -> Vec<(String, Outcome)> {
-        let marks = self.tables.iter().any(|table| table.marks);
-        let untracks = self.tables.iter().any(|table| table.untracks);
-        let mut outcomes = Vec::new();
+        let (outcomes, changes) = self.walk(stranger, lowers, bridge, Changes::default());
+        if changes == Changes::default() {
+            return outcomes;
+        }
+        // A change may come before whatever looks at it.
+        self.walk(stranger, lowers, bridge, changes).0
+    }
+
+    /// The same, if rules change these things; and what the rules change that the packet comes to.
+    fn walk(
+        &self,
+        stranger: &Stranger<'_>,
+        lowers: &[&str],
+        bridge: bool,
+        changes: Changes,
+    ) -> (Vec<(String, Outcome)>, Changes) {
+        let (mut outcomes, mut made) = (Vec::new(), changes);
         for table in &self.tables {
             for (name, chain) in &table.chains {
                 let Some(base) = &chain.base else { continue };
@@ -63,8 +77,9 @@ impl Rules {
                 }
                 let certain = !matches!(base.scope, Scope::Devices(_) | Scope::Bridge) || interface.is_some();
                 let stranger = Stranger { interface, ..stranger.clone() };
-                let mut walk = Walk { table, stranger: &stranger, marks, untracks, known: BTreeMap::new() };
+                let mut walk = Walk { table, stranger: &stranger, changes, made, known: BTreeMap::new() };
                 let mut outcome = walk.chain(name, DEEPEST);
+                made = walk.made;
                 if outcome.ends {
                     outcome.dropped |= base.drops;
                     outcome.accepted |= !base.drops;
@@ -76,7 +91,7 @@ impl Rules {
                 outcomes.push((format!("{}, chain {name}", table.name), outcome));
             }
         }
-        outcomes
+        (outcomes, made)
     }
 }
 
@@ -90,8 +105,10 @@ impl Table {
 struct Walk<'a> {
     table: &'a Table,
     stranger: &'a Stranger<'a>,
-    marks: bool,
-    untracks: bool,
+    /// What may be changed.
+    changes: Changes,
+    /// What the rules change that the packet has come to.
+    made: Changes,
     /// What was found out of a chain: it is the same each time.
     known: BTreeMap<&'a str, Outcome>,
 }
@@ -109,6 +126,8 @@ impl<'a> Walk<'a> {
             if holds == Answer::No {
                 continue;
             }
+            self.made.marks |= rule.changes.marks;
+            self.made.untracks |= rule.changes.untracks;
             let (taken, goes_on) = self.action(&rule.action, depth);
             outcome.join(&taken);
             if holds == Answer::Yes && !goes_on {
@@ -242,14 +261,14 @@ impl<'a> Walk<'a> {
                 }
             }
             Subject::ConnectionState => match text.map(str::to_ascii_lowercase).as_deref() {
-                Some("new" | "untracked") if self.untracks => Answer::Maybe,
+                Some("new" | "untracked") if self.changes.untracks => Answer::Maybe,
                 Some("new") => Answer::Yes,
                 Some(_) => Answer::No,
                 None => Answer::Maybe,
             },
             // A packet whose destination was changed is told elsewhere.
             Subject::ConnectionStatus => yes(text.is_some_and(|text| text.eq_ignore_ascii_case("none"))),
-            Subject::Mark if self.marks => Answer::Maybe,
+            Subject::Mark if self.changes.marks => Answer::Maybe,
             Subject::Mark => atom.is_number(0),
             Subject::PacketType => match text {
                 Some("host" | "unicast") => Answer::Yes,
@@ -386,7 +405,7 @@ fn fits_pattern(name: &str, pattern: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::firewall::{iptables, nft};
+    use crate::doctor::firewall::{ipset, iptables, nft};
 
     /// What becomes of a stranger's packet over UDP.
     fn outcome(rules: &Rules, ipv6: bool) -> &'static str {
@@ -422,7 +441,11 @@ mod tests {
 
     fn of_iptables(lines: &str) -> &'static str {
         let text = format!("*filter\n:INPUT ACCEPT [0:0]\n:MORE - [0:0]\n{lines}\nCOMMIT\n");
-        outcome(&iptables::parse(&text, false).expect("rules"), false)
+        let sets = ipset::parse(
+            "create friends hash:net family inet\nadd friends 10.0.0.0/8\nadd friends 10.1.0.0/16 nomatch\n\
+             create world hash:net\nadd world 1.0.0.0-200.0.0.0\ncreate pairs hash:ip,port\nadd pairs 10.0.0.1,tcp:80\n",
+        );
+        outcome(&iptables::parse(&text, false, &sets).expect("rules"), false)
     }
 
     fn matches(left: &str, op: &str, right: &str) -> String {
@@ -513,7 +536,13 @@ mod tests {
             ("-A INPUT -m addrtype --dst-type LOCAL -j DROP", "dropped"),
             ("-A INPUT -m addrtype ! --dst-type LOCAL -j DROP", "accepted"),
             ("-A INPUT -m limit --limit 3/min -j DROP", "unclear"),
-            ("-A INPUT -m set --match-set friends src -j DROP", "unclear"),
+            ("-A INPUT -m set --match-set friends src -j DROP", "accepted"),
+            ("-A INPUT -m set ! --match-set friends src -j DROP", "dropped"),
+            ("-A INPUT -m set --match-set friends dst -j DROP", "unclear"),
+            ("-A INPUT -m set ! --match-set world src -j DROP", "unclear"),
+            ("-A INPUT -m set --match-set pairs src,dst -j DROP", "accepted"),
+            ("-A INPUT -m set ! --match-set pairs src,dst -j DROP", "unclear"),
+            ("-A INPUT -m set --match-set nowhere src -j DROP", "unclear"),
             ("-A INPUT -m ipv6header --header frag --soft -j DROP", "unclear"),
             ("-A INPUT -m iprange --src-range 10.0.0.1-10.0.0.9 -j DROP", "accepted"),
             ("-A INPUT -m comment --comment \"a -j DROP \\\" b\" -j ACCEPT", "accepted"),
@@ -529,9 +558,15 @@ mod tests {
             // Each calls the other.
             ("-A INPUT -j MORE\n-A MORE -j MORE", "unclear"),
             ("-A INPUT -j MARK --set-xmark 0x1/0xffffffff\n-A INPUT -m mark --mark 0x1 -j DROP", "unclear"),
+            // As Kubernetes marks the packets of its services.
+            (
+                "-A MORE -j MARK --set-xmark 0x8000/0x8000\n-A INPUT -d 10.96.0.1/32 -j MORE\n\
+                 -A INPUT -m mark --mark 0x8000/0x8000 -j DROP",
+                "accepted",
+            ),
         ] {
             assert_eq!(of_iptables(line), expected, "{line}");
         }
-        assert!(iptables::parse("no such thing", false).is_none());
+        assert!(iptables::parse("no such thing", false, &ipset::Sets::new()).is_none());
     }
 }
