@@ -106,10 +106,8 @@ impl<'a> Exposure<'a> {
 
     /// For packets that arrive on an interface; `lowers` are those below it.
     pub(super) fn of(&self, interface: &Interface, lowers: &[&Interface]) -> Reach {
-        let delivers = |way: &Way| {
-            let is_of = |it: &&Listener| (it.protocol, it.ipv6) == *way;
-            self.sockets.iter().filter(is_of).any(|listener| self.is_delivered(interface, listener))
-        };
+        let gets = |it: &Listener| self.is_delivered(interface, it) != Some(false);
+        let delivers = |way: &Way| self.listeners_of(*way).any(gets);
         let passages: Vec<(Way, Passage)> =
             ways().filter(delivers).map(|way| (way, self.passage(interface, lowers, way, PORT))).collect();
         let open: Vec<String> =
@@ -166,6 +164,12 @@ impl<'a> Exposure<'a> {
         if matches!(passage, Passage::Blocked(_)) {
             return passage;
         }
+        let gets = |it: &Listener| self.is_delivered(interface, it) == Some(true);
+        if port == PORT && !self.listeners_of((protocol, ipv6)).any(gets) {
+            return Passage::Unclear(
+                "the kernel does not tell to which VRF the sockets belong (udp_diag)".to_owned(),
+            );
+        }
         let unclear = |why: &str, it: &Interface| Passage::Unclear(format!("{} has {why}", it.name));
         for it in std::iter::once(&interface).chain(lowers) {
             if self.foreign.contains(&it.index) {
@@ -180,8 +184,8 @@ impl<'a> Exposure<'a> {
 
     /// What becomes of a packet at the units of the sockets that get it: one that lets it through is enough for an answer.
     fn of_units(&self, interface: &Interface, way: Way, port: u16) -> Passage {
-        let gets = |it: &&Listener| (it.protocol, it.ipv6) == way && self.is_delivered(interface, it);
-        let listeners = self.sockets.iter().filter(|_| port == PORT).filter(gets);
+        let gets = |it: &&Listener| port == PORT && self.is_delivered(interface, it) == Some(true);
+        let listeners = self.listeners_of(way).filter(gets);
         let passages: Vec<Passage> = listeners.map(|it| self.units.passage(it.group, it.ipv6)).collect();
         match passages.iter().find(|it| !matches!(it, Passage::Blocked(_))) {
             Some(other) => other.clone(),
@@ -196,15 +200,22 @@ impl<'a> Exposure<'a> {
         std::iter::once(interface).chain(controller).find(is_vrf).map(|vrf| vrf.index)
     }
 
-    /// Whether a socket gets what arrives on an interface for one of this host's addresses.
-    fn is_delivered(&self, interface: &Interface, listener: &Listener) -> bool {
-        let is_for_it = match (listener.bound, self.vrf(interface)) {
+    fn listeners_of(&self, (protocol, ipv6): Way) -> impl Iterator<Item = &Listener> {
+        self.sockets.iter().filter(move |it| it.protocol == protocol && it.ipv6 == ipv6)
+    }
+
+    /// Whether a socket gets what arrives on an interface for one of this host's addresses; `None`: it is not known.
+    fn is_delivered(&self, interface: &Interface, listener: &Listener) -> Option<bool> {
+        if self.is_refused_by_routing(interface, listener.ipv6) {
+            return Some(false);
+        }
+        match (listener.bound, self.vrf(interface)) {
             // Sockets that are bound to nothing belong to no VRF, unless they belong to all (`inet_bound_dev_eq`).
-            (Some(0), Some(_)) => accepts_all_vrfs(listener.protocol),
-            (Some(0), None) | (None, _) => true,
-            (Some(bound), vrf) => bound == interface.index || Some(bound) == vrf,
-        };
-        is_for_it && !self.is_refused_by_routing(interface, listener.ipv6)
+            (Some(0), Some(_)) => Some(accepts_all_vrfs(listener.protocol)),
+            (Some(0) | None, None) => Some(true),
+            (Some(bound), vrf) => Some(bound == interface.index || Some(bound) == vrf),
+            (None, Some(_)) => accepts_all_vrfs(listener.protocol).then_some(true),
+        }
     }
 
     /// Whether routing lets nothing in on an interface.

@@ -20,7 +20,7 @@ const KEY: &str = "devices";
 pub(super) const SUITE: &str = "lifecycle";
 
 /// Drivers of devices. What a kernel does not have, its test reports.
-pub(super) const MODULES: [&str; 40] = [
+pub(super) const MODULES: [&str; 42] = [
     "8021q",
     "batman-adv",
     "bonding",
@@ -47,8 +47,10 @@ pub(super) const MODULES: [&str; 40] = [
     "nlmon",
     "openvswitch",
     "sit",
+    "tcp_diag",
     "team",
     "team_mode_roundrobin",
+    "udp_diag",
     "vcan",
     "vrf",
     "vsockmon",
