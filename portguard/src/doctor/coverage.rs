@@ -88,7 +88,7 @@ fn judge_one(interface: &Interface, all: &[Interface], known: &Known<'_>, has_ad
         Reach::Open(words) => words.clone(),
         Reach::Closed(words) => (*words).to_owned(),
         Reach::Blocked(by) => {
-            format!("strangers are kept out by other means ({by})")
+            format!("port 111 is blocked by {by}, for all hosts that it does not name")
         }
         Reach::Unclear(why) => format!("portguard cannot tell whether port 111 is open: {why}"),
     };
