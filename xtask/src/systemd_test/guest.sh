@@ -113,8 +113,10 @@ systemctl daemon-reload
 check "it restarts as before" systemctl restart portguard@eth0.service
 check "the folder of sockets stays" [ -d /run/portguard ]
 
+for module in inet_diag tcp_diag udp_diag; do insmod /modules/$module.ko; done
+
 # Doctor, on a host without a guard, and beside systemd's own filter, which sockets have from their making
-doctor_says() { portguard doctor > /run/doctor; grep -q "$1" /run/doctor; }
+doctor_says() { portguard doctor > /run/doctor; grep -q "$1" /run/doctor || { grep -E "coverage|boot" /run/doctor; return 1; }; }
 renew_rpcbind() {
   systemctl start portguard@eth0.service
   systemctl stop rpcbind.service rpcbind.socket
