@@ -2,13 +2,13 @@
 //! has got replies, so such a source is not forged; a segment alone proves nothing.
 
 use core::ffi::c_void;
+use core::mem::size_of;
 use core::ptr;
 
 use aya_ebpf::bindings::{BPF_ANY, bpf_sock_tuple, xdp_md};
 use aya_ebpf::helpers::generated::{bpf_sk_lookup_tcp, bpf_sk_release};
 use aya_ebpf::programs::XdpContext;
 use portguard_common::PORT;
-use portguard_common::address::{V4, V6, mapped};
 use portguard_common::verdict::{self, Datapath, Denied, Verdict};
 
 use crate::family::Family;
@@ -37,7 +37,7 @@ pub(crate) extern "C" fn portguard_connected(ctx: *mut xdp_md) -> u32 {
 /// Looks at each packet for the port.
 struct Witness(*mut xdp_md);
 
-impl<A: Family + Connection> Datapath<A> for Witness {
+impl<A: Family> Datapath<A> for Witness {
     type Outcome = u32;
 
     #[inline(always)]
@@ -48,36 +48,27 @@ impl<A: Family + Connection> Datapath<A> for Witness {
     #[inline(always)]
     fn finish(&self, verdict: Verdict<A>, _link_header_len: usize) -> u32 {
         if let Verdict::Deny(denied) = verdict
-            && is_connected(self.0, A::tuple(&denied), A::TUPLE_LEN)
+            && is_connected(self.0, Tuple::of(&denied))
         {
             // A full map makes room; without memory, the next segment is as good.
-            let _ = CONNECTED.insert(denied.source.key(), 0, BPF_ANY.into());
+            let _ = CONNECTED.insert(denied.source.mapped(), 0, BPF_ANY.into());
         }
         0
     }
 }
 
-/// A family of addresses of connections.
-pub(crate) trait Connection: Sized {
-    /// `bpf_sock_tuple`, as far as the family has it.
-    type Tuple;
-    /// Its length in bytes.
-    const TUPLE_LEN: u32;
-    /// The addresses and ports of a segment.
-    fn tuple(denied: &Denied<Self>) -> Self::Tuple;
-    /// The address as a key of [`CONNECTED`].
-    fn key(self) -> V6;
-}
-
-/// Addresses and ports in network byte order, without padding between them.
+/// `bpf_sock_tuple`, as far as a family has it: addresses and ports in network byte order.
 #[repr(C)]
-pub(crate) struct Tuple<A> {
+struct Tuple<A> {
     source: A,
     destination: A,
     ports: [u16; 2],
 }
 
 impl<A: Copy> Tuple<A> {
+    /// The length in bytes, without the padding at the end.
+    const LEN: u32 = (2 * size_of::<A>() + size_of::<[u16; 2]>()) as u32;
+
     #[inline(always)]
     fn of(denied: &Denied<A>) -> Self {
         let ports = [u16::from_ne_bytes(denied.source_port_be), PORT.to_be()];
@@ -85,42 +76,13 @@ impl<A: Copy> Tuple<A> {
     }
 }
 
-impl Connection for V4 {
-    type Tuple = Tuple<Self>;
-    const TUPLE_LEN: u32 = 12;
-
-    #[inline(always)]
-    fn tuple(denied: &Denied<Self>) -> Tuple<Self> {
-        Tuple::of(denied)
-    }
-
-    #[inline(always)]
-    fn key(self) -> V6 {
-        mapped(self)
-    }
-}
-
-impl Connection for V6 {
-    type Tuple = Tuple<Self>;
-    const TUPLE_LEN: u32 = 36;
-
-    #[inline(always)]
-    fn tuple(denied: &Denied<Self>) -> Tuple<Self> {
-        Tuple::of(denied)
-    }
-
-    #[inline(always)]
-    fn key(self) -> V6 {
-        self
-    }
-}
-
 /// Whether this host has a connection with these addresses and ports.
 #[inline(always)]
-fn is_connected<T>(ctx: *mut xdp_md, mut tuple: T, len: u32) -> bool {
+fn is_connected<A: Copy>(ctx: *mut xdp_md, mut tuple: Tuple<A>) -> bool {
     let tuple = (&raw mut tuple).cast::<bpf_sock_tuple>();
-    // SAFETY: the tuple has `len` bytes, and the kernel reads no more.
-    let socket = unsafe { bpf_sk_lookup_tcp(ctx.cast::<c_void>(), tuple, len, CURRENT_NAMESPACE, 0) };
+    // SAFETY: the tuple has so many bytes, and the kernel reads no more.
+    let socket =
+        unsafe { bpf_sk_lookup_tcp(ctx.cast::<c_void>(), tuple, Tuple::<A>::LEN, CURRENT_NAMESPACE, 0) };
     if socket.is_null() {
         return false;
     }

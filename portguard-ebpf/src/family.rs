@@ -1,7 +1,7 @@
 //! The maps of each address family.
 
 use aya_ebpf::bindings::xdp_md;
-use portguard_common::address::{V4, V6};
+use portguard_common::address::{V4, V6, mapped};
 use portguard_common::lookup::{DirectTable, Indexed};
 use portguard_common::source_table::{Bucket, Key, Record};
 
@@ -20,6 +20,8 @@ pub(crate) trait Family: Key + Indexed + 'static {
     const VERSION: u8;
     /// The address in the form of [`portguard_common::drop_log::Event::source`].
     fn words(self) -> [u64; 2];
+    /// The address as one of IPv6.
+    fn mapped(self) -> V6;
     /// Whether the list in a slot covers the address. It is called if the direct table of the index does not decide.
     fn is_on_list(self, slot: u32) -> bool;
     /// Counts and logs a denied packet from this source, in a BPF global function. Returns the action.
@@ -43,6 +45,11 @@ impl Family for V4 {
     #[inline(always)]
     fn words(self) -> [u64; 2] {
         [u64::from(self), 0]
+    }
+
+    #[inline(always)]
+    fn mapped(self) -> V6 {
+        mapped(self)
     }
 
     #[inline(always)]
@@ -87,6 +94,11 @@ impl Family for V6 {
 
     #[inline(always)]
     fn words(self) -> [u64; 2] {
+        self
+    }
+
+    #[inline(always)]
+    fn mapped(self) -> V6 {
         self
     }
 

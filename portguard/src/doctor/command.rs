@@ -1,4 +1,4 @@
-//! Runs the tools that list the rules of firewalls.
+//! Runs tools of the system that list what doctor judges: rules of firewalls, units, packages.
 
 use std::env;
 use std::ffi::OsString;

@@ -98,11 +98,7 @@ fn judge_one(interface: &Interface, all: &[Interface], known: &Known<'_>, has_ad
         // It was changed under the guard, or an earlier portguard knew less.
         let why = error.why().map(|why| format!(" ({why})")).unwrap_or_default();
         let found = format!("a guard is on it, but does not see all of its packets: {}{why}", error.what());
-        return Finding::failure(
-            ID,
-            found,
-            RemedyKind::GuardElsewhere.text(error.advice().unwrap_or("Guard port 111 by other means (nft).")),
-        );
+        return Finding::failure(ID, found, of_refusal(RemedyKind::GuardElsewhere, &error));
     }
     match covered(interface, all, known, DEEPEST) {
         Guarded::Enforcing if (known.on)(interface) == Guarded::Enforcing => {
@@ -119,10 +115,8 @@ fn judge_one(interface: &Interface, all: &[Interface], known: &Known<'_>, has_ad
         }
         Guarded::Audit => {
             let remedy = (known.remedy)(interface).unwrap_or_else(|| {
-                RemedyKind::EnforceBelow.text(
-                    "Let the guards of the interfaces under it enforce; the findings above show how."
-                        .to_owned(),
-                )
+                RemedyKind::EnforceBelow
+                    .text("Let the guards of the interfaces under it enforce; the findings above show how.")
             });
             return Finding::warning(ID, format!("not guarded: audit mode drops nothing; {words}"), remedy);
         }
@@ -142,7 +136,10 @@ fn judge_one(interface: &Interface, all: &[Interface], known: &Known<'_>, has_ad
                 error.what().trim_start_matches(&format!("{}: ", interface.name)),
                 error.why().map(|why| format!(" ({why})")).unwrap_or_default()
             ),
-            of_refusal(interface, &error),
+            of_refusal(
+                if interface.xdp.is_empty() { RemedyKind::GuardElsewhere } else { RemedyKind::RemoveProgram },
+                &error,
+            ),
         ),
     };
     // The weak host model: Linux takes a packet for any of its addresses, whatever interface it arrives on
@@ -227,8 +224,7 @@ fn covered(interface: &Interface, all: &[Interface], known: &Known<'_>, depth: u
 }
 
 /// What helps where no guard can be: somebody else's program is in its place, or the device is of another kind.
-fn of_refusal(interface: &Interface, error: &Error) -> Remedy {
-    let kind = if interface.xdp.is_empty() { RemedyKind::GuardElsewhere } else { RemedyKind::RemoveProgram };
+fn of_refusal(kind: RemedyKind, error: &Error) -> Remedy {
     kind.text(error.advice().unwrap_or("Guard port 111 by other means (nft)."))
 }
 

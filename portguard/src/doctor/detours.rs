@@ -11,7 +11,7 @@ use nix::sys::socket::SockProtocol;
 
 use super::guards::{Guarded, Guards};
 use super::remedy::RemedyKind;
-use super::{Finding, facts};
+use super::{Finding, facts, routes};
 use crate::guard;
 use crate::interface::{self, Interface, XdpMode};
 use crate::netlink::{self, Attributes, Failure, malformed, u16_at, u32_at};
@@ -20,16 +20,12 @@ const REDIRECT: &str = "redirect";
 const MPLS: &str = "mpls";
 const SEG6LOCAL: &str = "seg6local";
 
-/// `struct tcmsg` (family, index, handle, parent, info), `struct rtmsg` and `struct rtnexthop`.
+/// `struct tcmsg`: family, index, handle, parent, info.
 const TC_HEADER_LEN: usize = 20;
-const ROUTE_HEADER_LEN: usize = 12;
-const NEXT_HOP_HEADER_LEN: usize = 8;
 /// `TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS)`: the parent of filters of what comes in.
 const INGRESS: u32 = 0xffff_fff2;
 /// `TCA_KIND`.
 const TCA_KIND: u16 = 1;
-/// `RTA_MULTIPATH`.
-const RTA_MULTIPATH: u16 = 9;
 /// `RTA_ENCAP_TYPE`, and `LWTUNNEL_ENCAP_SEG6_LOCAL` (`include/uapi/linux/lwtunnel.h`).
 const RTA_ENCAP_TYPE: u16 = 21;
 const ENCAP_SEG6_LOCAL: u16 = 7;
@@ -182,28 +178,19 @@ fn seg6local() -> Finding {
 }
 
 fn has_seg6local() -> Result<bool, Failure> {
-    let mut request = vec![0; ROUTE_HEADER_LEN];
-    request.splice(..1, [libc::AF_INET6 as u8]);
-    let routes = netlink::dump(SockProtocol::NetlinkRoute, libc::RTM_GETROUTE, &request, libc::RTM_NEWROUTE)?;
-    for route in &routes {
-        if is_seg6local(route)? {
+    for route in routes::attributes(libc::AF_INET6)? {
+        if leads_to_seg6local(Attributes::new(&route))? {
             return Ok(true);
         }
     }
     Ok(false)
 }
 
-fn is_seg6local(route: &[u8]) -> Result<bool, Failure> {
-    let attributes =
-        route.get(ROUTE_HEADER_LEN..).ok_or_else(|| malformed("the message of a route is cut off"))?;
-    leads_to_seg6local(attributes)
-}
-
-fn leads_to_seg6local(attributes: &[u8]) -> Result<bool, Failure> {
-    for attribute in Attributes::new(attributes) {
+fn leads_to_seg6local(attributes: Attributes<'_>) -> Result<bool, Failure> {
+    for attribute in attributes {
         let found = match attribute? {
             (RTA_ENCAP_TYPE, value) => u16_at(value, 0) == Some(ENCAP_SEG6_LOCAL),
-            (RTA_MULTIPATH, hops) => has_hop_to_seg6local(hops)?,
+            (libc::RTA_MULTIPATH, hops) => has_hop_to_seg6local(hops)?,
             _ => false,
         };
         if found {
@@ -213,15 +200,11 @@ fn leads_to_seg6local(attributes: &[u8]) -> Result<bool, Failure> {
     Ok(false)
 }
 
-/// The hops of a route of several: each begins with its length.
-fn has_hop_to_seg6local(mut hops: &[u8]) -> Result<bool, Failure> {
-    let cut_off = || malformed("the next hop of a route is cut off");
-    while let Some(length) = u16_at(hops, 0) {
-        let attributes = hops.get(NEXT_HOP_HEADER_LEN..length.into()).ok_or_else(cut_off)?;
+fn has_hop_to_seg6local(hops: &[u8]) -> Result<bool, Failure> {
+    for (_, attributes) in routes::next_hops(hops)? {
         if leads_to_seg6local(attributes)? {
             return Ok(true);
         }
-        hops = hops.get(usize::from(length).next_multiple_of(4)..).unwrap_or_default();
     }
     Ok(false)
 }
@@ -278,21 +261,22 @@ mod tests {
         assert_eq!(ingress_of(&qdisc(b"clsact\0")).unwrap(), Some(7));
         assert_eq!(ingress_of(&qdisc(b"fq_codel\0")).unwrap(), None);
         assert!(ingress_of(&qdisc(b"clsact\0")[..10]).is_err());
-        let route =
-            |kind: u16| [vec![0; ROUTE_HEADER_LEN], attribute(RTA_ENCAP_TYPE, &kind.to_ne_bytes())].concat();
-        assert!(is_seg6local(&route(ENCAP_SEG6_LOCAL)).unwrap());
-        assert!(!is_seg6local(&route(1)).unwrap());
-        assert!(!is_seg6local(&[0; ROUTE_HEADER_LEN]).unwrap());
+        let leads = |attributes: &[u8]| leads_to_seg6local(Attributes::new(attributes));
+        let encapsulated = |kind: u16| attribute(RTA_ENCAP_TYPE, &kind.to_ne_bytes());
+        assert!(leads(&encapsulated(ENCAP_SEG6_LOCAL)).unwrap());
+        assert!(!leads(&encapsulated(1)).unwrap());
+        assert!(!leads(&[]).unwrap());
         let hop = |kind: u16| {
-            let attributes = attribute(RTA_ENCAP_TYPE, &kind.to_ne_bytes());
-            let length = (NEXT_HOP_HEADER_LEN + attributes.len()) as u16;
+            let attributes = encapsulated(kind);
+            let length = (8 + attributes.len()) as u16;
             [&length.to_ne_bytes()[..], &[0; 6], &attributes].concat()
         };
-        let several =
-            |hops: &[Vec<u8>]| [vec![0; ROUTE_HEADER_LEN], attribute(RTA_MULTIPATH, &hops.concat())].concat();
-        assert!(is_seg6local(&several(&[hop(1), hop(ENCAP_SEG6_LOCAL)])).unwrap());
-        assert!(!is_seg6local(&several(&[hop(1), hop(2)])).unwrap());
-        assert!(is_seg6local(&several(&[hop(1), vec![9, 0, 0]])).is_err());
-        assert!(is_seg6local(&[0; 3]).is_err());
+        let several = |hops: &[Vec<u8>]| leads(&attribute(libc::RTA_MULTIPATH, &hops.concat()));
+        assert!(several(&[hop(1), hop(ENCAP_SEG6_LOCAL)]).unwrap());
+        assert!(!several(&[hop(1), hop(2)]).unwrap());
+        // One that is cut off, or shorter than its own header.
+        assert!(several(&[hop(1), vec![9, 0, 0]]).is_err());
+        assert!(several(&[vec![4, 0, 0, 0, 0, 0, 0, 0]]).is_err());
+        assert!(several(&[vec![0; 8]]).is_err());
     }
 }

@@ -20,6 +20,7 @@ mod owners;
 mod privileges;
 mod reach;
 mod remedy;
+mod routes;
 mod routing;
 mod rpcbind;
 mod rpcinfo;

@@ -2,19 +2,19 @@
 //! stands in the way.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use nix::libc;
 use nix::sys::socket::SockProtocol;
 use portguard_common::PORT;
 use portguard_common::transport::Protocol;
 
-use super::facts;
 use super::firewall::{Firewall, Passage, Stranger};
 use super::guards::{Guarded, Guards};
 use super::units::Units;
+use super::{facts, routes};
 use crate::interface::{Address, Interface};
-use crate::netlink::{self, Attributes, Failure, malformed, u16_at, u32_at};
+use crate::netlink::{self, Attributes, Failure, malformed, u32_at};
 use crate::sockets::{Socket, Sockets};
 
 /// `SOCK_DIAG_BY_FAMILY`, of requests and replies.
@@ -27,10 +27,11 @@ const INODE_AT: usize = 68;
 const MESSAGE_LEN: usize = 72;
 /// `INET_DIAG_CGROUP_ID`, Linux 5.9 and later.
 const GROUP: u16 = 21;
-/// `struct rtmsg`.
-const ROUTE_HEADER_LEN: usize = 12;
 /// A setting of routing, by which packets of a source that would be reached otherwise are dropped.
 const STRICT: u32 = 1;
+
+/// The most addresses of this host that a firewall is asked about one by one.
+const MOST_DESTINATIONS: usize = 64;
 
 /// Whether a stranger gets an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,6 +73,8 @@ fn ways() -> impl Iterator<Item = Way> {
 struct Listener {
     protocol: Protocol,
     ipv6: bool,
+    /// The address for which it takes packets; any, if it is unspecified.
+    local: IpAddr,
     /// The interface, by index, to which it is bound: 0 for none, `None` if that is not known.
     bound: Option<u32>,
     /// The control group in which it was made, by inode number.
@@ -109,7 +112,7 @@ impl<'a> Exposure<'a> {
         let gets = |it: &Listener| self.is_delivered(interface, it) != Some(false);
         let delivers = |way: &Way| self.listeners_of(*way).any(gets);
         let passages: Vec<(Way, Passage)> =
-            ways().filter(delivers).map(|way| (way, self.passage(interface, lowers, way, PORT))).collect();
+            ways().filter(delivers).map(|way| (way, self.passage(interface, lowers, way))).collect();
         let open: Vec<String> =
             passages.iter().filter(|(_, it)| *it == Passage::Open).map(|(way, _)| words(*way)).collect();
         if let Some((_, Passage::Unclear(why))) =
@@ -129,33 +132,20 @@ impl<'a> Exposure<'a> {
         }
     }
 
-    /// Whether a firewall keeps strangers off a socket, whatever interface they come in on.
+    /// Whether a firewall keeps strangers off a socket of another port, whatever interface they come in on.
     pub(super) fn is_blocked(&self, socket: &Socket) -> bool {
         let way = (socket.protocol, socket.local.is_ipv6());
         let mut outside = self.all.iter().filter(|it| it.up && !it.loopback);
-        outside.all(|it| matches!(self.passage(it, &[], way, socket.local.port()), Passage::Blocked(_)))
+        let passage = |it| self.of_firewall(it, &[], way, socket.local.port(), &[socket.local.ip()]);
+        outside.all(|it| matches!(passage(it), Passage::Blocked(_)))
     }
 
-    fn passage(
-        &self,
-        interface: &Interface,
-        lowers: &[&Interface],
-        (protocol, ipv6): Way,
-        port: u16,
-    ) -> Passage {
-        let destinations: Vec<IpAddr> = self
-            .addresses
-            .iter()
-            .filter(|it| it.address.is_ipv6() == ipv6 && !it.interface.loopback)
-            .map(|it| it.address)
-            .collect();
-        // Rules see the packets of a port of a VRF twice: as they came, and as of the VRF.
-        let name = self.vrf(interface).is_none().then_some(&*interface.name);
-        let stranger = Stranger { interface: name, protocol, ipv6, port, destinations: &destinations };
-        let names: Vec<&str> = lowers.iter().map(|it| &*it.name).collect();
-        let is_bridge = interface.kind.as_deref() == Some("bridge");
-        let passage = self.firewall.passage(&stranger, &names, is_bridge);
-        let passage = match self.of_units(interface, (protocol, ipv6), port) {
+    fn passage(&self, interface: &Interface, lowers: &[&Interface], (protocol, ipv6): Way) -> Passage {
+        let gets = |it: &&Listener| self.is_delivered(interface, it) != Some(false);
+        let locals: Vec<IpAddr> =
+            self.listeners_of((protocol, ipv6)).filter(gets).map(|it| it.local).collect();
+        let passage = self.of_firewall(interface, lowers, (protocol, ipv6), PORT, &locals);
+        let passage = match self.of_units(interface, (protocol, ipv6)) {
             blocked @ Passage::Blocked(_) => blocked,
             _ if matches!(passage, Passage::Blocked(_)) => passage,
             Passage::Open => passage,
@@ -165,7 +155,7 @@ impl<'a> Exposure<'a> {
             return passage;
         }
         let gets = |it: &Listener| self.is_delivered(interface, it) == Some(true);
-        if port == PORT && !self.listeners_of((protocol, ipv6)).any(gets) {
+        if !self.listeners_of((protocol, ipv6)).any(gets) {
             return Passage::Unclear(
                 "the kernel does not tell to which VRF the sockets belong (udp_diag)".to_owned(),
             );
@@ -182,15 +172,46 @@ impl<'a> Exposure<'a> {
         passage
     }
 
-    /// What becomes of a packet at the units of the sockets that get it: one that lets it through is enough for an answer.
-    fn of_units(&self, interface: &Interface, way: Way, port: u16) -> Passage {
-        let gets = |it: &&Listener| port == PORT && self.is_delivered(interface, it) == Some(true);
-        let listeners = self.listeners_of(way).filter(gets);
-        let passages: Vec<Passage> = listeners.map(|it| self.units.passage(it.group, it.ipv6)).collect();
-        match passages.iter().find(|it| !matches!(it, Passage::Blocked(_))) {
-            Some(other) => other.clone(),
-            None => passages.into_iter().next().unwrap_or(Passage::Open),
+    /// What the rules of a firewall do with a packet for sockets with these addresses.
+    fn of_firewall(
+        &self,
+        interface: &Interface,
+        lowers: &[&Interface],
+        (protocol, ipv6): Way,
+        port: u16,
+        locals: &[IpAddr],
+    ) -> Passage {
+        // An address of the link belongs to its interface alone.
+        let is_reachable = |it: &&Address| {
+            let of_link = matches!(it.address, IpAddr::V6(address) if address.is_unicast_link_local());
+            it.address.is_ipv6() == ipv6
+                && !it.address.is_loopback()
+                && (!of_link || it.interface.index == interface.index)
+                && locals.iter().any(|local| local.is_unspecified() || *local == it.address)
+        };
+        let destinations: Vec<IpAddr> =
+            self.addresses.iter().filter(is_reachable).map(|it| it.address).collect();
+        // One that is let through is enough for an answer. Hosts have few; if not, all are judged at once.
+        let size = if destinations.len() > MOST_DESTINATIONS { destinations.len() } else { 1 };
+        // Rules see the packets of a port of a VRF twice: as they came, and as of the VRF.
+        let name = self.vrf(interface).is_none().then_some(&*interface.name);
+        let names: Vec<&str> = lowers.iter().map(|it| &*it.name).collect();
+        let is_bridge = interface.kind.as_deref() == Some("bridge");
+        let passage = |destinations: &[IpAddr]| {
+            let stranger = Stranger { interface: name, protocol, ipv6, port, destinations };
+            self.firewall.passage(&stranger, &names, is_bridge)
+        };
+        match destinations.is_empty() {
+            true => passage(&[]),
+            false => Passage::widest(destinations.chunks(size).map(passage)),
         }
+    }
+
+    /// What becomes of a packet at the units of the sockets that get it: one that lets it through is enough for an answer.
+    fn of_units(&self, interface: &Interface, way: Way) -> Passage {
+        let gets = |it: &&Listener| self.is_delivered(interface, it) == Some(true);
+        let listeners = self.listeners_of(way).filter(gets);
+        Passage::widest(listeners.map(|it| self.units.passage(it.group, it.ipv6)))
     }
 
     /// The VRF that an interface is, or is a port of.
@@ -224,38 +245,26 @@ impl<'a> Exposure<'a> {
             return facts::setting("ipv6", &interface.name, "disable_ipv6").0 != 0;
         }
         let (own, all) = facts::setting("ipv4", &interface.name, "rp_filter");
-        // No source is reached over it, so none is accepted (`__fib_validate_source`).
+        // Without a route over it, Linux accepts no source there (`__fib_validate_source`).
         own.max(all) == STRICT && !self.routed.contains(&interface.index)
     }
 }
 
 /// The interfaces to which routes of IPv4 lead, in any table, by index.
 fn routed() -> Result<BTreeSet<u32>, Failure> {
-    let mut request = vec![0; ROUTE_HEADER_LEN];
-    request.splice(..1, [libc::AF_INET as u8]);
-    let routes = netlink::dump(SockProtocol::NetlinkRoute, libc::RTM_GETROUTE, &request, libc::RTM_NEWROUTE)?;
     let mut routed = BTreeSet::new();
-    for route in &routes {
-        let attributes = route.get(ROUTE_HEADER_LEN..).ok_or_else(|| malformed("a route is cut off"))?;
-        for attribute in Attributes::new(attributes) {
+    for route in routes::attributes(libc::AF_INET)? {
+        for attribute in Attributes::new(&route) {
             match attribute? {
                 (libc::RTA_OIF, value) => routed.extend(u32_at(value, 0)),
-                (libc::RTA_MULTIPATH, hops) => routed.extend(next_hops(hops)),
+                (libc::RTA_MULTIPATH, hops) => {
+                    routed.extend(routes::next_hops(hops)?.into_iter().map(|(interface, _)| interface));
+                }
                 _ => {}
             }
         }
     }
     Ok(routed)
-}
-
-/// The interfaces of the next hops of a route: `struct rtnexthop`, which begins with its length.
-fn next_hops(mut hops: &[u8]) -> Vec<u32> {
-    let mut interfaces = Vec::new();
-    while let (Some(length), Some(interface)) = (u16_at(hops, 0), u32_at(hops, 4)) {
-        interfaces.push(interface);
-        hops = hops.get(usize::from(length).max(8).next_multiple_of(4)..).unwrap_or_default();
-    }
-    interfaces
 }
 
 fn words((protocol, ipv6): Way) -> String {
@@ -283,6 +292,7 @@ fn listeners(sockets: &[Socket]) -> Vec<Listener> {
     let listener = |socket: &Socket| Listener {
         protocol: socket.protocol,
         ipv6: socket.local.is_ipv6(),
+        local: socket.local.ip(),
         bound: known.get(&socket.inode).map(|(bound, _)| *bound),
         group: known.get(&socket.inode).and_then(|(_, group)| *group),
     };
@@ -292,7 +302,7 @@ fn listeners(sockets: &[Socket]) -> Vec<Listener> {
         let of = |ipv6: bool| move |it: &&Socket| it.protocol == protocol && it.local.is_ipv6() == ipv6;
         let any = sockets.iter().filter(of(true)).find(|it| it.local.ip().is_unspecified());
         if let (Some(any), None) = (any, sockets.iter().find(of(false))) {
-            listeners.push(Listener { ipv6: false, ..listener(any) });
+            listeners.push(Listener { ipv6: false, local: Ipv4Addr::UNSPECIFIED.into(), ..listener(any) });
         }
     }
     listeners

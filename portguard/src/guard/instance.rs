@@ -10,11 +10,11 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use aya::maps::{Array, HashMap, Map, MapData};
+use aya::maps::{Array, MapData};
 use aya::programs::{ProgramError, ProgramInfo, Xdp, loaded_programs};
 use aya::{EbpfLoader, include_bytes_aligned};
 use aya_obj::generated::BPF_F_MMAPABLE;
-use portguard_common::address::{Address as _, V4, V6};
+use portguard_common::address::{V4, V6};
 use portguard_common::drop_log::Rate;
 use portguard_common::frame::LinkType;
 use portguard_common::lookup::{DirectTable, Indexed};
@@ -26,6 +26,7 @@ use crate::error::{Error, Result};
 use crate::guard::bpf;
 use crate::guard::bpffs;
 use crate::guard::clock::Clock;
+use crate::guard::connected::{self, MAX_CONNECTED};
 use crate::guard::counter_sets::CounterSets;
 use crate::guard::counters::Counters;
 use crate::guard::earlier;
@@ -48,8 +49,6 @@ pub(super) const POLICY_MAPS: [&str; 7] = [
 const LOG_MAPS: [&str; 2] = [names::LOG_BUCKETS, names::LOG];
 pub(super) const COUNTER_MAPS: [&str; 5] =
     [names::TOTALS, names::BUCKETS_V4, names::RECORDS_V4, names::BUCKETS_V6, names::RECORDS_V6];
-/// How many sources with a connection are remembered in audit mode: some 400 kB.
-const MAX_CONNECTED: u32 = 4096;
 /// The file name of the program's pin.
 const PROGRAM_PIN: &str = "program";
 
@@ -262,7 +261,7 @@ impl Instance {
         let seed = kept_seed.map_or_else(random_seed, Ok)?;
 
         if let Origin::Maps(old) | Origin::NewCounters(old, _) | Origin::NewLists(old) = origin
-            && old.has_connected()
+            && connected::is_in(&old.directory)
         {
             pin_again(&old.directory, directory, [names::CONNECTED].into_iter())?;
         }
@@ -325,28 +324,9 @@ impl Instance {
         })
     }
 
-    fn has_connected(&self) -> bool {
-        self.directory.join(names::CONNECTED).exists()
-    }
-
     /// The sources that have asked over a connection of TCP while the guard was in audit mode.
     pub fn connected(&self) -> Result<Vec<IpAddr>> {
-        if !self.has_connected() {
-            return Ok(Vec::new());
-        }
-        let unreadable = || broken(&self.directory, names::CONNECTED);
-        let map = Map::LruHashMap(open_map(&self.directory, names::CONNECTED)?);
-        let map = HashMap::<_, V6, u64>::try_from(map).map_err(|error| unreadable().caused_by(error))?;
-        // One that goes meanwhile makes the kernel begin again.
-        let mut sources: Vec<IpAddr> = map
-            .keys()
-            .take(2 * MAX_CONNECTED as usize)
-            .flatten()
-            .map(|key| key.ip().to_canonical())
-            .collect();
-        sources.sort_unstable();
-        sources.dedup();
-        Ok(sources)
+        connected::sources(&self.directory)
     }
 
     /// The name of its directory.
@@ -410,7 +390,7 @@ fn open(directory: &Path, name: &str) -> Result<OwnedFd> {
     bpf::get(&directory.join(name)).map_err(|error| broken(directory, name).caused_by(error))
 }
 
-fn open_map(directory: &Path, name: &str) -> Result<MapData> {
+pub(super) fn open_map(directory: &Path, name: &str) -> Result<MapData> {
     MapData::from_pin(directory.join(name)).map_err(|error| broken(directory, name).caused_by(error))
 }
 
@@ -464,7 +444,8 @@ fn random_seed() -> Result<[u64; 5]> {
     Ok(seed)
 }
 
-fn broken(directory: &Path, name: &str) -> Error {
+/// The error that a pinned object of an instance cannot be used.
+pub(super) fn broken(directory: &Path, name: &str) -> Error {
     Error::failed(format!("cannot use {}", directory.join(name).display()))
         .remedy("If the guard's pins are damaged, detach it and attach it again.")
 }

@@ -7,6 +7,7 @@ mod by_reason;
 pub mod calls;
 mod clock;
 mod confirm;
+mod connected;
 mod counter_sets;
 mod counters;
 mod denied_source;

@@ -80,7 +80,7 @@ impl<'a> Table<'a> {
         if !path.is_there {
             return self.stop();
         }
-        // Everyone, if nobody is named; and so if options are behind the last client, which are for clients behind them.
+        // Everyone, if no client is named; and so if options are behind the last client, which are for clients behind them.
         let mut nobody_named = true;
         loop {
             self.skip(b" \t");

@@ -1,4 +1,4 @@
-//! What is said while a guard is in audit mode, and of counters of both modes.
+//! The messages while a guard is in audit mode, and the texts about counters of both modes.
 
 use portguard_testkit::net::frame::Packet;
 use portguard_testkit::net::{Forger, rpc};

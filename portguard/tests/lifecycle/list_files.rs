@@ -129,7 +129,7 @@ fn what_is_no_file_is_not_called_an_invalid_list() {
     }
 }
 
-/// Makes files and directories, with their owners and modes, and asks what is said of a list there.
+/// Makes files and directories, with their owners and modes, and asks portguard to use a list there.
 #[derive(Default)]
 struct Place {
     directory: Option<(u32, u32)>,

@@ -104,7 +104,7 @@ fn a_file_that_is_nothing_known_is_an_error_that_names_the_line() {
         ("{\"a\": 1}\n", 1, "line 1 is not understood"),
         ("", 1, "it is empty"),
         ("# 192.0.2.7\n", 1, "it is empty"),
-        ("sshd: 192.0.2.7\n", 1, "nobody is in"),
+        ("sshd: 192.0.2.7\n", 1, "names no host"),
         ("{\"nftables\": [", 1, "is not valid JSON"),
         ("allow: [192.0.2.7/24]\n", 3, "notes.txt:1:9"),
     ] {
@@ -132,7 +132,7 @@ fn several_files_are_one_list_and_it_is_valid() {
     let output = suggest(&["--from", &plain, "--from", &allow, "--from", "-"], "192.0.2.7\n");
     let text = String::from_utf8(output.stdout).unwrap();
     let expected = format!(
-        "# Made by `portguard suggest --from`. Read it before you use it: nobody is in it but who is in these files. Names were looked \
+        "# Made by `portguard suggest --from`. Read it before you use it: it contains only the hosts of these files. Names were looked \
          up\n# when it was made.\n#\n# Not in the list:\n\
          # - 10.1.2.3/16 ({plain} line 2): 10.1.2.3/16 has host bits set: did you mean 10.1.0.0/16 or 10.1.2.3/32?\n\
          # - ALL ({allow} line 1): it is open to everyone, and an allowlist must not be: write the networks of its clients\n\
@@ -143,7 +143,7 @@ fn several_files_are_one_list_and_it_is_valid() {
     Allowlist::parse(Path::new("-"), text.as_bytes()).expect("a list");
 }
 
-/// What is said of a prefix that covers many lines is short all the same.
+/// The comment of a prefix that covers many lines is short.
 #[test]
 fn many_addresses_within_a_prefix_are_summed_up() {
     let lines: Vec<String> =

@@ -11,7 +11,7 @@ const NAMED: usize = 3;
 /// How much is shown of a text that somebody else has written, in characters.
 const MAX_TEXT: usize = 300;
 
-/// What is said above the sources that are not proven.
+/// The comment above the sources that are not proven.
 pub(super) const UNPROVEN: &str = "# Seen in audit mode. Sources of packets can be forged: remove the # in front of those that are your clients.";
 
 const HEAD: &str = "\
@@ -19,7 +19,7 @@ const HEAD: &str = "\
 # know are missing. It does not repeat the list in force. Names were looked up when it was made.
 ";
 const HEAD_OF_FILES: &str = "\
-# Made by `portguard suggest --from`. Read it before you use it: nobody is in it but who is in these files. Names were looked up
+# Made by `portguard suggest --from`. Read it before you use it: it contains only the hosts of these files. Names were looked up
 # when it was made.
 ";
 

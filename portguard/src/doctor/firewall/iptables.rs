@@ -113,12 +113,12 @@ fn rule(words: &[&str], sets: &Sets) -> Rule {
             }
             "--loose" | "--validmark" | "--accept-local" => None,
             "-f" | "--fragment" => Some(Condition { negated, ..Condition::is(Subject::Absent, text("")) }),
-            "--syn" => Some(constant(!negated)),
+            "--syn" => Some(Condition::constant(!negated)),
             "--tcp-flags" => {
                 let (mask, wanted) = (value(), words.next().unwrap_or_default());
                 let has_syn = |flags: &str| flags == "ALL" || flags.split(',').any(|flag| flag == "SYN");
                 let only_syn = wanted == "SYN" || (wanted == "NONE" && !has_syn(mask));
-                Some(constant((only_syn && (wanted == "NONE" || has_syn(mask))) != negated))
+                Some(Condition::constant((only_syn && (wanted == "NONE" || has_syn(mask))) != negated))
             }
             option => condition(option, &mut value).map(|condition| Condition { negated, ..condition }),
         };
@@ -126,10 +126,6 @@ fn rule(words: &[&str], sets: &Sets) -> Rule {
         negated = false;
     }
     rule
-}
-
-fn constant(holds: bool) -> Condition {
-    Condition { subjects: vec![], elements: if holds { vec![vec![]] } else { vec![] }, negated: false }
 }
 
 fn text(text: &str) -> Atom {
@@ -163,13 +159,8 @@ fn condition<'a>(option: &str, value: &mut impl FnMut() -> &'a str) -> Option<Co
             condition.elements.push(vec![Atom::Unknown]);
             condition
         }
-        "--state" | "--ctstate" => match value() {
-            // These say how an address was translated.
-            list if list.contains("DNAT") || list.contains("SNAT") => {
-                several(Subject::ConnectionStatus, list, &lower)
-            }
-            list => several(Subject::ConnectionState, list, &lower),
-        },
+        // `DNAT` and `SNAT` say how an address was translated: a new connection has none of these states.
+        "--state" | "--ctstate" => several(Subject::ConnectionState, value(), &lower),
         "--ctstatus" => several(Subject::ConnectionStatus, value(), &lower),
         "--dst-type" => several(Subject::DestinationType, value(), &lower),
         "--pkt-type" => Condition::is(Subject::PacketType, lower(value())),

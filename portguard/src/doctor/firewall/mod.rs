@@ -6,7 +6,7 @@ mod nft;
 mod rules;
 mod walk;
 
-use std::fs;
+use std::{fs, io};
 
 use nix::sys::socket::SockProtocol;
 
@@ -41,6 +41,18 @@ pub(super) enum Passage {
     Unclear(String),
 }
 
+impl Passage {
+    /// Of several ways in, the one that lets most through; open if there is nothing in the way.
+    pub(super) fn widest(passages: impl Iterator<Item = Self>) -> Self {
+        let rank = |passage: &Self| match passage {
+            Self::Open => 0,
+            Self::Unclear(_) => 1,
+            Self::Blocked(_) => 2,
+        };
+        passages.min_by_key(rank).unwrap_or(Self::Open)
+    }
+}
+
 impl Firewall {
     /// Asks the tools that belong to each kind of rules.
     pub(super) fn read() -> Self {
@@ -52,9 +64,13 @@ impl Firewall {
                 firewall.read_iptables(&[&format!("{program}-nft-save"), &format!("{program}-save")], ipv6);
             }
             let names = format!("/proc/thread-self/net/{family}_tables_names");
-            if fs::read_to_string(names).is_ok_and(|names| !names.trim().is_empty()) {
-                firewall
-                    .read_iptables(&[&format!("{program}-legacy-save"), &format!("{program}-save")], ipv6);
+            match fs::read_to_string(&names) {
+                Ok(tables) if tables.trim().is_empty() => {}
+                Ok(_) => firewall
+                    .read_iptables(&[&format!("{program}-legacy-save"), &format!("{program}-save")], ipv6),
+                // A kernel without these tables has no such file.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => firewall.unread.push(format!("{names}: {error}")),
             }
         }
         firewall
@@ -148,12 +164,14 @@ impl Firewall {
     }
 }
 
-/// Whether the kernel has any table of nftables.
+/// Whether the kernel has any table of nftables, or may have some.
 fn has_tables() -> bool {
     match netlink::dump(SockProtocol::NetlinkNetFilter, GET_TABLE, &OF_ANY_FAMILY, NEW_TABLE) {
         Ok(tables) => !tables.is_empty(),
-        Err(netlink::Failure::Refused(error)) => error.kind() == std::io::ErrorKind::PermissionDenied,
-        // A kernel without netfilter has no such protocol.
-        Err(_) => false,
+        // A kernel without nftables refuses, one without netfilter has no such protocol.
+        Err(netlink::Failure::Refused(error)) => error.kind() == io::ErrorKind::PermissionDenied,
+        Err(netlink::Failure::Socket(_)) => false,
+        // There may be any.
+        Err(_) => true,
     }
 }

@@ -102,12 +102,12 @@ fn base(chain: &Value, family: &str, devices: &Devices) -> Option<Base> {
     let hook = text_of(chain, "hook")?;
     let scope = match (family, hook) {
         (_, "ingress") => Scope::Devices(match chain.get("dev") {
-            Some(Value::String(device)) => vec![device.clone()],
-            Some(Value::Array(all)) => all.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+            Some(Value::String(device)) => Some(vec![device.clone()]),
+            Some(Value::Array(all)) => all.iter().map(|it| it.as_str().map(str::to_owned)).collect(),
             _ => {
                 let key =
                     ["family", "table", "name"].map(|key| text_of(chain, key).unwrap_or_default().to_owned());
-                devices.get(&key)?.clone()
+                devices.get(&key).cloned()
             }
         }),
         ("ip", "prerouting" | "input") => Scope::Ip { ipv6: Some(false) },
@@ -199,14 +199,8 @@ impl Reader<'_> {
             }
             _ => vec![vec![comparison(operator, right)]],
         };
-        conditions.push(match flags(left, right) {
-            Some(holds) => Condition {
-                subjects: vec![],
-                elements: if holds { vec![vec![]] } else { vec![] },
-                negated: false,
-            },
-            None => Condition { subjects, elements, negated: false },
-        });
+        let condition = Condition { subjects, elements, negated: false };
+        conditions.push(flags(left, right).map_or(condition, Condition::constant));
         if let Some(last) = conditions.last_mut() {
             last.negated = operator == "!=";
         }

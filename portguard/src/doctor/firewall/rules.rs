@@ -54,8 +54,8 @@ pub(crate) struct Base {
 pub(crate) enum Scope {
     /// Those of IP; `None`: of both families.
     Ip { ipv6: Option<bool> },
-    /// Those that arrive on some interfaces, before IP.
-    Devices(Vec<String>),
+    /// Those that arrive on some interfaces, before IP; `None`: it is not known on which.
+    Devices(Option<Vec<String>>),
     /// Those that arrive on bridges.
     Bridge,
 }
@@ -142,6 +142,11 @@ pub(crate) enum Atom {
 }
 
 impl Condition {
+    /// One that always holds, or never.
+    pub(crate) fn constant(holds: bool) -> Self {
+        Self { subjects: vec![], elements: if holds { vec![vec![]] } else { vec![] }, negated: false }
+    }
+
     /// That one subject has one value.
     pub(crate) fn is(subject: Subject, atom: Atom) -> Self {
         Self { subjects: vec![subject], elements: vec![vec![atom]], negated: false }

@@ -77,7 +77,7 @@ impl Found {
 /// Reads the file at a path; `-` is standard input.
 ///
 /// # Errors
-/// It cannot be read, it is none of the forms that are known, or nobody is in it.
+/// It cannot be read, it is none of the forms that are known, or it names no host.
 pub fn read(path: &Path) -> Result<Vec<Named>> {
     let is_stdin = path == Path::new(STDIN);
     let shown = if is_stdin { "standard input".to_owned() } else { printable(&path.to_string_lossy()) };
@@ -136,7 +136,7 @@ fn clients(path: &Path, shown: &str, text: &str) -> Result<Vec<Found>> {
         Form::Plain => plain::clients(text),
     };
     if found.is_empty() {
-        return Err(Error::failed(format!("nobody is in {shown}, read as {}", form.name())));
+        return Err(Error::failed(format!("{shown}, read as {}, names no host", form.name())));
     }
     Ok(found)
 }

@@ -13,7 +13,7 @@ use portguard_testkit::net::{End, Namespace, RpcServices, Veth, run};
 use crate::support::{IFACE, Machine, Output, PORTGUARD, Portguard, SingleHost};
 use portguard_testkit::documents::doctor::{Document, Finding};
 
-/// A host whose two interfaces lead outside, and are guarded.
+/// A host whose two interfaces lead outside. Its list is the default one.
 struct Patient {
     host: SingleHost,
     list: String,
@@ -21,17 +21,22 @@ struct Patient {
 }
 
 impl Patient {
+    /// One whose interfaces are guarded.
     fn new() -> Self {
+        let patient = Self::unguarded();
+        patient.set("ipv4", "all", "rp_filter", 1);
+        patient.portguard().ok(&["attach", IFACE, "eth1", "--allowlist", &patient.list]);
+        patient
+    }
+
+    fn unguarded() -> Self {
         let host = SingleHost::bare(PORTGUARD);
         let outside = Namespace::new("outside").expect("a namespace");
         for (interface, prefix) in [(IFACE, "192.0.2.1/24"), ("eth1", "198.51.100.1/24")] {
             let near = End::new(&host.namespace, interface).address(prefix);
             Veth::new().connect(&near, &End::new(&outside, interface)).expect("a cable");
         }
-        let patient = Self { list: host.list(), host, _outside: outside };
-        patient.set("ipv4", "all", "rp_filter", 1);
-        patient.portguard().ok(&["attach", IFACE, "eth1", "--allowlist", &patient.list]);
-        patient
+        Self { list: host.list(), host, _outside: outside }
     }
 
     fn portguard(&self) -> Portguard<'_> {
@@ -39,7 +44,8 @@ impl Patient {
     }
 
     fn examine(&self) -> Document {
-        Document::of(&self.portguard().run(&["doctor", "--json"]))
+        let mut doctor = self.portguard().command(["doctor", "--json"]);
+        Document::of(&Output::of(doctor.env("PORTGUARD_ALLOWLIST", &self.list)))
     }
 
     fn ip(&self, lines: &str) {

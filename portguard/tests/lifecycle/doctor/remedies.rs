@@ -1,21 +1,16 @@
 //! Each kind of remedy that doctor prints is followed here, as it is printed; then doctor must not complain about the same
 //! thing any more. Those that cannot be followed on this machine are named, with the test that judges them.
 
-use std::process::Command;
+use std::env;
+use std::path::Path;
 
 use nix::sys::signal::Signal;
 use portguard::doctor::RemedyKind;
 use portguard_testkit::documents::doctor::{Document, Finding};
-use portguard_testkit::net::{End, Namespace, RpcServices, Veth};
+use portguard_testkit::net::RpcServices;
 
-use crate::support::{IFACE, Output, PORTGUARD, Portguard, Service, SingleHost, detach_link};
-
-/// A host whose `eth0` and `eth1` lead outside, and a list, which is the default one.
-struct Patient {
-    host: SingleHost,
-    list: String,
-    _outside: Namespace,
-}
+use super::Patient;
+use crate::support::{Output, PORTGUARD, Service, detach_link};
 
 /// Something goes wrong, doctor says so, and its remedy is followed.
 struct Case {
@@ -184,7 +179,7 @@ fn each_remedy_is_followed_and_doctor_is_content() {
     for case in CASES {
         let Case { kind, about: (id, subject), harm, printed, said } = case;
         eprintln!("{}", kind.key());
-        let patient = Patient::new();
+        let patient = Patient::unguarded();
         patient.run(harm);
         let before = patient.examine();
         let finding =
@@ -254,7 +249,7 @@ fn no_kind_of_remedy_is_forgotten() {
 
 #[test]
 fn without_rights_doctor_asks_for_them_and_sees_more_with_them() {
-    let patient = Patient::new();
+    let patient = Patient::unguarded();
     patient.run(GUARD);
     let mut command = patient.host.machine.command(&patient.host.namespace, "setpriv");
     command.args(["--bounding-set=-perfmon", "--", PORTGUARD, "doctor", "--json"]);
@@ -265,7 +260,7 @@ fn without_rights_doctor_asks_for_them_and_sees_more_with_them() {
 
 #[test]
 fn what_a_service_cannot_guard_is_guarded_once_the_cause_is_removed() {
-    let patient = Patient::new();
+    let patient = Patient::unguarded();
     let service = Service::start(patient.portguard(), &["eth0", "eth1", "--allowlist", &patient.list]);
     // Somebody else is faster than the service.
     service.signal(Signal::SIGSTOP);
@@ -283,7 +278,7 @@ fn what_a_service_cannot_guard_is_guarded_once_the_cause_is_removed() {
 
 #[test]
 fn an_interface_that_a_service_waits_for_is_guarded_once_it_is_there() {
-    let patient = Patient::new();
+    let patient = Patient::unguarded();
     let service = Service::spawn(patient.portguard(), &["eth0", "eth7", "--allowlist", &patient.list]);
     service.wait_until("eth0 is guarded", || find(&patient.examine(), "coverage", "eth0").is_none());
     let remedy = assert_remedy(&patient.examine(), "guard.waiting", "eth7", RemedyKind::RenameOrdered);
@@ -297,7 +292,7 @@ fn an_interface_that_a_service_waits_for_is_guarded_once_it_is_there() {
 
 #[test]
 fn a_service_that_does_not_reply_is_restarted_and_its_guards_remain() {
-    let patient = Patient::new();
+    let patient = Patient::unguarded();
     let arguments = ["eth0", "eth1", "--allowlist", &patient.list];
     let mut service = Service::start(patient.portguard(), &arguments);
     service.signal(Signal::SIGSTOP);
@@ -311,7 +306,7 @@ fn a_service_that_does_not_reply_is_restarted_and_its_guards_remain() {
 
 #[test]
 fn rpcbind_with_addresses_of_its_own_is_still_to_be_guarded_everywhere() {
-    let patient = Patient::new();
+    let patient = Patient::unguarded();
     patient.run("portguard attach eth0");
     let _rpcbind = RpcServices::start_with(&patient.host.namespace, &["-h", "192.0.2.1"]).expect("rpcbind");
     let document = patient.examine();
@@ -324,7 +319,7 @@ fn rpcbind_with_addresses_of_its_own_is_still_to_be_guarded_everywhere() {
 
 #[test]
 fn ports_beside_111_are_no_problem_once_nft_blocks_them() {
-    let patient = Patient::new();
+    let patient = Patient::unguarded();
     patient.run(GUARD);
     let mut services = RpcServices::start(&patient.host.namespace).expect("rpcbind");
     services.start_statd().expect("rpc.statd");
@@ -338,7 +333,7 @@ fn ports_beside_111_are_no_problem_once_nft_blocks_them() {
 
 #[test]
 fn an_rpcbind_that_does_not_reply_to_this_host_is_asked_by_probe() {
-    let patient = Patient::new();
+    let patient = Patient::unguarded();
     patient.run(GUARD);
     let _rpcbind = RpcServices::start(&patient.host.namespace).expect("rpcbind");
     patient.run(
@@ -365,44 +360,21 @@ fn assert_remedy(document: &Document, id: &str, subject: &str, kind: RemedyKind)
 }
 
 impl Patient {
-    fn new() -> Self {
-        let host = SingleHost::bare(PORTGUARD);
-        let outside = Namespace::new("outside").expect("a namespace");
-        for (interface, prefix) in [(IFACE, "192.0.2.1/24"), ("eth1", "198.51.100.1/24")] {
-            let near = End::new(&host.namespace, interface).address(prefix);
-            Veth::new().connect(&near, &End::new(&outside, interface)).expect("a cable");
-        }
-        Self { list: host.list(), host, _outside: outside }
-    }
-
-    fn portguard(&self) -> Portguard<'_> {
-        self.host.portguard()
-    }
-
-    /// Runs a script as an administrator types it: the first command that fails is a failure.
+    /// Runs a script as an administrator types it, who finds portguard: the first command that fails is a failure.
     #[track_caller]
     fn run(&self, script: &str) {
-        let output = Output::of(self.command("sh").args(["-ec", &format!("{FUNCTIONS}{script}")]));
-        assert_eq!(output.code, 0, "{script}: {output:?}");
-    }
-
-    fn examine(&self) -> Document {
-        Document::of(&Output::of(self.command(PORTGUARD).args(["doctor", "--json"])))
-    }
-
-    /// A program that finds what portguard finds there, and portguard itself.
-    fn command(&self, program: &str) -> Command {
         let machine = &self.host.machine;
-        let mut command = machine.command(&self.host.namespace, program);
-        let folder = std::path::Path::new(PORTGUARD).parent().expect("a folder");
-        let path = std::env::var("PATH").expect("PATH");
-        command
+        let folder = Path::new(PORTGUARD).parent().expect("a folder");
+        let path = env::var("PATH").expect("PATH");
+        let mut shell = machine.command(&self.host.namespace, "sh");
+        shell
+            .args(["-ec", &format!("{FUNCTIONS}{script}")])
             .env("PATH", format!("{}:{path}", folder.display()))
             .env("PORTGUARD_ALLOWLIST", &self.list)
             .env("STATE_DIRECTORY", machine.state())
-            .env("RUNTIME_DIRECTORY", machine.runtime())
-            .env("RUN", machine.runtime());
-        command
+            .env("RUNTIME_DIRECTORY", machine.runtime());
+        let output = Output::of(&mut shell);
+        assert_eq!(output.code, 0, "{script}: {output:?}");
     }
 }
 
@@ -410,11 +382,11 @@ impl Patient {
 const FUNCTIONS: &str = "
 rpcbind() {
     setsid unshare --mount sh -c 'mount -t tmpfs run /run; mkdir /run/rpcbind; exec rpcbind -f \"$@\"' sh \"$@\" \\
-        > /dev/null 2>&1 & echo $! > $RUN/rpcbind.pid
+        > /dev/null 2>&1 & echo $! > $RUNTIME_DIRECTORY/rpcbind.pid
     until ss -Hltu 'sport = :111' | grep -q tcp; do sleep 0.1; done
 }
 stop_rpcbind() {
-    kill $(cat $RUN/rpcbind.pid)
-    while kill -0 $(cat $RUN/rpcbind.pid) 2> /dev/null; do sleep 0.1; done
+    kill $(cat $RUNTIME_DIRECTORY/rpcbind.pid)
+    while kill -0 $(cat $RUNTIME_DIRECTORY/rpcbind.pid) 2> /dev/null; do sleep 0.1; done
 }
 ";

@@ -34,7 +34,7 @@ fn the_list_of_the_guards_is_added_to() {
     );
     assert_eq!(text, expected);
 
-    // It is the file that is added to, and it is said if that is another list by now.
+    // The entries are added to the file, and a note reports that the list in force is another one.
     fs::write(&list, "allow:\n- 10.0.0.0/8\n- 192.0.2.0/24\n").unwrap();
     let output = host.portguard().run(&["suggest", "--merge", "--from", &addresses]);
     assert!(output.stderr.contains("is not the list in force"), "{output:?}");

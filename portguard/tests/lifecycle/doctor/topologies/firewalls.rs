@@ -135,6 +135,21 @@ pub(super) const ALL: &[Topology] = &[
         Told::Open,
         input!("accept", "iifname \"eth1*\" th dport 111 drop"),
     ),
+    Topology {
+        at: &["203.0.113.77"],
+        ..after(
+            "ip addr add 203.0.113.77/32 dev lo; ip -n $STRANGER route add 203.0.113.77 via 192.0.2.1",
+            &plain(
+                "nft for one address of the host, which has another one on lo",
+                Told::Open,
+                input!(
+                    "accept",
+                    "ip daddr 192.0.2.1 th dport 111 drop
+        meta nfproto ipv6 th dport 111 drop"
+                ),
+            ),
+        )
+    },
     plain(
         "nft with a limit of rate",
         Told::CannotTell,

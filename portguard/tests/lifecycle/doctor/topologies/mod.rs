@@ -116,7 +116,7 @@ fn answers(server: SocketAddr, tcp: bool) -> bool {
 fn told(document: &Document, subject: &str) -> (Told, String) {
     let finding =
         document.findings.iter().find(|it| it.id == "coverage" && it.subject.as_deref() == Some(subject));
-    let finding = finding.unwrap_or_else(|| panic!("nothing is said of {subject}: {document:#?}"));
+    let finding = finding.unwrap_or_else(|| panic!("doctor does not report on {subject}: {document:#?}"));
     let found = &finding.found;
     let told = match &*finding.status {
         "ok" => Told::Closed,
@@ -150,7 +150,7 @@ fn doctor_says_what_the_wire_says() {
     assert!(all.len() >= 30 && unclear <= 3, "{} topologies, {unclear} unclear", all.len());
 }
 
-/// What is wrong with what is said of a topology.
+/// Where the report on a topology is wrong.
 fn tried(topology: &Topology) -> Option<String> {
     let Topology { what, setup, asks, at, doctor, subject, told: expected } = topology;
     let site = Site::new();

@@ -65,6 +65,21 @@ const fn of_guest(what: &'static str, told: Told, setup: &'static str) -> Topolo
     }
 }
 
+/// The stranger asks over a cable whose end at the host has no address.
+const fn without_address(
+    what: &'static str,
+    told: Told,
+    first: &'static str,
+    then: &'static str,
+) -> Topology {
+    Topology {
+        setup: [NO_ADDRESS, first, then],
+        at: &["192.0.2.1"],
+        subject: "eth7",
+        ..plain(what, told, "")
+    }
+}
+
 const BRIDGE: &str = "
     ip link add br0 type bridge; ip link set br0 up
     ip addr flush dev eth0; ip link set eth0 master br0
@@ -159,32 +174,18 @@ pub(super) const ALL: &[Topology] = &[
         subject: "vx0",
         ..plain("a guarded tunnel", Told::Closed, "")
     },
-    Topology {
-        setup: [NO_ADDRESS, "", ""],
-        at: &["192.0.2.1"],
-        subject: "eth7",
-        ..plain("an interface without an address", Told::Open, "")
-    },
-    Topology {
-        setup: [NO_ADDRESS, "", "attach eth7"],
-        at: &["192.0.2.1"],
-        subject: "eth7",
-        ..plain("a guarded interface without an address", Told::Closed, "")
-    },
-    Topology {
-        setup: [NO_ADDRESS, "", STRICT],
-        at: &["192.0.2.1"],
-        subject: "eth7",
-        ..plain(
-            "an interface with a route, without an address, and with strict reverse paths",
-            Told::Open,
-            "",
-        )
-    },
-    Topology {
-        setup: [NO_ADDRESS, STRICT, "ip route del 192.0.2.66 dev eth7"],
-        at: &["192.0.2.1"],
-        subject: "eth7",
-        ..plain("an interface without a route, and with strict reverse paths", Told::Closed, "")
-    },
+    without_address("an interface without an address", Told::Open, "", ""),
+    without_address("a guarded interface without an address", Told::Closed, "", "attach eth7"),
+    without_address(
+        "an interface with a route, without an address, and with strict reverse paths",
+        Told::Open,
+        STRICT,
+        "",
+    ),
+    without_address(
+        "an interface without a route, and with strict reverse paths",
+        Told::Closed,
+        STRICT,
+        "ip route del 192.0.2.66 dev eth7",
+    ),
 ];
