@@ -10,7 +10,7 @@ use portguard::guard::calls;
 use portguard_common::address::Address;
 use portguard_common::cursor::Linear;
 use portguard_common::frame::LinkType;
-use portguard_common::ipv6::DirectStep;
+use portguard_common::ipv6::{CommonFrames, DirectStep};
 use portguard_common::rpc::Request;
 use portguard_common::transport::Protocol;
 use portguard_common::verdict::{Datapath, Fault, Verdict, judge};
@@ -23,7 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 struct Recorder;
 
 impl<A: Address> Datapath<A> for Recorder {
-    type Outcome = (Finding, bool, usize);
+    /// What was found, whether its source is on the list, and where the IP packet begins; `None`: not a common frame.
+    type Outcome = Option<(Finding, bool, usize)>;
 
     fn covers(&self, source: A) -> bool {
         is_listed(source.ip())
@@ -39,16 +40,26 @@ impl<A: Address> Datapath<A> for Recorder {
             Verdict::Reject(Fault::Truncated) => Finding::Truncated,
             Verdict::Reject(Fault::Malformed) => Finding::Malformed,
             Verdict::Reject(Fault::TooManyHeaders) => Finding::TooManyHeaders,
+            Verdict::Uncommon => return None,
         };
-        (finding, matches!(verdict, Verdict::Allow { .. }), link_header_len)
+        Some((finding, matches!(verdict, Verdict::Allow { .. }), link_header_len))
     }
 }
 
 /// The parser has a verdict for any frame, and it is the oracle's; also for a link without Ethernet.
 pub fn frame(frame: &[u8]) {
     let cursor = Linear::new(frame);
-    let (found, is_allowed, link_header_len) =
-        judge(cursor, LinkType::Ethernet, &Recorder, &DirectStep(cursor));
+    let any = judge(cursor, LinkType::Ethernet, &Recorder, &DirectStep(cursor));
+    let (found, is_allowed, link_header_len) = any.expect("every frame has a verdict");
+    if let Some(common) = judge(cursor, LinkType::Ethernet, &Recorder, &CommonFrames)
+        && (found != Finding::Other || is_allowed)
+    {
+        assert_eq!(
+            common,
+            (found, is_allowed, link_header_len),
+            "the fast path has the verdict of any frame"
+        );
+    }
     let (expected, packet_len) = oracle::judge(frame);
     match expected {
         Finding::Candidate { source, .. } if is_listed(source) => {
@@ -59,7 +70,9 @@ pub fn frame(frame: &[u8]) {
     if found != Finding::Other || is_allowed {
         assert_eq!(frame.len() - link_header_len, packet_len, "what is counted begins at the IP header");
     }
-    judge(cursor, LinkType::RawIp, &Recorder, &DirectStep(cursor));
+    let any = judge(cursor, LinkType::RawIp, &Recorder, &DirectStep(cursor));
+    let common = judge(cursor, LinkType::RawIp, &Recorder, &CommonFrames);
+    assert!(any.is_some() && (common.is_none() || common.map(|it| it.0) == any.map(|it| it.0)));
 }
 
 /// What a datagram or segment asks rpcbind for is what the oracle says. The first byte is even for UDP; the header of

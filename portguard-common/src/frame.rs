@@ -9,6 +9,9 @@ use crate::layout::Wire;
 /// adds to the verifier's work on every path after it.
 pub const MAX_VLAN_TAGS: usize = 4;
 
+/// The most VLAN tags of a common frame.
+pub(crate) const COMMON_VLAN_TAGS: usize = 1;
+
 /// The most bytes of a frame that [`parse`] reads.
 pub const LONGEST_HEADER: usize = size_of::<EthernetHeader>() + MAX_VLAN_TAGS * size_of::<VlanTag>();
 
@@ -71,30 +74,32 @@ pub enum Link<C> {
     Ipv4(C),
     /// An IPv6 packet begins here.
     Ipv6(C),
-    /// Anything else. This includes frames that end before the field that shows what they carry; Linux does not take
-    /// them for IP either.
+    /// Anything else.
     Other,
-    /// More than [`MAX_VLAN_TAGS`] tags. The cursor is at the end of the last permitted tag.
+    /// The frame ends before the field that shows what it carries. Linux does not take it for IP.
+    CutShort,
+    /// More tags than the caller permits. The cursor is at the end of the last permitted tag.
     TooManyTags(C),
 }
 
-/// Determines what the frame carries. `frame` is a cursor at its first byte.
+/// Determines what the frame carries. `frame` is a cursor at its first byte. The frame may have up to `tags` VLAN tags.
 #[inline(always)]
-pub fn parse<C: Cursor>(frame: C, link_type: LinkType) -> Link<C> {
+pub fn parse<C: Cursor>(frame: C, link_type: LinkType, tags: usize) -> Link<C> {
     match link_type {
-        LinkType::Ethernet => ethernet(frame).unwrap_or(Link::Other),
+        LinkType::Ethernet => ethernet(frame, tags).unwrap_or(Link::CutShort),
         LinkType::RawIp => match frame.peek().map(|byte| byte >> 4) {
             Some(4) => Link::Ipv4(frame),
             Some(6) => Link::Ipv6(frame),
-            _ => Link::Other,
+            Some(_) => Link::Other,
+            None => Link::CutShort,
         },
     }
 }
 
 #[inline(always)]
-fn ethernet<C: Cursor>(mut cursor: C) -> Option<Link<C>> {
+fn ethernet<C: Cursor>(mut cursor: C, tags: usize) -> Option<Link<C>> {
     let mut ethertype = EtherType::of(cursor.read::<EthernetHeader>()?.ethertype_be);
-    for _ in 0..MAX_VLAN_TAGS {
+    for _ in 0..tags {
         if !is_vlan(ethertype) {
             break;
         }

@@ -9,7 +9,7 @@ use crate::cursor::Cursor;
 use crate::ipv6::{self, Chain, ChainStep};
 use crate::layout::Wire;
 use crate::transport::{self, Protocol};
-use crate::verdict::{Candidate, Fault, UNDECLARED};
+use crate::verdict::{Candidate, Fault, Stop, UNDECLARED};
 
 /// RFC 791, section 3.1.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +31,8 @@ struct Header {
 unsafe impl Wire for Header {}
 
 const HEADER_LEN: usize = 20;
+/// The first byte of a header without options.
+const WITHOUT_OPTIONS: u8 = 4 << 4 | (HEADER_LEN / 4) as u8;
 const _: () = assert!(size_of::<Header>() == HEADER_LEN);
 
 /// The mask of the 13 low bits of `flags_fragment_offset_be`, for its two bytes read as a native integer.
@@ -38,14 +40,17 @@ const FRAGMENT_OFFSET: u16 = u16::from_ne_bytes([0x1f, 0xff]);
 
 /// Parses the packet at `cursor`; `None` if it is no segment or datagram for the guarded port.
 #[inline(always)]
-pub(crate) fn parse<C: Cursor>(
+pub(crate) fn parse<C: Cursor, S: ChainStep>(
     mut cursor: C,
-    step: &impl ChainStep,
-) -> Result<Option<Candidate<V4, C>>, Fault> {
+    step: &S,
+) -> Result<Option<Candidate<V4, C>>, Stop> {
     let header: Header = cursor.read().ok_or(Fault::Truncated)?;
+    if !S::FOLLOWS && header.version_ihl != WITHOUT_OPTIONS {
+        return Err(Stop::Uncommon);
+    }
     let ihl = usize::from(header.version_ihl & 0xf) * 4;
     if header.version_ihl >> 4 != 4 || ihl < HEADER_LEN {
-        return Err(Fault::Malformed);
+        return Err(Fault::Malformed.into());
     }
     if ihl > HEADER_LEN {
         cursor.skip(ihl - HEADER_LEN).ok_or(Fault::Truncated)?;

@@ -7,11 +7,11 @@
 //!
 //! The payload length does not influence the verdict, for the reasons in [`crate::ipv4`].
 
-use crate::address::{Address as _, V6};
+use crate::address::V6;
 use crate::cursor::Cursor;
 use crate::layout::Wire;
 use crate::transport::{self, Protocol};
-use crate::verdict::{Candidate, Fault, UNDECLARED};
+use crate::verdict::{Candidate, Fault, Stop, UNDECLARED};
 
 /// The most extension headers in front of TCP or UDP. RFC 8200 has seven kinds, and recommends that each occurs once
 /// (destination options twice). Linux has no limit.
@@ -35,8 +35,9 @@ struct Header {
     payload_length_be: [u8; 2],
     next_header: u8,
     _hop_limit: u8,
-    source: [u8; 16],
-    destination: [u8; 16],
+    /// In halves, so that each is one load.
+    source: [[u8; 8]; 2],
+    destination: [[u8; 8]; 2],
 }
 
 // SAFETY: `repr(C)`, bytes and byte arrays only, without padding.
@@ -110,8 +111,25 @@ impl Position {
 
 /// One step of the walk: [`step_over`], applied to one frame.
 pub trait ChainStep {
+    /// Whether the parser follows chains of headers of any length. If not, it takes common frames only, and leaves the
+    /// others: [`crate::verdict::Verdict::Uncommon`].
+    const FOLLOWS: bool = true;
+
     /// The position after the extension header at `position`.
     fn step(&self, position: Position) -> Position;
+}
+
+/// Takes common frames only.
+#[derive(Clone, Copy, Debug)]
+pub struct CommonFrames;
+
+impl ChainStep for CommonFrames {
+    const FOLLOWS: bool = false;
+
+    #[inline(always)]
+    fn step(&self, _position: Position) -> Position {
+        Position::CUT_SHORT
+    }
 }
 
 /// The step as a direct call, for the host.
@@ -153,14 +171,17 @@ pub fn step_over(frame: impl Cursor, position: Position) -> Position {
 /// protocol after them and a cursor at its header; `None` if it is neither TCP nor UDP, or if the packet is a later
 /// fragment.
 #[inline(always)]
-pub(crate) fn upper_layer<C: Cursor>(
+pub(crate) fn upper_layer<C: Cursor, S: ChainStep>(
     cursor: C,
     header: u8,
     chain: Chain,
-    step: &impl ChainStep,
-) -> Result<Option<(Protocol, C)>, Fault> {
+    step: &S,
+) -> Result<Option<(Protocol, C)>, Stop> {
     if !chain.has(header) {
         return Ok(None);
+    }
+    if !S::FOLLOWS {
+        return Err(Stop::Uncommon);
     }
     let mut position = Position::new(cursor.offset(), header);
     for _ in 0..MAX_EXTENSION_HEADERS {
@@ -169,7 +190,7 @@ pub(crate) fn upper_layer<C: Cursor>(
             return Ok(None);
         }
         if position == Position::CUT_SHORT {
-            return Err(Fault::Truncated);
+            return Err(Fault::Truncated.into());
         }
         if let Some(protocol) = Protocol::from_number(position.header()) {
             let cursor = cursor.at(position.offset()).ok_or(Fault::Truncated)?;
@@ -179,7 +200,7 @@ pub(crate) fn upper_layer<C: Cursor>(
             return Ok(None);
         }
     }
-    Err(Fault::TooManyHeaders)
+    Err(Fault::TooManyHeaders.into())
 }
 
 /// Parses the packet at `cursor`; `None` if it is no segment or datagram for the guarded port.
@@ -187,10 +208,10 @@ pub(crate) fn upper_layer<C: Cursor>(
 pub(crate) fn parse<C: Cursor>(
     mut cursor: C,
     step: &impl ChainStep,
-) -> Result<Option<Candidate<V6, C>>, Fault> {
+) -> Result<Option<Candidate<V6, C>>, Stop> {
     let header: Header = cursor.read().ok_or(Fault::Truncated)?;
     if header.version_class >> 4 != 6 {
-        return Err(Fault::Malformed);
+        return Err(Fault::Malformed.into());
     }
     let (protocol, cursor) = match Protocol::from_number(header.next_header) {
         Some(protocol) => (protocol, cursor),
@@ -201,8 +222,8 @@ pub(crate) fn parse<C: Cursor>(
     };
     let Some(source_port_be) = transport::source_port_of_candidate(cursor)? else { return Ok(None) };
     Ok(Some(Candidate {
-        source: V6::from_wire(header.source),
-        destination: V6::from_wire(header.destination),
+        source: header.source.map(u64::from_ne_bytes),
+        destination: header.destination.map(u64::from_ne_bytes),
         source_port_be,
         protocol,
         header: cursor,

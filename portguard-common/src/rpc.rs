@@ -11,10 +11,8 @@ use crate::transport::Protocol;
 /// rpcbind's program number (RFC 1833, section 3).
 pub const PROGRAM: u32 = 100_000;
 
-/// `msg_type` of a call (RFC 5531, section 9).
-const CALL: u32 = 0;
-/// The one version of RPC itself.
-const RPC_VERSION: u32 = 2;
+/// `msg_type` of a call, and the one version of RPC itself (RFC 5531, section 9).
+const CALL_OF_VERSION_2: [u8; 8] = 2_u64.to_be_bytes();
 
 listed! {
     /// What a packet asks for. Procedures that answer, or harm, in the same way are one.
@@ -98,22 +96,23 @@ unsafe impl Wire for TcpHeader {}
 
 const _: () = assert!(size_of::<TcpHeader>() == 20);
 
-/// The fixed part of a call (RFC 5531, section 9); credentials, verifier and arguments follow.
+/// The identifier in front of a message (RFC 5531, section 9).
+const XID_LEN: usize = 4;
+
+/// The fixed part of a call after its identifier (RFC 5531, section 9); credentials, verifier and arguments follow. Fields
+/// that are compared together are one, so that each comparison takes one load.
 #[derive(Clone, Copy, Debug)]
-#[repr(C, align(8))]
+#[repr(C, align(4))]
 struct CallHeader {
-    _xid: [u8; 4],
-    message_type_be: [u8; 4],
-    rpc_version_be: [u8; 4],
-    program_be: [u8; 4],
-    version_be: [u8; 4],
+    message_type_and_rpc_version_be: [u8; 8],
+    program_and_version_be: [u8; 8],
     procedure_be: [u8; 4],
 }
 
-// SAFETY: `repr(C)`, byte arrays only.
+// SAFETY: `repr(C)`, byte arrays only, without padding.
 unsafe impl Wire for CallHeader {}
 
-const _: () = assert!(size_of::<CallHeader>() == 24);
+const _: () = assert!(XID_LEN + size_of::<CallHeader>() == 24);
 
 /// In front of each record of a stream (RFC 5531, section 11).
 const RECORD_MARK_LEN: usize = 4;
@@ -191,7 +190,7 @@ fn datagram(mut cursor: impl Cursor) -> Option<Code> {
     let header = cursor.read::<UdpHeader>()?;
     // Bytes after the end of the datagram are padding of the link layer, which the receiver does not get.
     let length = usize::from(u16::from_be_bytes(header.length_be));
-    if length < size_of::<UdpHeader>() + size_of::<CallHeader>() {
+    if length < size_of::<UdpHeader>() + XID_LEN + size_of::<CallHeader>() {
         return None;
     }
     call(cursor)
@@ -209,15 +208,18 @@ fn segment(mut cursor: impl Cursor) -> Option<Code> {
 /// What the message at `cursor` asks for; `None` if the frame ends within its header.
 #[inline(always)]
 fn call(mut cursor: impl Cursor) -> Option<Code> {
+    cursor.skip(XID_LEN)?;
     let header = cursor.read::<CallHeader>()?;
-    if header.message_type_be != CALL.to_be_bytes() || header.rpc_version_be != RPC_VERSION.to_be_bytes() {
+    if header.message_type_and_rpc_version_be != CALL_OF_VERSION_2 {
         return Some(Code::NOT_RPC);
     }
-    let version = u32::from_be_bytes(header.version_be);
-    if header.program_be != PROGRAM.to_be_bytes() || !VERSIONS.contains(&version) {
+    let program_and_version = u64::from_be_bytes(header.program_and_version_be);
+    let version = program_and_version.wrapping_sub(FIRST_VERSION);
+    if version > LAST_VERSION - FIRST_VERSION {
         return Some(Code::OTHER_RPC);
     }
-    let codes = if version == 4 { Codes::OF_VERSION_4 } else { Codes::OF_VERSION_3 };
+    let is_last = version == LAST_VERSION - FIRST_VERSION;
+    let codes = if is_last { Codes::OF_VERSION_4 } else { Codes::OF_VERSION_3 };
     Some(codes.get(u32::from_be_bytes(header.procedure_be)))
 }
 
@@ -231,8 +233,11 @@ impl Code {
     const NOT_RPC: Self = Self(Procedure::NotRpc as u8);
 }
 
-/// The versions of rpcbind's program; the first is called portmapper.
-const VERSIONS: core::ops::RangeInclusive<u32> = 2..=4;
+/// The first version of rpcbind's program, which is called portmapper: the number of the program in the upper half, and
+/// that of the version in the lower one.
+const FIRST_VERSION: u64 = (PROGRAM as u64) << 32 | 2;
+/// The last version.
+const LAST_VERSION: u64 = FIRST_VERSION + 2;
 
 /// The procedures of a version, four bits each, by their number.
 struct Codes(u64);

@@ -44,6 +44,22 @@ pub struct Denied<A> {
 /// The declared length of a packet whose IP header declares none: a jumbogram, or a packet that Linux has assembled.
 pub const UNDECLARED: usize = usize::MAX;
 
+/// Why a parser ends before it knows whether a frame is for the guarded port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// The frame is faulty.
+    Fault(Fault),
+    /// The frame is not a common one, and the caller asks for common ones only.
+    Uncommon,
+}
+
+impl From<Fault> for Stop {
+    #[inline(always)]
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
 /// The verdict on a frame, with its action while the guard enforces. `A` is the type of its source address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict<A> {
@@ -58,6 +74,9 @@ pub enum Verdict<A> {
     Deny(Denied<A>),
     /// Faulty: dropped, independently of its source.
     Reject(Fault),
+    /// Not judged, because the caller asks for common frames only ([`ChainStep::FOLLOWS`]), and this is none. Common
+    /// frames have at most one VLAN tag, no IPv4 options, no extension headers, and no fault.
+    Uncommon,
 }
 
 /// Looks up addresses of one family in the allowlist, and acts on verdicts.
@@ -80,19 +99,17 @@ pub trait Datapath<A: Address> {
 ///
 /// `step` is [`ipv6::step_over`] applied to the frame, or a call with the same result.
 #[inline(always)]
-pub fn judge<Outcome, C>(
-    frame: impl Cursor,
-    link_type: LinkType,
-    datapath: &C,
-    step: &impl ChainStep,
-) -> Outcome
+pub fn judge<Outcome, C, S>(frame: impl Cursor, link_type: LinkType, datapath: &C, step: &S) -> Outcome
 where
     C: Datapath<V4, Outcome = Outcome> + Datapath<V6, Outcome = Outcome>,
+    S: ChainStep,
 {
-    match frame::parse(frame, link_type) {
-        Link::Ipv4(packet) => finish(datapath, ipv4::parse(packet, step), packet),
-        Link::Ipv6(packet) => finish(datapath, ipv6::parse(packet, step), packet),
-        Link::Other => datapath.finish(Verdict::<V4>::Pass, 0),
+    let tags = if S::FOLLOWS { frame::MAX_VLAN_TAGS } else { frame::COMMON_VLAN_TAGS };
+    match frame::parse(frame, link_type, tags) {
+        Link::Ipv4(packet) => finish::<_, _, _, S>(datapath, ipv4::parse(packet, step), packet),
+        Link::Ipv6(packet) => finish::<_, _, _, S>(datapath, ipv6::parse(packet, step), packet),
+        Link::CutShort | Link::TooManyTags(_) if !S::FOLLOWS => datapath.finish(Verdict::<V4>::Uncommon, 0),
+        Link::Other | Link::CutShort => datapath.finish(Verdict::<V4>::Pass, 0),
         Link::TooManyTags(behind) => {
             datapath.finish(Verdict::<V4>::Reject(Fault::TooManyHeaders), behind.offset())
         }
@@ -100,9 +117,9 @@ where
 }
 
 #[inline(always)]
-fn finish<A: Address, K: Cursor, C: Datapath<A>>(
+fn finish<A: Address, K: Cursor, C: Datapath<A>, S: ChainStep>(
     datapath: &C,
-    parsed: Result<Option<Candidate<A, K>>, Fault>,
+    parsed: Result<Option<Candidate<A, K>>, Stop>,
     packet: K,
 ) -> C::Outcome {
     // One call for each verdict: if the arms made a verdict for one common call, the compiler would copy the parts of it
@@ -117,6 +134,9 @@ fn finish<A: Address, K: Cursor, C: Datapath<A>>(
             let request = Request::of(header, protocol);
             finish(Verdict::Deny(Denied { source, destination, source_port_be, request, declared_len }))
         }
-        Err(fault) => finish(Verdict::Reject(fault)),
+        // A fault may be none if the parser has seen the first buffer only, and another run of it decides that.
+        Err(_) if !S::FOLLOWS => finish(Verdict::Uncommon),
+        Err(Stop::Fault(fault)) => finish(Verdict::Reject(fault)),
+        Err(Stop::Uncommon) => finish(Verdict::Uncommon),
     }
 }

@@ -7,13 +7,13 @@ use core::ptr;
 
 use aya_ebpf::bindings::{BPF_ANY, bpf_sock_tuple, xdp_md};
 use aya_ebpf::helpers::generated::{bpf_sk_lookup_tcp, bpf_sk_release};
-use aya_ebpf::programs::XdpContext;
 use portguard_common::PORT;
 use portguard_common::verdict::{self, Datapath, Denied, Verdict};
 
 use crate::family::Family;
+use crate::hook::{Hook as _, Part, Step};
 use crate::maps::{self, CONNECTED};
-use crate::{FirstBufferStep, packet};
+use crate::xdp::OneBuffer;
 
 /// `BPF_F_CURRENT_NETNS`: the network namespace of the interface.
 const CURRENT_NAMESPACE: u64 = u64::MAX;
@@ -22,20 +22,15 @@ const CURRENT_NAMESPACE: u64 = u64::MAX;
 const NOT_CONNECTED: [u32; 5] = [2, 3, 7, 10, 12];
 
 /// Remembers the source of the TCP segment in a frame, if it belongs to a connection. The headers must be in the first
-/// buffer. A BPF global function, so that the verifier checks it separately; the result means nothing.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub(crate) extern "C" fn portguard_connected(ctx: *mut xdp_md) -> u32 {
-    verdict::judge(
-        packet::first_buffer(&XdpContext::new(ctx)),
-        maps::link_type(),
-        &Witness(ctx),
-        &FirstBufferStep(ctx),
-    )
+/// buffer. The result means nothing.
+#[inline(always)]
+pub(crate) fn witness(packet: OneBuffer) -> u32 {
+    let step = Step { hook: packet, part: Part::FirstBuffer };
+    verdict::judge(packet.first_buffer(), maps::link_type(), &Witness(packet), &step)
 }
 
 /// Looks at each packet for the port.
-struct Witness(*mut xdp_md);
+struct Witness(OneBuffer);
 
 impl<A: Family> Datapath<A> for Witness {
     type Outcome = u32;
@@ -48,7 +43,7 @@ impl<A: Family> Datapath<A> for Witness {
     #[inline(always)]
     fn finish(&self, verdict: Verdict<A>, _link_header_len: usize) -> u32 {
         if let Verdict::Deny(denied) = verdict
-            && is_connected(self.0, Tuple::of(&denied))
+            && is_connected(self.0.context(), Tuple::of(&denied))
         {
             // A full map makes room; without memory, the next segment is as good.
             let _ = CONNECTED.insert(denied.source.mapped(), 0, BPF_ANY.into());

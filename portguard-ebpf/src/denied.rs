@@ -1,16 +1,12 @@
 //! Counts a denied packet, logs it if the log has room, and drops it (or lets it pass in audit mode).
-//!
-//! In the common case this code is inline. The BPF global functions are for the other cases: the verifier checks such a
-//! function once, and not again on each path that calls it, and its variables are not on the stack of its callers.
 
-use aya_ebpf::bindings::xdp_md;
-use portguard_common::address::V4;
 use portguard_common::rpc::Request;
 use portguard_common::verdict::Denied;
 
 use crate::accounting::Account;
 use crate::datapath;
 use crate::family::Family;
+use crate::hook::Hook;
 use crate::log;
 
 /// A denied packet without its source.
@@ -47,25 +43,11 @@ impl Packet {
     }
 }
 
-/// [`finish`] for IPv4; the last argument is a packed [`Packet`]. Returns the action.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub(crate) extern "C" fn portguard_denied_v4(ctx: *mut xdp_md, source: V4, packed: u64) -> u32 {
-    finish(ctx, source, Packet::unpack(packed))
-}
-
-/// [`finish`] for IPv6; the arguments are the halves of the source, and a packed [`Packet`]. Returns the action.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub(crate) extern "C" fn portguard_denied_v6(ctx: *mut xdp_md, first: u64, second: u64, packed: u64) -> u32 {
-    finish(ctx, [first, second], Packet::unpack(packed))
-}
-
 /// Counts and logs a denied packet. Returns the action.
 #[inline(always)]
-pub(crate) fn finish<A: Family>(ctx: *mut xdp_md, source: A, packet: Packet) -> u32 {
+pub(crate) fn finish<H: Hook, A: Family>(hook: H, source: A, packet: Packet) -> u32 {
     let mut account = Account::open(packet.bytes);
     account.denied(source, packet.request);
-    log::denied(ctx, source, packet);
-    datapath::refuse(account)
+    log::denied(hook, source, packet);
+    datapath::refuse::<H>(account)
 }

@@ -1,11 +1,11 @@
 //! The maps of each address family.
 
-use aya_ebpf::bindings::xdp_md;
 use portguard_common::address::{V4, V6, mapped};
 use portguard_common::lookup::{DirectTable, Indexed};
 use portguard_common::source_table::{Bucket, Key, Record};
 
-use crate::denied::{self, Packet};
+use crate::denied::Packet;
+use crate::hook::Hook;
 use crate::list;
 use crate::maps::{
     BUCKETS_V4, BUCKETS_V6, Cells, FRONTS_V4, FRONTS_V6, INDEXES_V4, INDEXES_V6, Indexes, LISTS_V4, LISTS_V6,
@@ -22,10 +22,10 @@ pub(crate) trait Family: Key + Indexed + 'static {
     fn words(self) -> [u64; 2];
     /// The address as one of IPv6.
     fn mapped(self) -> V6;
-    /// Whether the list in a slot covers the address. It is called if the direct table of the index does not decide.
-    fn is_on_list(self, slot: u32) -> bool;
-    /// Counts and logs a denied packet from this source, in a BPF global function. Returns the action.
-    fn denied(self, ctx: *mut xdp_md, packet: Packet) -> u32;
+    /// Whether the list in force covers the address, by a call of a BPF global function.
+    fn is_on_list(self) -> bool;
+    /// Counts and logs a denied packet from this source, by a call of a BPF global function. Returns the action.
+    fn denied(self, hook: impl Hook, packet: Packet) -> u32;
     /// The tries of the lists.
     fn lists() -> &'static Lists<Self>;
     /// The direct tables of the indexes.
@@ -53,13 +53,13 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn is_on_list(self, slot: u32) -> bool {
-        list::portguard_covers_v4(slot, self) != 0
+    fn is_on_list(self) -> bool {
+        list::portguard_covers_v4(self) != 0
     }
 
     #[inline(always)]
-    fn denied(self, ctx: *mut xdp_md, packet: Packet) -> u32 {
-        denied::portguard_denied_v4(ctx, self, packet.pack())
+    fn denied(self, hook: impl Hook, packet: Packet) -> u32 {
+        hook.denied_v4(self, packet.pack())
     }
 
     #[inline(always)]
@@ -103,15 +103,14 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn is_on_list(self, slot: u32) -> bool {
+    fn is_on_list(self) -> bool {
         let [first, second] = self;
-        list::portguard_covers_v6(slot, first, second) != 0
+        list::portguard_covers_v6(first, second) != 0
     }
 
     #[inline(always)]
-    fn denied(self, ctx: *mut xdp_md, packet: Packet) -> u32 {
-        let [first, second] = self;
-        denied::portguard_denied_v6(ctx, first, second, packet.pack())
+    fn denied(self, hook: impl Hook, packet: Packet) -> u32 {
+        hook.denied_v6(self, packet.pack())
     }
 
     #[inline(always)]

@@ -1,40 +1,71 @@
-//! Looks up sources that the direct table of an index leaves undecided: in the rest of the index, and then in the trie.
+//! Looks up sources in the list in force: in the index, and then in the trie.
 //!
-//! The two entry points are BPF global functions: the verifier checks them once, and not again on each path that calls
-//! them.
+//! The functions with names that begin with `portguard` are BPF global functions: the verifier checks them once, and not
+//! again on each path that calls them.
 
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use portguard_common::address::V4;
-use portguard_common::lookup::{self, Blocks};
+use portguard_common::lookup::{self, Blocks, DirectTable, hint};
 
 use crate::family::Family;
-use crate::maps::IndexLines;
+use crate::maps::{IndexLines, POLICY};
 
-/// Whether the list in a slot covers an IPv4 source. Returns 0 or 1.
+/// Whether the list in force covers an IPv4 source. Returns 0 or 1.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) extern "C" fn portguard_covers_v4(slot: u32, source: V4) -> u32 {
-    covers(slot, source).into()
+pub(crate) extern "C" fn portguard_covers_v4(source: V4) -> u32 {
+    covers(source).into()
 }
 
-/// Whether the list in a slot covers an IPv6 source, of which `first` and `second` are the halves. Returns 0 or 1.
+/// Whether the list in force covers an IPv6 source, of which `first` and `second` are the halves. Returns 0 or 1.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) extern "C" fn portguard_covers_v6(slot: u32, first: u64, second: u64) -> u32 {
-    covers(slot, [first, second]).into()
+pub(crate) extern "C" fn portguard_covers_v6(first: u64, second: u64) -> u32 {
+    covers([first, second]).into()
+}
+
+/// Whether the list in force covers a source. It makes a call only for what the direct table leaves undecided.
+#[inline(always)]
+pub(crate) fn covers_at_once<A: Family>(source: A) -> bool {
+    // An empty slot covers no source.
+    let Some(slot) = slot() else { return false };
+    let Some(direct_table) = A::direct_tables().get(slot) else { return false };
+    match hint(direct_table, source) {
+        hint::DENIED => false,
+        hint::COVERED => true,
+        // A short list: its blocks are in the direct table, so the look-up needs no call.
+        _ if direct_table.has_blocks != 0 => {
+            lookup::search_nearby(direct_table, source).unwrap_or_else(|| source.is_on_list())
+        }
+        _ => source.is_on_list(),
+    }
+}
+
+/// The slot of the list in force.
+#[inline(always)]
+fn slot() -> Option<u32> {
+    let policy = POLICY.get_ptr(0)?;
+    // SAFETY: `policy` is valid; the loader stores the slot in one aligned write.
+    Some(unsafe { (&raw const (*policy).active).read_volatile() })
 }
 
 #[inline(always)]
-fn covers<A: Family>(slot: u32, source: A) -> bool {
-    search(slot, source).unwrap_or_else(|| {
+fn covers<A: Family>(source: A) -> bool {
+    let Some(slot) = slot() else { return false };
+    let Some(direct_table) = A::direct_tables().get(slot) else { return false };
+    match hint(direct_table, source) {
+        hint::DENIED => return false,
+        hint::COVERED => return true,
+        _ => {}
+    }
+    search(slot, direct_table, source).unwrap_or_else(|| {
         let on_stack = StackKey { _aligned: 0, key: Key::new(A::BITS, source) };
         A::lists().get(slot).is_some_and(|trie| trie.get(&on_stack.key).is_some())
     })
 }
 
 #[inline(always)]
-fn search<A: Family>(slot: u32, source: A) -> Option<bool> {
-    let direct_table = A::direct_tables().get(slot)?;
+fn search<A: Family>(slot: u32, direct_table: &DirectTable<A>, source: A) -> Option<bool> {
     if direct_table.has_blocks != 0 {
         return lookup::search(direct_table, direct_table, source);
     }

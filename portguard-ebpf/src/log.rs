@@ -3,45 +3,42 @@
 //! The rate is a constant of the loaded program. If it is zero, the verifier sees that this code is never reached, and
 //! removes it.
 
-use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use portguard_common::drop_log::{Event, Rate};
 
 use crate::accounting;
 use crate::denied::Packet;
 use crate::family::Family;
+use crate::hook::Hook;
 use crate::maps::{self, LOG, LOG_BUCKETS};
 
 /// Logs a denied packet, if the log is on and has room.
 #[inline(always)]
-pub(crate) fn denied<A: Family>(ctx: *mut xdp_md, source: A, packet: Packet) {
+pub(crate) fn denied<A: Family>(hook: impl Hook, source: A, packet: Packet) {
     if maps::log_rate() != Rate::OFF {
-        let [first, second] = source.words();
-        portguard_log(ctx, first, second, packet.pack() | u64::from(A::VERSION) << VERSION_SHIFT);
+        hook.log(source.words(), packet.pack() | u64::from(A::VERSION) << VERSION_SHIFT);
     }
 }
 
 /// The position of the version of IP, above the bits of a packed [`Packet`].
 const VERSION_SHIFT: u32 = 56;
 
-/// A BPF global function, so that the verifier checks it once. `first` and `second` are the source in the form of
-/// [`Event::source`]; `packed` is a packed [`Packet`] with the version of IP. Returns 0.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub(crate) extern "C" fn portguard_log(ctx: *mut xdp_md, first: u64, second: u64, packed: u64) -> u32 {
+/// Writes an entry for a denied packet, or counts the packet as not logged. `source` is in the form of [`Event::source`];
+/// `packed` is a packed [`Packet`] with the version of IP.
+#[inline(always)]
+pub(crate) fn write(hook: impl Hook, source: [u64; 2], packed: u64) {
     let cpu = accounting::cpu();
     let packet = Packet::unpack(packed);
-    if !write(ctx, cpu, [first, second], packet, (packed >> VERSION_SHIFT) as u8)
+    if !write_entry(hook, cpu, source, packet, (packed >> VERSION_SHIFT) as u8)
         && let Some(totals) = accounting::totals_of(cpu)
     {
         totals.not_logged = totals.not_logged.wrapping_add(1);
     }
-    0
 }
 
 /// Writes an entry; false if there is no token or no room for it.
 #[inline(always)]
-fn write(ctx: *mut xdp_md, cpu: u32, source: [u64; 2], packet: Packet, ip_version: u8) -> bool {
+fn write_entry(hook: impl Hook, cpu: u32, source: [u64; 2], packet: Packet, ip_version: u8) -> bool {
     // SAFETY: the helper has no preconditions.
     let at = unsafe { bpf_ktime_get_ns() };
     let Some(bucket) = LOG_BUCKETS.get_ptr_mut(cpu) else { return false };
@@ -53,8 +50,7 @@ fn write(ctx: *mut xdp_md, cpu: u32, source: [u64; 2], packet: Packet, ip_versio
     entry.write(Event {
         at,
         source,
-        // SAFETY: the context is the kernel's.
-        ifindex: unsafe { (*ctx).ingress_ifindex },
+        ifindex: hook.interface(),
         bytes: packet.bytes as u32,
         port_be: packet.source_port_be,
         ip_version,

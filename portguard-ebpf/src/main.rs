@@ -10,6 +10,7 @@
 //! - If a map has no element for a key (the loader prevents this), the packet is treated as denied: fail closed.
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 #![expect(
     clippy::needless_pass_by_value,
     reason = "programs take their context as aya's macro hands it over"
@@ -20,52 +21,34 @@ mod connected;
 mod datapath;
 mod denied;
 mod family;
+mod fast_path;
+mod hook;
 mod list;
 mod log;
 mod maps;
 mod packet;
+mod xdp;
 
 use core::mem::size_of;
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
-use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns};
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
-use portguard_common::frame::LONGEST_HEADER;
-use portguard_common::ipv6::{self, ChainStep, Position};
-use portguard_common::verdict;
 
-use crate::datapath::{Extent, KernelDatapath};
-use crate::packet::AllBuffers;
+use crate::xdp::{Buffers, OneBuffer};
 
 /// The guard for interfaces whose packets come in one buffer.
 #[xdp]
 pub(crate) fn portguard(ctx: XdpContext) -> u32 {
-    let datapath = KernelDatapath { ctx: ctx.ctx, extent: Extent::OneBuffer };
-    verdict::judge(packet::first_buffer(&ctx), maps::link_type(), &datapath, &FirstBufferStep(ctx.ctx))
+    fast_path::judge(OneBuffer::new(ctx.ctx))
 }
 
 /// The guard for interfaces whose packets may come in several buffers (jumbo frames, large receive offload): Linux 5.18
 /// and later.
 #[xdp(frags)]
 pub(crate) fn portguard_frags(ctx: XdpContext) -> u32 {
-    if packet::first_len(&ctx) < LONGEST_HEADER as u64 && packet::goes_on(&ctx) {
-        // Some drivers leave the first buffer empty. It then does not even show whether the packet is IP.
-        return portguard_scattered(ctx.ctx);
-    }
-    let datapath = KernelDatapath { ctx: ctx.ctx, extent: Extent::FirstBuffer };
-    verdict::judge(packet::first_buffer(&ctx), maps::link_type(), &datapath, &FirstBufferStep(ctx.ctx))
-}
-
-/// Judges a packet whose headers continue after its first buffer. A BPF global function, so that the verifier checks it
-/// separately from the common case.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub(crate) extern "C" fn portguard_scattered(ctx: *mut xdp_md) -> u32 {
-    let ctx = XdpContext::new(ctx);
-    let datapath = KernelDatapath { ctx: ctx.ctx, extent: Extent::AllBuffers };
-    verdict::judge(AllBuffers::new(&ctx), maps::link_type(), &datapath, &AllBuffersStep(ctx.ctx))
+    fast_path::judge(Buffers::new(ctx.ctx))
 }
 
 /// Reads both clocks that the loader needs to interpret a stamp. It writes the jiffies, then the nanoseconds since boot
@@ -80,41 +63,6 @@ pub(crate) fn portguard_clock(ctx: XdpContext) -> u32 {
     // SAFETY: the packet has 16 bytes, and packet memory is writable.
     unsafe { clocks.write_unaligned([bpf_jiffies64(), bpf_ktime_get_ns()]) };
     XDP_PASS
-}
-
-/// A step along the extension headers, as a call of [`portguard_step`].
-pub(crate) struct FirstBufferStep(*mut xdp_md);
-
-impl ChainStep for FirstBufferStep {
-    #[inline(always)]
-    fn step(&self, position: Position) -> Position {
-        Position(portguard_step(self.0, position.0))
-    }
-}
-
-/// A BPF global function: the verifier checks it once, for any position, and assumes nothing about the value that it
-/// returns. If it were inlined into the walk, the verifier's states of sixteen rounds would multiply.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub(crate) extern "C" fn portguard_step(ctx: *mut xdp_md, position: u64) -> u64 {
-    ipv6::step_over(packet::first_buffer(&XdpContext::new(ctx)), Position(position)).0
-}
-
-/// A step along extension headers that may lie in any buffer.
-struct AllBuffersStep(*mut xdp_md);
-
-impl ChainStep for AllBuffersStep {
-    #[inline(always)]
-    fn step(&self, position: Position) -> Position {
-        Position(portguard_scattered_step(self.0, position.0))
-    }
-}
-
-/// [`portguard_step`] for headers in any buffer.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub(crate) extern "C" fn portguard_scattered_step(ctx: *mut xdp_md, position: u64) -> u64 {
-    ipv6::step_over(AllBuffers::new(&XdpContext::new(ctx)), Position(position)).0
 }
 
 #[cfg(target_arch = "bpf")]

@@ -7,7 +7,7 @@ use portguard::allowlist::{Allowlist, Entry};
 use portguard_common::address::Address;
 use portguard_common::cursor::Linear;
 use portguard_common::frame::LinkType;
-use portguard_common::ipv6::DirectStep;
+use portguard_common::ipv6::{CommonFrames, DirectStep};
 use portguard_common::transport;
 use portguard_common::verdict::{Datapath, Verdict, judge};
 
@@ -19,14 +19,15 @@ pub(crate) struct Host {
 }
 
 impl<A: Address> Datapath<A> for Host {
-    type Outcome = (Expect, usize);
+    /// `None`: not a common frame.
+    type Outcome = Option<(Expect, usize)>;
 
     fn covers(&self, source: A) -> bool {
         let source = source.ip();
         self.prefixes.iter().any(|prefix| prefix.contains(&source))
     }
 
-    fn finish(&self, verdict: Verdict<A>, link_header_len: usize) -> (Expect, usize) {
+    fn finish(&self, verdict: Verdict<A>, link_header_len: usize) -> Option<(Expect, usize)> {
         let expect = match verdict {
             Verdict::Pass => Expect::Pass,
             Verdict::Allow { .. } => Expect::Allowed,
@@ -38,8 +39,9 @@ impl<A: Address> Datapath<A> for Host {
                 },
             ),
             Verdict::Reject(fault) => Expect::Fault(fault),
+            Verdict::Uncommon => return None,
         };
-        (expect, link_header_len)
+        Some((expect, link_header_len))
     }
 }
 
@@ -57,7 +59,13 @@ impl Host {
             Link::RawIp => LinkType::RawIp,
         };
         let cursor = Linear::new(frame);
-        let (expect, link_header_len) = judge(cursor, link_type, self, &DirectStep(cursor));
+        let any = judge(cursor, link_type, self, &DirectStep(cursor));
+        let (expect, link_header_len) = any.expect("every frame has a verdict");
+        if let Some(common) = judge(cursor, link_type, self, &CommonFrames) {
+            assert_eq!(common.0, expect, "a common frame has the verdict of any frame");
+            // Frames that pass are not counted.
+            assert!(common.1 == link_header_len || expect == Expect::Pass);
+        }
         (expect, (frame.len() - link_header_len) as u64)
     }
 }

@@ -1,0 +1,49 @@
+//! The path of common frames: all that decides is in the first buffer, after at most one VLAN tag, without IPv4 options or
+//! extension headers. It makes no calls, except into the trie of a long list. [`crate::datapath`] takes all other frames.
+
+use portguard_common::ipv6::CommonFrames;
+use portguard_common::verdict::{self, Datapath, Verdict};
+
+use crate::accounting::Account;
+use crate::denied::{self, Packet};
+use crate::family::Family;
+use crate::hook::Hook;
+use crate::{list, maps};
+
+/// Judges a packet. Returns the action.
+#[inline(always)]
+pub(crate) fn judge<H: Hook>(hook: H) -> u32 {
+    verdict::judge(hook.first_buffer(), maps::link_type(), &FastPath(hook), &CommonFrames)
+}
+
+struct FastPath<H>(H);
+
+impl<H: Hook, A: Family> Datapath<A> for FastPath<H> {
+    type Outcome = u32;
+
+    #[inline(always)]
+    fn covers(&self, source: A) -> bool {
+        list::covers_at_once(source)
+    }
+
+    #[inline(always)]
+    fn finish(&self, verdict: Verdict<A>, link_header_len: usize) -> u32 {
+        let hook = self.0;
+        let packet_len = || hook.first_len() - link_header_len as u64;
+        match verdict {
+            Verdict::Pass => H::PASS,
+            Verdict::Allow { declared_len } if declared_len as u64 <= packet_len() => {
+                Account::open(packet_len()).allowed();
+                H::PASS
+            }
+            Verdict::Deny(denied) if denied.declared_len as u64 <= packet_len() => {
+                if maps::is_audit() && denied.request.is_call_over_tcp() {
+                    hook.connected();
+                }
+                denied::finish(hook, denied.source, Packet::new(&denied, packet_len()))
+            }
+            // Not common, or the packet may continue after the first buffer.
+            Verdict::Uncommon | Verdict::Reject(_) | Verdict::Allow { .. } | Verdict::Deny(_) => hook.judge(),
+        }
+    }
+}
