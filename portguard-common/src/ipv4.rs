@@ -9,7 +9,7 @@ use crate::cursor::Cursor;
 use crate::ipv6::{self, Chain, ChainStep};
 use crate::layout::Wire;
 use crate::transport::{self, Protocol};
-use crate::verdict::{Candidate, Fault, Stop, UNDECLARED};
+use crate::verdict::{Candidate, Fault, Stop};
 
 /// RFC 791, section 3.1.
 #[derive(Clone, Copy, Debug)]
@@ -73,14 +73,7 @@ pub(crate) fn parse<C: Cursor, S: ChainStep>(
         source_port_be,
         protocol,
         header: cursor,
-        declared_len: declared_len(header.total_length_be),
+        // Zero means that it is not declared: `UNDECLARED`.
+        declared_len: u16::from_be_bytes(header.total_length_be).into(),
     }))
-}
-
-#[inline(always)]
-fn declared_len(total_length_be: [u8; 2]) -> usize {
-    match u16::from_be_bytes(total_length_be) {
-        0 => UNDECLARED,
-        length => length.into(),
-    }
 }

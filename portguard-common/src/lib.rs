@@ -15,9 +15,11 @@
 #![no_std]
 
 pub mod address;
+pub mod cells;
 pub mod confirm;
 pub mod cursor;
 pub mod drop_log;
+pub mod entry;
 pub mod epoch;
 pub mod frame;
 pub mod ipv4;
@@ -37,11 +39,11 @@ pub mod verdict;
 pub const PORT: u16 = 111;
 
 /// The version of everything that lives in pinned maps: docs/internals/abi.md.
-pub const ABI_VERSION: u32 = 5;
+pub const ABI_VERSION: u32 = 6;
 
 /// The ABI versions of guards that a loader can read, and can upgrade to its own version without a gap in the
 /// filtering. It leaves guards of other versions unchanged.
-pub const READABLE_ABI_VERSIONS: [u32; 2] = [4, ABI_VERSION];
+pub const READABLE_ABI_VERSIONS: [u32; 3] = [4, 5, ABI_VERSION];
 
 /// The names of programs and maps in the object file. The pins have the same names, except the guard's program.
 pub mod names {
@@ -51,30 +53,31 @@ pub mod names {
     pub const PROGRAM_FRAGS: &str = "portguard_frags";
     /// The program that reads the clocks of the kernel, `portguard_clock` in `portguard-ebpf/src/main.rs`.
     pub const CLOCK: &str = "portguard_clock";
-    /// One [`crate::policy::Policy`].
+    /// One [`crate::policy::Policy`]. The loader creates this map; it is not in the object file.
     pub const POLICY: &str = "POLICY";
-    /// The IPv4 tries: an array of maps, with an element for each slot.
-    pub const LISTS_V4: &str = "LISTS_V4";
-    /// The IPv6 tries: an array of maps, with an element for each slot.
-    pub const LISTS_V6: &str = "LISTS_V6";
-    /// An array with a [`crate::lookup::DirectTable`] for each slot.
-    pub const FRONTS_V4: &str = "FRONTS_V4";
-    /// An array with a [`crate::lookup::DirectTable`] for each slot.
-    pub const FRONTS_V6: &str = "FRONTS_V6";
-    /// The blocks of the IPv4 indexes ([`crate::lookup::Indexed::Block`]): an array of maps, with an element for each slot.
-    pub const INDEXES_V4: &str = "INDEXES_V4";
-    /// The blocks of the IPv6 indexes ([`crate::lookup::Indexed::Block`]): an array of maps, with an element for each slot.
-    pub const INDEXES_V6: &str = "INDEXES_V6";
-    /// An array with a [`crate::totals::Totals`] for each CPU.
-    pub const TOTALS: &str = "TOTALS";
-    /// An array of [`crate::source_table::BucketV4`]: a slice for each CPU, indexed by hash.
-    pub const BUCKETS_V4: &str = "BUCKETS_V4";
-    /// An array of [`crate::source_table::Record`], indexed by bucket and way.
-    pub const RECORDS_V4: &str = "RECORDS_V4";
-    /// An array of [`crate::source_table::BucketV6`]: a slice for each CPU, indexed by hash.
-    pub const BUCKETS_V6: &str = "BUCKETS_V6";
-    /// An array of [`crate::source_table::Record`], indexed by bucket and way.
-    pub const RECORDS_V6: &str = "RECORDS_V6";
+    /// One [`crate::lookup::Lookup`].
+    pub const LOOKUP: &str = "LOOKUP";
+    /// The section of the object file for `LOOKUP`.
+    pub const LOOKUP_SECTION: &str = ".bss.lookup";
+    /// The trie of IPv4: from a prefix to its place in `ENTRIES_V4`.
+    pub const LIST_V4: &str = "LIST_V4";
+    /// The trie of IPv6: from a prefix to its place in `ENTRIES_V6`.
+    pub const LIST_V6: &str = "LIST_V6";
+    /// An array of [`crate::entry::Entry`].
+    pub const ENTRIES_V4: &str = "ENTRIES_V4";
+    /// An array of [`crate::entry::Entry`].
+    pub const ENTRIES_V6: &str = "ENTRIES_V6";
+    /// The blocks of the IPv4 indexes ([`crate::lookup::Indexed::Block`]) that do not fit into their direct tables: one half
+    /// for each slot.
+    pub const BLOCKS_V4: &str = "BLOCKS_V4";
+    /// As `BLOCKS_V4`, for IPv6.
+    pub const BLOCKS_V6: &str = "BLOCKS_V6";
+    /// An array with the cells of each CPU: [`crate::cells`].
+    pub const CELLS: &str = "CELLS";
+    /// An array of [`crate::rpc::Requests`]: a slice for each CPU, indexed by bucket and way.
+    pub const REQUESTS_V4: &str = "REQUESTS_V4";
+    /// As `REQUESTS_V4`, for IPv6.
+    pub const REQUESTS_V6: &str = "REQUESTS_V6";
     /// An array with a [`crate::drop_log::TokenBucket`] for each CPU.
     pub const LOG_BUCKETS: &str = "LOG_BUCKETS";
     /// A ring buffer of [`crate::drop_log::Event`].

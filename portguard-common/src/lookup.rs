@@ -28,6 +28,7 @@
 
 use crate::address::{Address, V4, V6};
 use crate::layout::Shared;
+use crate::policy::SLOTS;
 
 /// The most tables between the root and a leaf. The tries decide for addresses that would need more.
 pub const MAX_DEPTH: usize = 8;
@@ -38,22 +39,57 @@ pub const DIRECT_BITS: u32 = 16;
 /// The number of blocks that fit into a [`DirectTable`].
 pub const BLOCKS_IN_DIRECT_TABLE: usize = 1024;
 
-/// The binary logarithm of the number of bits in a prefilter: 2 MiB. A million entries, spread over the internet, set at
-/// most one bit in sixteen.
-pub const PREFILTER_BITS: u32 = 24;
+/// The limits of the binary logarithm of the number of bits in a prefilter: 4 KiB, and 2 MiB. A million entries, spread over
+/// the internet, set at most one bit in sixteen of the latter.
+pub const PREFILTER_BITS: core::ops::RangeInclusive<u32> = 15..=24;
 
-/// The first step of a look-up. There is a direct table for each address family and slot.
+/// All that the look-up of a source begins with: the only value of its map.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Lookup {
+    /// The slot whose list is in force.
+    pub active: u32,
+    /// Zero. It keeps the tables at multiples of a cache line.
+    pub reserved: [u32; 15],
+    /// The direct tables of the IPv4 lists, by slot.
+    pub v4: [DirectTable<V4>; SLOTS],
+    /// The direct tables of the IPv6 lists, by slot.
+    pub v6: [DirectTable<V6>; SLOTS],
+}
+
+impl Lookup {
+    /// No list.
+    pub const EMPTY: Self = Self {
+        active: 0,
+        reserved: [0; 15],
+        v4: [DirectTable::new(Node::UNDECIDED, [0; 1 << (DIRECT_BITS - 2)]); SLOTS],
+        v6: [DirectTable::new(Node::UNDECIDED, [0; 1 << (DIRECT_BITS - 2)]); SLOTS],
+    };
+}
+
+// SAFETY: integers without padding (asserted below); zeroes are an empty list in slot 0, which covers no source.
+unsafe impl Shared for Lookup {}
+
+const _: () = assert!(
+    size_of::<Lookup>() == 64 + SLOTS * (size_of::<DirectTable<V4>>() + size_of::<DirectTable<V6>>())
+);
+
+/// The first steps of a look-up in a list. There is a direct table for each address family and slot.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct DirectTable<A: Indexed> {
     /// The [`Node`] at which a search begins.
     pub root: u64,
-    /// 1 if `root` refers to the blocks below, 0 if it refers to the blocks in the map.
-    pub has_blocks: u64,
-    /// The number of the block in which the prefilter begins; 0 if there is no prefilter.
+    /// 1 if the index has its blocks below, 0 if it has them in the map.
+    pub has_blocks: u32,
+    /// The number of the first block of the index in the map. All other numbers of blocks count from there.
+    pub first_block: u32,
+    /// The number of the block in which the prefilter begins.
     pub prefilter: u64,
-    /// Zero. It keeps the following fields at multiples of a cache line.
-    pub reserved: [u64; 5],
+    /// The binary logarithm of the number of bits in the prefilter; 0 if there is no prefilter.
+    pub prefilter_bits: u64,
+    /// The root taken apart, if it is a table that one half of the address indexes: see [`RootTable`].
+    pub root_table: RootTable,
     /// Two bits for each value of the first [`DIRECT_BITS`] bits of an address: one of [`mod@hint`]. A byte has four
     /// hints, the first of them in its lowest bits.
     pub hints: [u8; 1 << (DIRECT_BITS - 2)],
@@ -67,14 +103,47 @@ unsafe impl<A: Indexed> Shared for DirectTable<A> {}
 const _: () = assert!(size_of::<DirectTable<V4>>() == 64 + (1 << 14) + 64 * BLOCKS_IN_DIRECT_TABLE);
 const _: () = assert!(size_of::<DirectTable<V6>>() == 64 + (1 << 14) + 128 * BLOCKS_IN_DIRECT_TABLE);
 
+/// The table at the root of an index, in the form in which it takes the fewest instructions to find a node of it. Nearly
+/// every list has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct RootTable {
+    /// How far the first half of an address is shifted to the right.
+    pub shift: u64,
+    /// Which bits then select the node; 0 if the root is no table, or the second half of the address indexes it.
+    pub mask: u64,
+    /// The number of the first block.
+    pub block: u64,
+    /// Zero.
+    pub reserved: u64,
+}
+
+// SAFETY: integers of the same size; zeroes are no table.
+unsafe impl Shared for RootTable {}
+
+impl RootTable {
+    const NONE: Self = Self { shift: 0, mask: 0, block: 0, reserved: 0 };
+
+    /// The root table of an index whose search begins at a node.
+    pub const fn of(root: Node) -> Self {
+        let (bits, skip) = (root.0 >> 8 & 63, root.0 >> 16 & 127);
+        if root.kind() != Node::TABLE || skip + bits > 64 {
+            return Self::NONE;
+        }
+        Self { shift: 64 - skip - bits, mask: (1 << bits) - 1, block: root.block() as u64, reserved: 0 }
+    }
+}
+
 impl<A: Indexed> DirectTable<A> {
     /// A direct table without blocks.
     pub const fn new(root: Node, hints: [u8; 1 << (DIRECT_BITS - 2)]) -> Self {
         Self {
             root: root.0,
             has_blocks: 0,
+            first_block: 0,
             prefilter: 0,
-            reserved: [0; 5],
+            prefilter_bits: 0,
+            root_table: RootTable::of(root),
             hints,
             blocks: [A::EMPTY; BLOCKS_IN_DIRECT_TABLE],
         }
@@ -128,12 +197,12 @@ impl Node {
     }
 
     #[inline(always)]
-    fn kind(self) -> u64 {
+    const fn kind(self) -> u64 {
         self.0 & 7
     }
 
     #[inline(always)]
-    fn block(self) -> u32 {
+    const fn block(self) -> u32 {
         (self.0 >> 32) as u32
     }
 }
@@ -152,16 +221,16 @@ pub trait Indexed: Address {
     /// The number of ranges in a block.
     const RANGES: usize;
 
-    /// The length of the prefixes that are the regions of the prefilter, in bits.
-    const PREFILTER_PREFIX: u32;
+    /// The length of the prefixes that are the regions of a prefilter with 2^`bits` bits.
+    fn prefilter_prefix(bits: u32) -> u32;
 
     /// The first 64 bits of the address, or the 64 bits after them if `second`, as an integer in host byte order. The
     /// first bit is the highest one. Bits after the end of the address are zero.
     fn half(self, second: bool) -> u64;
 
-    /// The number of a region's bit in the prefilter, below 2^[`PREFILTER_BITS`]. The number of the region is the first
-    /// [`Indexed::PREFILTER_PREFIX`] bits of its addresses. Several regions may share a bit.
-    fn prefilter_bit(region: u64) -> u64;
+    /// The number of a region's bit in a prefilter with 2^`bits` bits. The number of the region is the first
+    /// [`Indexed::prefilter_prefix`] bits of its addresses. Several regions may share a bit.
+    fn prefilter_bit(region: u64, bits: u32) -> u64;
 
     /// Whether one of the ranges of a leaf contains the address. The ranges are in ascending order, and the last one is
     /// repeated to fill the block.
@@ -176,10 +245,14 @@ impl Indexed for V4 {
 
     const BLOCK_BITS: u32 = 3;
     const RANGES: usize = 8;
-    const PREFILTER_PREFIX: u32 = PREFILTER_BITS;
 
     #[inline(always)]
-    fn prefilter_bit(region: u64) -> u64 {
+    fn prefilter_prefix(bits: u32) -> u32 {
+        bits
+    }
+
+    #[inline(always)]
+    fn prefilter_bit(region: u64, _bits: u32) -> u64 {
         region
     }
 
@@ -194,9 +267,9 @@ impl Indexed for V4 {
         // The last range that begins at the address or before it.
         let mut at = 0;
         for step in [4, 2, 1] {
-            if leaf[(at + step) & 7] >> 32 <= address {
-                at += step;
-            }
+            // Without a branch, which could not be predicted: all bits are set if the range begins by the address, else none.
+            let begins_by = (address.wrapping_sub(leaf[(at + step) & 7] >> 32) >> 63).wrapping_sub(1);
+            at += step & begins_by as usize;
         }
         let range = leaf[at & 7];
         range >> 32 <= address && address <= range & 0xffff_ffff
@@ -211,14 +284,18 @@ impl Indexed for V6 {
 
     const BLOCK_BITS: u32 = 4;
     const RANGES: usize = 4;
+
     /// The usual prefix of the provider of a site.
-    const PREFILTER_PREFIX: u32 = 32;
+    #[inline(always)]
+    fn prefilter_prefix(_bits: u32) -> u32 {
+        32
+    }
 
     #[inline(always)]
-    fn prefilter_bit(region: u64) -> u64 {
+    fn prefilter_bit(region: u64, bits: u32) -> u64 {
         // Multiplicative hashing (Knuth, The Art of Computer Programming, section 6.4). The hash has no seed, so a sender
         // can choose addresses whose bits are set. Those addresses only reach the tables.
-        region.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - PREFILTER_BITS)
+        region.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> ((64 - bits) & 63)
     }
 
     #[inline(always)]
@@ -258,33 +335,47 @@ pub fn hint<A: Indexed>(direct_table: &DirectTable<A>, address: A) -> u8 {
     direct_table.hints[first / 4 % direct_table.hints.len()] >> (first % 4 * 2) & 3
 }
 
-/// Whether the list covers an address for which the hint does not decide; `None` if the tries must decide.
+/// Whether the list covers an address for which the hint does not decide; `None` if the trie must decide.
 #[inline(always)]
 pub fn search<A: Indexed>(
     direct_table: &DirectTable<A>,
     blocks: &impl Blocks<A>,
     address: A,
 ) -> Option<bool> {
-    if direct_table.prefilter != 0 && is_sifted_out(direct_table.prefilter as u32, blocks, address)? {
+    if is_sifted_out(direct_table, blocks, address)? {
         return Some(false);
     }
     walk::<A, { MAX_DEPTH + 1 }>(Node(direct_table.root), blocks, address)
 }
 
-/// As [`search`], but in the blocks of the direct table only, without the prefilter, and in at most three steps. Short lists seldom
-/// take as many. `None` also if three steps are not enough.
+/// As [`search`], but in the blocks of the direct table only, without the prefilter, and in at most three steps. Short lists
+/// seldom take as many. `None` also if three steps are not enough.
 #[inline(always)]
 pub fn search_nearby<A: Indexed>(direct_table: &DirectTable<A>, address: A) -> Option<bool> {
-    walk::<A, 3>(Node(direct_table.root), direct_table, address)
+    let RootTable { shift, mask, block, .. } = direct_table.root_table;
+    if mask == 0 {
+        return walk::<A, 3>(Node(direct_table.root), direct_table, address);
+    }
+    let slot = address.half(false) >> (shift & 63) & mask;
+    let block = direct_table.block((block as u32).wrapping_add((slot >> A::BLOCK_BITS) as u32))?;
+    let node = *block.as_ref().get(slot as usize & ((1 << A::BLOCK_BITS) - 1))?;
+    walk::<A, 2>(Node(node), direct_table, address)
 }
 
-/// Whether the list covers no address in the region of `address`, by the prefilter that begins in block `first`; `None` if that
-/// block is missing.
+/// Whether the list covers no address in the region of `address`, by its prefilter; `None` if the prefilter lacks a block.
 #[inline(always)]
-fn is_sifted_out<A: Indexed>(first: u32, blocks: &impl Blocks<A>, address: A) -> Option<bool> {
-    let PrefilterBit { block, word, bit } =
-        PrefilterBit::of::<A>(address.half(false) >> (64 - A::PREFILTER_PREFIX));
-    let block = blocks.block(first.wrapping_add(block))?;
+pub fn is_sifted_out<A: Indexed>(
+    direct_table: &DirectTable<A>,
+    blocks: &impl Blocks<A>,
+    address: A,
+) -> Option<bool> {
+    let bits = direct_table.prefilter_bits as u32;
+    if bits == 0 {
+        return Some(false);
+    }
+    let region = address.half(false) >> ((64 - A::prefilter_prefix(bits)) & 63);
+    let PrefilterBit { block, word, bit } = PrefilterBit::of::<A>(region, bits);
+    let block = blocks.block((direct_table.prefilter as u32).wrapping_add(block))?;
     Some(block.as_ref().get(word)? >> bit & 1 == 0)
 }
 
@@ -302,8 +393,8 @@ pub struct PrefilterBit {
 impl PrefilterBit {
     /// The position for the region with this number, see [`Indexed::prefilter_bit`].
     #[inline(always)]
-    pub fn of<A: Indexed>(region: u64) -> Self {
-        let bit = A::prefilter_bit(region);
+    pub fn of<A: Indexed>(region: u64, bits: u32) -> Self {
+        let bit = A::prefilter_bit(region, bits);
         // A node takes one word, so a block has as many words as nodes.
         let word = (bit >> 6) as usize & ((1 << A::BLOCK_BITS) - 1);
         Self { block: (bit >> (6 + A::BLOCK_BITS)) as u32, word, bit: (bit & 63) as u32 }

@@ -2,12 +2,13 @@
 //! a constant of the program. docs/internals/abi.md lists the changes from one ABI version to the next.
 //!
 //! There are two slots for lists. A reload fills the slot that is not in force, and then stores its number in
-//! [`Policy::active`]. That one store puts the new list in force for IPv4 and IPv6 together, with its description.
+//! [`crate::lookup::Lookup::active`]. That one store puts the new list in force for IPv4 and IPv6 together, with its
+//! description.
 
 use crate::drop_log::Rate;
 use crate::layout::Shared;
 
-/// The number of slots for lists. A slot is the index of a trie in each of the two outer maps.
+/// The number of slots for lists.
 pub const SLOTS: usize = 2;
 
 /// The longest path of an allowlist, in bytes (`PATH_MAX` of Linux, with its NUL).
@@ -19,12 +20,12 @@ pub const FROM_FILE: u32 = 0;
 /// of the file.
 pub const FROM_LAST_GOOD: u32 = 1;
 
-/// The only value of the policy map. The kernel program reads `active`, and the loader reads the other fields.
+/// The only value of the policy map, which only the loader reads.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Policy {
-    /// The slot whose list is in force.
-    pub active: u32,
+    /// The slot whose list is in force in ABI 4 and 5; zero since ABI 6.
+    pub active_before_abi6: u32,
     /// Zero.
     pub reserved: u32,
     /// When the guard was attached, in nanoseconds of `CLOCK_BOOTTIME` (of Unix time in ABI 4).

@@ -39,6 +39,15 @@ impl DropReason {
         all
     };
 
+    /// The position of its counter in [`crate::totals::Totals::drops`].
+    #[inline(always)]
+    pub const fn number(self) -> usize {
+        match self {
+            Self::NotAllowed => 0,
+            Self::Fault(fault) => 1 + fault as usize,
+        }
+    }
+
     /// What it is called in JSON and metrics. None is renamed.
     pub const fn key(self) -> &'static str {
         match self {
@@ -59,8 +68,9 @@ mod tests {
 
     #[test]
     fn each_reason_has_a_key_of_its_own() {
-        for reason in DropReason::ALL {
+        for (number, reason) in DropReason::ALL.into_iter().enumerate() {
             assert_eq!(DropReason::from_key(reason.key()), Some(reason));
+            assert_eq!(reason.number(), number);
         }
         assert_eq!(DropReason::ALL[0].key(), "not_allowed");
     }

@@ -63,20 +63,6 @@ impl Procedure {
     }
 }
 
-/// RFC 768.
-#[derive(Clone, Copy, Debug)]
-#[repr(C, align(8))]
-struct UdpHeader {
-    _ports: [u8; 4],
-    length_be: [u8; 2],
-    _checksum_be: [u8; 2],
-}
-
-// SAFETY: `repr(C)`, byte arrays only.
-unsafe impl Wire for UdpHeader {}
-
-const _: () = assert!(size_of::<UdpHeader>() == 8);
-
 /// RFC 9293, section 3.1, without options.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(4))]
@@ -113,6 +99,26 @@ struct CallHeader {
 unsafe impl Wire for CallHeader {}
 
 const _: () = assert!(XID_LEN + size_of::<CallHeader>() == 24);
+
+/// A call in a datagram, from the length of UDP on (RFC 768), up to the end of the fixed part.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(4))]
+struct Datagram {
+    length_be: [u8; 2],
+    _checksum_be: [u8; 2],
+    _xid: [u8; XID_LEN],
+    call: CallHeader,
+}
+
+// SAFETY: `repr(C)`, byte arrays only, without padding.
+unsafe impl Wire for Datagram {}
+
+/// The ports of UDP, in front of its length.
+const PORTS_LEN: usize = 4;
+/// The least length of a datagram with the fixed part of a call.
+const LEAST_LENGTH: usize = PORTS_LEN + size_of::<Datagram>();
+
+const _: () = assert!(LEAST_LENGTH == 8 + 24);
 
 /// In front of each record of a stream (RFC 5531, section 11).
 const RECORD_MARK_LEN: usize = 4;
@@ -187,13 +193,13 @@ impl Request {
 
 #[inline(always)]
 fn datagram(mut cursor: impl Cursor) -> Option<Code> {
-    let header = cursor.read::<UdpHeader>()?;
+    cursor.skip(PORTS_LEN)?;
+    let datagram = cursor.read::<Datagram>()?;
     // Bytes after the end of the datagram are padding of the link layer, which the receiver does not get.
-    let length = usize::from(u16::from_be_bytes(header.length_be));
-    if length < size_of::<UdpHeader>() + XID_LEN + size_of::<CallHeader>() {
+    if usize::from(u16::from_be_bytes(datagram.length_be)) < LEAST_LENGTH {
         return None;
     }
-    call(cursor)
+    Some(call(&datagram.call))
 }
 
 #[inline(always)]
@@ -201,26 +207,24 @@ fn segment(mut cursor: impl Cursor) -> Option<Code> {
     let header = cursor.read::<TcpHeader>()?;
     let length = usize::from(header.data_offset >> 4) * 4;
     cursor.skip(length.checked_sub(size_of::<TcpHeader>())?)?;
-    cursor.skip(RECORD_MARK_LEN)?;
-    call(cursor)
+    cursor.skip(RECORD_MARK_LEN + XID_LEN)?;
+    Some(call(&cursor.read()?))
 }
 
-/// What the message at `cursor` asks for; `None` if the frame ends within its header.
+/// What a message asks for.
 #[inline(always)]
-fn call(mut cursor: impl Cursor) -> Option<Code> {
-    cursor.skip(XID_LEN)?;
-    let header = cursor.read::<CallHeader>()?;
+fn call(header: &CallHeader) -> Code {
     if header.message_type_and_rpc_version_be != CALL_OF_VERSION_2 {
-        return Some(Code::NOT_RPC);
+        return Code::NOT_RPC;
     }
     let program_and_version = u64::from_be_bytes(header.program_and_version_be);
     let version = program_and_version.wrapping_sub(FIRST_VERSION);
     if version > LAST_VERSION - FIRST_VERSION {
-        return Some(Code::OTHER_RPC);
+        return Code::OTHER_RPC;
     }
     let is_last = version == LAST_VERSION - FIRST_VERSION;
     let codes = if is_last { Codes::OF_VERSION_4 } else { Codes::OF_VERSION_3 };
-    Some(codes.get(u32::from_be_bytes(header.procedure_be)))
+    codes.get(u32::from_be_bytes(header.procedure_be))
 }
 
 /// A [`Procedure`] as a number that the verifier can prove to be below eight. From a `match` that returns procedures, the

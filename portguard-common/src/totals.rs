@@ -1,8 +1,7 @@
 //! The counters that are not about a source: one [`Totals`] for each CPU, which only that CPU writes.
 
-use crate::ABI_VERSION;
 use crate::layout::Shared;
-use crate::reason::{ByFault, Fault};
+use crate::reason::{ByFault, DropReason, Fault};
 use crate::rpc::{REQUESTS, Requests};
 
 /// Packets, and their bytes from the IP header on (link headers do not count, padding does). If a packet in several
@@ -34,16 +33,23 @@ impl Count {
     }
 }
 
-/// What one CPU has counted. How many packets were denied for their source is not here but in the source tables
-/// ([`crate::source_table`]), each in exactly one place; their total is the sum over the tables.
+/// The most reasons to drop a packet that [`Totals`] has room for.
+pub const MOST_REASONS: usize = 16;
+
+const _: () = assert!(DropReason::ALL.len() <= MOST_REASONS, "more reasons are a new version of the ABI");
+
+/// What one CPU has counted, beside the sources. No counter ever goes down.
+///
+/// Denied packets are counted twice: in `drops`, by reason, and in the source tables ([`crate::source_table`]), by source,
+/// each in exactly one place. The sum over the tables and `unattributed` is that of the reasons.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C, align(128))]
+#[repr(C)]
 pub struct Totals {
     /// For the guarded port, from a source on the allowlist.
     pub allowed: Count,
-    /// Dropped whatever their source.
-    pub faults: ByFault<Count>,
-    /// Packets that passed in audit mode, of the faults above and of the denied packets in the source tables.
+    /// Dropped, or let through in audit mode, by the number of the reason ([`DropReason::number`]).
+    pub drops: [Count; MOST_REASONS],
+    /// The packets of `drops` that passed in audit mode.
     pub would_drop: Count,
     /// Denied packets that no source table counts. The remainders of the tables are not included.
     pub unattributed: Count,
@@ -51,34 +57,40 @@ pub struct Totals {
     pub requests: Requests,
     /// Denied packets that the log had no token or no room for.
     pub not_logged: u64,
-    /// Whole pairs of cache lines a CPU, so that no two CPUs write to the same pair.
-    pub reserved: [u64; RESERVED],
+    /// Zero. It fills ten cache lines.
+    pub reserved: [u64; 25],
 }
 
-/// What the counters above leave of the 256 bytes. No reason to drop a packet fits any more if this is less than zero, which
-/// does not compile.
-const RESERVED: usize = 256 / size_of::<u64>() - 2 * (3 + Fault::ALL.len()) - REQUESTS - 1;
-
-// Each fault moves the counters behind it: see docs/internals/abi.md.
-const _: () =
-    assert!(Fault::ALL.len() == 3 || ABI_VERSION > 5, "one more reason is one more version of the ABI");
-
-// SAFETY: integers of the same size that fill the 256 bytes (asserted below); zeroes are the empty value.
+// SAFETY: integers of the same size that fill the 640 bytes (asserted below); zeroes are the empty value.
 unsafe impl Shared for Totals {}
 
-const _: () = assert!(size_of::<Totals>() == 256 && align_of::<Totals>() == 128);
+const _: () = assert!(size_of::<Totals>() == 640);
 
 impl Totals {
-    /// The counter of a fault.
+    /// The counter of a reason.
     #[inline(always)]
-    pub fn fault(&mut self, fault: Fault) -> &mut Count {
-        &mut self.faults[fault as usize]
+    pub fn drop_mut(&mut self, reason: DropReason) -> &mut Count {
+        &mut self.drops[reason.number()]
+    }
+
+    /// The packets that were dropped whatever their source.
+    pub fn faults(&self) -> ByFault<Count> {
+        Fault::ALL.map(|fault| self.drops[DropReason::Fault(fault).number()])
+    }
+
+    /// The same counters, with these of the packets that were dropped whatever their source.
+    #[must_use]
+    pub fn with_faults(mut self, faults: ByFault<Count>) -> Self {
+        for (fault, count) in Fault::ALL.into_iter().zip(faults) {
+            self.drops[DropReason::Fault(fault).number()] = count;
+        }
+        self
     }
 
     /// Adds the counters of another CPU.
     pub fn add(&mut self, other: &Self) {
         self.allowed.add(other.allowed);
-        for (sum, more) in self.faults.iter_mut().zip(other.faults) {
+        for (sum, more) in self.drops.iter_mut().zip(other.drops) {
             sum.add(more);
         }
         self.would_drop.add(other.would_drop);

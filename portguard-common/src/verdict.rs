@@ -42,7 +42,14 @@ pub struct Denied<A> {
 }
 
 /// The declared length of a packet whose IP header declares none: a jumbogram, or a packet that Linux has assembled.
-pub const UNDECLARED: usize = usize::MAX;
+pub const UNDECLARED: usize = 0;
+
+/// Whether a packet with a declared length ends within its first `bytes`.
+#[inline(always)]
+pub fn ends_within(declared_len: usize, bytes: u64) -> bool {
+    // One comparison for both limits: what declares nothing never ends.
+    (declared_len as u64).wrapping_sub(1) < bytes
+}
 
 /// Why a parser ends before it knows whether a frame is for the guarded port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

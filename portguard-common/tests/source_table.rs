@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use portguard_common::rpc::{REQUESTS, Request};
+use portguard_common::cells::CellsLayout;
+use portguard_common::rpc::{REQUESTS, Request, Requests};
 use portguard_common::source_table::{
-    Bucket, BucketV4, BucketV6, Event, Key, Record, Records, Seed, Stamp, WAYS,
+    Bucket, BucketV4, BucketV6, Event, Key, Record, Seed, Stamp, WAYS, Ways,
 };
 use portguard_common::totals::Count;
 use proptest::prelude::*;
@@ -13,16 +14,28 @@ use proptest::prelude::*;
 struct Table<K: Key> {
     buckets: Vec<Bucket<K>>,
     records: Vec<[Record; WAYS]>,
+    requests: Vec<[Requests; WAYS]>,
     seed: Seed,
     bits: u32,
 }
 
-struct RecordsOf<'t>(&'t mut [Record; WAYS]);
+struct WaysOf<'t> {
+    records: &'t mut [Record; WAYS],
+    requests: &'t mut [Requests; WAYS],
+}
 
-impl Records for RecordsOf<'_> {
-    fn record(&mut self, way: usize) -> Option<&mut Record> {
-        self.0.get_mut(way)
+impl Ways for WaysOf<'_> {
+    fn record(&mut self, way: usize) -> &mut Record {
+        &mut self.records[way]
     }
+
+    fn requests(&mut self, way: usize) -> Option<&mut Requests> {
+        self.requests.get_mut(way)
+    }
+}
+
+fn bucket(hash: u64, bits: u32) -> usize {
+    CellsLayout::bucket_of(hash, CellsLayout::new(bits).bucket_shift())
 }
 
 /// A packet, and what is to be known about it afterwards.
@@ -39,24 +52,33 @@ impl<K: Key + Eq + Ord + std::hash::Hash> Table<K> {
         let seed =
             [0x9e37_79b9_7f4a_7c15, 0xbf58_476d_1ce4_e5b9, 0x94d0_49bb_1331_11eb, 0xd6e8_feb8_6659_fd93, 77];
         let buckets = vec![empty; 1 << bits];
-        Self { records: vec![[Record::default(); WAYS]; buckets.len()], buckets, seed, bits }
+        Self {
+            records: vec![[Record::default(); WAYS]; buckets.len()],
+            // What is there before a source's first entry is that of another source.
+            requests: vec![[[4711; REQUESTS]; WAYS]; buckets.len()],
+            buckets,
+            seed,
+            bits,
+        }
     }
 
     fn count(&mut self, packet: &Packet<K>) {
         let Packet { source, bytes, request, now } = *packet;
         let hash = source.hash(|index| self.seed[index]);
-        let bucket = (u64::from(hash) << self.bits >> 32) as usize;
+        let bucket = bucket(hash, self.bits);
         let event = Event { source, hash, bytes, request, now };
-        self.buckets[bucket].count(&event, &mut RecordsOf(&mut self.records[bucket]));
+        let (records, requests) = (&mut self.records[bucket], &mut self.requests[bucket]);
+        self.buckets[bucket].count(&event, &mut WaysOf { records, requests });
     }
 
     /// The sources that are remembered, and the sum of all that are not.
     fn read(&self) -> (BTreeMap<K, portguard_common::source_table::Sighting>, Count) {
         let mut sources = BTreeMap::new();
         let mut remainder = Count::default();
-        for (bucket, records) in self.buckets.iter().zip(&self.records) {
-            for (way, record) in records.iter().enumerate() {
-                if let Some((source, sighting)) = bucket.sighting(way, || *record) {
+        for (index, bucket) in self.buckets.iter().enumerate() {
+            for way in 0..WAYS {
+                let record = || self.records[index][way];
+                if let Some((source, sighting)) = bucket.sighting(way, record, || self.requests[index][way]) {
                     assert!(sources.insert(source, sighting).is_none(), "{source:?} is in two ways");
                 }
             }
@@ -144,7 +166,10 @@ fn random(state: &mut u64) -> u64 {
 
 /// What a bucket holds: source -> packets, and which of them are more than a single packet.
 fn ways(table: &Table<u32>, bucket: usize) -> Vec<(u32, u64)> {
-    let sighting = |way: usize| table.buckets[bucket].sighting(way, || table.records[bucket][way]);
+    let sighting = |way: usize| {
+        let (record, requests) = (|| table.records[bucket][way], || table.requests[bucket][way]);
+        table.buckets[bucket].sighting(way, record, requests)
+    };
     (0..WAYS).filter_map(sighting).map(|(source, sighting)| (source, sighting.count.packets)).collect()
 }
 
@@ -166,9 +191,8 @@ const ADVERSARIES: [Stream; 5] = [
 fn only_those_make_way_who_have_sent_least() {
     for (name, source) in ADVERSARIES {
         let (mut table, mut state, mut evictions) = (Table::new(3, empty::<BucketV4>()), 1, 0);
-        let bucket_of = |source: u32, table: &Table<u32>| {
-            (u64::from(source.hash(|index| table.seed[index])) << table.bits >> 32) as usize
-        };
+        let bucket_of =
+            |source: u32, table: &Table<u32>| bucket(source.hash(|index| table.seed[index]), table.bits);
         for number in 0..60_000 {
             let source = source(number, &mut state);
             let bucket = bucket_of(source, &table);
@@ -220,4 +244,35 @@ fn heavy_sources_in_a_flood_keep_nearly_all_of_their_packets() {
     let remembered = sent.keys().filter(|source| sources.contains_key(source)).count();
     assert_eq!(remembered, 256, "of 256 heavy sources, {remembered} are remembered");
     assert!(kept * 100 >= all * 97, "{kept} of {all} packets of the heavy sources are attributed to them");
+}
+
+/// The shares of empty, single and established ways after a flood from a pool of sources, in thousandths.
+fn shares(pool: u64, packets: u32) -> [u64; 3] {
+    let mut table = Table::new(12, empty::<BucketV4>());
+    let mut state = 1;
+    for number in 0..packets {
+        let source = (random(&mut state) % pool) as u32;
+        table.count(&Packet { source, bytes: 68, request: Request::from_index(0), now: number });
+    }
+    let (sources, _) = table.read();
+    let all = (table.buckets.len() * WAYS) as u64;
+    let established = sources.values().filter(|source| source.count.packets > 1).count() as u64;
+    let taken = sources.len() as u64;
+    [all - taken, taken - established, established].map(|ways| ways * 1000 / all)
+}
+
+/// What the head of `source_table.rs` and docs/accounting.md say of a lasting flood: whatever its pool, most buckets have three
+/// established sources, and one single that each new source evicts.
+#[test]
+fn a_lasting_flood_finds_three_established_sources_in_a_bucket() {
+    for (pool, packets) in [(1 << 16, 4 << 20), (1 << 18, 8 << 20), (1 << 20, 16 << 20), (1 << 22, 48 << 20)]
+    {
+        let [empty, singles, established] = shares(pool, packets);
+        println!("{pool} sources, {packets} packets: {empty}, {singles}, {established} of 1000 ways");
+        assert_eq!(empty, 0);
+        assert!((740..=850).contains(&established), "{pool} sources: {established} of 1000 ways");
+    }
+    let [_, singles, established] = shares(u64::from(u32::MAX), 8 << 20);
+    println!("sources that do not repeat: {singles} singles, {established} established of 1000 ways");
+    assert!(established < 50, "{established} of 1000 ways");
 }

@@ -1,7 +1,8 @@
 //! Judges any frame: the way of all that [`crate::fast_path`] does not take. Counter first, then action.
 
 use portguard_common::cursor::Cursor;
-use portguard_common::verdict::{self, Datapath, Fault, UNDECLARED, Verdict};
+use portguard_common::reason::DropReason;
+use portguard_common::verdict::{self, Datapath, Fault, UNDECLARED, Verdict, ends_within};
 
 use crate::accounting::Account;
 use crate::denied::Packet;
@@ -29,7 +30,7 @@ impl<H: Hook> AnyFrame<H> {
     fn packet_len(&self, start: usize, declared: usize) -> u64 {
         let in_first_buffer = self.hook.first_len() - start as u64;
         match self.part {
-            Part::FirstBuffer if declared as u64 <= in_first_buffer => in_first_buffer,
+            Part::FirstBuffer if ends_within(declared, in_first_buffer) => in_first_buffer,
             Part::FirstBuffer | Part::AllBuffers => self.hook.len() - start as u64,
         }
     }
@@ -39,7 +40,7 @@ impl<H: Hook> AnyFrame<H> {
     #[inline(always)]
     fn goes_on(&self, start: usize, declared: usize) -> bool {
         self.part == Part::FirstBuffer
-            && declared as u64 > self.hook.first_len() - start as u64
+            && !ends_within(declared, self.hook.first_len() - start as u64)
             && self.hook.goes_on()
     }
 }
@@ -75,7 +76,7 @@ impl<H: Hook, A: Family> Datapath<A> for AnyFrame<H> {
                     return self.hook.judge_scattered();
                 }
                 let mut account = Account::open(self.packet_len(link_header_len, UNDECLARED));
-                account.rejected(fault);
+                account.dropped(DropReason::Fault(fault));
                 refuse::<H>(account)
             }
             // Every frame is judged here. Fail closed.

@@ -1,19 +1,22 @@
 //! The maps of each address family.
 
 use portguard_common::address::{V4, V6, mapped};
-use portguard_common::lookup::{DirectTable, Indexed};
-use portguard_common::source_table::{Bucket, Key, Record};
+use portguard_common::cells::{Counted, Parts};
+use portguard_common::entry::{self, Entry};
+use portguard_common::lookup::{DirectTable, Indexed, Lookup};
+use portguard_common::policy::SLOTS;
+use portguard_common::rpc::Requests;
 
 use crate::denied::Packet;
 use crate::hook::Hook;
 use crate::list;
 use crate::maps::{
-    BUCKETS_V4, BUCKETS_V6, Cells, FRONTS_V4, FRONTS_V6, INDEXES_V4, INDEXES_V6, Indexes, LISTS_V4, LISTS_V6,
-    Lists, RECORDS_V4, RECORDS_V6,
+    self, BLOCKS_V4, BLOCKS_V6, Cells, ENTRIES_V4, ENTRIES_V6, LIST_V4, LIST_V6, List, REQUESTS_V4,
+    REQUESTS_V6,
 };
 
 /// An address family of IP.
-pub(crate) trait Family: Key + Indexed + 'static {
+pub(crate) trait Family: Counted + Indexed + entry::Family + 'static {
     /// The length of an address in bits.
     const BITS: u32;
     /// The version of IP, 4 or 6.
@@ -26,16 +29,18 @@ pub(crate) trait Family: Key + Indexed + 'static {
     fn is_on_list(self) -> bool;
     /// Counts and logs a denied packet from this source, by a call of a BPF global function. Returns the action.
     fn denied(self, hook: impl Hook, packet: Packet) -> u32;
-    /// The tries of the lists.
-    fn lists() -> &'static Lists<Self>;
-    /// The direct tables of the indexes.
-    fn direct_tables() -> &'static Cells<DirectTable<Self>>;
+    /// The trie.
+    fn list() -> &'static List<Self>;
+    /// The entries of the trie.
+    fn entries() -> &'static Cells<Entry<Self>>;
+    /// The direct table of the list in a slot.
+    fn direct_table(lookup: &Lookup, slot: usize) -> &DirectTable<Self>;
     /// The blocks of the indexes that do not fit into their direct tables.
-    fn indexes() -> &'static Indexes<Self>;
-    /// The buckets of the source table.
-    fn buckets() -> &'static Cells<Bucket<Self>>;
-    /// The records of the source table, for established sources.
-    fn records() -> &'static Cells<Record>;
+    fn blocks() -> &'static Cells<Self::Block>;
+    /// Where its parts of the cells begin.
+    fn parts_offset() -> Parts;
+    /// The requests of the established sources.
+    fn requests() -> &'static Cells<Requests>;
 }
 
 impl Family for V4 {
@@ -63,28 +68,33 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn lists() -> &'static Lists<Self> {
-        &LISTS_V4
+    fn list() -> &'static List<Self> {
+        &LIST_V4
     }
 
     #[inline(always)]
-    fn direct_tables() -> &'static Cells<DirectTable<Self>> {
-        &FRONTS_V4
+    fn entries() -> &'static Cells<Entry<Self>> {
+        &ENTRIES_V4
     }
 
     #[inline(always)]
-    fn indexes() -> &'static Indexes<Self> {
-        &INDEXES_V4
+    fn direct_table(lookup: &Lookup, slot: usize) -> &DirectTable<Self> {
+        &lookup.v4[slot % SLOTS]
     }
 
     #[inline(always)]
-    fn buckets() -> &'static Cells<Bucket<Self>> {
-        &BUCKETS_V4
+    fn blocks() -> &'static Cells<Self::Block> {
+        &BLOCKS_V4
     }
 
     #[inline(always)]
-    fn records() -> &'static Cells<Record> {
-        &RECORDS_V4
+    fn parts_offset() -> Parts {
+        maps::parts_v4()
+    }
+
+    #[inline(always)]
+    fn requests() -> &'static Cells<Requests> {
+        &REQUESTS_V4
     }
 }
 
@@ -114,27 +124,32 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn lists() -> &'static Lists<Self> {
-        &LISTS_V6
+    fn list() -> &'static List<Self> {
+        &LIST_V6
     }
 
     #[inline(always)]
-    fn direct_tables() -> &'static Cells<DirectTable<Self>> {
-        &FRONTS_V6
+    fn entries() -> &'static Cells<Entry<Self>> {
+        &ENTRIES_V6
     }
 
     #[inline(always)]
-    fn indexes() -> &'static Indexes<Self> {
-        &INDEXES_V6
+    fn direct_table(lookup: &Lookup, slot: usize) -> &DirectTable<Self> {
+        &lookup.v6[slot % SLOTS]
     }
 
     #[inline(always)]
-    fn buckets() -> &'static Cells<Bucket<Self>> {
-        &BUCKETS_V6
+    fn blocks() -> &'static Cells<Self::Block> {
+        &BLOCKS_V6
     }
 
     #[inline(always)]
-    fn records() -> &'static Cells<Record> {
-        &RECORDS_V6
+    fn parts_offset() -> Parts {
+        maps::parts_v6()
+    }
+
+    #[inline(always)]
+    fn requests() -> &'static Cells<Requests> {
+        &REQUESTS_V6
     }
 }

@@ -2,7 +2,7 @@
 //! extension headers. It makes no calls, except into the trie of a long list. [`crate::datapath`] takes all other frames.
 
 use portguard_common::ipv6::CommonFrames;
-use portguard_common::verdict::{self, Datapath, Verdict};
+use portguard_common::verdict::{self, Datapath, Verdict, ends_within};
 
 use crate::accounting::Account;
 use crate::denied::{self, Packet};
@@ -29,18 +29,18 @@ impl<H: Hook, A: Family> Datapath<A> for FastPath<H> {
     #[inline(always)]
     fn finish(&self, verdict: Verdict<A>, link_header_len: usize) -> u32 {
         let hook = self.0;
-        let packet_len = || hook.first_len() - link_header_len as u64;
+        let bytes = hook.first_len() - link_header_len as u64;
         match verdict {
             Verdict::Pass => H::PASS,
-            Verdict::Allow { declared_len } if declared_len as u64 <= packet_len() => {
-                Account::open(packet_len()).allowed();
+            Verdict::Allow { declared_len } if ends_within(declared_len, bytes) => {
+                Account::open(bytes).allowed();
                 H::PASS
             }
-            Verdict::Deny(denied) if denied.declared_len as u64 <= packet_len() => {
+            Verdict::Deny(denied) if ends_within(denied.declared_len, bytes) => {
                 if maps::is_audit() && denied.request.is_call_over_tcp() {
                     hook.connected();
                 }
-                denied::finish(hook, denied.source, Packet::new(&denied, packet_len()))
+                denied::finish(hook, denied.source, Packet::new(&denied, bytes))
             }
             // Not common, or the packet may continue after the first buffer.
             Verdict::Uncommon | Verdict::Reject(_) | Verdict::Allow { .. } | Verdict::Deny(_) => hook.judge(),

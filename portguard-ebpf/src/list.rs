@@ -3,12 +3,15 @@
 //! The functions with names that begin with `portguard` are BPF global functions: the verifier checks them once, and not
 //! again on each path that calls them.
 
+use core::marker::PhantomData;
+
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use portguard_common::address::V4;
-use portguard_common::lookup::{self, Blocks, DirectTable, hint};
+use portguard_common::lookup::{self, Blocks, DirectTable, Lookup, hint};
+use portguard_common::policy::SLOTS;
 
 use crate::family::Family;
-use crate::maps::{IndexLines, POLICY};
+use crate::maps;
 
 /// Whether the list in force covers an IPv4 source. Returns 0 or 1.
 #[unsafe(no_mangle)]
@@ -24,12 +27,12 @@ pub(crate) extern "C" fn portguard_covers_v6(first: u64, second: u64) -> u32 {
     covers([first, second]).into()
 }
 
-/// Whether the list in force covers a source. It makes a call only for what the direct table leaves undecided.
+/// Whether the list in force covers a source. It makes a call only for what the direct table, and the prefilter of a long
+/// list, leave undecided.
 #[inline(always)]
 pub(crate) fn covers_at_once<A: Family>(source: A) -> bool {
-    // An empty slot covers no source.
-    let Some(slot) = slot() else { return false };
-    let Some(direct_table) = A::direct_tables().get(slot) else { return false };
+    let lookup = maps::lookup();
+    let direct_table = A::direct_table(lookup, slot(lookup));
     match hint(direct_table, source) {
         hint::DENIED => false,
         hint::COVERED => true,
@@ -37,48 +40,66 @@ pub(crate) fn covers_at_once<A: Family>(source: A) -> bool {
         _ if direct_table.has_blocks != 0 => {
             lookup::search_nearby(direct_table, source).unwrap_or_else(|| source.is_on_list())
         }
-        _ => source.is_on_list(),
+        _ => {
+            lookup::is_sifted_out(direct_table, &BlocksOf::of(direct_table), source) != Some(true)
+                && source.is_on_list()
+        }
     }
 }
 
 /// The slot of the list in force.
 #[inline(always)]
-fn slot() -> Option<u32> {
-    let policy = POLICY.get_ptr(0)?;
-    // SAFETY: `policy` is valid; the loader stores the slot in one aligned write.
-    Some(unsafe { (&raw const (*policy).active).read_volatile() })
+fn slot(lookup: &Lookup) -> usize {
+    // SAFETY: a valid reference; the loader stores the slot in one aligned write.
+    unsafe { (&raw const lookup.active).read_volatile() as usize }
 }
 
 #[inline(always)]
 fn covers<A: Family>(source: A) -> bool {
-    let Some(slot) = slot() else { return false };
-    let Some(direct_table) = A::direct_tables().get(slot) else { return false };
+    let lookup = maps::lookup();
+    let slot = slot(lookup);
+    let direct_table = A::direct_table(lookup, slot);
     match hint(direct_table, source) {
         hint::DENIED => return false,
         hint::COVERED => return true,
         _ => {}
     }
-    search(slot, direct_table, source).unwrap_or_else(|| {
-        let on_stack = StackKey { _aligned: 0, key: Key::new(A::BITS, source) };
-        A::lists().get(slot).is_some_and(|trie| trie.get(&on_stack.key).is_some())
-    })
+    search(direct_table, source).unwrap_or_else(|| is_in_trie(slot, source))
 }
 
 #[inline(always)]
-fn search<A: Family>(slot: u32, direct_table: &DirectTable<A>, source: A) -> Option<bool> {
+fn search<A: Family>(direct_table: &DirectTable<A>, source: A) -> Option<bool> {
     if direct_table.has_blocks != 0 {
         return lookup::search(direct_table, direct_table, source);
     }
-    lookup::search(direct_table, &BlocksOf(A::indexes().get(slot)?), source)
+    lookup::search(direct_table, &BlocksOf::of(direct_table), source)
 }
 
-/// The blocks of an index that are in a map of their own.
-struct BlocksOf<A: Family>(&'static IndexLines<A>);
+/// Whether an entry of the list in a slot covers the longest prefix of the trie that contains the source.
+#[inline(always)]
+fn is_in_trie<A: Family>(slot: usize, source: A) -> bool {
+    let on_stack = StackKey { _aligned: 0, key: Key::new(A::BITS, source) };
+    let Some(place) = A::list().get(&on_stack.key) else { return false };
+    A::entries().get(*place).is_some_and(|entry| entry.numbers[slot % SLOTS].covers())
+}
+
+/// The blocks of an index that are in the map.
+struct BlocksOf<A> {
+    first: u32,
+    family: PhantomData<A>,
+}
+
+impl<A: Family> BlocksOf<A> {
+    #[inline(always)]
+    fn of(direct_table: &DirectTable<A>) -> Self {
+        Self { first: direct_table.first_block, family: PhantomData }
+    }
+}
 
 impl<A: Family> Blocks<A> for BlocksOf<A> {
     #[inline(always)]
     fn block(&self, number: u32) -> Option<&A::Block> {
-        self.0.get(number)
+        A::blocks().get(self.first.wrapping_add(number))
     }
 }
 

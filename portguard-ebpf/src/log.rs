@@ -6,7 +6,7 @@
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use portguard_common::drop_log::{Event, Rate};
 
-use crate::accounting;
+use crate::accounting::{self, Cells};
 use crate::denied::Packet;
 use crate::family::Family;
 use crate::hook::Hook;
@@ -27,21 +27,21 @@ const VERSION_SHIFT: u32 = 56;
 /// `packed` is a packed [`Packet`] with the version of IP.
 #[inline(always)]
 pub(crate) fn write(hook: impl Hook, source: [u64; 2], packed: u64) {
-    let cpu = accounting::cpu();
     let packet = Packet::unpack(packed);
-    if !write_entry(hook, cpu, source, packet, (packed >> VERSION_SHIFT) as u8)
-        && let Some(totals) = accounting::totals_of(cpu)
+    if !write_entry(hook, source, packet, (packed >> VERSION_SHIFT) as u8)
+        && let Some(mut cells) = Cells::of_this_cpu()
     {
+        let totals = cells.totals();
         totals.not_logged = totals.not_logged.wrapping_add(1);
     }
 }
 
 /// Writes an entry; false if there is no token or no room for it.
 #[inline(always)]
-fn write_entry(hook: impl Hook, cpu: u32, source: [u64; 2], packet: Packet, ip_version: u8) -> bool {
+fn write_entry(hook: impl Hook, source: [u64; 2], packet: Packet, ip_version: u8) -> bool {
     // SAFETY: the helper has no preconditions.
     let at = unsafe { bpf_ktime_get_ns() };
-    let Some(bucket) = LOG_BUCKETS.get_ptr_mut(cpu) else { return false };
+    let Some(bucket) = LOG_BUCKETS.get_ptr_mut(accounting::cpu()) else { return false };
     // SAFETY: the map holds zeroed or written buckets, and no other CPU writes to this CPU's.
     if !unsafe { &mut *bucket }.take(at, maps::log_rate()) {
         return false;

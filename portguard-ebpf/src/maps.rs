@@ -2,68 +2,73 @@
 //!
 //! The loader sets each size that is 1 here.
 
+use core::cell::UnsafeCell;
+
 use aya_ebpf::Global;
-use aya_ebpf::bindings::{BPF_F_INNER_MAP, BPF_F_MMAPABLE};
-use aya_ebpf::btf_maps::{Array, ArrayOfMaps, LpmTrie, LruHashMap, RingBuf};
+use aya_ebpf::bindings::BPF_F_MMAPABLE;
+use aya_ebpf::btf_maps::{Array, LpmTrie, LruHashMap, RingBuf};
 use aya_ebpf::macros::btf_map;
 use portguard_common::address::{V4, V6};
+use portguard_common::cells::{CellsLayout, Parts, SmallestCells};
 use portguard_common::drop_log::{Event, Rate, TokenBucket};
+use portguard_common::entry::Entry;
 use portguard_common::frame::LinkType;
-use portguard_common::lookup::{DirectTable, Indexed};
-use portguard_common::policy::{Policy, SLOTS};
-use portguard_common::source_table::{BucketV4, BucketV6, Record};
-use portguard_common::totals::Totals;
+use portguard_common::lookup::{Indexed, Lookup};
+use portguard_common::rpc::Requests;
 
 const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
 
 /// An array map that the loader reads through a memory mapping.
 pub(crate) type Cells<T> = Array<T, 1, MMAPABLE>;
 
-/// The tries of the lists, indexed by slot. A trie maps a prefix to the number of its entry in the file.
-pub(crate) type Lists<A> = ArrayOfMaps<LpmTrie<A, u32, 1>, SLOTS>;
+/// A trie: from a prefix to its place in the table of entries.
+pub(crate) type List<A> = LpmTrie<A, u32, 1>;
 
-/// The lines of an index. Their number depends on the list, which the kernel permits because of the flag for inner maps.
-pub(crate) type IndexLines<A> = Array<<A as Indexed>::Block, 1, { MMAPABLE | BPF_F_INNER_MAP as usize }>;
+/// All that the look-up of a source begins with. It is a section of data, which the kernel makes a map of, so that its address is
+/// a constant of the program. The loader writes to it.
+#[unsafe(link_section = ".bss.lookup")]
+#[unsafe(no_mangle)]
+static LOOKUP: Written<Lookup> = Written(UnsafeCell::new(Lookup::EMPTY));
 
-/// The lines of the indexes, indexed by slot.
-pub(crate) type Indexes<A> = ArrayOfMaps<IndexLines<A>, SLOTS>;
+/// Data that the loader writes while the program runs.
+struct Written<T>(UnsafeCell<T>);
 
-/// The policy, as the only element.
-#[btf_map]
-pub(crate) static POLICY: Cells<Policy> = Array::new();
+// SAFETY: the program only reads it.
+unsafe impl<T> Sync for Written<T> {}
+
+#[inline(always)]
+pub(crate) fn lookup() -> &'static Lookup {
+    // SAFETY: any bytes are a `Lookup`. The loader writes to a slot that is not in force; `Lookup::active` is read by a volatile
+    // access.
+    unsafe { &*LOOKUP.0.get() }
+}
 
 #[btf_map]
-pub(crate) static LISTS_V4: Lists<V4> = ArrayOfMaps::new();
+pub(crate) static LIST_V4: List<V4> = LpmTrie::new();
 #[btf_map]
-pub(crate) static LISTS_V6: Lists<V6> = ArrayOfMaps::new();
+pub(crate) static LIST_V6: List<V6> = LpmTrie::new();
+#[btf_map]
+pub(crate) static ENTRIES_V4: Cells<Entry<V4>> = Array::new();
+#[btf_map]
+pub(crate) static ENTRIES_V6: Cells<Entry<V6>> = Array::new();
 
-/// Indexed by slot.
+/// The blocks of the indexes that do not fit into their direct tables.
 #[btf_map]
-pub(crate) static FRONTS_V4: Cells<DirectTable<V4>> = Array::new();
-/// Indexed by slot.
+pub(crate) static BLOCKS_V4: Cells<<V4 as Indexed>::Block> = Array::new();
 #[btf_map]
-pub(crate) static FRONTS_V6: Cells<DirectTable<V6>> = Array::new();
-#[btf_map]
-pub(crate) static INDEXES_V4: Indexes<V4> = ArrayOfMaps::new();
-#[btf_map]
-pub(crate) static INDEXES_V6: Indexes<V6> = ArrayOfMaps::new();
+pub(crate) static BLOCKS_V6: Cells<<V6 as Indexed>::Block> = Array::new();
 
-/// Indexed by CPU.
+/// The cells of each CPU, indexed by CPU. With more buckets than the least number, the loader makes the map with larger
+/// elements.
 #[btf_map]
-pub(crate) static TOTALS: Cells<Totals> = Array::new();
+pub(crate) static CELLS: Cells<SmallestCells> = Array::new();
 
-/// Indexed by CPU, and by hash within the slice of a CPU.
+/// Indexed by CPU, bucket and way.
 #[btf_map]
-pub(crate) static BUCKETS_V4: Cells<BucketV4> = Array::new();
-/// Indexed by bucket, and by way within a bucket.
+pub(crate) static REQUESTS_V4: Cells<Requests> = Array::new();
+/// Indexed by CPU, bucket and way.
 #[btf_map]
-pub(crate) static RECORDS_V4: Cells<Record> = Array::new();
-/// Indexed by CPU, and by hash within the slice of a CPU.
-#[btf_map]
-pub(crate) static BUCKETS_V6: Cells<BucketV6> = Array::new();
-/// Indexed by bucket, and by way within a bucket.
-#[btf_map]
-pub(crate) static RECORDS_V6: Cells<Record> = Array::new();
+pub(crate) static REQUESTS_V6: Cells<Requests> = Array::new();
 
 /// Indexed by CPU.
 #[btf_map]
@@ -76,13 +81,26 @@ pub(crate) static LOG: RingBuf<Event, 65_536> = RingBuf::new();
 #[btf_map]
 pub(crate) static CONNECTED: LruHashMap<V6, u64, 1> = LruHashMap::new();
 
+/// The cells of the map in the object file.
+const SMALLEST: CellsLayout = CellsLayout::new(0);
+
 /// The first header of the frames of the interface: a [`LinkType`] as integer.
 #[unsafe(no_mangle)]
 static LINK_TYPE: Global<u32> = Global::new(0);
 
-/// The binary logarithm of the number of buckets in the slice of a CPU.
+/// The binary logarithm of the number of buckets of a CPU, for each address family.
 #[unsafe(no_mangle)]
 static BUCKET_BITS: Global<u32> = Global::new(0);
+
+/// How far half of the hash of a source is shifted to the right to give the number of its bucket.
+#[unsafe(no_mangle)]
+static BUCKET_SHIFT: Global<u32> = Global::new(SMALLEST.bucket_shift());
+
+/// Where the parts of the cells begin: the buckets of IPv6, the records of IPv4, and those of IPv6. The buckets of IPv4 are
+/// always at the same place.
+#[unsafe(no_mangle)]
+static PARTS: [Global<u32>; 3] =
+    [Global::new(SMALLEST.v6.buckets), Global::new(SMALLEST.v4.records), Global::new(SMALLEST.v6.records)];
 
 /// The seed of the hash that selects the bucket: a [`portguard_common::source_table::Seed`], as numbers that can be loaded one
 /// by one.
@@ -106,6 +124,21 @@ pub(crate) fn link_type() -> LinkType {
 #[inline(always)]
 pub(crate) fn bucket_bits() -> u32 {
     BUCKET_BITS.load()
+}
+
+#[inline(always)]
+pub(crate) fn bucket_shift() -> u32 {
+    BUCKET_SHIFT.load()
+}
+
+#[inline(always)]
+pub(crate) fn parts_v4() -> Parts {
+    Parts { buckets: SMALLEST.v4.buckets, records: PARTS[1].load() }
+}
+
+#[inline(always)]
+pub(crate) fn parts_v6() -> Parts {
+    Parts { buckets: PARTS[0].load(), records: PARTS[2].load() }
 }
 
 #[inline(always)]

@@ -429,8 +429,8 @@ fn metrics() -> metrics::Metrics {
     };
     let Snapshot { allowed, faults, .. } = snapshot();
     let Snapshot { not_allowed, unattributed, requests, not_logged, .. } = snapshot();
-    let totals =
-        Totals { allowed, faults, would_drop: count(5, 340), requests, not_logged, ..Totals::default() };
+    let totals = Totals { allowed, would_drop: count(5, 340), requests, not_logged, ..Totals::default() };
+    let totals = totals.with_faults(faults);
     let v4 = Fill { taken: 30_000, places: 32_768 };
     let v6 = Fill { taken: 1, places: 32_768 };
     let guard = metrics::Guard {

@@ -12,7 +12,9 @@ use portguard_testkit::interrupt;
 use crate::{cargo, workspace};
 
 /// The last commit whose guards have ABI 4.
-const ABI_4: Commit = Commit("e6a068332b1c9ef60e96a8ed6876f0fb301477a9");
+pub(crate) const ABI_4: Commit = Commit("e6a068332b1c9ef60e96a8ed6876f0fb301477a9");
+/// The last commit whose guards have ABI 5.
+pub(crate) const ABI_5: Commit = Commit("870659739bb2cd3a0d6e40e66538f84dd80ce198");
 /// Hands the path of the program to the tests.
 pub(crate) const VARIABLE: &str = "PORTGUARD_EARLIER";
 /// Where the sources and what is built of them are kept, below the root of the workspace.
@@ -20,7 +22,7 @@ const FOLDER: &str = "target/earlier";
 
 /// A commit of this repository, by its full hash.
 #[derive(Debug, Clone, Copy)]
-struct Commit(&'static str);
+pub(crate) struct Commit(&'static str);
 
 impl Commit {
     /// What people call it.
@@ -29,9 +31,9 @@ impl Commit {
     }
 }
 
-/// The portguard whose guards have ABI 4. The first call builds it, which takes minutes.
-pub(crate) fn abi_4() -> Result<PathBuf> {
-    let folder = workspace().join(FOLDER).join(ABI_4.short());
+/// The portguard of a commit. The first call builds it, which takes a minute or more.
+pub(crate) fn portguard(commit: Commit) -> Result<PathBuf> {
+    let folder = workspace().join(FOLDER).join(commit.short());
     let target = folder.join("target");
     let program = target.join("debug/portguard");
     // cargo puts the program there when it is complete.
@@ -40,9 +42,10 @@ pub(crate) fn abi_4() -> Result<PathBuf> {
     }
     let source = folder.join("source");
     if !source.is_dir() {
-        unpack(workspace(), ABI_4, &source)?;
+        unpack(workspace(), commit, &source)?;
     }
-    eprintln!("building the portguard of commit {}", ABI_4.short());
+    share_dependencies(&workspace().join("target"), &target)?;
+    eprintln!("building the portguard of commit {}", commit.short());
     let mut build = cargo();
     build
         .current_dir(&source)
@@ -50,9 +53,32 @@ pub(crate) fn abi_4() -> Result<PathBuf> {
         .arg(&target);
     let built = build.status().context("cannot run cargo build")?;
     interrupt::check()?;
-    ensure!(built.success(), "the portguard of commit {} does not build", ABI_4.short());
+    ensure!(built.success(), "the portguard of commit {} does not build", commit.short());
     ensure!(program.is_file(), "cargo build has not made {}", program.display());
     Ok(program)
+}
+
+/// Gives a target folder what another one has built of the dependencies: cargo builds only those again that differ. The
+/// packages of the workspace are left out, because cargo does not tell those of two commits apart.
+fn share_dependencies(from: &Path, to: &Path) -> Result<()> {
+    for part in ["debug/deps", "debug/build", "debug/.fingerprint"] {
+        let (from, to) = (from.join(part), to.join(part));
+        if !from.is_dir() || to.is_dir() {
+            continue;
+        }
+        fs::create_dir_all(&to).with_context(|| format!("cannot create {}", to.display()))?;
+        for entry in fs::read_dir(&from).with_context(|| format!("cannot read {}", from.display()))? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let is_own = |name: &str| name.contains("portguard") || name.contains("xtask");
+            if name.to_str().is_none_or(is_own) {
+                continue;
+            }
+            let copied = Command::new("cp").args(["-a", "--"]).arg(entry.path()).arg(&to).status();
+            ensure!(copied.context("cannot run cp")?.success(), "cannot copy {}", entry.path().display());
+        }
+    }
+    Ok(())
 }
 
 /// Puts the files of a commit into a folder, which is there only when it has all of them.

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail, ensure};
 use portguard_testkit::built;
 
-use crate::{cargo, setup};
+use crate::{cargo, earlier, setup};
 
 /// Hands the path of the built portguard to the tests of [`TOOLS`]. Cargo tells it to the tests of portguard's package only;
 /// others would build it once more, with other features.
@@ -43,10 +43,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     setup::run(&setup::Args::default())?;
     require_preconditions()?;
     if !args.cargo.is_empty() {
-        return test(cargo_test(&EVERYTHING).args(&args.cargo), args);
+        let earlier = earlier::portguard(earlier::ABI_5)?;
+        return test(cargo_test(&EVERYTHING).env(earlier::VARIABLE, earlier).args(&args.cargo), args);
     }
     let program = program()?;
-    test(&mut cargo_test(&PRODUCT), args)?;
+    // After the tests are built, because it takes over what is built of the dependencies.
+    let earlier = earlier::portguard(earlier::ABI_5)?;
+    test(cargo_test(&PRODUCT).env(earlier::VARIABLE, earlier), args)?;
     test(cargo_test(&TOOLS).env(PROGRAM, program), args)
 }
 

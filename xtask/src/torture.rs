@@ -40,7 +40,7 @@ pub(crate) fn torture(args: &TortureArgs) -> Result<()> {
     command.args(["--skip=soak", "--test-threads=1"]).env("PORTGUARD_TORTURE", "long");
     if args.part.as_deref().is_none_or(|part| part == UPGRADES) {
         setup::run(&setup::Args::default())?;
-        command.env(earlier::VARIABLE, earlier::abi_4()?);
+        command.env(earlier::VARIABLE, earlier::portguard(earlier::ABI_4)?);
     }
     if args.part.as_deref().is_none_or(|part| part == UNLOAD) {
         command.env(unload::VARIABLE, unload::xdp_loader()?);

@@ -12,7 +12,7 @@ use clap::ValueEnum;
 use portguard_testkit::document::{Document, rows};
 use portguard_testkit::figures::Figures;
 
-use crate::{cargo, setup, test};
+use crate::{cargo, earlier, setup, test};
 
 /// What readers see of it.
 pub(crate) const DOCUMENT: Document = Document("docs/verification.md");
@@ -33,6 +33,8 @@ enum Part {
     Table,
     /// The oracle, the host build and the loaded program against each other
     Parsers,
+    /// The program of an earlier portguard and the one of this against each other
+    Earlier,
     /// What Linux delivers without the guard and with it
     Linux,
     /// Whether `suggest` reads tables of exports as exportfs does
@@ -57,6 +59,7 @@ fn verify(part: Part, frames: Option<u64>) -> Result<()> {
     match part {
         Part::Table => table(),
         Part::Parsers => long("parsers", "program", "parsers::", frames.unwrap_or(10_000_000)),
+        Part::Earlier => long("earlier", "program", "earlier::", frames.unwrap_or(10_000_000)),
         Part::Linux => long("linux", "linux", "linux_delivers", frames.unwrap_or(1_000_000)),
         Part::Exports => exports(frames.unwrap_or(3_000)),
         Part::Mutants => mutants::run(),
@@ -65,7 +68,7 @@ fn verify(part: Part, frames: Option<u64>) -> Result<()> {
 }
 
 fn table() -> Result<()> {
-    let figures = figures("table", tests("program").arg("--skip=parsers::"))?;
+    let figures = figures("table", tests("program").args(["--skip=parsers::", "--skip=earlier::"]))?;
     DOCUMENT.write("table", &rows(&figures))
 }
 
@@ -80,7 +83,11 @@ fn exports(tables: u64) -> Result<()> {
 }
 
 fn long(key: &str, program: &str, filter: &str, frames: u64) -> Result<()> {
-    let figures = figures(key, tests(program).arg(filter).env("PORTGUARD_FRAMES", frames.to_string()))?;
+    let mut command = tests(program);
+    if key == "earlier" {
+        command.env(earlier::VARIABLE, earlier::portguard(earlier::ABI_4)?);
+    }
+    let figures = figures(key, command.arg(filter).env("PORTGUARD_FRAMES", frames.to_string()))?;
     if figures.get("frames").is_none_or(|tried| tried < frames) {
         bail!("fewer frames were tried than asked for: {figures}");
     }

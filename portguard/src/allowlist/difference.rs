@@ -1,6 +1,6 @@
 //! The difference between the list in force and a new list.
 
-use std::collections::BTreeSet;
+use std::cmp::Ordering;
 use std::fmt;
 
 use ipnet::IpNet;
@@ -19,13 +19,31 @@ pub struct Difference {
 }
 
 impl Difference {
-    /// Compares the list in force with one that may replace it. `generation` is that of the list in force.
-    pub fn new(old: &BTreeSet<IpNet>, new: &BTreeSet<IpNet>, generation: u64) -> Self {
-        Self {
-            added: new.difference(old).copied().collect(),
-            removed: old.difference(new).copied().collect(),
-            unchanged: old.intersection(new).count(),
+    /// Compares the prefixes of the list in force with those of one that may replace it. Both are in order, without
+    /// repetitions. `generation` is that of the list in force.
+    pub fn new(old: &[IpNet], new: &[IpNet], generation: u64) -> Self {
+        let mut difference = Self {
+            added: Vec::new(),
+            removed: Vec::new(),
+            unchanged: 0,
             generations: (generation, generation + 1),
+        };
+        let (mut old, mut new) = (old.iter().peekable(), new.iter().peekable());
+        loop {
+            let order = match (old.peek(), new.peek()) {
+                (None, None) => return difference,
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some(before), Some(after)) => before.cmp(after),
+            };
+            match order {
+                Ordering::Less => difference.removed.extend(old.next()),
+                Ordering::Greater => difference.added.extend(new.next()),
+                Ordering::Equal => {
+                    difference.unchanged += 1;
+                    let _ = (old.next(), new.next());
+                }
+            }
         }
     }
 
@@ -55,8 +73,10 @@ impl fmt::Display for Difference {
 mod tests {
     use super::*;
 
-    fn set(prefixes: &[&str]) -> BTreeSet<IpNet> {
-        prefixes.iter().map(|prefix| prefix.parse().unwrap()).collect()
+    fn set(prefixes: &[&str]) -> Vec<IpNet> {
+        let mut prefixes: Vec<IpNet> = prefixes.iter().map(|prefix| prefix.parse().unwrap()).collect();
+        prefixes.sort_unstable();
+        prefixes
     }
 
     #[test]

@@ -13,9 +13,10 @@ use crate::guard::bpf;
 use crate::guard::bpffs::{self, PinRoot};
 use crate::guard::clock;
 use crate::guard::confirm::{self, Trial};
+use crate::guard::constants::Task;
 use crate::guard::device;
 use crate::guard::event::{EndReason, Event, tell_ends};
-use crate::guard::instance::{self, Instance, Origin, Task};
+use crate::guard::instance::{self, Instance, Origin};
 use crate::guard::link::{LINK_PIN, PinnedLink, remove_directory};
 use crate::guard::lists::{self, Content};
 use crate::guard::mapped::Mapped;
@@ -66,9 +67,10 @@ pub fn attach(
         let sizes = Sizes::of_this_host(named.sources)?;
         let log_rate = named.log.map_or(Rate::OFF, |log| log.rate(sizes.cpus()));
         let task = Task { link_type, audit: named.audit.unwrap_or(false), log_rate };
-        let instance = Instance::load(&directory, &[], task, Origin::New(sizes))?;
-        let filled = lists::fill(&directory, &instance, None, Content::of(list)?, tell)?;
-        lists::switch(&directory, &instance, &filled)?;
+        let content = Content::of(list)?;
+        let instance = Instance::load(&directory, &[], task, Origin::New(sizes, content.capacities()?))?;
+        let filled = lists::fill(&instance, None, &content, tell)?;
+        lists::switch(&instance, &filled)?;
         set_log_rate(&instance.policy, log_rate);
         set_attached_at(&instance.policy, clock::boot_now());
         if let Some(trial) = trial {

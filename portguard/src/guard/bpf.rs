@@ -11,7 +11,7 @@ use std::ptr;
 
 use aya::Pod;
 use aya_obj::generated::{
-    BPF_F_QUERY_EFFECTIVE, bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info, bpf_link_type,
+    BPF_F_QUERY_EFFECTIVE, bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info, bpf_link_type, bpf_map_type,
 };
 
 /// The kernel's information about an XDP link.
@@ -68,6 +68,19 @@ pub(super) fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     Ok(LinkInfo { program_id: info.prog_id, ifindex: (ifindex != 0).then_some(ifindex) })
 }
 
+/// Makes an array of maps with one slot, for maps like `inner`.
+pub(super) fn create_array_of_maps(inner: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let mut attr = empty_attr();
+    attr.__bindgen_anon_1.map_type = bpf_map_type::BPF_MAP_TYPE_ARRAY_OF_MAPS as u32;
+    attr.__bindgen_anon_1.key_size = size_of::<u32>() as u32;
+    attr.__bindgen_anon_1.value_size = size_of::<u32>() as u32;
+    attr.__bindgen_anon_1.max_entries = 1;
+    attr.__bindgen_anon_1.inner_map_fd = inner.as_raw_fd() as u32;
+    let fd = call(bpf_cmd::BPF_MAP_CREATE, &mut attr)?;
+    // SAFETY: the call has returned a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// Puts a map into a slot of an array of maps. Returns when no running program uses the previous map any more
 /// (`maybe_wait_bpf_programs` in `kernel/bpf/syscall.c`).
 pub(super) fn set_inner_map(outer: BorrowedFd<'_>, index: u32, inner: BorrowedFd<'_>) -> io::Result<()> {
@@ -77,14 +90,6 @@ pub(super) fn set_inner_map(outer: BorrowedFd<'_>, index: u32, inner: BorrowedFd
     attr.__bindgen_anon_2.key = (&raw const index) as u64;
     attr.__bindgen_anon_2.__bindgen_anon_1.value = (&raw const value) as u64;
     call(bpf_cmd::BPF_MAP_UPDATE_ELEM, &mut attr).map(drop)
-}
-
-/// Empties a slot of an array of maps. Returns when no running program uses the previous map any more.
-pub(super) fn clear_inner_map(map: BorrowedFd<'_>, index: u32) -> io::Result<()> {
-    let mut attr = empty_attr();
-    attr.__bindgen_anon_2.map_fd = map.as_raw_fd() as u32;
-    attr.__bindgen_anon_2.key = (&raw const index) as u64;
-    call(bpf_cmd::BPF_MAP_DELETE_ELEM, &mut attr).map(drop)
 }
 
 /// Puts many elements into a map: a value for each key. After an error, some of them may be in the map. Their number is
@@ -97,6 +102,15 @@ pub(super) fn update_batch<K: Pod, V: Pod>(map: BorrowedFd<'_>, keys: &[K], valu
     attr.batch.values = values.as_ptr() as u64;
     attr.batch.count = keys.len() as u32;
     call(bpf_cmd::BPF_MAP_UPDATE_BATCH, &mut attr).map(drop)
+}
+
+/// Removes many elements from a map, all of which it has. After an error, some of them may be in the map.
+pub(super) fn delete_batch<K: Pod>(map: BorrowedFd<'_>, keys: &[K]) -> io::Result<()> {
+    let mut attr = empty_attr();
+    attr.batch.map_fd = map.as_raw_fd() as u32;
+    attr.batch.keys = keys.as_ptr() as u64;
+    attr.batch.count = keys.len() as u32;
+    call(bpf_cmd::BPF_MAP_DELETE_BATCH, &mut attr).map(drop)
 }
 
 /// Reads a map into `keys` and `values`, `batch` elements at a time. Both must have room for as many elements as the map

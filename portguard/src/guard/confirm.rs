@@ -197,7 +197,7 @@ pub(super) fn write(interface: &Path, record: &Pending) -> Result<()> {
     let written = MapData::from_pin(&new)
         .map_err(|error| cannot_write().caused_by(error))
         .and_then(|map| Mapped::new(&map).map_err(|error| cannot_write().caused_by(error)));
-    let written = written.map(|mapped: Mapped<Pending>| mapped.write_all(&[*record]));
+    let written = written.map(|mapped: Mapped<Pending>| mapped.write(0, &[*record]));
     written
         .and_then(|()| fs::rename(&new, &path).map_err(|error| cannot_write().caused_by(error)))
         .inspect_err(|_| {

@@ -5,22 +5,23 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::atomic::{Ordering, fence};
 
 use aya::maps::MapData;
 use portguard_common::address::{V4, V6};
 use portguard_common::epoch::Epoch;
 use portguard_common::layout::Shared;
-use portguard_common::names;
 use portguard_common::reason::ByFault;
 use portguard_common::rpc::Requests;
-use portguard_common::source_table::{Bucket, Key, Record, Seed, Sighting, WAYS};
+use portguard_common::source_table::{Seed, Sighting, WAYS};
 use portguard_common::totals::{Count, Totals};
+use portguard_common::{ABI_VERSION, names};
 
 use crate::allowlist::Sha256Sum;
 use crate::error::{Error, Result};
 use crate::family::Family;
+use crate::guard::abi5;
 use crate::guard::by_reason::ByReason;
+use crate::guard::cells;
 use crate::guard::clock::{self, Calendar, Clock, unix_now};
 use crate::guard::denied_source::Source;
 use crate::guard::mapped::Mapped;
@@ -30,12 +31,54 @@ use crate::guard::sizes::Sizes;
 #[derive(Debug)]
 pub struct Counters {
     abi: u32,
-    totals: Mapped<Totals>,
-    v4: Table<V4>,
-    v6: Table<V6>,
+    cells: Cells,
     epoch: Mapped<Epoch>,
     clock: Clock,
 }
+
+/// The cells of all CPUs, in the layout of an ABI.
+#[derive(Debug)]
+enum Cells {
+    Current(cells::Cells),
+    Abi5(abi5::Cells),
+}
+
+impl Cells {
+    fn open(abi: u32, map: impl Fn(&str) -> Result<MapData>) -> Result<Self> {
+        if abi < ABI_VERSION {
+            abi5::Cells::open(map).map(Self::Abi5)
+        } else {
+            cells::Cells::open(map).map(Self::Current)
+        }
+    }
+
+    fn sizes(&self) -> Option<Sizes> {
+        match self {
+            Self::Current(cells) => cells.sizes(),
+            Self::Abi5(cells) => cells.sizes(),
+        }
+    }
+
+    fn totals(&self, cpu: u32) -> Totals {
+        match self {
+            Self::Current(cells) => cells.totals(cpu),
+            Self::Abi5(cells) => cells.totals(cpu),
+        }
+    }
+
+    /// Puts the sources of a bucket into `seen`, and returns the bucket's remainder.
+    fn bucket<K: InBoth>(&self, cpu: u32, bucket: u32, seen: &mut Vec<(K, Sighting)>) -> Count {
+        match self {
+            Self::Current(cells) => cells.bucket(cpu, bucket, seen),
+            Self::Abi5(cells) => cells.bucket(cpu, bucket, seen),
+        }
+    }
+}
+
+/// An address family with cells in all layouts.
+trait InBoth: cells::Counted + abi5::Counted {}
+
+impl<K: cells::Counted + abi5::Counted> InBoth for K {}
 
 /// The identity of a set of counters, also among those of other boots: a hash of its random seed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -112,7 +155,7 @@ impl Sums {
 
     /// All that was dropped, or would have been in audit mode, by reason.
     pub fn by_reason(&self) -> ByReason<Count> {
-        ByReason { not_allowed: self.not_allowed, faults: self.totals.faults }
+        ByReason { not_allowed: self.not_allowed, faults: self.totals.faults() }
     }
 }
 
@@ -157,20 +200,7 @@ impl Snapshot {
 impl Counters {
     /// Opens a set of counters with the layout of an ABI; `map` opens one of its maps by name.
     pub fn open(abi: u32, map: impl Fn(&str) -> Result<MapData>, clock: Clock) -> Result<Self> {
-        Ok(Self {
-            abi,
-            totals: mapped(&map, names::TOTALS)?,
-            v4: Table {
-                buckets: mapped(&map, names::BUCKETS_V4)?,
-                records: mapped(&map, names::RECORDS_V4)?,
-            },
-            v6: Table {
-                buckets: mapped(&map, names::BUCKETS_V6)?,
-                records: mapped(&map, names::RECORDS_V6)?,
-            },
-            epoch: mapped(&map, names::EPOCH)?,
-            clock,
-        })
+        Ok(Self { abi, cells: Cells::open(abi, &map)?, epoch: mapped(&map, names::EPOCH)?, clock })
     }
 
     /// Stores the current time as the beginning of the counters, which are at zero.
@@ -207,29 +237,30 @@ impl Counters {
 
     /// How large they are.
     pub fn sizes(&self) -> Result<Sizes> {
-        Sizes::of_maps(self.totals.len(), self.v4.buckets.len())
+        self.cells
+            .sizes()
             .ok_or_else(|| Error::failed("the counters of the guard have sizes that do not fit together"))
     }
 
     /// What all CPUs have counted, but for the sources.
     pub fn totals(&self) -> Totals {
         let mut totals = Totals::default();
-        for cpu in 0..self.totals.len() {
-            totals.add(&self.totals.read(cpu));
+        for cpu in 0..self.cells.sizes().map_or(0, Sizes::cpus) {
+            totals.add(&self.cells.totals(cpu));
         }
         totals
     }
 
     /// What they hold now, without the sources: takes no memory.
     pub fn sums(&self) -> Sums {
-        let (mut not_allowed, mut unattributed) = (Count::default(), Count::default());
-        let v4 = self.v4.sum(&mut not_allowed, &mut unattributed);
-        let v6 = self.v6.sum(&mut not_allowed, &mut unattributed);
+        let mut parts = Parts::default();
+        let (v4, v6) = (self.sum::<V4>(&mut parts), self.sum::<V6>(&mut parts));
         let totals = self.totals();
-        for sum in [&mut not_allowed, &mut unattributed] {
+        let Parts { mut all, mut remainders } = parts;
+        for sum in [&mut all, &mut remainders] {
             sum.add(totals.unattributed);
         }
-        Sums { totals, not_allowed, unattributed, v4, v6 }
+        Sums { totals, not_allowed: all, unattributed: remainders, v4, v6 }
     }
 
     /// What they hold now.
@@ -239,10 +270,9 @@ impl Counters {
         let since = clock::unix_time(self.abi, epoch.since);
         let taken_at = unix_now();
         let calendar = Calendar::new(epoch, since, now, taken_at);
-        let slices = self.totals.len();
         let (mut sources, mut unattributed) = (Vec::new(), Count::default());
-        self.v4.read(slices, &calendar, &mut sources, &mut unattributed);
-        self.v6.read(slices, &calendar, &mut sources, &mut unattributed);
+        self.read_sources::<V4>(&calendar, &mut sources, &mut unattributed);
+        self.read_sources::<V6>(&calendar, &mut sources, &mut unattributed);
         let totals = self.totals();
         unattributed.add(totals.unattributed);
         let mut not_allowed = unattributed;
@@ -255,7 +285,7 @@ impl Counters {
             set: self.id(),
             allowed: totals.allowed,
             not_allowed,
-            faults: totals.faults,
+            faults: totals.faults(),
             would_drop: totals.would_drop,
             sources,
             unattributed,
@@ -263,55 +293,15 @@ impl Counters {
             not_logged: totals.not_logged,
         })
     }
-}
 
-fn mapped<T: Shared>(map: impl Fn(&str) -> Result<MapData>, name: &str) -> Result<Mapped<T>> {
-    Mapped::new(&map(name)?)
-        .map_err(|error| Error::failed(format!("cannot read the map {name} of the guard")).caused_by(error))
-}
-
-/// Adds what another CPU has seen of the same source.
-fn add(sum: &mut Sighting, more: &Sighting) {
-    sum.count.add(more.count);
-    for (sum, more) in sum.requests.iter_mut().zip(more.requests) {
-        *sum = sum.wrapping_add(more);
-    }
-    sum.first_seen = earlier(sum.first_seen, more.first_seen);
-    sum.last_seen = later(sum.last_seen, more.last_seen);
-}
-
-/// The earlier of two stamps, which may have wrapped between them.
-fn earlier(a: u32, b: u32) -> u32 {
-    if a.wrapping_sub(b).cast_signed() < 0 { a } else { b }
-}
-
-/// The later of two stamps.
-fn later(a: u32, b: u32) -> u32 {
-    if earlier(a, b) == a { b } else { a }
-}
-
-/// The buckets and records of an address family.
-#[derive(Debug)]
-struct Table<K: Key>
-where
-    Bucket<K>: Shared,
-{
-    buckets: Mapped<Bucket<K>>,
-    records: Mapped<Record>,
-}
-
-impl<K: Key> Table<K>
-where
-    Bucket<K>: Shared,
-{
-    /// Reads the slices of all CPUs. The slices share one hash, so a source is in the same bucket of each slice: the
-    /// counts of all CPUs are added bucket by bucket.
-    fn read(&self, slices: u32, calendar: &Calendar, sources: &mut Vec<Source>, remainder: &mut Count) {
-        let slice = self.buckets.len() / slices.max(1);
+    /// Reads the sources of an address family. The cells of all CPUs share one hash, so a source is in the same bucket on
+    /// each CPU: the counts of all CPUs are added bucket by bucket.
+    fn read_sources<K: InBoth>(&self, calendar: &Calendar, sources: &mut Vec<Source>, remainder: &mut Count) {
+        let Some(sizes) = self.cells.sizes() else { return };
         let (mut seen, mut together) = (Vec::new(), Vec::<(K, Sighting)>::new());
-        for first in 0..slice {
-            for bucket in (first..self.buckets.len()).step_by(slice as usize) {
-                remainder.add(self.bucket(bucket, &mut seen));
+        for bucket in 0..sizes.buckets() {
+            for cpu in 0..sizes.cpus() {
+                remainder.add(self.cells.bucket(cpu, bucket, &mut seen));
                 if together.is_empty() {
                     std::mem::swap(&mut seen, &mut together);
                     continue;
@@ -334,40 +324,56 @@ where
         }
     }
 
-    /// Adds up all packets, and those that are in no way.
-    fn sum(&self, all: &mut Count, remainders: &mut Count) -> Fill {
-        let mut fill = Fill { taken: 0, places: u64::from(self.buckets.len()) * WAYS as u64 };
-        let mut seen = Vec::new();
-        for bucket in 0..self.buckets.len() {
-            let remainder = self.bucket(bucket, &mut seen);
-            remainders.add(remainder);
-            all.add(remainder);
+    /// Adds up the packets of an address family.
+    fn sum<K: InBoth>(&self, parts: &mut Parts) -> Fill {
+        let mut fill = Fill::default();
+        let Some(sizes) = self.cells.sizes() else { return fill };
+        let mut seen: Vec<(K, Sighting)> = Vec::new();
+        for (cpu, bucket) in
+            (0..sizes.cpus()).flat_map(|cpu| (0..sizes.buckets()).map(move |bucket| (cpu, bucket)))
+        {
+            let remainder = self.cells.bucket(cpu, bucket, &mut seen);
+            parts.remainders.add(remainder);
+            parts.all.add(remainder);
+            fill.places += WAYS as u64;
+            fill.taken += seen.len() as u64;
             for (_, sighting) in &seen {
-                fill.taken += 1;
-                all.add(sighting.count);
+                parts.all.add(sighting.count);
             }
         }
         fill
     }
+}
 
-    /// Puts the sources of a bucket into `seen`, and returns the bucket's remainder. If the CPU of the bucket changes it
-    /// in the meantime, the bucket is copied again. Even a flood makes only a few thousand changes a second in one
-    /// bucket, so a copy between two changes soon succeeds.
-    fn bucket(&self, index: u32, seen: &mut Vec<(K, Sighting)>) -> Count {
-        loop {
-            seen.clear();
-            let before = self.buckets.read_u32(index, Bucket::<K>::SEQUENCE_OFFSET);
-            let bucket = self.buckets.read(index);
-            // A record is read after the state that points to it.
-            fence(Ordering::Acquire);
-            let record = |way| self.records.read(index * WAYS as u32 + way as u32);
-            seen.extend((0..WAYS).filter_map(|way| bucket.sighting(way, || record(way))));
-            fence(Ordering::Acquire);
-            let after = self.buckets.read_u32(index, Bucket::<K>::SEQUENCE_OFFSET);
-            if Bucket::<K>::is_whole(before, after) {
-                return bucket.remainder();
-            }
-            std::hint::spin_loop();
-        }
+/// The packets in the source tables.
+#[derive(Debug, Clone, Copy, Default)]
+struct Parts {
+    all: Count,
+    /// Those that are in no way.
+    remainders: Count,
+}
+
+pub(super) fn mapped<T: Shared>(map: impl Fn(&str) -> Result<MapData>, name: &str) -> Result<Mapped<T>> {
+    Mapped::new(&map(name)?)
+        .map_err(|error| Error::failed(format!("cannot read the map {name} of the guard")).caused_by(error))
+}
+
+/// Adds what another CPU has seen of the same source.
+fn add(sum: &mut Sighting, more: &Sighting) {
+    sum.count.add(more.count);
+    for (sum, more) in sum.requests.iter_mut().zip(more.requests) {
+        *sum = sum.wrapping_add(more);
     }
+    sum.first_seen = earlier(sum.first_seen, more.first_seen);
+    sum.last_seen = later(sum.last_seen, more.last_seen);
+}
+
+/// The earlier of two stamps, which may have wrapped between them.
+fn earlier(a: u32, b: u32) -> u32 {
+    if a.wrapping_sub(b).cast_signed() < 0 { a } else { b }
+}
+
+/// The later of two stamps.
+fn later(a: u32, b: u32) -> u32 {
+    if earlier(a, b) == a { b } else { a }
 }

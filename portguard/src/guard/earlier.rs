@@ -13,7 +13,7 @@ use portguard_common::{READABLE_ABI_VERSIONS, names};
 use crate::error::{Error, Result};
 use crate::guard::bpffs;
 use crate::guard::counters::{Counters, SetId};
-use crate::guard::instance::{self, COUNTER_MAPS, Instance};
+use crate::guard::instance::{self, Instance};
 use crate::guard::link::remove_directory;
 
 /// The most earlier sets beside a guard: each takes as much memory as the counters of the guard.
@@ -88,7 +88,7 @@ fn pin(interface: &Path, live: &Instance) -> Result<()> {
     // A loader that was killed may have left a part of the directory.
     remove_directory(&directory)?;
     bpffs::make_directory(&directory)?;
-    let maps = COUNTER_MAPS.into_iter().chain([names::EPOCH]);
+    let maps = instance::counter_maps(live.abi()).iter().copied().chain([names::EPOCH]);
     instance::pin_again(live.directory(), &directory, maps).inspect_err(|_| {
         // The first error is the one to report.
         let _ = remove_directory(&directory);

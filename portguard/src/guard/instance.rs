@@ -10,45 +10,53 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use aya::Pod;
 use aya::maps::{Array, MapData};
 use aya::programs::{ProgramError, ProgramInfo, Xdp, loaded_programs};
 use aya::{EbpfLoader, include_bytes_aligned};
 use aya_obj::generated::BPF_F_MMAPABLE;
-use portguard_common::address::{V4, V6};
-use portguard_common::drop_log::Rate;
-use portguard_common::frame::LinkType;
-use portguard_common::lookup::{DirectTable, Indexed};
-use portguard_common::policy::{Policy, SLOTS};
-use portguard_common::source_table::Seed;
+use portguard_common::epoch::Epoch;
+use portguard_common::lookup::Lookup;
+use portguard_common::policy::Policy;
 use portguard_common::{ABI_VERSION, READABLE_ABI_VERSIONS, names};
 
 use crate::error::{Error, Result};
+use crate::guard::abi5;
 use crate::guard::bpf;
 use crate::guard::bpffs;
+use crate::guard::cells;
 use crate::guard::clock::Clock;
 use crate::guard::connected::{self, MAX_CONNECTED};
+use crate::guard::constants::{Constants, Task, give_lookup, give_room, in_object, in_words};
 use crate::guard::counter_sets::CounterSets;
 use crate::guard::counters::Counters;
 use crate::guard::earlier;
+use crate::guard::list_maps::open_mapped;
+use crate::guard::lists::Capacities;
 use crate::guard::mapped::Mapped;
 use crate::guard::sizes::Sizes;
 
 /// The object file of the kernel program, compiled by the build script.
 pub(super) static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/portguard.bpf.o"));
 
-/// The maps of the policy and of the lists.
-pub(super) const POLICY_MAPS: [&str; 7] = [
-    names::POLICY,
-    names::LISTS_V4,
-    names::LISTS_V6,
-    names::FRONTS_V4,
-    names::FRONTS_V6,
-    names::INDEXES_V4,
-    names::INDEXES_V6,
+/// The maps of the lists that the program uses.
+pub(super) const LIST_MAPS: [&str; 7] = [
+    names::LOOKUP,
+    names::LIST_V4,
+    names::LIST_V6,
+    names::ENTRIES_V4,
+    names::ENTRIES_V6,
+    names::BLOCKS_V4,
+    names::BLOCKS_V6,
 ];
 const LOG_MAPS: [&str; 2] = [names::LOG_BUCKETS, names::LOG];
-pub(super) const COUNTER_MAPS: [&str; 5] =
-    [names::TOTALS, names::BUCKETS_V4, names::RECORDS_V4, names::BUCKETS_V6, names::RECORDS_V6];
+const COUNTER_MAPS: [&str; 3] = [names::CELLS, names::REQUESTS_V4, names::REQUESTS_V6];
+
+/// The maps with the counters of an ABI, without `EPOCH`.
+pub(super) fn counter_maps(abi: u32) -> &'static [&'static str] {
+    if abi < ABI_VERSION { &abi5::COUNTER_MAPS } else { &COUNTER_MAPS }
+}
+
 /// The file name of the program's pin.
 const PROGRAM_PIN: &str = "program";
 
@@ -61,41 +69,10 @@ pub struct Instance {
     identity: Identity,
     /// The policy map.
     pub policy: Mapped<Policy>,
-    /// The IPv4 lists.
-    pub lists_v4: Lists<V4>,
-    /// The IPv6 lists.
-    pub lists_v6: Lists<V6>,
+    /// What the look-ups of the program begin with; `None` in ABI 4 and 5.
+    pub lookup: Option<Mapped<Lookup>>,
     /// The counters of the instance, and the earlier sets.
     pub counters: CounterSets,
-}
-
-/// The lists of an address family. Each map has an element for each slot.
-#[derive(Debug)]
-pub struct Lists<A: Indexed> {
-    /// The tries: an array of maps.
-    pub tries: OwnedFd,
-    /// The direct tables of the indexes.
-    pub direct_tables: Mapped<DirectTable<A>>,
-    /// The lines of the indexes: an array of maps.
-    pub indexes: OwnedFd,
-}
-
-impl<A: Indexed> Lists<A> {
-    /// Opens the lists of the instance in a directory, by the names of their maps.
-    fn open(directory: &Path, [tries, direct_tables, indexes]: [&str; 3]) -> Result<Self> {
-        let direct_tables_map = open_map(directory, direct_tables)?;
-        Ok(Self {
-            tries: open(directory, tries)?,
-            direct_tables: Mapped::new(&direct_tables_map)
-                .map_err(|error| broken(directory, direct_tables).caused_by(error))?,
-            indexes: open(directory, indexes)?,
-        })
-    }
-
-    /// The arrays of maps that have a slot for each list.
-    pub(super) fn slots(&self) -> [&OwnedFd; 2] {
-        [&self.tries, &self.indexes]
-    }
 }
 
 /// The kernel's identification of a program.
@@ -111,69 +88,15 @@ pub struct Identity {
 
 /// The maps that a new instance takes over. All other maps are new.
 #[derive(Debug, Clone, Copy)]
-pub enum Origin<'a> {
-    /// No maps; the new counters have these sizes.
-    New(Sizes),
+pub(super) enum Origin<'a> {
+    /// No maps; the new counters have these sizes, and the new lists this room.
+    New(Sizes, Capacities),
     /// All maps of the live instance.
     Maps(&'a Instance),
     /// The policy, lists and log of the live instance; the new counters have these sizes.
     NewCounters(&'a Instance, Sizes),
-    /// The counters and log of the live instance.
-    NewLists(&'a Instance),
-}
-
-/// The constants that the loader writes into the program.
-#[derive(Debug)]
-pub(super) struct Constants {
-    link_type: u32,
-    audit: u32,
-    log_rate: [u64; 2],
-    bucket_bits: u32,
-    seed: Seed,
-}
-
-/// The part of a program's order that is constant in the program, and not in its maps.
-#[derive(Debug, Clone, Copy)]
-pub struct Task {
-    /// The first header of the frames of its interface.
-    pub link_type: LinkType,
-    /// Whether it runs in audit mode.
-    pub audit: bool,
-    /// The log rate of each CPU.
-    pub log_rate: Rate,
-}
-
-impl Constants {
-    /// The constants for a task, and for counters with these sizes and this seed.
-    pub(super) fn new(task: Task, sizes: Sizes, seed: Seed) -> Self {
-        let Task { link_type, audit, log_rate: Rate { interval, depth } } = task;
-        let log_rate = [interval, depth];
-        Self {
-            link_type: link_type as u32,
-            audit: audit.into(),
-            log_rate,
-            bucket_bits: sizes.bucket_bits(),
-            seed,
-        }
-    }
-
-    /// Makes a loader write the constants into the program, and make the maps with these sizes.
-    pub(super) fn give<'a>(&'a self, loader: &mut EbpfLoader<'a>, sizes: Sizes) {
-        loader
-            .override_global("LINK_TYPE", &self.link_type, true)
-            .override_global("AUDIT", &self.audit, true)
-            .override_global("LOG_RATE", &self.log_rate, true)
-            .override_global("BUCKET_BITS", &self.bucket_bits, true)
-            .override_global("SEED", &self.seed, true)
-            .map_max_entries(names::FRONTS_V4, SLOTS as u32)
-            .map_max_entries(names::FRONTS_V6, SLOTS as u32)
-            .map_max_entries(names::LOG_BUCKETS, sizes.cpus())
-            .map_max_entries(names::TOTALS, sizes.cpus())
-            .map_max_entries(names::BUCKETS_V4, sizes.buckets())
-            .map_max_entries(names::BUCKETS_V6, sizes.buckets())
-            .map_max_entries(names::RECORDS_V4, sizes.records())
-            .map_max_entries(names::RECORDS_V6, sizes.records());
-    }
+    /// The counters and log of the live instance; the new lists have this room.
+    NewLists(&'a Instance, Capacities),
 }
 
 /// The name of an instance's directory.
@@ -227,7 +150,12 @@ impl InstanceName {
 impl Instance {
     /// Loads a new instance into the directory of an interface, beside the instances in `taken`. It shares the maps
     /// that it takes over with the old instance.
-    pub fn load(interface: &Path, taken: &[InstanceName], task: Task, origin: Origin<'_>) -> Result<Self> {
+    pub(super) fn load(
+        interface: &Path,
+        taken: &[InstanceName],
+        task: Task,
+        origin: Origin<'_>,
+    ) -> Result<Self> {
         let name = InstanceName::next(taken, task.audit);
         let directory = name.directory(interface);
         bpffs::make_directory(&directory)?;
@@ -241,38 +169,56 @@ impl Instance {
 
     fn load_into(directory: &Path, task: Task, origin: Origin<'_>) -> Result<()> {
         let counter_maps = || COUNTER_MAPS.into_iter().chain([names::EPOCH]);
-        let policy_maps = || POLICY_MAPS.into_iter().chain(LOG_MAPS);
+        let list_maps = || LIST_MAPS.into_iter().chain([names::POLICY]);
+        let in_force = match origin {
+            Origin::New(..) | Origin::NewLists(..) => None,
+            Origin::Maps(old) | Origin::NewCounters(old, _) => old.lookup.as_ref().map(in_words),
+        };
+        let mut loader = EbpfLoader::new();
+        match in_force.as_deref() {
+            Some(in_force) => give_lookup(&mut loader, in_force),
+            None => new_array::<{ size_of::<Lookup>() / size_of::<u64>() }>(directory, names::LOOKUP)?,
+        }
         match origin {
-            Origin::New(_) => {}
+            Origin::New(_, room) => give_room(&mut loader, room),
             Origin::Maps(old) => {
-                pin_again(&old.directory, directory, policy_maps().chain(counter_maps()))?;
+                let maps = list_maps().chain(LOG_MAPS).chain(counter_maps());
+                pin_again(&old.directory, directory, maps)?;
             }
-            Origin::NewCounters(old, _) => pin_again(&old.directory, directory, policy_maps())?,
-            Origin::NewLists(old) => {
+            Origin::NewCounters(old, _) => {
+                pin_again(&old.directory, directory, list_maps().chain(LOG_MAPS))?;
+            }
+            Origin::NewLists(old, room) => {
+                give_room(&mut loader, room);
                 pin_again(&old.directory, directory, LOG_MAPS.into_iter().chain(counter_maps()))?;
             }
         }
         let (sizes, kept_seed) = match origin {
-            Origin::New(sizes) | Origin::NewCounters(_, sizes) => (sizes, None),
-            Origin::Maps(old) | Origin::NewLists(old) => {
+            Origin::New(sizes, _) | Origin::NewCounters(_, sizes) => (sizes, None),
+            Origin::Maps(old) | Origin::NewLists(old, _) => {
                 (old.counters.own.sizes()?, Some(old.counters.own.seed()))
             }
         };
         let seed = kept_seed.map_or_else(random_seed, Ok)?;
 
-        if let Origin::Maps(old) | Origin::NewCounters(old, _) | Origin::NewLists(old) = origin
+        if let Origin::Maps(old) | Origin::NewCounters(old, _) | Origin::NewLists(old, _) = origin
             && connected::is_in(&old.directory)
         {
             pin_again(&old.directory, directory, [names::CONNECTED].into_iter())?;
         }
+        if kept_seed.is_none() {
+            let cells = cells::new_map(sizes).map_err(|error| cannot_create_cells(sizes).caused_by(error))?;
+            cells
+                .pin(directory.join(names::CELLS))
+                .map_err(|error| cannot_pin(directory, names::CELLS).caused_by(error))?;
+        }
         let constants = Constants::new(task, sizes, seed);
-        let mut loader = EbpfLoader::new();
         if task.audit {
             loader.map_max_entries(names::CONNECTED, MAX_CONNECTED);
             loader.map_pin_path(names::CONNECTED, directory.join(names::CONNECTED));
         }
-        for name in POLICY_MAPS.into_iter().chain(LOG_MAPS).chain(COUNTER_MAPS) {
-            loader.map_pin_path(name, directory.join(name));
+        for name in LIST_MAPS.into_iter().chain(LOG_MAPS).chain(COUNTER_MAPS) {
+            loader.map_pin_path(in_object(name), directory.join(name));
         }
         constants.give(&mut loader, sizes);
         let mut object = loader.load(OBJECT).map_err(|error| cannot_create().caused_by(error))?;
@@ -296,13 +242,13 @@ impl Instance {
         load(names::CLOCK).map_err(refused)?;
         drop(object);
 
+        if let Origin::New(..) | Origin::NewLists(..) = origin {
+            new_array::<{ size_of::<Policy>() / size_of::<u64>() }>(directory, names::POLICY)?;
+        }
         if kept_seed.is_some() {
             return Ok(());
         }
-        Array::<MapData, [u64; 8]>::create(1, BPF_F_MMAPABLE)
-            .map_err(|error| cannot_create().caused_by(error))?
-            .pin(directory.join(names::EPOCH))
-            .map_err(|error| cannot_pin(directory, names::EPOCH).caused_by(error))?;
+        new_array::<{ size_of::<Epoch>() / size_of::<u64>() }>(directory, names::EPOCH)?;
         open_counters(ABI_VERSION, directory, directory)?.begin(seed)
     }
 
@@ -316,10 +262,8 @@ impl Instance {
             name,
             program: open(directory, PROGRAM_PIN)?,
             identity: identity(directory)?,
-            policy: Mapped::new(&open_map(directory, names::POLICY)?)
-                .map_err(|error| broken(directory, names::POLICY).caused_by(error))?,
-            lists_v4: Lists::open(directory, [names::LISTS_V4, names::FRONTS_V4, names::INDEXES_V4])?,
-            lists_v6: Lists::open(directory, [names::LISTS_V6, names::FRONTS_V6, names::INDEXES_V6])?,
+            policy: open_mapped(directory, names::POLICY)?,
+            lookup: if name.abi == ABI_VERSION { Some(open_mapped(directory, names::LOOKUP)?) } else { None },
             counters: CounterSets { own, earlier },
         })
     }
@@ -342,6 +286,19 @@ impl Instance {
     /// Whether its maps have the ABI version of this portguard, so that it can be changed in place.
     pub fn is_current(&self) -> bool {
         self.name.abi == ABI_VERSION
+    }
+
+    /// Whether its lists have the layout of this version.
+    pub(super) fn has_current_lists(&self) -> bool {
+        self.lookup.is_some()
+    }
+
+    /// The slot of the list in force.
+    pub(super) fn active(&self) -> u32 {
+        match &self.lookup {
+            Some(lookup) => lookup.read_u32(0, std::mem::offset_of!(Lookup, active)),
+            None => self.policy.read_u32(0, std::mem::offset_of!(Policy, active_before_abi6)),
+        }
     }
 
     /// Whether its program runs in audit mode.
@@ -429,6 +386,17 @@ pub(super) fn remove(directory: &Path) -> Result<()> {
         .map_err(|error| Error::failed(format!("cannot remove {}", directory.display())).caused_by(error))
 }
 
+/// Makes and pins an array with one element of so many words.
+fn new_array<const WORDS: usize>(directory: &Path, name: &str) -> Result<()>
+where
+    [u64; WORDS]: Pod,
+{
+    Array::<MapData, [u64; WORDS]>::create(1, BPF_F_MMAPABLE)
+        .map_err(|error| cannot_create().caused_by(error))?
+        .pin(directory.join(name))
+        .map_err(|error| cannot_pin(directory, name).caused_by(error))
+}
+
 fn random_seed() -> Result<[u64; 5]> {
     let mut seed = [0_u64; 5];
     for word in &mut seed {
@@ -452,6 +420,11 @@ pub(super) fn broken(directory: &Path, name: &str) -> Error {
 
 fn cannot_pin(directory: &Path, name: &str) -> Error {
     Error::failed(format!("cannot pin {}", directory.join(name).display()))
+}
+
+fn cannot_create_cells(sizes: Sizes) -> Error {
+    let sources = sizes.sources();
+    cannot_create().because(format!("tables for {sources} sources on each CPU"))
 }
 
 pub(super) fn cannot_create() -> Error {

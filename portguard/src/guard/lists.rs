@@ -1,39 +1,32 @@
-//! Puts a list in force: fills new tries and indexes beside those in force, verifies the tries, and switches in one
-//! step.
-//!
-//! The tries of a list are pinned as `list<generation>-v4` and `-v6` in the directory of the interface, so that the list
-//! in force can be read back from the kernel. A pin with another generation than that of the list in force is a
-//! leftover of a loader that was killed.
+//! The list in force, and how another one takes its place: it is filled in beside the one in force, verified, and switched to
+//! in one step.
 
-use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::fs;
-use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering, fence};
 use std::thread;
-use std::time::Duration;
 
-use aya::Pod;
-use aya::maps::lpm_trie::Key;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use portguard_common::address::{V4, V6};
-use portguard_common::policy::{FROM_FILE, FROM_LAST_GOOD, ListRecord, PATH_LEN, Policy};
+use portguard_common::lookup::Lookup;
+use portguard_common::policy::{FROM_FILE, FROM_LAST_GOOD, ListRecord, PATH_LEN, Policy, SLOTS};
 
-use crate::allowlist::lookup_builder::{self, Index};
+use crate::allowlist::lookup_builder::Index;
 use crate::allowlist::{Allowlist, Origin, Sha256Sum};
 use crate::error::{Error, Result};
 use crate::family::Family;
-use crate::guard::bpf;
+use crate::guard::abi5;
 use crate::guard::clock;
+use crate::guard::entries::{self, Entries, Room};
 use crate::guard::event::Event;
+use crate::guard::grace::GracePeriod;
 use crate::guard::indexes;
-use crate::guard::instance::{Instance, Lists};
+use crate::guard::instance::Instance;
+use crate::guard::list_maps::{Capacity, ListMaps, Listed};
 use crate::guard::mapped::Mapped;
-use crate::guard::tries::{self, new_trie};
+use crate::guard::tries::{self, Trie, cannot_fill, unreadable};
 use crate::printable::printable;
 
 /// A list that is complete in the kernel, but not yet in force.
@@ -41,7 +34,6 @@ use crate::printable::printable;
 #[must_use = "a list that is filled but not switched to is never in force"]
 pub(super) struct Filled {
     slot: u32,
-    generation: u64,
 }
 
 /// Where the list in force came from.
@@ -91,7 +83,7 @@ impl ListInfo {
 
 /// The list in force; `None` if the instance never had one.
 pub(super) fn in_force(instance: &Instance) -> Option<ListInfo> {
-    let record = record_in_force(&instance.policy)?;
+    let (_, record) = record_in_force(instance)?;
     let path = record.path.get(..record.path_len as usize)?;
     Some(ListInfo {
         generation: record.generation,
@@ -104,50 +96,91 @@ pub(super) fn in_force(instance: &Instance) -> Option<ListInfo> {
     })
 }
 
-fn record_in_force(policy: &Mapped<Policy>) -> Option<ListRecord> {
-    let record = loop {
-        let copy = policy.read(0);
+/// The slot of the list in force, and its description.
+fn record_in_force(instance: &Instance) -> Option<(u32, ListRecord)> {
+    let read = || {
+        let slot = instance.active();
+        let record = *instance.policy.read(0).lists.get(slot as usize)?;
         fence(Ordering::Acquire);
-        let record = *copy.lists.get(copy.active as usize)?;
-        let again = policy.read(0);
-        let unchanged = again.active == copy.active
-            && again.lists.get(copy.active as usize)?.generation == record.generation;
-        // Two reloads since the copy began may have overwritten the record.
-        if unchanged {
-            break record;
-        }
+        Some((slot, record))
     };
-    (record.generation > 0).then_some(record)
+    loop {
+        let (slot, record) = read()?;
+        // Two reloads since the copy began may have overwritten the record.
+        if read().is_some_and(|(again, same)| again == slot && same.generation == record.generation) {
+            return (record.generation > 0).then_some((slot, record));
+        }
+    }
 }
 
-/// The prefixes of the list in force, read back from the kernel.
-pub(super) fn prefixes_in_force(interface: &Path, instance: &Instance) -> Result<BTreeSet<IpNet>> {
-    let Some(list) = in_force(instance) else { return Ok(BTreeSet::new()) };
-    let mut prefixes: Vec<IpNet> = Vec::new();
-    for (key, _) in tries::entries::<[u8; 4]>(&pin(interface, list.generation, "v4"))? {
-        let prefix = Ipv4Net::new(key.data().into(), key.prefix_len() as u8)
-            .map_err(|error| unreadable(interface).caused_by(error))?;
+/// The prefixes of the list in force, read back from the kernel, in order.
+pub(super) fn prefixes_in_force(interface: &Path, instance: &Instance) -> Result<Vec<IpNet>> {
+    let Some((_, _, v4, v6)) = entries_in_force(interface, instance)? else { return Ok(Vec::new()) };
+    let mut prefixes: Vec<IpNet> = Vec::with_capacity(v4.len() + v6.len());
+    for (wire, length, _) in v4 {
+        let prefix =
+            Ipv4Net::new(wire.into(), length).map_err(|error| unreadable(interface).caused_by(error))?;
         prefixes.push(prefix.into());
     }
-    for (key, _) in tries::entries::<[u8; 16]>(&pin(interface, list.generation, "v6"))? {
-        let prefix = Ipv6Net::new(key.data().into(), key.prefix_len() as u8)
-            .map_err(|error| unreadable(interface).caused_by(error))?;
+    for (wire, length, _) in v6 {
+        let prefix =
+            Ipv6Net::new(wire.into(), length).map_err(|error| unreadable(interface).caused_by(error))?;
         prefixes.push(prefix.into());
     }
-    // One `collect` builds the set from sorted prefixes, which is many times as fast as single insertions.
-    Ok(prefixes.into_iter().collect())
+    // Stable, because they are nearly in order.
+    prefixes.sort();
+    Ok(prefixes)
 }
 
-/// Entries of an address family: network address, length of the prefix, number in the file.
-type Entries<W> = Vec<(W, u8, u32)>;
+/// The entries of both families, with the slot and the description of their list.
+type InForce = (u32, ListRecord, Entries<[u8; 4]>, Entries<[u8; 16]>);
 
-/// The content of a slot: a list, before it has a generation.
+/// The entries of the list in force, in no particular order; `None` if there is no list.
+fn entries_in_force(interface: &Path, instance: &Instance) -> Result<Option<InForce>> {
+    loop {
+        let Some((slot, record)) = record_in_force(instance) else { return Ok(None) };
+        let (v4, v6) = if instance.has_current_lists() {
+            let directory = instance.directory();
+            let v4 = entries::of_slot::<V4>(&ListMaps::open(directory)?.entries, slot);
+            (v4, entries::of_slot::<V6>(&ListMaps::open(directory)?.entries, slot))
+        } else {
+            let v4 = abi5::entries(interface, record.generation, "v4")?;
+            (v4, abi5::entries(interface, record.generation, "v6")?)
+        };
+        // Two reloads meanwhile have written another list into the slot.
+        if record_in_force(instance).is_none_or(|(_, same)| same.generation == record.generation) {
+            return Ok(Some((slot, record, v4, v6)));
+        }
+    }
+}
+
+/// A list, before it has a generation.
 #[derive(Debug)]
 pub(super) struct Content {
-    v4: Entries<[u8; 4]>,
-    v6: Entries<[u8; 16]>,
+    v4: Part<V4>,
+    v6: Part<V6>,
     /// The description of the list, without its generation.
     record: ListRecord,
+}
+
+/// The part of a list in an address family.
+#[derive(Debug)]
+struct Part<A: Listed> {
+    /// In order.
+    entries: Entries<A::Wire>,
+    index: Index<A>,
+}
+
+impl<A: Listed> Part<A> {
+    fn of(mut entries: Entries<A::Wire>) -> Self {
+        entries.sort_unstable();
+        let index = Index::of(entries.iter().map(|(wire, length, _)| (A::from_wire(*wire), *length)));
+        Self { entries, index }
+    }
+
+    fn capacity(&self) -> Result<Capacity> {
+        Capacity::of(self.entries.len(), self.index.blocks.len())
+    }
 }
 
 impl Content {
@@ -178,15 +211,12 @@ impl Content {
             },
             path,
         };
-        Ok(Self { v4, v6, record })
+        Ok(Self::new(v4, v6, record))
     }
 
-    /// The content for the list that an instance has in force, read back from its tries.
+    /// The content for the list that an instance has in force, read back from the kernel.
     pub(super) fn in_force(interface: &Path, instance: &Instance) -> Result<Self> {
-        let record = record_in_force(&instance.policy).ok_or_else(no_list)?;
-        let pin = |family| pin(interface, record.generation, family);
-        let v4 = tries::entries(&pin("v4"))?;
-        let v6 = tries::entries(&pin("v6"))?;
+        let (_, record, v4, v6) = entries_in_force(interface, instance)?.ok_or_else(no_list)?;
         if (v4.len(), v6.len()) != (record.prefixes_v4 as usize, record.prefixes_v6 as usize) {
             let (has_v4, has_v6) = (v4.len(), v6.len());
             let what = format!(
@@ -196,12 +226,52 @@ impl Content {
             return Err(unreadable(interface).because(what));
         }
         let loaded_at = clock::boot_time(instance.abi(), record.loaded_at);
-        Ok(Self { v4: flat(v4), v6: flat(v6), record: ListRecord { loaded_at, ..record } })
+        Ok(Self::new(v4, v6, ListRecord { loaded_at, ..record }))
+    }
+
+    fn new(v4: Entries<[u8; 4]>, v6: Entries<[u8; 16]>, record: ListRecord) -> Self {
+        // On another CPU, if there is one.
+        let (v4, v6) = thread::scope(|scope| {
+            let v4 = scope.spawn(|| Part::of(v4));
+            let v6 = Part::of(v6);
+            (v4.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), v6)
+        });
+        Self { v4, v6, record }
+    }
+
+    /// What maps must have room for, so that they can hold this list.
+    pub(super) fn capacities(&self) -> Result<Capacities> {
+        Ok(Capacities { v4: self.v4.capacity()?, v6: self.v6.capacity()? })
+    }
+
+    /// Whether the maps of an instance have room for this list beside the one in force.
+    ///
+    /// # Errors
+    /// The maps cannot be opened.
+    pub(super) fn fits(&self, instance: &Instance) -> Result<bool> {
+        let v4 = ListMaps::<V4>::open(instance.directory())?;
+        let v6 = ListMaps::<V6>::open(instance.directory())?;
+        let blocks = |capacity: Capacity, blocks: usize| blocks <= capacity.blocks as usize;
+        if !blocks(v4.capacity(), self.v4.index.blocks.len())
+            || !blocks(v6.capacity(), self.v6.index.blocks.len())
+        {
+            return Ok(false);
+        }
+        let room = entries::fits(&v4, &self.v4.entries).max(entries::fits(&v6, &self.v6.entries));
+        if room == Room::AfterGracePeriod {
+            GracePeriod::prepare()?.wait();
+            entries::free_removed(&v4);
+            entries::free_removed(&v6);
+        }
+        Ok(room != Room::None)
     }
 }
 
-fn flat<W: Pod>(entries: Vec<(Key<W>, u32)>) -> Entries<W> {
-    entries.into_iter().map(|(key, number)| (key.data(), key.prefix_len() as u8, number)).collect()
+/// How much of a list fits into the maps of an instance.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Capacities {
+    pub(super) v4: Capacity,
+    pub(super) v6: Capacity,
 }
 
 /// The entry of the list in force that covers an address.
@@ -215,10 +285,16 @@ pub struct Covering {
 
 /// Looks an address up in the list in force, in the kernel's tries.
 pub(super) fn covering(interface: &Path, instance: &Instance, address: IpAddr) -> Result<Option<Covering>> {
-    let Some(list) = in_force(instance) else { return Ok(None) };
+    let Some((slot, record)) = record_in_force(instance) else { return Ok(None) };
     let found = match address {
-        IpAddr::V4(v4) => tries::covering(&pin(interface, list.generation, "v4"), v4.octets(), 32)?,
-        IpAddr::V6(v6) => tries::covering(&pin(interface, list.generation, "v6"), v6.octets(), 128)?,
+        IpAddr::V4(v4) if instance.has_current_lists() => {
+            entries::covering::<V4>(&mut ListMaps::open(instance.directory())?, slot, v4.octets())?
+        }
+        IpAddr::V6(v6) if instance.has_current_lists() => {
+            entries::covering::<V6>(&mut ListMaps::open(instance.directory())?, slot, v6.octets())?
+        }
+        IpAddr::V4(v4) => abi5::covering(interface, record.generation, "v4", v4.octets(), 32)?,
+        IpAddr::V6(v6) => abi5::covering(interface, record.generation, "v6", v6.octets(), 128)?,
     };
     let covering = |(length, number)| {
         let prefix = IpNet::new(address, length).map_err(|error| unreadable(interface).caused_by(error))?;
@@ -231,35 +307,30 @@ pub(super) fn covering(interface: &Path, instance: &Instance, address: IpAddr) -
 /// generation of the list in force: that of this instance, or of an instance with maps of its own that this one
 /// replaces.
 pub(super) fn fill(
-    interface: &Path,
     instance: &Instance,
     before: Option<u64>,
-    content: Content,
+    content: &Content,
     tell: &mut dyn FnMut(Event),
 ) -> Result<Filled> {
     let generation = before.map_or(1, |generation| generation + 1);
-    let slot = if in_force(instance).is_some() { 1 - instance.policy.read(0).active } else { 0 };
-    let Content { mut v4, mut v6, record } = content;
-    remove_pins(interface, before)?;
-    let of = v4.len() + v6.len();
-    let mut filling = Filling { interface, generation, slot, done: 0, of, tell };
-    filling
-        .family::<V4>(&instance.lists_v4, &mut v4, "v4")
-        .and_then(|()| filling.family::<V6>(&instance.lists_v6, &mut v6, "v6"))
-        .inspect_err(|_| {
-            // The part that was filled takes memory, and a lack of memory may be the cause. The first error is the one
-            // to report.
-            let _ = clear(instance, slot);
-            let _ = remove_pins(interface, before);
-        })?;
-    describe(&instance.policy, slot, ListRecord { generation, ..record });
-    Ok(Filled { slot, generation })
+    let active = record_in_force(instance).map(|(slot, _)| slot);
+    let slot = active.map_or(0, |active| 1 - active);
+    let Content { v4, v6, record } = content;
+    let of = v4.entries.len() + v6.entries.len();
+    let mut filling = Filling { instance, active, slot, done: 0, of, tell };
+    filling.family(v4).and_then(|()| filling.family(v6)).inspect_err(|_| {
+        // The part that was filled takes memory, and a lack of memory may be the cause. The first error is the one to
+        // report.
+        discard(instance);
+    })?;
+    describe(&instance.policy, slot, ListRecord { generation, ..*record });
+    Ok(Filled { slot })
 }
 
 /// A list that is being written into a slot.
 struct Filling<'a> {
-    interface: &'a Path,
-    generation: u64,
+    instance: &'a Instance,
+    active: Option<u32>,
     slot: u32,
     done: usize,
     of: usize,
@@ -267,154 +338,112 @@ struct Filling<'a> {
 }
 
 impl Filling<'_> {
-    /// Fills the trie and the index of an address family. An entry is a network address, the length of the prefix, and
-    /// its number in the file.
-    fn family<A: lookup_builder::Family<Wire: Pod + Ord + Sync, Block: Send>>(
-        &mut self,
-        lists: &Lists<A>,
-        entries: &mut [(A::Wire, u8, u32)],
-        name: &str,
-    ) -> Result<()> {
-        // Insertions in order make the kernel three times as fast, and the index needs the entries in order.
-        entries.sort_unstable();
-        let keys: Vec<_> = entries.iter().map(|&(wire, length, _)| Key::new(length.into(), wire)).collect();
-        let numbers: Vec<_> = entries.iter().map(|&(_, _, number)| number).collect();
-        let prefixes = || keys.iter().map(|key| (A::from_wire(key.data()), key.prefix_len() as u8));
-        // The index is built on another CPU, if there is one: the trie takes several times as long.
-        let (trie, index) = thread::scope(|scope| {
-            let index = scope.spawn(|| Index::of(prefixes()));
-            let trie = new_trie(&keys, &numbers, |entries| {
-                (self.tell)(Event::Filled { entries: self.done + entries, of: self.of });
-            });
-            (trie, index.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-        });
-        let trie = trie?;
-        if let Err(error) = indexes::fill(lists, self.slot, &index) {
+    /// Fills in the entries and the index of an address family.
+    fn family<A: Listed>(&mut self, part: &Part<A>) -> Result<()> {
+        let mut maps = ListMaps::open(self.instance.directory())?;
+        entries::fill(&mut maps, self.slot, self.active, &part.entries, |entries| {
+            (self.tell)(Event::Filled { entries: self.done + entries, of: self.of });
+        })?;
+        let lookup = self.instance.lookup.as_ref().ok_or_else(cannot_fill)?;
+        if let Err(error) = indexes::fill(lookup, &maps, self.slot, &part.index) {
             (self.tell)(Event::WithoutIndex(error));
         }
-        self.done += keys.len();
-        let path = pin(self.interface, self.generation, name);
-        bpf::pin(trie.fd().as_fd(), &path)
-            .map_err(|error| Error::failed(format!("cannot pin {}", path.display())).caused_by(error))?;
-        bpf::set_inner_map(lists.tries.as_fd(), self.slot, trie.fd().as_fd())
-            .map_err(|error| cannot_fill().caused_by(error))
+        self.done += part.entries.len();
+        Ok(())
     }
 }
 
-/// Puts a filled list in force. It removes the previous list when no packet is judged by that list any more.
-pub(super) fn switch(interface: &Path, instance: &Instance, filled: &Filled) -> Result<()> {
-    let policy = instance.policy.element(0);
-    // SAFETY: the element is mapped for as long as `instance` lives, and aligned; the kernel program reads the field
-    // in one load.
-    let active = unsafe { AtomicU32::from_ptr(&raw mut (*policy).active) };
-    let before = active.swap(filled.slot, Ordering::Release);
-    if before == filled.slot {
+/// Puts a filled list in force. It removes the entries of the previous list when no packet is judged by that list any more.
+pub(super) fn switch(instance: &Instance, filled: &Filled) -> Result<()> {
+    let Some(lookup) = &instance.lookup else { return Err(cannot_fill()) };
+    if instance.active() == filled.slot {
+        // The first list of the instance.
         return Ok(());
     }
-    // A program may have read the number of the old slot just before the switch: the tries must remain in that slot
-    // until it has judged its packet.
-    GracePeriod::prepare(interface, instance)?.wait();
-    clear(instance, before).map_err(|error| {
+    // The wait must not fail after the switch.
+    let grace = GracePeriod::prepare()?;
+    set_active(lookup, filled.slot);
+    // A program may have read the number of the old slot just before the switch: the old list must remain until it has judged
+    // its packet.
+    grace.wait();
+    clean_up(instance, filled.slot).map_err(|error| {
         Error::failed("the new list is in force, but the kernel does not release the previous one")
             .caused_by(error)
-    })?;
-    remove_pins(interface, Some(filled.generation))
+    })
 }
 
-/// Removes the maps from a slot that is not in force.
-fn clear(instance: &Instance, slot: u32) -> io::Result<()> {
-    for outer in instance.lists_v4.slots().into_iter().chain(instance.lists_v6.slots()) {
-        match bpf::clear_inner_map(outer.as_fd(), slot) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
-    Ok(())
+/// Removes the entries that the list in the active slot does not have, after a grace period.
+fn clean_up(instance: &Instance, active: u32) -> Result<()> {
+    let mut v4 = ListMaps::<V4>::open(instance.directory())?;
+    let mut v6 = ListMaps::<V6>::open(instance.directory())?;
+    entries::free_removed(&v4);
+    entries::free_removed(&v6);
+    entries::remove_others(&mut v4, active)?;
+    entries::remove_others(&mut v6, active)
 }
 
-/// Waits until each packet that is being judged now has been judged and counted. The kernel waits for that whenever a
-/// slot of an array of maps is set, even to the map that is already in it.
-pub(crate) struct GracePeriod {
-    outer: OwnedFd,
-    slot: u32,
-    trie: OwnedFd,
-}
-
-impl GracePeriod {
-    /// Opens the maps that a wait needs. The list in force does not change.
-    pub(crate) fn prepare(interface: &Path, instance: &Instance) -> Result<Self> {
-        let list = in_force(instance).ok_or_else(no_list)?;
-        let path = pin(interface, list.generation, "v4");
-        let cannot_use = |error| Error::failed(format!("cannot use {}", path.display())).caused_by(error);
-        let trie = bpf::get(&path).map_err(cannot_use)?;
-        let outer = instance.lists_v4.tries.try_clone().map_err(cannot_use)?;
-        Ok(Self { outer, slot: instance.policy.read(0).active, trie })
-    }
-
-    /// Waits until all packets that are being judged now are finished.
-    pub(crate) fn wait(&self) {
-        let waited = bpf::set_inner_map(self.outer.as_fd(), self.slot, self.trie.as_fd());
-        if waited.is_err() {
-            // An error is not expected, because the maps are open. A packet takes microseconds.
-            thread::sleep(Duration::from_millis(100));
-        }
-    }
+fn set_active(lookup: &Mapped<Lookup>, slot: u32) {
+    // SAFETY: the element is mapped for as long as `lookup` lives, and aligned; the kernel program reads the field in one
+    // load.
+    let active = unsafe { AtomicU32::from_ptr(&raw mut (*lookup.element(0)).active) };
+    active.store(slot, Ordering::Release);
 }
 
 /// Writes the description of the list in a slot that is not in force.
 fn describe(policy: &Mapped<Policy>, slot: u32, record: ListRecord) {
     let policy = policy.element(0);
     // SAFETY: the element is mapped; the slot is not in force, so no reader uses its record; the slot is 0 or 1.
-    unsafe { (&raw mut (*policy).lists).cast::<ListRecord>().add(slot as usize).write_volatile(record) };
-}
-
-/// Removes the pins of all lists, except the one that came into force together with its instance.
-pub(super) fn keep_pins_of(interface: &Path, filled: &Filled) -> Result<()> {
-    remove_pins(interface, Some(filled.generation))
-}
-
-/// Removes the pins of all lists, except the one that an instance has in force.
-pub(super) fn keep_pins_in_force(interface: &Path, instance: &Instance) -> Result<()> {
-    let list = in_force(instance).ok_or_else(no_list)?;
-    remove_pins(interface, Some(list.generation))
+    unsafe {
+        (&raw mut (*policy).lists).cast::<ListRecord>().add(slot as usize % SLOTS).write_volatile(record);
+    }
 }
 
 /// Removes a list that was filled beside the one in force, after a later step has failed. It takes memory, and a lack of
-/// memory may be the cause of the failure.
-pub(super) fn let_go(interface: &Path, instance: &Instance) {
+/// memory may be the cause of the failure. Errors are ignored: the next list removes it, too.
+pub(super) fn discard(instance: &Instance) {
     // Lists are never filled into the slots of an earlier ABI.
-    if instance.is_current() && in_force(instance).is_some() {
-        let _ = clear(instance, 1 - instance.policy.read(0).active);
+    if let Some((active, _)) = record_in_force(instance).filter(|_| instance.has_current_lists()) {
+        let remove = || {
+            entries::remove_others(&mut ListMaps::<V4>::open(instance.directory())?, active)?;
+            entries::remove_others(&mut ListMaps::<V6>::open(instance.directory())?, active)
+        };
+        let _ = remove();
     }
-    let _ = keep_pins_in_force(interface, instance);
+}
+
+/// Removes the pins of the lists of ABI 4 and 5, except those of the list that an instance has in force.
+pub(super) fn keep_pins_in_force(interface: &Path, instance: &Instance) -> Result<()> {
+    let in_force = in_force(instance).filter(|_| !instance.has_current_lists());
+    abi5::keep_pins(interface, in_force.map(|list| list.generation))
+}
+
+/// The tries of a list that nothing refers to any more, but the maps themselves.
+pub(super) struct Remains {
+    v4: Trie,
+    v6: Trie,
+}
+
+impl Remains {
+    /// Those of the list that an instance has in force, if it is long. The pins may be removed then.
+    pub(super) fn of(interface: &Path, instance: &Instance) -> Option<Self> {
+        let (_, record) = record_in_force(instance)?;
+        if record.prefixes_v4.max(record.prefixes_v6) < tries::MANY {
+            return None;
+        }
+        let open = |name: &str, family: &str| match instance.has_current_lists() {
+            true => Trie::open(&instance.directory().join(name)),
+            false => abi5::trie(interface, record.generation, family),
+        };
+        Some(Self { v4: open(V4::LIST, "v4").ok()?, v6: open(V6::LIST, "v6").ok()? })
+    }
+
+    /// Empties them. The caller has waited for packets that are judged by them.
+    pub(super) fn empty(self) {
+        self.v4.empty::<[u8; 4]>();
+        self.v6.empty::<[u8; 16]>();
+    }
 }
 
 fn no_list() -> Error {
     Error::failed("there is no list in force")
-}
-
-fn pin(interface: &Path, generation: u64, family: &str) -> PathBuf {
-    interface.join(format!("list{generation}-{family}"))
-}
-
-/// Removes the pins of all lists, except those of the generation `keep`.
-fn remove_pins(interface: &Path, keep: Option<u64>) -> Result<()> {
-    let failed = |error| Error::failed(format!("cannot clean up {}", interface.display())).caused_by(error);
-    let keep = keep.map(|generation| format!("list{generation}-"));
-    for entry in fs::read_dir(interface).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if name.starts_with("list") && !keep.as_ref().is_some_and(|keep| name.starts_with(keep)) {
-            fs::remove_file(entry.path()).map_err(failed)?;
-        }
-    }
-    Ok(())
-}
-
-pub(super) fn unreadable(path: &Path) -> Error {
-    Error::failed(format!("cannot read the list in force from {}", path.display()))
-}
-
-pub(super) fn cannot_fill() -> Error {
-    Error::failed("cannot fill a new list in the kernel").remedy("The list in force is unchanged.")
 }

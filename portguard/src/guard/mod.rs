@@ -1,23 +1,29 @@
 //! The guard on an interface: loads, attaches, pins and finds it. No other module opens or writes pinned maps.
 
+mod abi5;
 mod attach;
 mod bpf;
 mod bpffs;
 mod by_reason;
 pub mod calls;
+mod cells;
 mod clock;
 mod confirm;
 mod connected;
+mod constants;
 mod counter_sets;
 mod counters;
 mod denied_source;
 mod device;
 mod drop_log;
 mod earlier;
+mod entries;
 mod event;
+mod grace;
 mod indexes;
 mod instance;
 mod link;
+mod list_maps;
 mod lists;
 mod mapped;
 mod mode;
@@ -72,9 +78,10 @@ pub use uppers::PutBack;
 pub(crate) use link::LINK_PIN;
 
 use event::tell_ends;
+use grace::GracePeriod;
 use instance::InstanceName;
 use link::{PinnedLink, remove_directory};
-use lists::{Content, GracePeriod};
+use lists::{Content, Remains};
 
 /// The operation that a guard of an earlier ABI does not permit, for an error message.
 pub(crate) const CANNOT_REPLACE: &str = "its list cannot be replaced";
@@ -202,8 +209,8 @@ impl Guard {
         lists::in_force(&self.instance)
     }
 
-    /// The prefixes of the list in force, read back from the kernel.
-    pub fn prefixes(&self) -> Result<BTreeSet<IpNet>> {
+    /// The prefixes of the list in force, read back from the kernel, in order.
+    pub fn prefixes(&self) -> Result<Vec<IpNet>> {
         lists::prefixes_in_force(&self.pinned.directory, &self.instance)
     }
 
@@ -223,14 +230,17 @@ impl Guard {
     /// # Errors
     /// The list has lost all entries of an address family without `allow_empty`, or the kernel refuses. The list in
     /// force remains.
-    pub fn reload(&self, list: &Allowlist, allow_empty: bool, tell: &mut dyn FnMut(Event)) -> Result<()> {
+    pub fn reload(self, list: &Allowlist, allow_empty: bool, tell: &mut dyn FnMut(Event)) -> Result<()> {
         self.require_current(CANNOT_REPLACE)?;
         self.require_settled()?;
         self.require_replaceable(list, allow_empty)?;
+        let content = Content::of(list)?;
+        if !content.fits(&self.instance)? {
+            return self.renew_lists(&content, Named::default(), tell)?.forget_rejected();
+        }
         let before = self.list().map(|list| list.generation);
-        let interface = &self.pinned.directory;
-        let filled = lists::fill(interface, &self.instance, before, Content::of(list)?, tell)?;
-        lists::switch(interface, &self.instance, &filled)?;
+        let filled = lists::fill(&self.instance, before, &content, tell)?;
+        lists::switch(&self.instance, &filled)?;
         self.forget_rejected()
     }
 
@@ -299,14 +309,20 @@ fn take_off(pinned: &PinnedLink, tell: &mut dyn FnMut(Event)) -> Result<()> {
     let live = instance::live(&pinned.directory, pinned.program.program_id).ok().flatten();
     let live = live.filter(|name| name.is_readable());
     let live = live.and_then(|name| Instance::open(&pinned.directory, name).ok());
-    let grace = live.as_ref().and_then(|live| GracePeriod::prepare(&pinned.directory, live).ok());
+    let grace = live.as_ref().and_then(|_| GracePeriod::prepare().ok());
+    let remains = live.as_ref().and_then(|live| Remains::of(&pinned.directory, live));
     pinned.detach()?;
     // The counters must include the packets that are being judged now.
     if let Some(grace) = grace {
         grace.wait();
     }
     tell_ends(&pinned.directory, &[], EndReason::Detached, tell);
-    remove_directory(&pinned.directory)
+    drop(live);
+    remove_directory(&pinned.directory)?;
+    if let Some(remains) = remains {
+        remains.empty();
+    }
+    Ok(())
 }
 
 /// Whether a service has claimed the guard on an interface. The caller holds the lock.

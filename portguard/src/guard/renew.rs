@@ -16,10 +16,13 @@ use crate::allowlist::Allowlist;
 use crate::error::{Error, Result};
 use crate::guard::ModeChoice;
 use crate::guard::attach::{set_attached_at, set_log_rate};
+use crate::guard::constants::Task;
 use crate::guard::event::{EndReason, Event, tell_ends};
-use crate::guard::instance::{self, Instance, InstanceName, Origin, Task};
-use crate::guard::lists::{self, Content, Filled, GracePeriod};
+use crate::guard::grace::GracePeriod;
+use crate::guard::instance::{self, Instance, InstanceName, Origin};
+use crate::guard::lists::{self, Content, Filled, Remains};
 use crate::guard::order::{self, Named};
+use crate::guard::sizes::Sizes;
 use crate::guard::{Guard, bpf, clock, confirm, device, earlier, mode};
 
 impl Guard {
@@ -73,9 +76,18 @@ impl Guard {
         named: Named,
         tell: &mut dyn FnMut(Event),
     ) -> Result<Self> {
-        let interface = self.pinned.directory.clone();
         let old_sizes = self.instance.counters.own.sizes()?;
         let sizes = order::sizes_for(named.sources, old_sizes)?;
+        let content = list.map(Content::of).transpose()?;
+        if let Some(content) = content.as_ref()
+            && !content.fits(&self.instance)?
+        {
+            // With other sizes, too, because nothing of the old maps remains in use but the log.
+            return match sizes == old_sizes {
+                true => self.renew_lists(content, named, tell),
+                false => self.renew_all(content, named, sizes, tell),
+            };
+        }
         let task = self.task(named)?;
         self.clean_up(tell)?;
         let new = if sizes == old_sizes {
@@ -85,12 +97,12 @@ impl Guard {
         };
         // Both instances share the lists: the new one is filled beside the one in force.
         let before = self.list().map(|list| list.generation);
-        let fill = |list| lists::fill(&interface, &new, before, Content::of(list)?, tell);
-        let filled = list.map(fill).transpose().inspect_err(|_| self.abandon(&new))?;
+        let fill = |content| lists::fill(&new, before, content, tell);
+        let filled = content.as_ref().map(fill).transpose().inspect_err(|_| self.abandon(&new))?;
         let (first, then) =
             if !task.audit && self.instance.is_audit() { (filled, None) } else { (None, filled) };
         let switch = |instance: &Instance, filled: Option<Filled>| {
-            filled.map_or(Ok(()), |filled| lists::switch(&interface, instance, &filled))
+            filled.map_or(Ok(()), |filled| lists::switch(instance, &filled))
         };
         switch(&self.instance, first).inspect_err(|_| self.abandon(&new))?;
         let (guard, old) = self.replace(new)?;
@@ -100,46 +112,85 @@ impl Guard {
         Ok(guard)
     }
 
+    /// Puts a list in force that has no room in the maps of the old one: with a new program, and lists of its own.
+    pub(super) fn renew_lists(
+        self,
+        content: &Content,
+        named: Named,
+        tell: &mut dyn FnMut(Event),
+    ) -> Result<Self> {
+        let new =
+            self.prepare(content, named, Origin::NewLists(&self.instance, content.capacities()?), tell)?;
+        let (guard, old) = self.replace(new)?;
+        guard.retire(&old)?;
+        Ok(guard)
+    }
+
+    /// Puts a new program in force with maps of its own.
+    fn renew_all(
+        self,
+        content: &Content,
+        named: Named,
+        sizes: Sizes,
+        tell: &mut dyn FnMut(Event),
+    ) -> Result<Self> {
+        let new = self.prepare(content, named, Origin::New(sizes, content.capacities()?), tell)?;
+        let (guard, old) = self.replace(new)?;
+        guard.retire(&old)?;
+        Ok(guard)
+    }
+
+    /// Removes an instance that this one has replaced, with its lists.
+    fn retire(&self, old: &Instance) -> Result<()> {
+        let interface = &self.pinned.directory;
+        let remains = Remains::of(interface, old);
+        lists::keep_pins_in_force(interface, &self.instance)?;
+        instance::remove(old.directory())?;
+        if let Some(remains) = remains {
+            GracePeriod::prepare()?.wait();
+            remains.empty();
+        }
+        Ok(())
+    }
+
     /// Puts a new program in force with maps of its own, which have the ABI version of this portguard.
     fn upgrade(self, list: Option<&Allowlist>, named: Named, tell: &mut dyn FnMut(Event)) -> Result<Self> {
-        let interface = self.pinned.directory.clone();
         let sizes = order::sizes_for(named.sources, self.instance.counters.own.sizes()?)?;
-        let (new, filled) = self.prepare(list, named, Origin::New(sizes), tell)?;
-        let (guard, old) = self.replace(new)?;
-        lists::keep_pins_of(&interface, &filled)?;
-        instance::remove(old.directory())?;
-        Ok(guard)
+        let content = self.content(list)?;
+        self.renew_all(&content, named, sizes, tell)
+    }
+
+    /// The content for a list, or for the list in force.
+    pub(super) fn content(&self, list: Option<&Allowlist>) -> Result<Content> {
+        match list {
+            Some(list) => Content::of(list),
+            None => Content::in_force(&self.pinned.directory, &self.instance),
+        }
     }
 
     /// Makes a new instance with a policy and lists of its own. It is complete, with the list and the named parts of the
     /// order: only the link does not run it yet.
     pub(super) fn prepare(
         &self,
-        list: Option<&Allowlist>,
+        content: &Content,
         named: Named,
         origin: Origin<'_>,
         tell: &mut dyn FnMut(Event),
-    ) -> Result<(Instance, Filled)> {
-        let interface = &self.pinned.directory;
+    ) -> Result<Instance> {
         let task = self.task(named)?;
         let old_policy = self.instance.policy.read(0);
         self.clean_up(tell)?;
-        // The old list is read before any change: only this step may fail because of the old guard.
-        let content = match list {
-            Some(list) => Content::of(list)?,
-            None => Content::in_force(interface, &self.instance)?,
-        };
         let new = match origin {
-            Origin::New(_) | Origin::NewCounters(..) => self.load_beside_counters(task, origin)?,
-            Origin::Maps(_) | Origin::NewLists(_) => self.load(task, origin)?,
+            Origin::New(..) | Origin::NewCounters(..) => self.load_beside_counters(task, origin)?,
+            Origin::Maps(_) | Origin::NewLists(..) => self.load(task, origin)?,
         };
         let before = self.list().map(|list| list.generation);
-        let filled = lists::fill(interface, &new, before, content, tell);
+        let filled = lists::fill(&new, before, content, tell);
         let filled = filled.inspect_err(|_| self.abandon(&new))?;
-        lists::switch(interface, &new, &filled).inspect_err(|_| self.abandon(&new))?;
+        lists::switch(&new, &filled).inspect_err(|_| self.abandon(&new))?;
         set_attached_at(&new.policy, clock::boot_time(self.instance.abi(), old_policy.attached_at));
         set_log_rate(&new.policy, task.log_rate);
-        Ok((new, filled))
+        Ok(new)
     }
 
     /// Begins new counters of the same size; the old ones remain beside them. Returns when no program writes the old
@@ -147,12 +198,11 @@ impl Guard {
     pub(super) fn begin_counters(self, tell: &mut dyn FnMut(Event)) -> Result<Self> {
         self.require_current("its counters cannot be set back to zero")?;
         self.require_settled()?;
-        let interface = self.pinned.directory.clone();
         let task = self.task(Named::default())?;
         self.clean_up(tell)?;
         let sizes = self.instance.counters.own.sizes()?;
         let new = self.load_beside_counters(task, Origin::NewCounters(&self.instance, sizes))?;
-        let grace = GracePeriod::prepare(&interface, &new).inspect_err(|_| self.abandon(&new))?;
+        let grace = GracePeriod::prepare().inspect_err(|_| self.abandon(&new))?;
         let (guard, old) = self.replace(new)?;
         grace.wait();
         // If this fails, the next change of the guard removes the old instance.
@@ -251,7 +301,7 @@ impl Guard {
     /// Removes an instance that never became live. Its own errors are ignored, because the caller reports the first one.
     pub(super) fn abandon(&self, instance: &Instance) {
         let _ = instance::remove(instance.directory());
-        lists::let_go(&self.pinned.directory, &self.instance);
+        lists::discard(&self.instance);
         self.forget_earlier();
     }
 

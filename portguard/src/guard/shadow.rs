@@ -17,8 +17,9 @@ use portguard_common::transport::Protocol;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-use crate::guard::instance::{Constants, OBJECT, POLICY_MAPS, Task, cannot_create, refused};
-use crate::guard::mapped::Mapped;
+use crate::guard::constants::{Constants, Task, give_lookup, in_object, in_words};
+use crate::guard::instance::{LIST_MAPS, OBJECT, cannot_create, refused};
+use crate::guard::mapped::Memory;
 use crate::guard::test_frame;
 use crate::guard::{Guard, device};
 
@@ -32,7 +33,7 @@ pub struct Shadow {
     object: Ebpf,
     name: &'static str,
     tag: u64,
-    totals: Mapped<Totals>,
+    cells: Memory,
     link: LinkType,
 }
 
@@ -60,10 +61,12 @@ impl Shadow {
         let seed = instance.counters.own.seed();
         let task = Task { link_type: link, audit: instance.is_audit(), log_rate: Rate::OFF };
         let constants = Constants::new(task, sizes, seed);
+        let in_force = instance.lookup.as_ref().map(in_words).unwrap_or_default();
         let mut loader = EbpfLoader::new();
+        give_lookup(&mut loader, &in_force);
         // Maps without a path here are new, and end with the shadow.
-        for name in POLICY_MAPS {
-            loader.map_pin_path(name, instance.directory().join(name));
+        for name in LIST_MAPS {
+            loader.map_pin_path(in_object(name), instance.directory().join(name));
         }
         constants.give(&mut loader, sizes);
         let mut object = loader.load(OBJECT).map_err(|error| cannot_create().caused_by(error))?;
@@ -72,10 +75,10 @@ impl Shadow {
             _ => names::PROGRAM_FRAGS,
         };
         let tag = load(&mut object, name).map_err(refused)?;
-        let totals =
-            object.map(names::TOTALS).and_then(data).ok_or_else(|| broken().because("it has no totals"))?;
-        let totals = Mapped::new(totals).map_err(|error| broken().caused_by(error))?;
-        Ok(Self { object, name, tag, totals, link })
+        let cells =
+            object.map(names::CELLS).and_then(data).ok_or_else(|| broken().because("it has no counters"))?;
+        let cells = Memory::new(cells).map_err(|error| broken().caused_by(error))?;
+        Ok(Self { object, name, tag, cells, link })
     }
 
     /// The hash of its instructions. It is that of the guard's program, unless another build of portguard attached the
@@ -100,8 +103,8 @@ impl Shadow {
         let action = program.test_run(options).map_err(|error| broken().caused_by(error))?.return_value;
         let after = self.counted();
         let packets = |after: Count, before: Count| after.packets.wrapping_sub(before.packets);
-        let mut faults = before.faults;
-        for (fault, after) in faults.iter_mut().zip(after.faults) {
+        let mut faults = before.faults();
+        for (fault, after) in faults.iter_mut().zip(after.faults()) {
             fault.packets = packets(after, *fault);
         }
         let faults = faults.map(|fault| fault.packets);
@@ -125,8 +128,8 @@ impl Shadow {
     /// The sum of its totals over all CPUs.
     fn counted(&self) -> Totals {
         let mut totals = Totals::default();
-        for cpu in 0..self.totals.len() {
-            totals.add(&self.totals.read(cpu));
+        for cpu in 0..self.cells.len() {
+            totals.add(&self.cells.read(cpu, 0));
         }
         totals
     }

@@ -2,7 +2,9 @@
 
 use std::fs;
 
-use portguard_common::source_table::{BucketV4, BucketV6, Record, WAYS};
+use portguard_common::cells::{CellsLayout, MOST_BUCKET_BITS};
+use portguard_common::rpc::Requests;
+use portguard_common::source_table::WAYS;
 
 use crate::error::{Error, Result};
 
@@ -29,14 +31,14 @@ impl Sizes {
     /// The fewest sources of a table, for each CPU.
     pub const FEWEST_SOURCES: u32 = (WAYS as u32) << Self::FEWEST_BITS;
     /// The most sources of a table, for each CPU.
-    pub const MOST_SOURCES: u32 = 1 << 20;
+    pub const MOST_SOURCES: u32 = (WAYS as u32) << MOST_BUCKET_BITS;
 
     /// The default for a host with this many CPUs and this much memory, in bytes.
     pub fn for_host(cpus: u32, memory: usize) -> Self {
         let budget = Self::BUDGET.min(memory / Self::SHARE);
         let bytes = |bits: u32| {
-            let bucket = size_of::<BucketV4>() + size_of::<BucketV6>() + 2 * WAYS * size_of::<Record>();
-            (cpus as usize * bucket) << bits
+            let requests = (2 * WAYS * size_of::<Requests>()) << bits;
+            cpus as usize * (CellsLayout::new(bits).len() + requests)
         };
         let bucket_bits = (Self::FEWEST_BITS..=Self::DEFAULT_BITS)
             .rev()
@@ -84,11 +86,9 @@ impl Sizes {
         (WAYS as u32) << self.bucket_bits
     }
 
-    /// The sizes with which maps of these lengths were made; `None` if no sizes give these lengths.
-    pub(crate) fn of_maps(totals: u32, buckets: u32) -> Option<Self> {
-        let bucket_bits = buckets.checked_div(totals)?.checked_ilog2()?;
-        let sizes = Self { cpus: totals, bucket_bits };
-        (sizes.buckets() == buckets).then_some(sizes)
+    /// The sizes of counters that exist: for these CPUs, with 2^`bucket_bits` buckets each.
+    pub(super) fn of_cells(cpus: u32, bucket_bits: u32) -> Self {
+        Self { cpus, bucket_bits }
     }
 
     /// One more than the highest possible number of a CPU.
@@ -101,14 +101,14 @@ impl Sizes {
         self.bucket_bits
     }
 
-    /// The number of buckets of all CPUs, for one address family.
+    /// The number of buckets of a CPU, for one address family.
     pub fn buckets(self) -> u32 {
-        self.cpus << self.bucket_bits
+        1 << self.bucket_bits
     }
 
-    /// The number of records of all CPUs, for one address family.
-    pub fn records(self) -> u32 {
-        self.buckets() * WAYS as u32
+    /// The number of sources that all CPUs can remember of each address family.
+    pub fn places(self) -> u32 {
+        self.cpus * self.sources()
     }
 }
 
@@ -157,13 +157,5 @@ mod tests {
             assert_eq!(sizes.sources(), given);
             assert!(sizes.are_for(asked));
         }
-    }
-
-    #[test]
-    fn sizes_are_found_again_from_the_maps() {
-        let sizes = Sizes::for_host(6, 1 << 30);
-        assert_eq!(Sizes::of_maps(sizes.cpus(), sizes.buckets()), Some(sizes));
-        assert_eq!(Sizes::of_maps(0, 64), None);
-        assert_eq!(Sizes::of_maps(6, 65), None);
     }
 }

@@ -66,12 +66,13 @@ impl Guard {
         let interface = self.pinned.directory.clone();
         let old_sizes = self.instance.counters.own.sizes()?;
         let sizes = order::sizes_for(named.sources, old_sizes)?;
+        let content = self.content(list)?;
         let origin = if self.instance.is_current() && sizes == old_sizes {
-            Origin::NewLists(&self.instance)
+            Origin::NewLists(&self.instance, content.capacities()?)
         } else {
-            Origin::New(sizes)
+            Origin::New(sizes, content.capacities()?)
         };
-        let (new, _) = self.prepare(list, named, origin, tell)?;
+        let new = self.prepare(&content, named, origin, tell)?;
         let hash = |instance| lists::in_force(instance).map(|list| list.sha256);
         let record = confirm::exchange(trial, [&self.instance, &new], [hash(&self.instance), hash(&new)]);
         let former = confirm::read(&interface)?;

@@ -1,7 +1,5 @@
 //! Changes guards, and reports what has changed.
 
-use std::collections::BTreeSet;
-
 use ipnet::IpNet;
 
 use crate::allowlist::{self, Allowlist, Difference};
@@ -137,12 +135,16 @@ fn difference(guard: &Guard, list: &Allowlist, messages: &mut Messages) -> Chang
 }
 
 /// The prefixes of the list in force. If they cannot be read, this is only a note: another list can be put in force.
-fn prefixes(guard: &Guard, messages: &mut Messages) -> Option<BTreeSet<IpNet>> {
+fn prefixes(guard: &Guard, messages: &mut Messages) -> Option<Vec<IpNet>> {
     guard.prefixes().inspect_err(|error| messages.note(format!("{error}. The changes are not known."))).ok()
 }
 
-fn prefixes_of(list: &Allowlist) -> BTreeSet<IpNet> {
-    list.entries().iter().map(allowlist::Entry::prefix).collect()
+/// The prefixes of a list, in order.
+fn prefixes_of(list: &Allowlist) -> Vec<IpNet> {
+    let mut prefixes: Vec<_> = list.entries().iter().map(allowlist::Entry::prefix).collect();
+    prefixes.sort_unstable();
+    prefixes.dedup();
+    prefixes
 }
 
 /// A guard before it is renewed.
@@ -151,7 +153,7 @@ struct Before {
     order: Order,
     list: Option<ListInfo>,
     /// The prefixes of its list; they are read only if the list changes.
-    prefixes: Option<BTreeSet<IpNet>>,
+    prefixes: Option<Vec<IpNet>>,
 }
 
 impl Before {

@@ -18,14 +18,14 @@ fn a_guard_whose_pins_are_damaged_is_told_goes_on_and_can_be_detached() {
     let status = statuses.iter().find(|status| status.interface == IFACE);
     let damaged = &status.expect("its status").pinned;
     let directory = Path::new(damaged).parent().expect("the directory of the interface").to_owned();
-    let totals = directory.join(format!("abi{}-1/TOTALS", portguard_common::ABI_VERSION));
-    assert!(pins.iter().any(|pin| totals.ends_with(pin)), "{pins:?}");
-    host.machine.mounts().run(|| Ok(fs::remove_file(&totals)?)).expect("a pin to damage");
+    let cells = directory.join(format!("abi{}-1/CELLS", portguard_common::ABI_VERSION));
+    assert!(pins.iter().any(|pin| cells.ends_with(pin)), "{pins:?}");
+    host.machine.mounts().run(|| Ok(fs::remove_file(&cells)?)).expect("a pin to damage");
 
     let output = portguard.run(&["status"]);
     assert_eq!(output.code, 1, "{output:?}");
     assert!(
-        output.stderr.contains("TOTALS") && output.stdout.starts_with("eth1: "),
+        output.stderr.contains("CELLS") && output.stdout.starts_with("eth1: "),
         "the healthy one is shown: {output:?}"
     );
     assert!(program_on(&host.namespace, IFACE).is_some(), "the guard is on still");

@@ -1,8 +1,11 @@
 //! Lists that come and go while packets do.
 
 use std::fs;
+use std::net::IpAddr;
 use std::thread;
 use std::time::Duration;
+
+use ipnet::IpNet;
 
 use crate::support::{ALLOWED, DENIED, IFACE, PORTGUARD, Service, SingleHost, Testbed, Traffic};
 
@@ -47,6 +50,73 @@ fn no_packet_leaks_and_none_is_lost_while_a_thousand_entries_are_replaced() {
     let status = portguard.status();
     assert_eq!(status.generation, RELOADS + 1);
     assert_eq!((status.allowlist.prefixes_v4, status.allowlist.prefixes_v6), (500, 500));
+}
+
+/// A guard has maps for a list of a certain length. A much longer one takes maps of its own, in one step, and a short one fits
+/// into those.
+#[test]
+fn a_list_that_outgrows_the_maps_of_its_guard_takes_larger_ones_and_no_packet_is_lost() {
+    let testbed = Testbed::new(PORTGUARD);
+    testbed.attach();
+    let portguard = testbed.portguard();
+    let first = portguard.status();
+    let short = testbed.list();
+    let around = (0..20_000_u32).map(|n| format!("10.{}.{}.{}/32", n >> 14, n >> 6 & 255, n << 2 & 255));
+    let entries = around.chain(["192.0.2.0/24".to_owned(), "2001:db8::/48".to_owned()]);
+    let long = testbed.lists.write("long.yaml", entries);
+    let exchanged = thread::scope(|scope| {
+        let traffic = Traffic::start(scope, &testbed);
+        for (list, entries) in
+            [(&long, [20_001, 1]), (&short, [1, 1]), (&long, [20_001, 1]), (&short, [1, 1])]
+        {
+            portguard.ok(&["reload", IFACE, "--allowlist", list]);
+            assert_eq!(testbed.machine.entries_of(&portguard.status()), entries);
+        }
+        traffic.end()
+    });
+    exchanged.assert_sealed();
+    portguard.assert_counted(&exchanged);
+    let last = portguard.status();
+    assert_eq!(last.generation, 5);
+    assert_eq!((last.pinned, last.attached_at), (first.pinned, first.attached_at));
+    testbed.machine.assert_tidy(1);
+}
+
+/// The trie is changed in place, so prefixes of two lists are in it for a time: each list decides by its own.
+#[test]
+fn lists_whose_prefixes_lie_within_each_other_take_turns() {
+    let host = SingleHost::new(PORTGUARD);
+    let portguard = host.portguard();
+    let lists = [
+        &["192.0.2.0/24", "2001:db8::/32"][..],
+        &["192.0.2.0/25", "192.0.2.10/32", "2001:db8::10/128", "2001:db8::/48"],
+        &["192.0.2.128/25", "2001:db8:0:1::/64", "192.0.2.8/29"],
+        &["0.0.0.0/0", "192.0.2.10/32", "::/0"],
+        &["192.0.2.11/32", "2001:db8::11/128"],
+    ];
+    let sources =
+        ["192.0.2.10", "192.0.2.11", "192.0.2.200", "203.0.113.9", "2001:db8::10", "2001:db8:0:1::1"];
+    let path = host.lists.write("turns.yaml", lists[0]);
+    portguard.ok(&["attach", IFACE, "--allowlist", &path]);
+    for (from, to) in (0..lists.len()).flat_map(|from| (0..lists.len()).map(move |to| (from, to))) {
+        for list in [from, to] {
+            host.lists.write("turns.yaml", lists[list]);
+            portguard.ok(&["reload", IFACE]);
+        }
+        let list: Vec<IpNet> = lists[to].iter().map(|prefix| prefix.parse().expect("a prefix")).collect();
+        for source in sources {
+            let address: IpAddr = source.parse().expect("an address");
+            let covering = list.iter().filter(|prefix| prefix.contains(&address));
+            let expected = match covering.max_by_key(|prefix| prefix.prefix_len()) {
+                Some(entry) => format!("{source} on eth0: allowed by {entry} "),
+                None => format!("{source} on eth0: dropped"),
+            };
+            let output = portguard.run(&["explain", source]);
+            assert!(output.stdout.starts_with(&expected), "from {from} to {to}: {output:?}");
+        }
+        let v4 = list.iter().filter(|prefix| prefix.addr().is_ipv4()).count();
+        assert_eq!(host.machine.entries_of(&portguard.status()), [v4, list.len() - v4]);
+    }
 }
 
 #[test]

@@ -33,7 +33,7 @@ fn numbered() -> Snapshot {
 
 /// The page with the metrics of a guard that has counted this.
 fn page(Snapshot { faults, requests, not_allowed, unattributed, .. }: Snapshot) -> String {
-    let totals = Totals { faults, requests, ..Totals::default() };
+    let totals = Totals { requests, ..Totals::default() }.with_faults(faults);
     let none = Fill::default();
     let guard = metrics::Guard {
         mode: "native",

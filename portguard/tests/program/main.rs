@@ -1,6 +1,7 @@
 //! The verdict, frame by frame: the host build of the parser and the program in the kernel against one table; and against
 //! each other, and an oracle, on random frames.
 
+mod earlier;
 mod frames;
 mod host;
 mod kernel;

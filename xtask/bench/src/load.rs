@@ -68,7 +68,9 @@ fn operations(effort: &Effort, portguard: &Path, list: &List) -> Result<Vec<Timi
 /// portguard's own that does nothing else.
 pub(super) fn indexes(effort: &Effort) -> Result<Vec<(Family, Spread)>> {
     let size = effort.lists.iter().copied().max().context("no lists")?;
-    let program = built::build(&["--release", "--package=portguard", "--example=index"], "index")?;
+    // The short form says little anyway, and need not wait for a second build of portguard.
+    let profile = if effort.quick { "--profile=dev" } else { "--release" };
+    let program = built::build(&[profile, "--package=portguard", "--example=index"], "index")?;
     let lists = Lists::new();
     let mut rows = Vec::new();
     for family in Family::ALL {

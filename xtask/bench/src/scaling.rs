@@ -75,7 +75,7 @@ fn lists(portguard: &Path) -> Result<String> {
         let (maps, peak) = (each(|taken| taken.maps), each(|taken| taken.peak));
         formulas += &format!(
             "- A prefix of {family} takes {maps} bytes while its list is in force, and {peak} bytes while it is loaded. A \
-             million of them: {} MiB in force; {} MiB while they are attached, and {} MiB while a reload puts as many in \
+             million of them: {} MiB in force; {} MiB while they are attached, and {} MiB while a reload puts as many others in \
              their place.\n",
             mebibytes(long.maps),
             mebibytes(long.peak),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{LONG, SHORT, assert_restored, state, until_state, until_unwatched, write_longer};
 use crate::support::{
-    IFACE, PORTGUARD, SingleHost, Status, Testbed, TrafficTotals, as_abi4, attach_abi4, sum, under_traffic,
+    IFACE, PORTGUARD, SingleHost, Status, Testbed, TrafficTotals, attach_abi4, sum, under_traffic,
 };
 
 /// A change on trial is taken back under traffic. Returns what was sent.
@@ -124,7 +124,7 @@ fn an_upgrade_from_abi_4_comes_back_or_is_confirmed() {
     more.assert_sealed();
     let stats = portguard.stats_of(first.sent().packets + more.sent().packets);
     assert_eq!(stats.totals.dropped, sum([first.sent_denied(), more.sent_denied()]));
-    assert_eq!(portguard.status().program.abi_version, 5);
+    assert_eq!(portguard.status().program.abi_version, portguard_common::ABI_VERSION);
     portguard.ok(&["stats", "--reset"]);
     testbed.machine.assert_tidy(1);
 }
@@ -134,8 +134,7 @@ fn an_upgrade_from_abi_4_comes_back_or_is_confirmed() {
 fn a_guard_of_abi_4_with_a_change_on_trial_is_read_and_taken_off() {
     let testbed = Testbed::new(PORTGUARD);
     let portguard = testbed.portguard();
-    testbed.attach();
-    as_abi4(&testbed.machine, &portguard.status());
+    attach_abi4(&testbed, &["--allowlist", &testbed.list()]);
     let ((), exchanged) = under_traffic(&testbed, || {
         portguard.ok(&["attach", IFACE, LONG]);
     });

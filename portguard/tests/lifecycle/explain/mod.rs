@@ -211,9 +211,9 @@ fn send(testbed: &Testbed) {
 fn maps(machine: &Machine, testbed: &Testbed) -> Vec<(String, String)> {
     let status = testbed.portguard().status();
     let directory = status.pinned.strip_suffix("link").unwrap();
-    let instance = machine.pins().into_iter().find(|pin| pin.ends_with("/TOTALS")).unwrap();
+    let instance = machine.pins().into_iter().find(|pin| pin.ends_with("/CELLS")).unwrap();
     let instance = instance.rsplit('/').nth(1).unwrap().to_owned();
-    ["POLICY", "TOTALS", "BUCKETS_V4", "RECORDS_V4", "BUCKETS_V6", "RECORDS_V6", "EPOCH", "FRONTS_V4"]
+    ["POLICY", "CELLS", "REQUESTS_V4", "REQUESTS_V6", "EPOCH", "LOOKUP", "ENTRIES_V4", "ENTRIES_V6"]
         .map(|map| {
             let mut command = machine.command(testbed.server.namespace(), "bpftool");
             let path = format!("{directory}{instance}/{map}");

@@ -68,15 +68,12 @@ impl Drop for Cgroup {
     }
 }
 
-/// Asserts that the guard has its list, and that no other list is pinned.
+/// Asserts that the guard has its list, and that the tries have the entries of no other one.
 #[track_caller]
 fn assert_only_the_list_in_force(testbed: &Testbed, after: &str) {
     let status = assert_guarded(testbed, after);
     assert_eq!((status.allowlist.prefixes_v4, status.allowlist.prefixes_v6), (1, 1), "{after}");
-    let pins = testbed.machine.pins();
-    let lists = pins.iter().filter_map(|pin| pin.rsplit('/').next()?.strip_prefix("list")?.split('-').next());
-    let newest = lists.map(|generation| generation.parse().expect("a number")).max();
-    assert_eq!(newest, Some(status.generation), "{after}: what failed lets go of its memory: {pins:?}");
+    assert_eq!(testbed.machine.entries_of(&status), [1, 1], "{after}: what failed lets go of its memory");
 }
 
 /// Fails each call of a command in turn, until it makes no more of them. Returns how many failures there were, and how

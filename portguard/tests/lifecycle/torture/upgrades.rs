@@ -1,7 +1,6 @@
 //! Guards of ABI 4 are upgraded to the ABI of this portguard while they work.
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::thread;
 use std::time::Duration;
 
@@ -12,8 +11,8 @@ use portguard_testkit::net::{Count, Size, Terminal};
 
 use super::{SAMPLE, assert_attached, assert_guarded};
 use crate::support::{
-    ABI_4, IFACE, PATIENCE, PORTGUARD, Service, Stats, Status, Testbed, Traced, as_abi4, ask, attach_abi4,
-    chosen, run_to, samples, sum, system_calls, under_traffic,
+    ABI_4, IFACE, PATIENCE, PORTGUARD, Service, Stats, Status, Testbed, Traced, attach_abi4, attach_earlier,
+    chosen, run_to, sum, system_calls, under_traffic,
 };
 
 /// What upgrades a guard: it names nothing that the guard has an order for.
@@ -180,27 +179,24 @@ fn a_guard_of_abi_4_is_read_and_taken_off_and_what_would_change_it_names_the_upg
     testbed.machine.assert_tidy(0);
 }
 
-/// A service upgrades what it keeps when it starts, so this guard gets its name while a service keeps it.
+/// The times of a guard stay what they are.
 #[test]
-fn metrics_tell_of_a_guard_of_abi_4() {
+fn an_upgrade_keeps_when_a_guard_was_attached_and_its_list_loaded() {
     let testbed = Testbed::new(PORTGUARD);
+    attach_earlier(&testbed, &["--allowlist", &testbed.list()]);
     let portguard = testbed.portguard();
-    let list = testbed.list();
-    let service = Service::start(portguard, &[IFACE, "--allowlist", &list, "--metrics", "9111"]);
-    let ((), exchanged) = under_traffic(&testbed, || ());
+    let before = portguard.status();
+    assert!(before.program.abi_version < ABI_VERSION, "{before:?}");
+    let since = portguard.stats().since;
+    let ((), exchanged) = under_traffic(&testbed, || {
+        portguard.ok(&UPGRADE);
+    });
+    exchanged.assert_sealed();
     portguard.assert_counted(&exchanged);
-    as_abi4(&testbed.machine, &portguard.status());
-    let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9111);
-    let page = ask(testbed.server.namespace(), address, "GET /metrics", "").expect("an answer");
-    assert!(testbed.machine.pins().iter().any(|pin| pin.contains(&format!("/abi{ABI_4}-"))), "still");
-    let samples = samples(&page.body);
-    let sample = |series: &str| *samples.get(series).unwrap_or_else(|| panic!("no {series}: {}", page.body));
-    let packets = |name: &str| sample(&format!("portguard_{name}_packets_total{{interface=\"eth0\"}}"));
-    assert_eq!(packets("allowed") as u64, exchanged.sent_allowed().packets);
-    let denied = sample("portguard_denied_packets_total{interface=\"eth0\",reason=\"not_allowed\"}");
-    assert_eq!(denied as u64, exchanged.sent_denied().packets);
-    assert_eq!(sample("portguard_guard_enforcing{interface=\"eth0\"}") as u64, 1);
-    drop(service);
+    let after = portguard.status();
+    assert_eq!(after.program.abi_version, ABI_VERSION);
+    assert_eq!((&after.attached_at, &after.allowlist), (&before.attached_at, &before.allowlist));
+    assert_eq!(portguard.stats().since, since);
 }
 
 /// The names in the directory of the instance.
