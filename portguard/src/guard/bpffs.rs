@@ -227,12 +227,20 @@ fn is_at(file: &File, path: &Path) -> bool {
     file.metadata().is_ok_and(|file| fs::metadata(path).is_ok_and(|there| same(&file, &there)))
 }
 
-/// The process that holds a lock on a file, from `/proc/locks` (proc_locks(5)): the fifth word of a line, before device
-/// and inode.
+/// The process that holds a lock on a file.
 fn holder_of(file: &File) -> Option<u32> {
+    /// The kernel hands the list of locks over in pieces. Other locks that are taken or released between two of them can hide
+    /// this one.
+    const ATTEMPTS: u32 = 10;
     let metadata = file.metadata().ok()?;
     let (device, inode) = (metadata.dev(), metadata.ino());
     let place = format!("{:02x}:{:02x}:{inode}", libc::major(device), libc::minor(device));
+    (0..ATTEMPTS).find_map(|_| holder_at(&place))
+}
+
+/// The process that holds a lock at a place, from `/proc/locks` (proc_locks(5)): the fifth word of a line, before device and
+/// inode.
+fn holder_at(place: &str) -> Option<u32> {
     let locks = fs::read_to_string("/proc/locks").ok()?;
     locks.lines().find_map(|line| {
         let words: Vec<&str> = line.split_whitespace().collect();
