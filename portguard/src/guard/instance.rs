@@ -15,9 +15,11 @@ use aya::maps::{Array, MapData};
 use aya::programs::{ProgramError, ProgramInfo, Xdp, loaded_programs};
 use aya::{EbpfLoader, include_bytes_aligned};
 use aya_obj::generated::BPF_F_MMAPABLE;
+use portguard_common::cells::CellsLayout;
 use portguard_common::epoch::Epoch;
 use portguard_common::lookup::Lookup;
 use portguard_common::policy::Policy;
+use portguard_common::source_table::WAYS;
 use portguard_common::{ABI_VERSION, READABLE_ABI_VERSIONS, names};
 
 use crate::error::{Error, Result};
@@ -423,8 +425,17 @@ fn cannot_pin(directory: &Path, name: &str) -> Error {
 }
 
 fn cannot_create_cells(sizes: Sizes) -> Error {
-    let sources = sizes.sources();
-    cannot_create().because(format!("tables for {sources} sources on each CPU"))
+    /// Kernels such as 5.10 have no larger elements (`array_map_alloc_check` in `kernel/bpf/arraymap.c`).
+    const LIMIT: usize = 4 << 20;
+    let error = cannot_create();
+    if CellsLayout::new(sizes.bucket_bits()).len() <= LIMIT {
+        return error;
+    }
+    let most = (0..).take_while(|bits| CellsLayout::new(*bits).len() <= LIMIT).last().unwrap_or(0);
+    let (sources, most) = (sizes.sources(), (WAYS as u32) << most);
+    error.remedy(format!(
+        "Tables of {sources} sources take more than 4 MiB on each CPU, and some kernels permit no more: use --sources {most}."
+    ))
 }
 
 pub(super) fn cannot_create() -> Error {
