@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use aya::programs::{ProgramError, TestRun as _, TestRunOptions, Xdp};
 use aya_obj::programs::XdpAttachType;
 use portguard::guard::{Guard, PinRoot, Snapshot};
-use portguard_common::names;
-use portguard_common::reason::Fault;
+use portguard_common::reason::{DropReason, Fault};
+use portguard_common::{ABI_VERSION, names};
 use portguard_testkit::lists::Lists;
 use portguard_testkit::net::Namespace;
 use portguard_testkit::portguard::Portguard;
@@ -156,7 +156,16 @@ impl Kernel {
                     action == XDP_PASS
                 })
                 .collect();
-            (passed, moved(&before, &guard.counters().unwrap()))
+            let after = guard.counters().unwrap();
+            // Who was denied is in the source tables, and how many in a figure of its own, which earlier ABIs lack.
+            if guard.abi_version() == ABI_VERSION {
+                let counted = guard.sums().totals.drops[DropReason::NotAllowed.number()];
+                assert_eq!(
+                    counted, after.not_allowed,
+                    "sources and unattributed packets add up to the reason"
+                );
+            }
+            (passed, moved(&before, &after))
         })
     }
 
