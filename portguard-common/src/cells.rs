@@ -106,19 +106,14 @@ impl CellsLayout {
         ((hash >> 1) >> (shift & (u64::BITS - 1))) as usize
     }
 
-    /// All cells of a CPU.
-    pub const fn len(self) -> usize {
+    /// The bytes of all cells of a CPU.
+    pub const fn bytes(self) -> usize {
         self.v6.records(1 << self.bucket_bits)
     }
 
-    /// Whether there are no cells, which is never.
-    pub const fn is_empty(self) -> bool {
-        false
-    }
-
-    /// The layout of cells with this length; `None` if there is none.
-    pub fn of_len(len: usize) -> Option<Self> {
-        (0..=MOST_BUCKET_BITS).map(Self::new).find(|layout| layout.len() == len)
+    /// The layout of cells with so many bytes; `None` if there is none.
+    pub fn of_bytes(bytes: usize) -> Option<Self> {
+        (0..=MOST_BUCKET_BITS).map(Self::new).find(|layout| layout.bytes() == bytes)
     }
 }
 
@@ -126,7 +121,7 @@ impl CellsLayout {
 pub const MOST_BUCKET_BITS: u32 = 18;
 
 /// The cells of the smallest size, with one bucket for each family: the type of the map in the object file.
-pub type SmallestCells = [u64; CellsLayout::new(0).len() / size_of::<u64>()];
+pub type SmallestCells = [u64; CellsLayout::new(0).bytes() / size_of::<u64>()];
 
 #[cfg(test)]
 mod tests {
@@ -144,13 +139,13 @@ mod tests {
                 v4.records(buckets),
                 v6.records(buckets),
             ];
-            let starts = [v6.bucket::<V6>(0), v4.records(0), v6.records(0), layout.len()];
+            let starts = [v6.bucket::<V6>(0), v4.records(0), v6.records(0), layout.bytes()];
             assert_eq!(ends, starts);
             assert_eq!(v4.bucket::<V4>(0), HEADER);
             assert!(starts.iter().chain([&HEADER]).all(|start| start.is_multiple_of(64)));
-            assert_eq!(CellsLayout::of_len(layout.len()), Some(layout));
+            assert_eq!(CellsLayout::of_bytes(layout.bytes()), Some(layout));
         }
-        assert_eq!(CellsLayout::of_len(4096), None);
-        assert_eq!(size_of::<SmallestCells>(), CellsLayout::new(0).len());
+        assert_eq!(CellsLayout::of_bytes(4096), None);
+        assert_eq!(size_of::<SmallestCells>(), CellsLayout::new(0).bytes());
     }
 }

@@ -45,7 +45,7 @@ impl Counted for V6 {
 
 /// Makes the map of the cells. Its elements are larger than those of the map in the object file.
 pub(super) fn new_map(sizes: Sizes) -> std::io::Result<MapData> {
-    let len = CellsLayout::new(sizes.bucket_bits()).len();
+    let len = CellsLayout::new(sizes.bucket_bits()).bytes();
     let map = aya_obj::Map::new_from_params(
         BPF_MAP_TYPE_ARRAY as u32,
         size_of::<u32>() as u32,
@@ -61,7 +61,7 @@ impl Cells {
     pub(super) fn open(map: impl Fn(&str) -> Result<MapData>) -> Result<Self> {
         let broken = || Error::failed(format!("cannot read the map {} of the guard", names::CELLS));
         let memory = Memory::new(&map(names::CELLS)?).map_err(|error| broken().caused_by(error))?;
-        let layout = CellsLayout::of_len(memory.stride())
+        let layout = CellsLayout::of_bytes(memory.stride())
             .ok_or_else(|| broken().because(format!("its values have {} bytes", memory.stride())))?;
         Ok(Self {
             memory,

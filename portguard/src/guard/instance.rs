@@ -428,10 +428,10 @@ fn cannot_create_cells(sizes: Sizes) -> Error {
     /// Kernels such as 5.10 have no larger elements (`array_map_alloc_check` in `kernel/bpf/arraymap.c`).
     const LIMIT: usize = 4 << 20;
     let error = cannot_create();
-    if CellsLayout::new(sizes.bucket_bits()).len() <= LIMIT {
+    if CellsLayout::new(sizes.bucket_bits()).bytes() <= LIMIT {
         return error;
     }
-    let most = (0..).take_while(|bits| CellsLayout::new(*bits).len() <= LIMIT).last().unwrap_or(0);
+    let most = (0..).take_while(|bits| CellsLayout::new(*bits).bytes() <= LIMIT).last().unwrap_or(0);
     let (sources, most) = (sizes.sources(), (WAYS as u32) << most);
     error.remedy(format!(
         "Tables of {sources} sources take more than 4 MiB on each CPU, and some kernels permit no more: use --sources {most}."

@@ -38,7 +38,7 @@ impl Sizes {
         let budget = Self::BUDGET.min(memory / Self::SHARE);
         let bytes = |bits: u32| {
             let requests = (2 * WAYS * size_of::<Requests>()) << bits;
-            cpus as usize * (CellsLayout::new(bits).len() + requests)
+            cpus as usize * (CellsLayout::new(bits).bytes() + requests)
         };
         let bucket_bits = (Self::FEWEST_BITS..=Self::DEFAULT_BITS)
             .rev()
