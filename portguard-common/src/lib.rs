@@ -28,6 +28,7 @@ pub mod layout;
 pub mod listed;
 pub mod lookup;
 pub mod policy;
+pub mod prefilter;
 pub mod reason;
 pub mod rpc;
 pub mod source_table;
@@ -39,11 +40,11 @@ pub mod verdict;
 pub const PORT: u16 = 111;
 
 /// The version of everything that lives in pinned maps: docs/internals/abi.md.
-pub const ABI_VERSION: u32 = 6;
+pub const ABI_VERSION: u32 = 7;
 
 /// The ABI versions of guards that a loader can read, and can upgrade to its own version without a gap in the
 /// filtering. It leaves guards of other versions unchanged.
-pub const READABLE_ABI_VERSIONS: [u32; 3] = [4, 5, ABI_VERSION];
+pub const READABLE_ABI_VERSIONS: [u32; 4] = [4, 5, 6, ABI_VERSION];
 
 /// The names of programs and maps in the object file. The pins have the same names, except the guard's program.
 pub mod names {

@@ -22,13 +22,13 @@
 //! to a few thousand entries are in the direct table. Those of a longer list are in a map of their own, and each access to one
 //! takes a call.
 //!
-//! The direct table of a long list leaves most addresses undecided. A bitmap in front of its tables, the *prefilter*, has a bit for
-//! each region of addresses ([`Indexed::prefilter_bit`]), which tells whether the list covers any address in the region. It
-//! stops forged sources after an access to one block within 2 MiB, instead of to three or four blocks anywhere in memory.
+//! The direct table of a long list leaves most addresses undecided, and its tables are larger than the caches. A *prefilter*
+//! stands in front of them: see [`crate::prefilter`].
 
 use crate::address::{Address, V4, V6};
 use crate::layout::Shared;
 use crate::policy::SLOTS;
+use crate::prefilter::{self, Found, Places};
 
 /// The most tables between the root and a leaf. The tries decide for addresses that would need more.
 pub const MAX_DEPTH: usize = 8;
@@ -38,10 +38,6 @@ pub const DIRECT_BITS: u32 = 16;
 
 /// The number of blocks that fit into a [`DirectTable`].
 pub const BLOCKS_IN_DIRECT_TABLE: usize = 1024;
-
-/// The limits of the binary logarithm of the number of bits in a prefilter: 4 KiB, and 2 MiB. A million entries, spread over
-/// the internet, set at most one bit in sixteen of the latter.
-pub const PREFILTER_BITS: core::ops::RangeInclusive<u32> = 15..=24;
 
 /// All that the look-up of a source begins with: the only value of its map.
 #[derive(Clone, Copy, Debug)]
@@ -84,10 +80,14 @@ pub struct DirectTable<A: Indexed> {
     pub has_blocks: u32,
     /// The number of the first block of the index in the map. All other numbers of blocks count from there.
     pub first_block: u32,
-    /// The number of the block in which the prefilter begins.
-    pub prefilter: u64,
-    /// The binary logarithm of the number of bits in the prefilter; 0 if there is no prefilter.
-    pub prefilter_bits: u64,
+    /// The number of the block in which the filter of the prefilter begins.
+    pub filter: u32,
+    /// The binary logarithm of the number of bits in the filter; 0 if there is no prefilter.
+    pub filter_bits: u32,
+    /// The number of the first hashed leaf of the prefilter.
+    pub leaves: u32,
+    /// The number of hashed leaves.
+    pub leaf_count: u32,
     /// The root taken apart, if it is a table that one half of the address indexes: see [`RootTable`].
     pub root_table: RootTable,
     /// Two bits for each value of the first [`DIRECT_BITS`] bits of an address: one of [`mod@hint`]. A byte has four
@@ -141,8 +141,10 @@ impl<A: Indexed> DirectTable<A> {
             root: root.0,
             has_blocks: 0,
             first_block: 0,
-            prefilter: 0,
-            prefilter_bits: 0,
+            filter: 0,
+            filter_bits: 0,
+            leaves: 0,
+            leaf_count: 0,
             root_table: RootTable::of(root),
             hints,
             blocks: [A::EMPTY; BLOCKS_IN_DIRECT_TABLE],
@@ -209,7 +211,7 @@ impl Node {
 
 /// An address that an index can hold, with the layout of that index.
 pub trait Indexed: Address {
-    /// A unit of storage: the ranges of a leaf, some nodes of a table, or some words of the prefilter.
+    /// A unit of storage: the ranges of a leaf, some nodes of a table, or some words of a filter.
     type Block: Shared + core::fmt::Debug + AsRef<[u64]> + AsMut<[u64]>;
 
     /// A block of zeroes.
@@ -221,16 +223,15 @@ pub trait Indexed: Address {
     /// The number of ranges in a block.
     const RANGES: usize;
 
-    /// The length of the prefixes that are the regions of a prefilter with 2^`bits` bits.
-    fn prefilter_prefix(bits: u32) -> u32;
+    /// The length of the prefixes that are the regions of a prefilter; at least [`DIRECT_BITS`].
+    const REGION_BITS: u32;
+
+    /// The length of the prefixes that are the sites of a prefilter; at most 64, and [`Self::REGION_BITS`] if there are no sites.
+    const SITE_BITS: u32;
 
     /// The first 64 bits of the address, or the 64 bits after them if `second`, as an integer in host byte order. The
     /// first bit is the highest one. Bits after the end of the address are zero.
     fn half(self, second: bool) -> u64;
-
-    /// The number of a region's bit in a prefilter with 2^`bits` bits. The number of the region is the first
-    /// [`Indexed::prefilter_prefix`] bits of its addresses. Several regions may share a bit.
-    fn prefilter_bit(region: u64, bits: u32) -> u64;
 
     /// Whether one of the ranges of a leaf contains the address. The ranges are in ascending order, and the last one is
     /// repeated to fill the block.
@@ -246,15 +247,8 @@ impl Indexed for V4 {
     const BLOCK_BITS: u32 = 3;
     const RANGES: usize = 8;
 
-    #[inline(always)]
-    fn prefilter_prefix(bits: u32) -> u32 {
-        bits
-    }
-
-    #[inline(always)]
-    fn prefilter_bit(region: u64, _bits: u32) -> u64 {
-        region
-    }
+    const REGION_BITS: u32 = 24;
+    const SITE_BITS: u32 = 24;
 
     #[inline(always)]
     fn half(self, second: bool) -> u64 {
@@ -276,7 +270,8 @@ impl Indexed for V4 {
     }
 }
 
-/// In a leaf, a range is four words: the halves of its first address, then those of its last one.
+/// A leaf has the first halves of the first addresses of its ranges, then those of the last ones, and then the second halves in
+/// the same order. Most searches access only the first cache line.
 impl Indexed for V6 {
     type Block = [u64; 16];
 
@@ -285,18 +280,10 @@ impl Indexed for V6 {
     const BLOCK_BITS: u32 = 4;
     const RANGES: usize = 4;
 
-    /// The usual prefix of the provider of a site.
-    #[inline(always)]
-    fn prefilter_prefix(_bits: u32) -> u32 {
-        32
-    }
-
-    #[inline(always)]
-    fn prefilter_bit(region: u64, bits: u32) -> u64 {
-        // Multiplicative hashing (Knuth, The Art of Computer Programming, section 6.4). The hash has no seed, so a sender
-        // can choose addresses whose bits are set. Those addresses only reach the tables.
-        region.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> ((64 - bits) & 63)
-    }
+    /// The usual prefix of a provider.
+    const REGION_BITS: u32 = 32;
+    /// The usual prefix of a provider's customer.
+    const SITE_BITS: u32 = 48;
 
     #[inline(always)]
     fn half(self, second: bool) -> u64 {
@@ -308,8 +295,8 @@ impl Indexed for V6 {
     fn is_in(self, leaf: &[u64; 16]) -> bool {
         let (high, low) = (self.half(false), self.half(true));
         let begins_by = |range: usize| {
-            let first = leaf[(range * 4) & 15];
-            first < high || (first == high && leaf[(range * 4 + 1) & 15] <= low)
+            let first = leaf[range & 3];
+            first < high || (first == high && leaf[8 + (range & 3)] <= low)
         };
         let mut at = 0;
         for step in [2, 1] {
@@ -317,8 +304,8 @@ impl Indexed for V6 {
                 at += step;
             }
         }
-        let last = leaf[(at * 4 + 2) & 15];
-        begins_by(at) && (high < last || (high == last && low <= leaf[(at * 4 + 3) & 15]))
+        let last = leaf[4 + (at & 3)];
+        begins_by(at) && (high < last || (high == last && low <= leaf[12 + (at & 3)]))
     }
 }
 
@@ -342,8 +329,12 @@ pub fn search<A: Indexed>(
     blocks: &impl Blocks<A>,
     address: A,
 ) -> Option<bool> {
-    if is_sifted_out(direct_table, blocks, address)? {
-        return Some(false);
+    if direct_table.filter_bits != 0 {
+        match prefilter::find(direct_table, blocks, address)? {
+            Found::Covered => return Some(true),
+            Found::Denied => return Some(false),
+            Found::InTables => {}
+        }
     }
     walk::<A, { MAX_DEPTH + 1 }>(Node(direct_table.root), blocks, address)
 }
@@ -362,43 +353,15 @@ pub fn search_nearby<A: Indexed>(direct_table: &DirectTable<A>, address: A) -> O
     walk::<A, 2>(Node(node), direct_table, address)
 }
 
-/// Whether the list covers no address in the region of `address`, by its prefilter; `None` if the prefilter lacks a block.
+/// Whether the list covers no address in the region of `address`, by its prefilter.
 #[inline(always)]
-pub fn is_sifted_out<A: Indexed>(
+pub fn is_filtered_out<A: Indexed>(
     direct_table: &DirectTable<A>,
     blocks: &impl Blocks<A>,
     address: A,
-) -> Option<bool> {
-    let bits = direct_table.prefilter_bits as u32;
-    if bits == 0 {
-        return Some(false);
-    }
-    let region = address.half(false) >> ((64 - A::prefilter_prefix(bits)) & 63);
-    let PrefilterBit { block, word, bit } = PrefilterBit::of::<A>(region, bits);
-    let block = blocks.block((direct_table.prefilter as u32).wrapping_add(block))?;
-    Some(block.as_ref().get(word)? >> bit & 1 == 0)
-}
-
-/// The position of a region's bit in the prefilter.
-#[derive(Clone, Copy, Debug)]
-pub struct PrefilterBit {
-    /// The block, counted from the first block of the prefilter.
-    pub block: u32,
-    /// The word of that block.
-    pub word: usize,
-    /// The bit of that word; the lowest is 0.
-    pub bit: u32,
-}
-
-impl PrefilterBit {
-    /// The position for the region with this number, see [`Indexed::prefilter_bit`].
-    #[inline(always)]
-    pub fn of<A: Indexed>(region: u64, bits: u32) -> Self {
-        let bit = A::prefilter_bit(region, bits);
-        // A node takes one word, so a block has as many words as nodes.
-        let word = (bit >> 6) as usize & ((1 << A::BLOCK_BITS) - 1);
-        Self { block: (bit >> (6 + A::BLOCK_BITS)) as u32, word, bit: (bit & 63) as u32 }
-    }
+) -> bool {
+    direct_table.filter_bits != 0
+        && Places::of(direct_table, blocks, address).is_some_and(|places| places.are_none())
 }
 
 #[inline(always)]

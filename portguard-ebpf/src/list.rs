@@ -41,8 +41,7 @@ pub(crate) fn covers_at_once<A: Family>(source: A) -> bool {
             lookup::search_nearby(direct_table, source).unwrap_or_else(|| source.is_on_list())
         }
         _ => {
-            lookup::is_sifted_out(direct_table, &BlocksOf::of(direct_table), source) != Some(true)
-                && source.is_on_list()
+            !lookup::is_filtered_out(direct_table, &BlocksOf::of(direct_table), source) && source.is_on_list()
         }
     }
 }

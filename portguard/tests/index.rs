@@ -4,6 +4,7 @@ use fastrand::Rng;
 use portguard::allowlist::lookup_builder::{Family, Index};
 use portguard_common::address::{Address as _, V4, V6};
 use portguard_common::lookup::{Blocks, DirectTable, Indexed, Node, hint, search};
+use portguard_common::prefilter::{Found, Place, Places, find};
 use portguard_testkit::oracle::lists::{Bits, Kind, list, probe};
 use portguard_testkit::oracle::seed;
 
@@ -100,20 +101,94 @@ fn check_long<A: Width>() {
     let mut with_prefilter = 0;
     for kind in Kind::ALL {
         let list = list(&mut rng, kind, 20_000, A::WIDTH);
-        with_prefilter += usize::from(build::<A>(&list).direct_table.prefilter != 0);
+        with_prefilter += usize::from(build::<A>(&list).direct_table.filter_bits != 0);
         check::<A>(&mut rng, &list, 1000, &format!("PORTGUARD_SEED={seed}, long, {kind:?}"));
     }
     assert!(with_prefilter > 0, "none of the lists has a prefilter");
 }
 
 #[test]
-fn long_ipv4_lists_and_their_sieves_agree() {
+fn long_ipv4_lists_and_their_prefilters_agree() {
     check_long::<V4>();
 }
 
 #[test]
-fn long_ipv6_lists_and_their_sieves_agree() {
+fn long_ipv6_lists_and_their_prefilters_agree() {
     check_long::<V6>();
+}
+
+/// A list whose ranges are in all places of a prefilter: alone in their regions, crowded into a few, longer than a site or a region,
+/// at the first and the last address, and more in one site than a leaf has room for.
+fn of_all_places<A: Width>(rng: &mut Rng) -> Vec<Bits> {
+    let below = |rng: &mut Rng, network: u128, length: u32| network | rng.u128(..) >> length;
+    let mut list = vec![Bits::of(0, A::WIDTH), Bits::of(u128::MAX, A::WIDTH)];
+    for _ in 0..10_000 {
+        let site = rng.u128(..);
+        list.push(Bits::of(site, A::WIDTH - rng.u32(0..4)));
+    }
+    for _ in 0..200 {
+        let region = rng.u128(..) >> (128 - A::REGION_BITS) << (128 - A::REGION_BITS);
+        for _ in 0..rng.u32(1..60) {
+            let length = rng.u32(A::REGION_BITS + 1..=A::WIDTH);
+            list.push(Bits::of(below(rng, region, A::REGION_BITS), length));
+        }
+        let site = below(rng, region, A::REGION_BITS) >> (128 - A::SITE_BITS) << (128 - A::SITE_BITS);
+        for _ in 0..rng.usize(0..4 * A::RANGES) {
+            list.push(Bits::of(below(rng, site, A::SITE_BITS), A::WIDTH));
+        }
+        list.push(Bits::of(rng.u128(..), rng.u32(A::REGION_BITS - 8..=A::REGION_BITS)));
+    }
+    list.sort_unstable();
+    list.dedup();
+    list
+}
+
+/// What the prefilter finds of a million addresses, by the place that has them, is what the list says.
+fn check_places<A: Width>() {
+    let seed = seed();
+    let mut rng = Rng::with_seed(seed);
+    let list = of_all_places::<A>(&mut rng);
+    let index = build::<A>(&list);
+    let (direct_table, blocks) = (&*index.direct_table, Memory(&index.blocks));
+    let mut found = [0; 3];
+    for round in 0..40_000 {
+        let bits = match round {
+            0 => 0,
+            1 => u128::MAX >> (128 - A::WIDTH) << (128 - A::WIDTH),
+            _ => probe(&mut rng, &list, A::WIDTH),
+        };
+        let address = A::from_bits(bits);
+        let expected = list.iter().any(|prefix| prefix.covers(bits));
+        let context = format!("PORTGUARD_SEED={seed}: {address:?}");
+        assert_eq!(ask(&index, address), Some(expected), "{context}");
+        if hint(direct_table, address) != hint::UNDECIDED {
+            continue;
+        }
+        let places = Places::of(direct_table, &blocks, address).expect("a filter");
+        let has = [Place::Region, Place::Site, Place::Tables].map(|place| places.have(place));
+        let answer = find(direct_table, &blocks, address).expect("leaves");
+        assert!(!expected || !places.are_none(), "{context}: stopped by the filter");
+        assert_eq!(answer == Found::InTables, answer != Found::Covered && has[2], "{context}");
+        assert!(answer != Found::Covered || expected, "{context}: the leaves cover what the list does not");
+        match answer {
+            Found::Covered if has[0] && !has[1] => found[0] += 1,
+            Found::Covered if has[1] && !has[0] => found[1] += 1,
+            Found::InTables if expected => found[2] += 1,
+            _ => {}
+        }
+    }
+    let needed = if A::SITE_BITS > A::REGION_BITS { [true; 3] } else { [true, false, true] };
+    assert_eq!(found.map(|number| number > 50), needed, "{found:?} found by region, site and tables");
+}
+
+#[test]
+fn the_places_of_an_ipv4_prefilter_have_what_the_list_has() {
+    check_places::<V4>();
+}
+
+#[test]
+fn the_places_of_an_ipv6_prefilter_have_what_the_list_has() {
+    check_places::<V6>();
 }
 
 #[test]

@@ -10,11 +10,11 @@ use aya::maps::MapData;
 use portguard_common::address::{V4, V6};
 use portguard_common::epoch::Epoch;
 use portguard_common::layout::Shared;
+use portguard_common::names;
 use portguard_common::reason::ByFault;
 use portguard_common::rpc::Requests;
 use portguard_common::source_table::{Seed, Sighting, WAYS};
 use portguard_common::totals::{Count, Totals};
-use portguard_common::{ABI_VERSION, names};
 
 use crate::allowlist::Sha256Sum;
 use crate::error::{Error, Result};
@@ -45,7 +45,7 @@ enum Cells {
 
 impl Cells {
     fn open(abi: u32, map: impl Fn(&str) -> Result<MapData>) -> Result<Self> {
-        if abi < ABI_VERSION {
+        if abi <= abi5::LAST {
             abi5::Cells::open(map).map(Self::Abi5)
         } else {
             cells::Cells::open(map).map(Self::Current)

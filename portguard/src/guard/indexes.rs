@@ -29,7 +29,7 @@ pub(super) fn fill<A: Listed>(
     };
     if written.is_err() {
         direct_table.root = Node::UNDECIDED.0;
-        direct_table.prefilter_bits = 0;
+        direct_table.filter_bits = 0;
     }
     write(lookup, slot, &direct_table);
     written.map_err(|error| without().caused_by(error))?;

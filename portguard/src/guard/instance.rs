@@ -56,7 +56,7 @@ const COUNTER_MAPS: [&str; 3] = [names::CELLS, names::REQUESTS_V4, names::REQUES
 
 /// The maps with the counters of an ABI, without `EPOCH`.
 pub(super) fn counter_maps(abi: u32) -> &'static [&'static str] {
-    if abi < ABI_VERSION { &abi5::COUNTER_MAPS } else { &COUNTER_MAPS }
+    if abi <= abi5::LAST { &abi5::COUNTER_MAPS } else { &COUNTER_MAPS }
 }
 
 /// The file name of the program's pin.
@@ -265,7 +265,7 @@ impl Instance {
             program: open(directory, PROGRAM_PIN)?,
             identity: identity(directory)?,
             policy: open_mapped(directory, names::POLICY)?,
-            lookup: if name.abi == ABI_VERSION { Some(open_mapped(directory, names::LOOKUP)?) } else { None },
+            lookup: if name.abi > abi5::LAST { Some(open_mapped(directory, names::LOOKUP)?) } else { None },
             counters: CounterSets { own, earlier },
         })
     }
@@ -290,7 +290,7 @@ impl Instance {
         self.name.abi == ABI_VERSION
     }
 
-    /// Whether its lists have the layout of this version.
+    /// Whether its tries and entries have the layout of this version. The index of ABI 6 is another one.
     pub(super) fn has_current_lists(&self) -> bool {
         self.lookup.is_some()
     }

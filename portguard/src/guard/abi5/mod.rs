@@ -2,6 +2,9 @@
 //!
 //! The records here are frozen: see docs/internals/abi.md.
 
+/// The last version with these layouts.
+pub(super) const LAST: u32 = 5;
+
 mod counters;
 mod lists;
 mod records;

@@ -3,7 +3,8 @@
 //!
 //! `cargo xtask torture upgrades` builds one whose guards have ABI 4. For `cargo xtask test` there is one with ABI 5: the maps
 //! of both have the same layout, but for the meaning of the fields that hold times, so a guard gets the name of one of ABI 4.
-//! The times that are shown of it may be odd; nothing else is.
+//! The times that are shown of it may be odd; nothing else is. A guard of ABI 6 differs from one of this portguard in the form of
+//! its index, which only its own program reads, so one of this portguard gets its name.
 
 use std::env;
 use std::fs;
@@ -14,6 +15,8 @@ use super::{IFACE, Machine, Status, Testbed};
 
 /// The oldest ABI that upgrades are supported from.
 pub(crate) const ABI_4: u32 = 4;
+/// The last ABI before this one.
+pub(crate) const ABI_6: u32 = 6;
 /// Names the program of an earlier portguard.
 const PROGRAM: &str = "PORTGUARD_EARLIER";
 
@@ -26,10 +29,10 @@ fn program() -> &'static Path {
     }))
 }
 
-/// Gives the guard the name of one of ABI 4. Nothing looks at more of a guard before it knows its ABI.
-fn as_abi4(machine: &Machine, guard: &Status) {
+/// Gives the guard the name of one of another ABI. Nothing looks at more of a guard before it knows its ABI.
+fn rename(machine: &Machine, guard: &Status, to: u32) {
     let abi = guard.program.abi_version;
-    if abi == ABI_4 {
+    if abi == to {
         return;
     }
     let directory = Path::new(&guard.pinned).parent().expect("the directory of the interface");
@@ -38,7 +41,7 @@ fn as_abi4(machine: &Machine, guard: &Status) {
         for entry in directory.read_dir()? {
             let name = entry?.file_name().into_string().expect("a name in UTF-8");
             if let Some(instance) = name.strip_prefix(&format!("abi{abi}-")) {
-                fs::rename(directory.join(&name), directory.join(format!("abi{ABI_4}-{instance}")))?;
+                fs::rename(directory.join(&name), directory.join(format!("abi{to}-{instance}")))?;
                 renamed += 1;
             }
         }
@@ -57,7 +60,16 @@ pub(crate) fn attach_earlier(testbed: &Testbed, arguments: &[&str]) {
 /// Puts a guard of ABI 4 on the server, with more arguments of `attach`.
 #[track_caller]
 pub(crate) fn attach_abi4(testbed: &Testbed, arguments: &[&str]) {
-    attach_earlier(testbed, arguments);
-    as_abi4(&testbed.machine, &testbed.portguard().status());
-    assert_eq!(testbed.portguard().status().program.abi_version, ABI_4);
+    attach_abi(testbed, ABI_4, arguments);
+}
+
+/// Puts a guard of ABI 4 or 6 on the server, with more arguments of `attach`.
+#[track_caller]
+pub(crate) fn attach_abi(testbed: &Testbed, abi: u32, arguments: &[&str]) {
+    match abi {
+        ABI_6 => drop(testbed.portguard().ok(&[&["attach", IFACE], arguments].concat())),
+        _ => attach_earlier(testbed, arguments),
+    }
+    rename(&testbed.machine, &testbed.portguard().status(), abi);
+    assert_eq!(testbed.portguard().status().program.abi_version, abi);
 }

@@ -1,4 +1,4 @@
-//! Guards of ABI 4 are upgraded to the ABI of this portguard while they work.
+//! Guards of earlier ABIs are upgraded to the ABI of this portguard while they work.
 
 use std::fs;
 use std::thread;
@@ -11,8 +11,8 @@ use portguard_testkit::net::{Count, Size, Terminal};
 
 use super::{SAMPLE, assert_attached, assert_guarded};
 use crate::support::{
-    ABI_4, IFACE, PATIENCE, PORTGUARD, Service, Stats, Status, Testbed, Traced, attach_abi4, attach_earlier,
-    chosen, run_to, sum, system_calls, under_traffic,
+    ABI_4, ABI_6, IFACE, PATIENCE, PORTGUARD, Service, Stats, Status, Testbed, Traced, attach_abi,
+    attach_abi4, attach_earlier, chosen, run_to, sum, system_calls, under_traffic,
 };
 
 /// What upgrades a guard: it names nothing that the guard has an order for.
@@ -20,17 +20,22 @@ const UPGRADE: [&str; 2] = ["attach", IFACE];
 
 /// A host with a guard of ABI 4.
 fn testbed() -> Testbed {
+    testbed_of(ABI_4)
+}
+
+/// A host with a guard of ABI 4 or 6.
+fn testbed_of(abi: u32) -> Testbed {
     let testbed = Testbed::new(PORTGUARD);
-    attach_abi4(&testbed, &["--allowlist", &testbed.list()]);
+    attach_abi(&testbed, abi, &["--allowlist", &testbed.list()]);
     testbed
 }
 
-/// Asserts that a guard is one of this portguard, with the list that it had as a guard of ABI 4, which counts as one
+/// Asserts that a guard is one of this portguard, with the list that it had as a guard of an earlier ABI, which counts as one
 /// more; and else the same one.
 #[track_caller]
 fn assert_upgraded(before: &Status, after: &Status) {
-    assert_eq!((before.program.abi_version, after.program.abi_version), (ABI_4, ABI_VERSION));
-    assert_ne!(ABI_VERSION, ABI_4, "this portguard has an ABI of its own");
+    assert_eq!(after.program.abi_version, ABI_VERSION);
+    assert!(before.program.abi_version < ABI_VERSION, "this portguard has an ABI of its own");
     assert_eq!(after.generation, before.generation + 1);
     let list = |status: &Status| {
         let list = status.allowlist.clone();
@@ -45,11 +50,19 @@ fn assert_upgraded(before: &Status, after: &Status) {
 
 #[test]
 fn a_guard_of_abi_4_is_upgraded_without_a_gap_and_goes_on_counting() {
-    let testbed = testbed();
+    upgrade_without_a_gap(&testbed());
+}
+
+#[test]
+fn a_guard_of_abi_6_is_upgraded_without_a_gap_and_goes_on_counting() {
+    upgrade_without_a_gap(&testbed_of(ABI_6));
+}
+
+fn upgrade_without_a_gap(testbed: &Testbed) {
     let portguard = testbed.portguard();
     let before = portguard.status();
     let link = testbed.machine.link(&before.pinned).id;
-    let (earlier, exchanged) = under_traffic(&testbed, || {
+    let (earlier, exchanged) = under_traffic(testbed, || {
         let earlier = portguard.stats();
         portguard.ok(&UPGRADE);
         earlier
@@ -57,13 +70,13 @@ fn a_guard_of_abi_4_is_upgraded_without_a_gap_and_goes_on_counting() {
     assert!(earlier.packets() > 0, "the old maps hold something");
     exchanged.assert_sealed();
     portguard.assert_counted(&exchanged);
-    let after = assert_guarded(&testbed, "the upgrade");
+    let after = assert_guarded(testbed, "the upgrade");
     assert_upgraded(&before, &after);
     assert_eq!(testbed.machine.link(&after.pinned).id, link, "the link is the same one");
     testbed.machine.assert_tidy(1);
 
     // And from then on it is a guard like any other.
-    let (told, more) = under_traffic(&testbed, || portguard.ok(&["reload"]));
+    let (told, more) = under_traffic(testbed, || portguard.ok(&["reload"]));
     assert!(told.contains("2 unchanged"), "{told}");
     more.assert_sealed();
     let stats = portguard.stats_of(exchanged.sent().packets + more.sent().packets);
@@ -89,8 +102,8 @@ fn spoil(testbed: &Testbed, fault: &str) {
 /// The list comes from the tries in force: there is no other place left that it could come from.
 #[test]
 fn a_service_upgrades_a_guard_whose_file_is_broken_with_the_list_in_force() {
-    for fault in ["broken", "gone"] {
-        let testbed = testbed();
+    for (abi, fault) in [(ABI_4, "broken"), (ABI_4, "gone"), (ABI_6, "broken")] {
+        let testbed = testbed_of(abi);
         let portguard = testbed.portguard();
         let before = portguard.status();
         spoil(&testbed, fault);
