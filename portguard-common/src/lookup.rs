@@ -233,8 +233,8 @@ pub trait Indexed: Address {
     /// first bit is the highest one. Bits after the end of the address are zero.
     fn half(self, second: bool) -> u64;
 
-    /// Whether one of the ranges of a leaf contains the address. The ranges are in ascending order, and the last one is
-    /// repeated to fill the block.
+    /// Whether one of the ranges of a leaf contains the address. The ranges are in ascending order. Places behind them have the
+    /// last one again, or begin at the last address and end before it.
     fn is_in(self, leaf: &Self::Block) -> bool;
 }
 

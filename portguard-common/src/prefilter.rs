@@ -135,7 +135,7 @@ pub fn find<A: Indexed>(direct_table: &DirectTable<A>, blocks: &impl Blocks<A>, 
 /// The number of the hashed leaf of a region or a site, among `count` of them.
 #[inline(always)]
 pub fn leaf_of(number: u64, count: u32) -> u32 {
-    ((hashed(number) >> 32).wrapping_mul(count as u64) >> 32) as u32
+    ((hashed(number) >> 32).wrapping_mul(u64::from(count)) >> 32) as u32
 }
 
 /// The number of the region of an address: its first bits.

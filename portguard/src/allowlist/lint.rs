@@ -1,12 +1,13 @@
 //! Finds problems of entries that are valid prefixes: in single entries, and between entries.
 
 use std::net::IpAddr;
+use std::ops::BitXor;
 
 use ipnet::{IpNet, Ipv4Net};
 
-use super::Entry;
 use super::diagnostic::{Diagnostic, Diagnostics, Severity};
 use super::text::Source;
+use super::{Entry, MAX_PREFIXES_PER_FAMILY};
 use crate::family::Family;
 
 /// Adds the errors and warnings about `entries`.
@@ -67,25 +68,68 @@ pub(super) enum Relation {
 
 /// Finds all relations. Of several entries with the same prefix, only the first one is in relations of nesting.
 pub(super) fn relate(entries: &[Entry], mut found: impl FnMut(Relation)) {
-    let prefix = |index: usize| entries[index].prefix;
-    let mut order: Vec<usize> = (0..entries.len()).collect();
-    // By network, then by length: a prefix comes right before all that lies within it.
-    order.sort_unstable_by_key(|index| (prefix(*index), *index));
+    let (mut v4, mut v6) = (Vec::new(), Vec::new());
+    for (index, entry) in entries.iter().enumerate() {
+        match entry.prefix {
+            IpNet::V4(prefix) => v4.push(Sorted::of(prefix.addr().to_bits(), prefix.prefix_len(), index)),
+            IpNet::V6(prefix) => v6.push(Sorted::of(prefix.addr().to_bits(), prefix.prefix_len(), index)),
+        }
+    }
+    relate_family(v4, |common: u32| common.leading_zeros(), &mut found);
+    relate_family(v6, |common: u128| common.leading_zeros(), &mut found);
+}
+
+/// An entry in the form in which entries are sorted: by network, then by length, so that a prefix comes right before all that lies
+/// within it. It is small, because to sort is most of the work on a long list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Sorted<N> {
+    network: N,
+    /// The length, and the number of the entry in the lower bits.
+    rest: u32,
+}
+
+impl<N: Copy + Ord> Sorted<N> {
+    const INDEX_BITS: u32 = 24;
+
+    fn of(network: N, length: u8, index: usize) -> Self {
+        const { assert!(2 * MAX_PREFIXES_PER_FAMILY <= 1 << Self::INDEX_BITS) }
+        Self { network, rest: u32::from(length) << Self::INDEX_BITS | index as u32 }
+    }
+
+    fn length(self) -> u32 {
+        self.rest >> Self::INDEX_BITS
+    }
+
+    fn index(self) -> usize {
+        (self.rest & ((1 << Self::INDEX_BITS) - 1)) as usize
+    }
+}
+
+/// Finds the relations in an address family. `leading_zeros` counts those of the bits in which two networks differ.
+fn relate_family<N: Copy + Ord + BitXor<Output = N>>(
+    mut entries: Vec<Sorted<N>>,
+    leading_zeros: impl Fn(N) -> u32,
+    found: &mut impl FnMut(Relation),
+) {
+    entries.sort_unstable();
     // The prefixes around the current one, from the largest to the smallest.
-    let mut around: Vec<usize> = Vec::new();
-    for index in order {
-        while around.last().is_some_and(|outer| !prefix(*outer).contains(&prefix(index))) {
+    let mut around: Vec<Sorted<N>> = Vec::new();
+    for entry in entries {
+        let contains = |outer: &Sorted<N>| {
+            outer.length() <= entry.length() && leading_zeros(outer.network ^ entry.network) >= outer.length()
+        };
+        while around.last().is_some_and(|outer| !contains(outer)) {
             around.pop();
         }
         match around.last() {
-            Some(&first) if prefix(first) == prefix(index) => {
-                found(Relation::Same { first, again: index });
+            Some(first) if first.network == entry.network && first.length() == entry.length() => {
+                found(Relation::Same { first: first.index(), again: entry.index() });
                 continue;
             }
-            Some(&outer) => found(Relation::Inside { outer, inner: index }),
+            Some(outer) => found(Relation::Inside { outer: outer.index(), inner: entry.index() }),
             None => {}
         }
-        around.push(index);
+        around.push(entry);
     }
 }
 

@@ -79,7 +79,7 @@ pub(super) fn read(path: &Path, errors: &mut Diagnostics) -> Result<(Vec<u8>, Fi
     for (message, help) in trust::of_file(&shown, &metadata).into_iter().chain(trust::of_way(&shown, &way)) {
         errors.push(*problem(message, help));
     }
-    let bytes = read_at_most(&file, MAX_FILE_SIZE).map_err(cannot_read)?;
+    let bytes = read_at_most(&file, metadata.len(), MAX_FILE_SIZE).map_err(cannot_read)?;
     let stamp = FileStamp::of(&metadata);
     bytes.map(|bytes| (bytes, stamp)).ok_or_else(|| {
         problem(
@@ -134,9 +134,10 @@ fn not_there(path: &Path, shown: &str, Missing { path: missing, rest }: &Missing
     )
 }
 
-/// All bytes of `file`; `None` if there are more than `max`.
-fn read_at_most(file: &File, max: u64) -> io::Result<Option<Vec<u8>>> {
-    let mut bytes = Vec::new();
+/// All bytes of `file`, which are probably `size`; `None` if there are more than `max`.
+fn read_at_most(file: &File, size: u64, max: u64) -> io::Result<Option<Vec<u8>>> {
+    // One more, so that the end is found without more room.
+    let mut bytes = Vec::with_capacity(size.min(max) as usize + 1);
     file.take(max + 1).read_to_end(&mut bytes)?;
     Ok((bytes.len() as u64 <= max).then_some(bytes))
 }

@@ -2,6 +2,8 @@
 //!
 //! No tree is built, and aliases are not expanded: they are nodes like others.
 
+use std::borrow::Cow;
+
 use serde_yaml::granit_parser::{self, ErrorKind, Event, Marker, Parser, ScalarStyle, ScanError, StrInput};
 
 use super::diagnostic::{Diagnostic, Diagnostics, Severity};
@@ -19,7 +21,7 @@ pub(super) type Result<T = (), E = Unreadable> = std::result::Result<T, E>;
 
 /// The start of a node of the document.
 pub(super) enum Node<'s> {
-    Text(String),
+    Text(Cow<'s, str>),
     Null,
     List,
     Mapping,
@@ -45,7 +47,7 @@ impl<'s, 'd> Nodes<'s, 'd> {
     }
 
     /// The next key of a mapping; `None` at the end of the mapping. A key that is not text has `None` as its text.
-    pub(super) fn key(&mut self) -> Result<Option<(Option<String>, Span)>> {
+    pub(super) fn key(&mut self) -> Result<Option<(Option<Cow<'s, str>>, Span)>> {
         let (event, span) = self.event()?;
         if matches!(event, Event::MappingEnd) {
             return Ok(None);
@@ -97,7 +99,7 @@ impl<'s, 'd> Nodes<'s, 'd> {
             Event::Scalar(text, style, _, tag) => {
                 let null =
                     style == ScalarStyle::Plain && matches!(&*text, "" | "~" | "null" | "Null" | "NULL");
-                (if null { Node::Null } else { Node::Text(text.into_owned()) }, tag)
+                (if null { Node::Null } else { Node::Text(text) }, tag)
             }
             Event::SequenceStart(_, _, tag) => (Node::List, tag),
             Event::MappingStart(_, _, tag) => (Node::Mapping, tag),

@@ -257,7 +257,7 @@ impl<'s> Reader<'s, '_> {
     fn comment_value(&mut self) -> Result<Option<Box<str>>> {
         let (node, span) = self.nodes.node()?;
         match node {
-            Node::Text(text) => return Ok(Some(text.into())),
+            Node::Text(text) => return Ok(Some(text.into_owned().into())),
             Node::Null => {}
             Node::Alias(name) => self.alias(name, span),
             Node::List | Node::Mapping => {

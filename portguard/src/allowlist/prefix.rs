@@ -38,7 +38,12 @@ pub(crate) fn read(text: &str) -> Result<IpNet, String> {
 
 fn cidr(text: &str) -> Result<IpNet, Blunder> {
     let (address, length) = split(text);
-    let Ok(address) = address.parse::<IpAddr>() else {
+    // Only addresses of IPv6 have colons, and each of them has.
+    let parsed = match address.contains(':') {
+        true => address.parse().map(IpAddr::V6),
+        false => address.parse().map(IpAddr::V4),
+    };
+    let Ok(address) = parsed else {
         return Err(no_address(address, length));
     };
     let host = IpNet::from(address);

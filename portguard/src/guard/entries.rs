@@ -156,7 +156,7 @@ impl<A: Listed> Table<'_, A> {
             .map(|(place, entry)| Present { wire: entry.address.to_wire(), place, entry })
             .collect();
         // The places of a list that was filled into an empty table are in order: this sort then takes one pass.
-        present.sort_by_key(Present::prefix);
+        present.sort_by_key(Present::order);
         present
     }
 
@@ -190,6 +190,11 @@ impl<A: Listed> Present<A> {
     fn prefix(&self) -> (A::Wire, u8) {
         (self.wire, self.entry.length())
     }
+
+    /// What prefixes are ordered by.
+    fn order(&self) -> (u128, u8) {
+        (self.entry.address.upper_bits(), self.entry.length())
+    }
 }
 
 /// What changes in the table when a list is written into a slot.
@@ -213,7 +218,9 @@ impl<A: Listed> Change<A> {
                 (None, None) => return change,
                 (Some(_), None) => Ordering::Less,
                 (None, Some(_)) => Ordering::Greater,
-                (Some(there), Some((wire, length, _))) => there.prefix().cmp(&(*wire, *length)),
+                (Some(there), Some((wire, length, _))) => {
+                    there.order().cmp(&(A::from_wire(*wire).upper_bits(), *length))
+                }
             };
             let there = if order == Ordering::Greater { None } else { present.next() };
             let listed = if order == Ordering::Less { None } else { list.next() };
@@ -334,7 +341,7 @@ mod tests {
             let first = present.iter().map(|there| there.place + 1).max().unwrap_or(0);
             let new = (first..).zip(change.new);
             present.extend(new.map(|(place, entry)| Present { wire: entry.address.to_wire(), place, entry }));
-            present.sort_by_key(Present::prefix);
+            present.sort_by_key(Present::order);
         }
         present
     }

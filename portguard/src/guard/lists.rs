@@ -173,7 +173,7 @@ struct Part<A: Listed> {
 
 impl<A: Listed> Part<A> {
     fn of(mut entries: Entries<A::Wire>) -> Self {
-        entries.sort_unstable();
+        entries.sort_unstable_by_key(|(wire, length, _)| (A::from_wire(*wire).upper_bits(), *length));
         let index = Index::of(entries.iter().map(|(wire, length, _)| (A::from_wire(*wire), *length)));
         Self { entries, index }
     }

@@ -15,12 +15,12 @@ const LEAST_BITS_PER_REGION: u64 = 4;
 /// A range with addresses in up to so many regions has a part in the leaf of each; the tables have the others.
 const MOST_PARTS: u64 = 64;
 
+/// The last address of either family. Empty places of leaves begin at it, so no range with it is in a leaf.
+const LAST_ADDRESS: u128 = u128::MAX;
+
 /// The filter and the hashed leaves of a list.
 pub(super) struct Prefilter<A: Family> {
-    /// The binary logarithm of the number of bits in the filter.
-    pub(super) bits: u32,
-    /// The filter.
-    pub(super) filter: Vec<A::Block>,
+    pub(super) filter: Filter<A>,
     /// The hashed leaves.
     pub(super) leaves: Vec<A::Block>,
     /// The ranges that are in none of the leaves, in order.
@@ -30,71 +30,99 @@ pub(super) struct Prefilter<A: Family> {
 impl<A: Family> Prefilter<A> {
     /// The prefilter of a list; `None` if it would be of no use.
     pub(super) fn of(ranges: &[Range]) -> Option<Self> {
-        let ranges = &parts::<A>(ranges);
-        let count = |regions: RangeInclusive<u64>| regions.end() - regions.start() + 1;
-        let regions: u64 = groups::<A>(ranges).flat_map(undecided_regions::<A>).map(count).sum();
+        let (mut parts, mut regions) = (0, 0);
+        for range in ranges {
+            match few_regions::<A>(*range) {
+                Some((first, last)) => {
+                    parts += (last - first + 1) as usize;
+                    regions += last - first + 1;
+                }
+                None => {
+                    regions += undecided_regions::<A>(*range)
+                        .map(|regions| regions.end() - regions.start() + 1)
+                        .sum::<u64>()
+                }
+            }
+        }
         let (least, most) = prefilter::BITS.into_inner();
         let bits = (least..most).find(|&bits| regions * BITS_PER_REGION <= 1 << bits).unwrap_or(most);
         if regions * LEAST_BITS_PER_REGION > 1 << bits {
             return None;
         }
-        let mut filter = Filter::<A>::new(bits);
-        let mut leaves = Leaves::<A>::for_ranges(ranges.len());
-        let mut remaining = Vec::new();
-        for group in groups::<A>(ranges) {
-            let place = place::<A>(group);
-            let before = remaining.len();
-            remaining.extend(group.iter().filter(|range| !leaves.add(place, **range)));
-            let in_tables = remaining.len() - before;
-            for region in undecided_regions::<A>(group).flatten() {
-                if in_tables < group.len() {
-                    filter.add(region, place);
+        let mut writer = Writer {
+            filter: Filter::<A>::new(bits),
+            leaves: Leaves::for_parts(parts),
+            remaining: Vec::new(),
+        };
+        // The parts of ranges in the same region.
+        let (mut group, mut group_region) = (Vec::new(), 0);
+        for range in ranges {
+            let Some((first, last)) = few_regions::<A>(*range) else {
+                writer.add_long(*range);
+                continue;
+            };
+            for region in first..=last {
+                if region != group_region {
+                    writer.add(group_region, &group);
+                    group.clear();
+                    group_region = region;
                 }
-                if in_tables > 0 {
-                    filter.add(region, Place::Tables);
-                }
+                let region = Region::of(u128::from(region) << (128 - A::REGION_BITS), A::REGION_BITS);
+                group.push(Range { first: range.first.max(region.first), last: range.last.min(region.last) });
             }
         }
-        Some(Self { bits, filter: filter.blocks, leaves: leaves.blocks, remaining })
+        writer.add(group_region, &group);
+        let Writer { filter, leaves, mut remaining } = writer;
+        remaining.sort_unstable_by_key(|range| range.first);
+        Some(Self { filter, leaves: leaves.blocks, remaining })
     }
 }
 
-/// The ranges, taken apart at the bounds of the regions.
-fn parts<A: Family>(ranges: &[Range]) -> Vec<Range> {
-    let mut parts = Vec::with_capacity(ranges.len());
-    for range in ranges {
-        let [first, last] = [range.first, range.last].map(|address| number(address, A::REGION_BITS));
-        if last - first >= MOST_PARTS {
-            parts.push(*range);
-            continue;
+/// A prefilter that is being written.
+struct Writer<A: Family> {
+    filter: Filter<A>,
+    leaves: Leaves<A>,
+    remaining: Vec<Range>,
+}
+
+impl<A: Family> Writer<A> {
+    /// Adds the ranges of a region.
+    fn add(&mut self, region: u64, ranges: &[Range]) {
+        let is_crowded = ranges.len() > A::RANGES / 2 && A::SITE_BITS > A::REGION_BITS;
+        let place = if is_crowded { Place::Site } else { Place::Region };
+        let before = self.remaining.len();
+        for range in ranges {
+            let number = if is_crowded { common(*range, A::SITE_BITS) } else { Some(region) };
+            if !number.is_some_and(|number| self.leaves.add(number, *range)) {
+                self.remaining.push(*range);
+            }
         }
-        parts.extend((first..=last).map(|region| {
-            let region = Region::of(u128::from(region) << (128 - A::REGION_BITS), A::REGION_BITS);
-            Range { first: range.first.max(region.first), last: range.last.min(region.last) }
-        }));
+        let in_tables = self.remaining.len() - before;
+        if in_tables < ranges.len() {
+            self.filter.add(region, place);
+        }
+        if in_tables > 0 {
+            self.filter.add(region, Place::Tables);
+        }
     }
-    parts
+
+    /// Adds a range with addresses in many regions.
+    fn add_long(&mut self, range: Range) {
+        self.remaining.push(range);
+        for region in undecided_regions::<A>(range).flatten() {
+            self.filter.add(region, Place::Tables);
+        }
+    }
 }
 
-/// The ranges by their regions: those within the same region together, and each other one by itself.
-fn groups<A: Family>(ranges: &[Range]) -> impl Iterator<Item = &[Range]> {
-    let region = |range: &Range| common::<A>(*range, A::REGION_BITS);
-    ranges.chunk_by(move |one, next| region(one).is_some_and(|number| region(next) == Some(number)))
-}
-
-/// Where the ranges of a group are, unless their leaves are full.
-fn place<A: Family>(group: &[Range]) -> Place {
-    if common::<A>(group[0], A::REGION_BITS).is_none() {
-        Place::Tables
-    } else if group.len() <= A::RANGES / 2 || A::SITE_BITS == A::REGION_BITS {
-        Place::Region
-    } else {
-        Place::Site
-    }
+/// The first and the last region with addresses of a range, if there are so few that each gets a part of the range.
+fn few_regions<A: Family>(range: Range) -> Option<(u64, u64)> {
+    let [first, last] = [range.first, range.last].map(|address| number(address, A::REGION_BITS));
+    (last - first < MOST_PARTS).then_some((first, last))
 }
 
 /// The first bits of the addresses of a range, if all of them have the same.
-fn common<A: Family>(range: Range, bits: u32) -> Option<u64> {
+fn common(range: Range, bits: u32) -> Option<u64> {
     let [first, last] = [range.first, range.last].map(|address| number(address, bits));
     (first == last).then_some(first)
 }
@@ -104,10 +132,8 @@ fn number(address: u128, bits: u32) -> u64 {
     (address >> (128 - bits)) as u64
 }
 
-/// The regions with addresses of a group, without those that a hint of the direct table decides.
-fn undecided_regions<A: Family>(group: &[Range]) -> impl Iterator<Item = RangeInclusive<u64>> {
-    // Only a range that is alone covers all addresses that share a hint, and it may cover those of many hints.
-    let Range { first, last } = group[0];
+/// The regions with addresses of a range, without those that a hint of the direct table decides.
+fn undecided_regions<A: Family>(Range { first, last }: Range) -> impl Iterator<Item = RangeInclusive<u64>> {
     let region = |address| number(address, A::REGION_BITS);
     let after = u128::MAX >> DIRECT_BITS;
     let [is_from_hint, is_to_hint] = [first & after == 0, last & after == after];
@@ -123,9 +149,10 @@ fn undecided_regions<A: Family>(group: &[Range]) -> impl Iterator<Item = RangeIn
 }
 
 /// A filter that is being written.
-struct Filter<A: Family> {
-    bits: u32,
-    blocks: Vec<A::Block>,
+pub(super) struct Filter<A: Family> {
+    /// The binary logarithm of the number of bits.
+    pub(super) bits: u32,
+    pub(super) blocks: Vec<A::Block>,
 }
 
 impl<A: Family> Filter<A> {
@@ -149,36 +176,26 @@ struct Leaves<A: Family> {
 }
 
 impl<A: Family> Leaves<A> {
-    /// As many that they are half full if they have all ranges of a list. One in twenty or fewer has no room for all of its
-    /// ranges then.
-    fn for_ranges(ranges: usize) -> Self {
-        let count = ranges.div_ceil(A::RANGES / 2).max(1);
+    /// As many that they are half full if they have all parts of the ranges of a list. One in twenty or fewer has no room for all of
+    /// its ranges then.
+    fn for_parts(parts: usize) -> Self {
+        let count = parts.div_ceil(A::RANGES / 2).max(1);
         let mut empty = A::EMPTY;
         for place in 0..A::RANGES {
-            // This contains no address.
-            A::write_range(&mut empty, place, u128::MAX, 0);
+            // It contains no address, and no range of a leaf comes after it.
+            A::write_range(&mut empty, place, LAST_ADDRESS, 0);
         }
         Self { blocks: vec![empty; count], lengths: vec![0; count] }
     }
 
-    /// Adds a range to the leaf in which a search for that place looks. Ranges are added in their order. Returns false if it does
-    /// not belong into a leaf, or the leaf is full.
-    fn add(&mut self, place: Place, range: Range) -> bool {
-        let number = match place {
-            Place::Region => common::<A>(range, A::REGION_BITS),
-            Place::Site => common::<A>(range, A::SITE_BITS),
-            Place::Tables => None,
-        };
-        let Some(number) = number else { return false };
+    /// Adds a range to the leaf of a region or a site. Ranges are added in their order. Returns false if it has no room there.
+    fn add(&mut self, number: u64, range: Range) -> bool {
         let leaf = prefilter::leaf_of(number, self.blocks.len() as u32) as usize;
         let length = usize::from(self.lengths[leaf]);
-        if length == A::RANGES {
+        if length == A::RANGES || range.last == LAST_ADDRESS {
             return false;
         }
-        // The last range is repeated to fill the leaf.
-        for place in length..A::RANGES {
-            A::write_range(&mut self.blocks[leaf], place, range.first, range.last);
-        }
+        A::write_range(&mut self.blocks[leaf], length, range.first, range.last);
         self.lengths[leaf] += 1;
         true
     }
