@@ -15,7 +15,7 @@ use super::cpu;
 use super::frames::{Question, frame};
 use super::lists::List;
 use super::peers::{Guard, place};
-use super::programs::{Object, Program, Programs};
+use super::programs::{Object, Order, Program, Programs};
 use super::results::{Family, Scaling, TestProgram};
 use super::spread::Spread;
 use super::test_run::LIST;
@@ -30,7 +30,7 @@ pub(super) fn run(effort: &Effort, portguard: &Path, object: &Object) -> Result<
     let mut programs = Programs::load(object, &lists)?;
     let sources = lists[0].strangers(effort.flood);
     let frame = frame(*sources.first().context("no sources")?, Question::Dump, false);
-    programs.forge(&sources, effort.flood, &frame)?;
+    programs.forge(&sources, effort.flood, Order::Random, &frame)?;
     let tested = [
         (TestProgram::Bare, programs.program("bare_drop")?),
         (TestProgram::Portguard, guard.program()?),

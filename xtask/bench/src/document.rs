@@ -17,7 +17,7 @@ const DOCUMENT: &str = "docs/performance.md";
 type Section = (&'static str, fn(&Results) -> String);
 
 /// The places, each by its mark.
-const SECTIONS: [Section; 9] = [
+const SECTIONS: [Section; 11] = [
     ("machine", machine),
     ("goals", |results| table::of_goals(results).markdown()),
     ("cases", |results| table::of_cases(results).markdown()),
@@ -27,6 +27,8 @@ const SECTIONS: [Section; 9] = [
     ("loading", |results| table::of_loading(results).markdown()),
     ("reading", |results| table::of_reading(results).markdown()),
     ("scaling", |results| table::of_scaling(results).markdown()),
+    ("trie", |results| table::of_trie(results).markdown()),
+    ("nft", |results| format!("{}, Linux {}.\n", results.machine.nft, results.machine.kernel)),
 ];
 
 /// Writes the results into the document.
@@ -52,8 +54,11 @@ fn path() -> PathBuf {
 
 fn machine(results: &Results) -> String {
     let machine = &results.machine;
+    let (rounds, slow) =
+        results.cases.iter().fold((0, 0), |(rounds, slow), row| (rounds + row.rounds, slow + row.slow));
     format!(
-        "{}, Linux {}, {} CPUs ({}), portguard at {}{}.\n",
+        "{}, Linux {}, {} CPUs ({}), portguard at {}{}. Of {rounds} rounds of one program with one frame, {slow} were in a slow phase of the host, \
+         and are not in the figures.\n",
         machine.date,
         machine.kernel,
         machine.cpus,

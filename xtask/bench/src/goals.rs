@@ -79,6 +79,7 @@ impl fmt::Display for Verdict {
 pub(super) fn goals(results: &Results) -> Vec<Goal> {
     let mut goals = on_one_frame(results);
     goals.extend(with_a_million(results));
+    goals.extend(for_the_administrator(results));
     goals.extend(on_the_wire(results));
     let accounted = results.accounts.map(|accounts| {
         100.0 * (accounts.attributed + accounts.unattributed) as f64 / accounts.denied as f64
@@ -91,54 +92,86 @@ pub(super) fn goals(results: &Results) -> Vec<Goal> {
     goals
 }
 
+/// With the list that is not large.
+fn case(family: Family, sources: Sources, source_count: usize) -> Case {
+    Case { family, tagged: false, sources, source_count, list: LIST }
+}
+
 fn on_one_frame(results: &Results) -> Vec<Goal> {
-    let here =
-        |sources, source_count| Case { family: Family::V4, tagged: false, sources, source_count, list: LIST };
-    let other = here(Sources::OtherPort, 1);
-    let flood = here(Sources::Denied, results.machine.flood);
-    // Behind the forger as well, unlike `DeniedSame`.
-    let same = here(Sources::Denied, 1);
+    let (v4, v6) = (Family::V4, Family::V6);
+    let flood = |family| case(family, Sources::Denied, results.machine.flood);
     let cost = |tested, case| Some(results.case(tested, case)?.nanoseconds.median);
     let ratio = |case| Some(results.case(TestProgram::Portguard, case)?.ratio.median);
     let portguard = |case| cost(TestProgram::Portguard, case);
-    let allowed = results.cases.iter().filter(|row| {
-        row.tested == TestProgram::Portguard
-            && Case { list: LIST, ..row.case } == here(Sources::AllowedSame, 1)
-            && row.case.list <= LIST
-    });
+    let allowed = |family| {
+        let rows = results.cases.iter().filter(|row| {
+            row.tested == TestProgram::Portguard
+                && Case { list: LIST, ..row.case } == case(family, Sources::AllowedSame, 1)
+                && row.case.list <= LIST
+        });
+        rows.map(|row| row.ratio.median).reduce(f64::max)
+    };
+    let fresh = |sources| {
+        let is_it = |case: Case| case.family == v4 && case.sources == sources;
+        let row = results.cases.iter().find(|row| row.tested == TestProgram::Portguard && is_it(row.case));
+        row.map(|row| row.ratio.median)
+    };
+    let other = case(v4, Sources::OtherPort, 1);
     vec![
-        at_most("other port, over bare PASS", 1.15, "x", ratio(other)),
+        at_most("other port, IPv4, over bare PASS", 1.12, "x", ratio(other)),
+        at_most("other port, IPv6, over bare PASS", 1.12, "x", ratio(case(v6, Sources::OtherPort, 1))),
         at_most(
             "other port, over xdp-filter's default",
             0.3,
             "x",
             over(portguard(other), cost(TestProgram::XdpFilter, other)),
         ),
+        at_most("allowed, up to 1 k prefixes, IPv4, over bare PASS", 1.35, "x", allowed(v4)),
+        at_most("allowed, up to 1 k prefixes, IPv6, over bare PASS", 1.38, "x", allowed(v6)),
         at_most(
-            "111 allowed, up to 1 k prefixes, over bare PASS",
-            1.45,
+            "denied, same source, IPv4, over bare DROP",
+            1.4,
             "x",
-            allowed.map(|row| row.ratio.median).reduce(f64::max),
+            ratio(case(v4, Sources::DeniedSame, 1)),
         ),
-        at_most("denied, same source, over bare DROP", 1.4, "x", ratio(here(Sources::DeniedSame, 1))),
-        at_most("denied, random sources, over bare DROP", 1.5, "x", ratio(flood)),
         at_most(
-            "denied, random sources, in audit mode, over bare DROP",
+            "denied, same source, IPv6, over bare DROP",
             1.5,
             "x",
-            results.case(TestProgram::PortguardAudit, flood).map(|row| row.ratio.median),
+            ratio(case(v6, Sources::DeniedSame, 1)),
+        ),
+        at_most("denied, random sources, IPv4, over bare DROP", 1.55, "x", ratio(flood(v4))),
+        at_most("denied, random sources, IPv6, over bare DROP", 1.8, "x", ratio(flood(v6))),
+        at_most("denied, each source once, IPv4, over bare DROP", 1.5, "x", fresh(Sources::Fresh)),
+        at_most(
+            "the same, over known sources, IPv4, over bare DROP",
+            1.5,
+            "x",
+            fresh(Sources::FreshOverEstablished),
         ),
         at_most(
-            "denied, random sources, over the same source",
-            1.35,
+            "denied, 16,384 sources, IPv4, over bare DROP",
+            2.0,
             "x",
-            over(portguard(flood), portguard(same)),
+            ratio(case(v4, Sources::Denied, 16 * 1024)),
+        ),
+        at_most(
+            "denied, 16,384 sources, IPv6, over bare DROP",
+            2.5,
+            "x",
+            ratio(case(v6, Sources::Denied, 16 * 1024)),
+        ),
+        at_most(
+            "denied, random sources, in audit mode, over bare DROP",
+            1.55,
+            "x",
+            results.case(TestProgram::PortguardAudit, flood(v4)).map(|row| row.ratio.median),
         ),
         at_least(
             "denied, random sources, faster than LPM + LRU",
             7.0,
             "x",
-            over(cost(TestProgram::LpmLru, flood), portguard(flood)),
+            over(cost(TestProgram::LpmLru, flood(v4)), portguard(flood(v4))),
         ),
     ]
 }
@@ -149,15 +182,41 @@ fn with_a_million(results: &Results) -> Vec<Goal> {
         let row = results.cases.iter().find(|row| row.tested == TestProgram::Portguard && is_it(row.case));
         row.map(|row| row.ratio.median)
     };
-    let loading = results.loading.iter().find(|row| row.family == Family::V4 && row.list == MILLION);
-    let load =
-        loading.and_then(|row| Some((row.wall(Operation::Attach)? - row.wall(Operation::Check)?) / 1e3));
+    let (v4, v6) = (Family::V4, Family::V6);
     vec![
-        at_most("1 M prefixes, IPv4, denied, over bare DROP", 3.0, "x", ratio(Family::V4, Sources::Denied)),
-        at_most("1 M prefixes, IPv6, denied, over bare DROP", 3.0, "x", ratio(Family::V6, Sources::Denied)),
-        at_most("1 M prefixes, IPv4, allowed, over bare PASS", 6.5, "x", ratio(Family::V4, Sources::Allowed)),
-        at_most("1 M prefixes, IPv6, allowed, over bare PASS", 6.5, "x", ratio(Family::V6, Sources::Allowed)),
-        at_most("loading 1 M prefixes (attach less check)", 1.5, " s", load),
+        at_most("1 M prefixes, IPv4, denied, over bare DROP", 2.4, "x", ratio(v4, Sources::Denied)),
+        at_most("1 M prefixes, IPv6, denied, over bare DROP", 2.4, "x", ratio(v6, Sources::Denied)),
+        at_most("1 M prefixes, IPv4, allowed, over bare PASS", 4.0, "x", ratio(v4, Sources::Allowed)),
+        at_most("1 M prefixes, IPv6, allowed, over bare PASS", 6.0, "x", ratio(v6, Sources::Allowed)),
+    ]
+}
+
+fn for_the_administrator(results: &Results) -> Vec<Goal> {
+    let loading = |family, list| results.loading.iter().find(|row| row.family == family && row.list == list);
+    let wall = |family, list, operation| loading(family, list)?.wall(operation);
+    let longest = |list, operation| {
+        Family::ALL.into_iter().filter_map(|family| wall(family, list, operation)).reduce(f64::max)
+    };
+    let waits = Family::ALL.into_iter().filter_map(|family| Some(loading(family, MILLION)?.wait.max));
+    let (v4, v6) = (Family::V4, Family::V6);
+    vec![
+        at_most("attach, ten prefixes", 70.0, " ms", longest(10, Operation::Attach)),
+        at_most("reload, ten prefixes", 35.0, " ms", longest(10, Operation::Reload)),
+        at_most("check, 1 M prefixes, IPv4", 350.0, " ms", wall(v4, MILLION, Operation::Check)),
+        at_most("check, 1 M prefixes, IPv6", 500.0, " ms", wall(v6, MILLION, Operation::Check)),
+        at_most(
+            "reload, 1 M prefixes, 1 % changed, IPv4",
+            900.0,
+            " ms",
+            wall(v4, MILLION, Operation::ReloadHundredth),
+        ),
+        at_most(
+            "reload, 1 M prefixes, 1 % changed, IPv6",
+            1100.0,
+            " ms",
+            wall(v6, MILLION, Operation::ReloadHundredth),
+        ),
+        at_most("the longest wait of other work meanwhile", 20.0, " ms", waits.reduce(f64::max)),
         at_most(
             "the index of 1 M prefixes",
             150.0,

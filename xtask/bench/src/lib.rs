@@ -5,6 +5,7 @@
 //! or pass. No test asserts any of it.
 
 mod bpf;
+mod comparison;
 mod cpu;
 mod cpus;
 mod document;
@@ -24,6 +25,8 @@ mod spread;
 mod table;
 mod test_run;
 mod timed;
+mod trie;
+mod waits;
 mod wire;
 
 use std::path::PathBuf;
@@ -33,6 +36,7 @@ use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 use portguard_testkit::{built, interrupt, net};
 
+use self::comparison::Committed;
 pub use self::programs::Object;
 use self::results::Results;
 
@@ -63,6 +67,8 @@ enum Part {
     Load,
     /// Two CPUs against one
     Cpus,
+    /// Look-ups in the kernel's LPM trie, as others have published them
+    Trie,
 }
 
 /// How much is done.
@@ -87,6 +93,8 @@ struct Effort {
     flood_time: Duration,
     /// The sources of a flood: many times as many as anybody remembers.
     flood: usize,
+    /// The sources of a flood in which each comes once: more than fit into a turn.
+    fresh: usize,
     /// The sources of permitted traffic.
     members: usize,
     /// How often a list is loaded.
@@ -112,6 +120,7 @@ impl Effort {
                 floods: 2,
                 flood_time: Duration::from_millis(100),
                 flood: 4096,
+                fresh: 32 * 1024,
                 members: 1024,
                 repetitions: 1,
             }
@@ -127,6 +136,7 @@ impl Effort {
                 floods: 5,
                 flood_time: Duration::from_secs(1),
                 flood: 256 * 1024,
+                fresh: 2 << 20,
                 members: 64 * 1024,
                 repetitions: 3,
             }
@@ -168,13 +178,19 @@ pub fn run(args: &Args, object: &Object) -> Result<()> {
                 results.reading = Some(load::read(&effort, &portguard, object)?);
             }
             Part::Cpus => results.scaling = cpus::run(&effort, &portguard, object)?,
+            Part::Trie => results.trie = trie::run(&effort, object)?,
         }
         results.save()?;
     }
     println!("{}", table::of_goals(&results).drawn());
+    let now = Committed::of(&results);
+    if let Some(last) = Committed::last()? {
+        println!("{}\n{}", table::heading(&last.machine), table::of_comparison(&last.compared(&now)).drawn());
+    }
     if !effort.quick && args.lists.is_empty() {
         plot::draw(&results)?;
         document::write(&results)?;
+        now.write()?;
     }
     Ok(())
 }

@@ -66,6 +66,32 @@ impl List {
         Self { family, prefixes: prefixes.into_iter().collect(), known }
     }
 
+    /// A list of IPv4 with so many single hosts.
+    pub(super) fn hosts(size: usize) -> Self {
+        let family = Family::V4;
+        let mut random = fastrand::Rng::with_seed(size as u64);
+        let mut prefixes = BTreeSet::new();
+        while prefixes.len() < size {
+            prefixes.insert(Prefix { bits: anywhere(&mut random, family), length: family.width() });
+        }
+        let known = prefixes.iter().copied().collect();
+        Self { family, prefixes: prefixes.into_iter().collect(), known }
+    }
+
+    /// The same list with another prefix in place of one in a hundred, and of one at least.
+    pub(super) fn with_hundredth_changed(&self) -> Self {
+        let other = Self::generate(self.family, self.prefixes.len() + 1);
+        let mut new = other.prefixes.iter().filter(|prefix| !self.known.contains(*prefix));
+        let mut known = self.known.clone();
+        for gone in self.prefixes.iter().step_by(100) {
+            known.remove(gone);
+            known.extend(new.next());
+        }
+        let mut prefixes: Vec<_> = known.iter().copied().collect();
+        prefixes.sort_unstable();
+        Self { family: self.family, prefixes, known }
+    }
+
     /// The prefixes, sorted.
     pub(super) fn prefixes(&self) -> &[Prefix] {
         &self.prefixes

@@ -14,11 +14,12 @@ use super::cpu;
 use super::frames::{Question, frame};
 use super::lists::{List, yaml};
 use super::peers::{Guard, INTERFACE, must, place};
-use super::programs::{Object, Programs};
+use super::programs::{Object, Order, Programs};
 use super::results::{Family, Loading, Operation, Reading, Timing};
 use super::spread::Spread;
 use super::test_run::LIST;
 use super::timed::{self, Took};
+use super::waits;
 use std::os::fd::AsFd as _;
 
 /// Times each operation at each size, for each family.
@@ -28,7 +29,8 @@ pub(super) fn run(effort: &Effort, portguard: &Path) -> Result<Vec<Loading>> {
         for &size in &effort.lists {
             interrupt::check()?;
             let list = List::generate(family, size);
-            let row = Loading { family, list: size, timings: operations(effort, portguard, &list)? };
+            let (timings, wait) = operations(effort, portguard, &list)?;
+            let row = Loading { family, list: size, timings, wait };
             let seconds: Vec<_> = row
                 .timings
                 .iter()
@@ -41,27 +43,38 @@ pub(super) fn run(effort: &Effort, portguard: &Path) -> Result<Vec<Loading>> {
     Ok(rows)
 }
 
-/// All operations with one list, each several times.
-fn operations(effort: &Effort, portguard: &Path, list: &List) -> Result<Vec<Timing>> {
+/// All operations with one list, each several times; and the longest wait for a CPU during the last reload, in milliseconds.
+fn operations(effort: &Effort, portguard: &Path, list: &List) -> Result<(Vec<Timing>, Spread)> {
+    const OPERATIONS: [Operation; 5] = [
+        Operation::Check,
+        Operation::Attach,
+        Operation::Reload,
+        Operation::Stats,
+        Operation::ReloadHundredth,
+    ];
     let lists = Lists::new();
     let whole = lists.write_text("whole.yaml", &yaml(&[list]));
-    let changed = lists.write_text("changed.yaml", &yaml(&[&list.without_last()]));
-    let mut took: [Vec<Took>; 4] = Default::default();
+    let shorter = lists.write_text("shorter.yaml", &yaml(&[&list.without_last()]));
+    let changed = lists.write_text("changed.yaml", &yaml(&[&list.with_hundredth_changed()]));
+    let mut took: [Vec<Took>; OPERATIONS.len()] = Default::default();
+    let mut waits = Vec::new();
     for _ in 0..effort.repetitions {
         let namespace = place("load")?;
         let on = OnInterface(Portguard::new(portguard, &namespace));
-        let operations = [
+        let ordinary = [
             on.timed(&["check", &whole])?,
             on.timed(&["attach", INTERFACE, "--allowlist", &whole])?,
-            on.timed(&["reload", INTERFACE, "--allowlist", &changed])?,
+            on.timed(&["reload", INTERFACE, "--allowlist", &shorter])?,
             on.timed(&["stats", "--json", "--top", "0"])?,
         ];
-        for (all, one) in took.iter_mut().zip(operations) {
+        let (last, wait) = waits::during(|| on.timed(&["reload", INTERFACE, "--allowlist", &changed]))?;
+        waits.push(milliseconds(wait));
+        for (all, one) in took.iter_mut().zip(ordinary.into_iter().chain([last])) {
             all.push(one);
         }
     }
-    let operations = [Operation::Check, Operation::Attach, Operation::Reload, Operation::Stats];
-    Ok(operations.into_iter().zip(&took).map(|(operation, took)| timing(operation, took)).collect())
+    let timings = OPERATIONS.into_iter().zip(&took).map(|(operation, took)| timing(operation, took));
+    Ok((timings.collect(), Spread::of(waits)))
 }
 
 /// Times how long it takes to build the index of the longest list, which cannot be told from outside, by a program of
@@ -100,7 +113,7 @@ pub(super) fn read(effort: &Effort, portguard: &Path, object: &Object) -> Result
         const SOURCES: usize = 64 * 1024;
         let sources = list.strangers(SOURCES);
         let frame = frame(*sources.first().context("no sources")?, Question::Dump, false);
-        programs.forge(&sources, SOURCES, &frame)?;
+        programs.forge(&sources, SOURCES, Order::Random, &frame)?;
         let forger = programs.forger(list.family(), &program)?;
         for cpu in cpu::usable()? {
             cpu::on(cpu, || {

@@ -19,12 +19,21 @@ mod shared;
 use shared::{Block, Course, Forgery};
 
 /// As many sources of IPv6 as there may be in a case.
-const MOST_SOURCES: usize = 256 * 1024;
+const MOST_SOURCES: usize = 2 << 20;
 
 // SAFETY: integers without padding.
 unsafe impl Pod for Course {}
 // SAFETY: integers without padding.
 unsafe impl Pod for Forgery {}
+
+/// The order in which the sources of a flood come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    /// Each block of sources is picked at random.
+    Random,
+    /// The order in which they were given.
+    Given,
+}
 
 /// The compiled programs.
 #[derive(Debug)]
@@ -110,9 +119,15 @@ impl Programs {
         Ok(self.ebpf.program_mut(name).with_context(|| format!("no program {name}"))?.try_into()?)
     }
 
-    /// Gives the forgers these sources, in this order, `count` of them: again from the first if there are fewer. The
-    /// `frame` is the one whose source they will write over.
-    pub(super) fn forge(&mut self, sources: &[IpAddr], count: usize, frame: &[u8]) -> Result<()> {
+    /// Gives the forgers these sources, `count` of them: again from the first if there are fewer. The `frame` is the one whose
+    /// source they will write over.
+    pub(super) fn forge(
+        &mut self,
+        sources: &[IpAddr],
+        count: usize,
+        order: Order,
+        frame: &[u8],
+    ) -> Result<()> {
         let family = if sources.first().is_some_and(IpAddr::is_ipv4) { Family::V4 } else { Family::V6 };
         ensure!(!sources.is_empty() && count <= MOST_SOURCES, "{} sources to forge", sources.len());
         let mut bytes = sources.iter().cycle().flat_map(|source| match source {
@@ -125,7 +140,8 @@ impl Programs {
             let block: Block = std::array::from_fn(|_| bytes.next().unwrap_or_default());
             array.set(number as u32, block, 0)?;
         }
-        let forgery = Forgery { block_mask: blocks as u32 - 1, header_sum: header_sum(frame) };
+        let in_order = u32::from(order == Order::Given);
+        let forgery = Forgery { block_mask: blocks as u32 - 1, header_sum: header_sum(frame), in_order };
         let mut array: Array<_, Forgery> = self.map("FORGERY")?.try_into()?;
         array.set(0, forgery, 0)?;
         let mut courses: Array<_, Course> = self.map("COURSES")?.try_into()?;

@@ -14,7 +14,7 @@ use super::spread::Spread;
 const FOLDER: &str = "target/bench";
 
 /// The form of the file; to be counted up when a field changes its meaning.
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 
 /// An address family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -69,6 +69,8 @@ pub(super) struct Results {
     pub(super) reading: Option<Reading>,
     /// Part 4: two CPUs.
     pub(super) scaling: Vec<Scaling>,
+    /// Part 5: the kernel's trie.
+    pub(super) trie: Vec<TrieLookup>,
 }
 
 /// Where it was measured.
@@ -78,6 +80,8 @@ pub(super) struct Machine {
     pub(super) date: String,
     /// The release of the kernel.
     pub(super) kernel: String,
+    /// The version of nft, and how the kernel keeps its interval sets.
+    pub(super) nft: String,
     /// The name of the CPU.
     pub(super) cpu: String,
     /// How many there are.
@@ -105,12 +109,21 @@ pub(super) enum Sources {
     Denied,
     /// Many sources that are not on the list, but next to entries.
     Neighbours,
+    /// Sources from everywhere that are not on the list, none of which comes again before as many others as nobody remembers.
+    Fresh,
+    /// The same, when the table of sources is full of those that came several times.
+    FreshOverEstablished,
 }
 
 impl Sources {
     /// Whether the packets reach port 111 and are denied.
     pub(super) fn are_denied(self) -> bool {
-        matches!(self, Self::DeniedSame | Self::Denied | Self::Neighbours)
+        !matches!(self, Self::OtherPort | Self::AllowedSame | Self::Allowed)
+    }
+
+    /// Whether they need a guard whose table has seen nothing else.
+    pub(super) fn need_own_table(self) -> bool {
+        matches!(self, Self::Fresh | Self::FreshOverEstablished)
     }
 
     /// Whether there is one source only, in the frame itself.
@@ -128,6 +141,8 @@ impl fmt::Display for Sources {
             Self::DeniedSame => "denied, same source",
             Self::Denied => "denied, random sources",
             Self::Neighbours => "denied, next to entries",
+            Self::Fresh => "denied, each source once",
+            Self::FreshOverEstablished => "the same, the table full of known sources",
         })
     }
 }
@@ -158,6 +173,8 @@ pub(super) enum TestProgram {
     PortguardAudit,
     /// portguard while its service logs a sample of the drops.
     PortguardLog,
+    /// An LPM trie that holds the list, and nothing else.
+    Lpm,
     /// An LPM trie and an LRU hash per CPU of 64 Ki sources.
     LpmLru,
     /// xdp-filter with all features, its default: denies the whole port.
@@ -168,11 +185,12 @@ pub(super) enum TestProgram {
 
 impl TestProgram {
     /// All, the one that the others are compared with first.
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 8] = [
         Self::Bare,
         Self::Portguard,
         Self::PortguardAudit,
         Self::PortguardLog,
+        Self::Lpm,
         Self::LpmLru,
         Self::XdpFilter,
         Self::XdpFilterUdp,
@@ -186,6 +204,7 @@ impl fmt::Display for TestProgram {
             Self::Portguard => "portguard",
             Self::PortguardAudit => "portguard --audit",
             Self::PortguardLog => "portguard --log-drops",
+            Self::Lpm => "LPM",
             Self::LpmLru => "LPM + LRU",
             Self::XdpFilter => "xdp-filter",
             Self::XdpFilterUdp => "xdp-filter -f udp",
@@ -208,6 +227,10 @@ pub(super) struct Measured {
     pub(super) repeats: u32,
     /// How many rounds were measured anew because the two clocks did not agree.
     pub(super) disturbed: u32,
+    /// How many rounds there were.
+    pub(super) rounds: u32,
+    /// How many of them were in a slow phase of the host, by the bare program. They are not in the figures.
+    pub(super) slow: u32,
 }
 
 /// What portguard counted, and what it should have.
@@ -323,6 +346,8 @@ pub(super) enum Operation {
     Attach,
     /// `portguard reload` with one prefix less.
     Reload,
+    /// `portguard reload` with other prefixes in place of one in a hundred.
+    ReloadHundredth,
     /// `portguard stats --json --top 0`.
     Stats,
 }
@@ -333,6 +358,7 @@ impl fmt::Display for Operation {
             Self::Check => "check",
             Self::Attach => "attach",
             Self::Reload => "reload",
+            Self::ReloadHundredth => "reload, 1 % changed",
             Self::Stats => "stats",
         })
     }
@@ -362,6 +388,8 @@ pub(super) struct Loading {
     pub(super) list: usize,
     /// The operations.
     pub(super) timings: Vec<Timing>,
+    /// The longest that other work has waited for a CPU while one in a hundred prefixes was changed, in milliseconds.
+    pub(super) wait: Spread,
 }
 
 impl Loading {
@@ -384,6 +412,15 @@ pub(super) struct Reading {
     pub(super) read_alone: Spread,
     /// `stats --json`.
     pub(super) print: Spread,
+}
+
+/// What a look-up in the kernel's LPM trie takes.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) struct TrieLookup {
+    /// How many hosts the trie has.
+    pub(super) entries: usize,
+    /// CPU time of a look-up of one of them, in nanoseconds.
+    pub(super) nanoseconds: Spread,
 }
 
 /// What another CPU at the same work does to the cost.

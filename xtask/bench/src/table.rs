@@ -4,8 +4,9 @@ use comfy_table::Table as Drawn;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use portguard_testkit::document::grouped;
 
+use super::comparison::Compared;
 use super::goals::goals;
-use super::results::{Case, Family, Measured, Operation, Results, Sources, TestProgram};
+use super::results::{Case, Family, Machine, Measured, Operation, Results, Sources, TestProgram};
 use super::test_run::LIST;
 
 /// Rows under a head.
@@ -43,6 +44,28 @@ impl Table {
     }
 }
 
+/// What the figures of now are compared with.
+pub(super) fn heading(last: &Machine) -> String {
+    format!(
+        "Compared with the results that were committed last ({}, {}, Linux {}, {}); absolute times hold for one machine only.",
+        last.commit, last.date, last.kernel, last.cpu
+    )
+}
+
+/// Figures of before and now.
+pub(super) fn of_comparison(compared: &[Compared]) -> Table {
+    let mut table = Table::new(&["", "before", "now", "now/before"]);
+    for Compared { what, before, now } in compared {
+        table.row([
+            what.clone(),
+            format!("{before:.1}"),
+            format!("{now:.1}"),
+            format!("{:.2}", now / before),
+        ]);
+    }
+    table
+}
+
 /// The goals, and what has become of them.
 pub(super) fn of_goals(results: &Results) -> Table {
     let mut table = Table::new(&["", "goal", "measured", ""]);
@@ -57,6 +80,7 @@ pub(super) fn of_cases(results: &Results) -> Table {
     let is_basic = |case: &Case| {
         case.list == LIST
             && (case.sources.are_one()
+                || case.sources.need_own_table()
                 || case.sources == Sources::Denied && case.source_count == results.machine.flood)
     };
     by_contender(results, &["IP", "packets"], is_basic, |case| {
@@ -70,7 +94,7 @@ pub(super) fn of_lists(results: &Results) -> Table {
     let is_of_lists = |case: &Case| match case.sources {
         Sources::Denied => case.source_count == results.machine.flood,
         Sources::Allowed | Sources::Neighbours => true,
-        Sources::OtherPort | Sources::AllowedSame | Sources::DeniedSame => false,
+        _ => false,
     };
     by_contender(results, &["IP", "packets", "prefixes"], is_of_lists, |case| {
         vec![case.family.to_string(), case.sources.to_string(), count(case.list)]
@@ -145,10 +169,16 @@ pub(super) fn of_wire(results: &Results) -> Table {
 
 /// Lists of all sizes.
 pub(super) fn of_loading(results: &Results) -> Table {
-    let operations = [Operation::Check, Operation::Attach, Operation::Reload, Operation::Stats];
+    let operations = [
+        Operation::Check,
+        Operation::Attach,
+        Operation::Reload,
+        Operation::ReloadHundredth,
+        Operation::Stats,
+    ];
     let mut table = Table::new(&["IP", "prefixes"]);
     table.head.extend(operations.map(|operation| format!("{operation}, ms (user + system)")));
-    table.head.push("most memory, MiB".to_owned());
+    table.head.extend(["others wait, ms".to_owned(), "most memory, MiB".to_owned()]);
     for row in &results.loading {
         let mut cells = vec![row.family.to_string(), count(row.list)];
         for operation in operations {
@@ -157,6 +187,7 @@ pub(super) fn of_loading(results: &Results) -> Table {
                 format!("{:.0} ({:.0} + {:.0})", timing.wall.median, timing.user.median, timing.system.median)
             }));
         }
+        cells.push(format!("{:.1}", row.wait));
         let memory = row.timings.iter().map(|timing| timing.memory).max().unwrap_or_default();
         cells.push((memory >> 20).to_string());
         table.rows.push(cells);
@@ -175,6 +206,15 @@ pub(super) fn of_reading(results: &Results) -> Table {
         table.row(["`stats --json --top 0`".to_owned(), format!("{:.1}", reading.read)]);
         table.row(["the difference: reading alone".to_owned(), format!("{:.1}", reading.read_alone)]);
         table.row(["`stats --json`: printing all of them, too".to_owned(), format!("{:.1}", reading.print)]);
+    }
+    table
+}
+
+/// The kernel's trie.
+pub(super) fn of_trie(results: &Results) -> Table {
+    let mut table = Table::new(&["hosts in the trie", "a look-up, ns"]);
+    for row in &results.trie {
+        table.row([count(row.entries), format!("{:.1}", row.nanoseconds)]);
     }
     table
 }

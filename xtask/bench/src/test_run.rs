@@ -3,6 +3,7 @@
 //! Everybody in a case takes his turn in each round, and is compared with the bare program of that round: the clock of
 //! a machine has moods.
 
+use std::cell::Cell;
 use std::os::fd::AsFd as _;
 use std::path::Path;
 
@@ -15,7 +16,7 @@ use super::cpu;
 use super::frames::{Question, frame};
 use super::lists::List;
 use super::peers::{Guard, XdpFilter, place};
-use super::programs::{Object, Program, Programs};
+use super::programs::{Object, Order, Program, Programs};
 use super::results::{Accounts, Case, Family, Measured, Sources, TestProgram};
 use super::spread::Spread;
 
@@ -30,6 +31,15 @@ const SOURCE_COUNTS: [usize; 8] = [1, 16, 256, 1024, 4096, 16 * 1024, 64 * 1024,
 /// How often a measurement may be repeated when the clocks do not agree.
 const ATTEMPTS: u32 = 5;
 
+/// A round is in a slow phase of the host if its bare program takes this much longer than in the fastest round. A phase slows the
+/// bare program by a fifth, and what others do more, so ratios of such rounds do not compare with those of others.
+const SLOW: f64 = 1.1;
+/// The fewest rounds that are judged.
+const FEWEST_ROUNDS: usize = 3;
+
+/// So many times the sources of a flood come before their table is as full of known sources as it becomes.
+const UNTIL_ESTABLISHED: u32 = 16;
+
 /// What the clocks said of one run.
 #[derive(Debug, Clone, Copy)]
 struct Sample {
@@ -41,6 +51,7 @@ struct Sample {
 pub(super) fn run(effort: &Effort, portguard: &Path, object: &Object) -> Result<(Vec<Measured>, Accounts)> {
     let [guarded, audited, logged] = [place("guard")?, place("audit")?, place("log")?];
     let [filtered, filtered_udp] = [place("filter")?, place("filter-udp")?];
+    let places = [place("fresh")?, place("established")?];
     let filters = [
         (TestProgram::XdpFilter, XdpFilter::load(&filtered, &["--mode", "native"])?),
         (
@@ -62,38 +73,54 @@ pub(super) fn run(effort: &Effort, portguard: &Path, object: &Object) -> Result<
             None => guard.insert(Guard::attach(portguard, &guarded, &lists, &[])?),
         };
         let mut programs = Programs::load(object, &lists)?;
-        let mut tested = vec![
-            (TestProgram::Portguard, guard.program()?),
-            (TestProgram::LpmLru, programs.program("lpm_lru")?),
+        let mut contenders = vec![
+            Contender::new(TestProgram::Portguard, guard.program()?),
+            Contender::new(TestProgram::Lpm, programs.program("lpm")?),
+            Contender::new(TestProgram::LpmLru, programs.program("lpm_lru")?),
         ];
         let cases = cases(effort, size);
         // They stay for as long as this list is measured.
         let (audit, log);
+        let mut own_tables = Vec::new();
         if size == LIST {
             audit = Guard::attach(portguard, &audited, &lists, &["--audit"])?;
-            tested.push((TestProgram::PortguardAudit, audit.program()?));
+            contenders.push(Contender::new(TestProgram::PortguardAudit, audit.program()?));
             log = Guard::serve(portguard, &logged, &lists, &["--log-drops"])?;
-            tested.push((TestProgram::PortguardLog, log.program()?));
+            contenders.push(Contender::new(TestProgram::PortguardLog, log.program()?));
             for (which, filter) in &filters {
-                tested.push((*which, filter.program()?));
+                contenders.push(Contender::new(*which, filter.program()?));
+            }
+            for (place, sources) in places.iter().zip([Sources::Fresh, Sources::FreshOverEstablished]) {
+                let guard = Guard::attach(portguard, place, &lists, &[])?;
+                contenders.push(Contender::with_own_table(sources, guard.program()?));
+                own_tables.push((sources, guard));
             }
         }
-        let mut bench = Bench { effort, programs: &mut programs, tested: &tested, denied: 0 };
+        let mut bench = Bench { effort, programs: &mut programs, contenders: &contenders };
         for case in cases {
             interrupt::check()?;
             let rows = bench.case(case, &lists)?;
             report(case, &rows);
             measured.extend(rows);
         }
-        denied += bench.denied;
+        denied += contenders[0].denied.get();
+        for (sources, guard) in &own_tables {
+            let contender = contenders.iter().find(|contender| contender.only == Some(*sources));
+            accounted(guard, contender.context("no such program")?.denied.get())?;
+        }
     }
-    let accounts = guard.context("no lists")?.accounts()?;
-    ensure!(
-        accounts.denied == denied,
-        "portguard was given {denied} packets to deny, and has counted {}",
-        accounts.denied
-    );
+    let accounts = accounted(guard.as_ref().context("no lists")?, denied)?;
     Ok((measured, accounts))
+}
+
+/// What a guard has counted, which must be the packets that it was given to deny.
+fn accounted(guard: &Guard<'_>, denied: u64) -> Result<Accounts> {
+    let accounts = guard.accounts()?;
+    ensure!(
+        accounts.denied == denied && accounts.attributed + accounts.unattributed == denied,
+        "portguard was given {denied} packets to deny, and has counted {accounts:?}"
+    );
+    Ok(accounts)
 }
 
 /// What is measured with lists of that size.
@@ -115,6 +142,8 @@ fn cases(effort: &Effort, list: usize) -> Vec<Case> {
         }
         add(Family::V4, true, Sources::AllowedSame, 1);
         for family in Family::ALL {
+            add(family, false, Sources::Fresh, effort.fresh);
+            add(family, false, Sources::FreshOverEstablished, effort.fresh);
             for count in SOURCE_COUNTS.into_iter().filter(|count| *count < effort.flood) {
                 add(family, false, Sources::Denied, count);
             }
@@ -123,13 +152,56 @@ fn cases(effort: &Effort, list: usize) -> Vec<Case> {
     cases
 }
 
+/// A program, and the cases that it is for.
+struct Contender {
+    tested: TestProgram,
+    program: Program,
+    /// The only case that it is for, because its table must have seen nothing else.
+    only: Option<Sources>,
+    /// How many packets it was given to deny.
+    denied: Cell<u64>,
+}
+
+impl Contender {
+    fn new(tested: TestProgram, program: Program) -> Self {
+        Self { tested, program, only: None, denied: Cell::new(0) }
+    }
+
+    /// portguard, for one case only.
+    fn with_own_table(sources: Sources, program: Program) -> Self {
+        Self { only: Some(sources), ..Self::new(TestProgram::Portguard, program) }
+    }
+
+    fn add_denied(&self, packets: u32, runs: u32) {
+        self.denied.set(self.denied.get() + u64::from(packets) * u64::from(runs));
+    }
+
+    fn takes_part(&self, case: Case, flood: usize) -> bool {
+        let own = case.sources.need_own_table().then_some(case.sources);
+        match self.tested {
+            TestProgram::Bare | TestProgram::LpmLru => true,
+            TestProgram::Portguard => self.only == own,
+            // It has no table of sources.
+            TestProgram::Lpm => own.is_none() && case.sources != Sources::OtherPort,
+            // A flood, and one source, tell all.
+            TestProgram::PortguardAudit | TestProgram::PortguardLog => match case.sources {
+                Sources::DeniedSame => true,
+                sources => sources == Sources::Denied && case.source_count == flood,
+            },
+            // They know no lists, and do not remember sources: the first of such cases tells all.
+            TestProgram::XdpFilter | TestProgram::XdpFilterUdp => match case.sources {
+                Sources::OtherPort | Sources::DeniedSame => true,
+                sources => sources == Sources::Denied && case.source_count == flood,
+            },
+        }
+    }
+}
+
 /// The programs for one list.
 struct Bench<'a> {
     effort: &'a Effort,
     programs: &'a mut Programs,
-    tested: &'a [(TestProgram, Program)],
-    /// How many packets portguard was given to deny.
-    denied: u64,
+    contenders: &'a [Contender],
 }
 
 impl Bench<'_> {
@@ -138,44 +210,34 @@ impl Bench<'_> {
         let list = &lists[usize::from(case.family == Family::V6)];
         let sources = match case.sources {
             Sources::OtherPort | Sources::AllowedSame | Sources::Allowed => list.members(case.source_count),
-            Sources::DeniedSame | Sources::Denied => list.strangers(case.source_count),
+            Sources::DeniedSame | Sources::Denied | Sources::Fresh | Sources::FreshOverEstablished => {
+                list.strangers(case.source_count)
+            }
             Sources::Neighbours => list.neighbours(case.source_count),
         };
         let source = *sources.first().context("a list without sources")?;
         let question = if case.sources == Sources::OtherPort { Question::Https } else { Question::Dump };
         let frame = frame(source, question, case.tagged);
+        if case.sources == Sources::FreshOverEstablished {
+            self.establish(case, list, &frame)?;
+        }
         if !case.sources.are_one() {
-            self.programs.forge(&sources, case.source_count, &frame)?;
+            let order = if case.sources.need_own_table() { Order::Given } else { Order::Random };
+            self.programs.forge(&sources, case.source_count, order, &frame)?;
         }
         let denied = case.sources.are_denied();
         let bare = self.programs.program(if denied { "bare_drop" } else { "bare_pass" })?;
 
-        let takes_part = |tested: TestProgram| match tested {
-            TestProgram::Bare | TestProgram::Portguard | TestProgram::LpmLru => true,
-            // A flood, and one source, tell all.
-            TestProgram::PortguardAudit | TestProgram::PortguardLog => match case.sources {
-                Sources::DeniedSame => true,
-                Sources::Denied => case.source_count == self.effort.flood,
-                Sources::OtherPort | Sources::AllowedSame | Sources::Allowed | Sources::Neighbours => false,
-            },
-            // They know no lists, and do not remember sources: the first of such cases tells all.
-            TestProgram::XdpFilter | TestProgram::XdpFilterUdp => match case.sources {
-                Sources::OtherPort | Sources::DeniedSame => true,
-                Sources::Denied => case.source_count == self.effort.flood,
-                Sources::AllowedSame | Sources::Allowed | Sources::Neighbours => false,
-            },
-        };
-        let field: Vec<(TestProgram, &Program)> = [(TestProgram::Bare, &bare)]
-            .into_iter()
-            .chain(self.tested.iter().map(|(tested, program)| (*tested, program)))
-            .filter(|(tested, _)| takes_part(*tested))
-            .collect();
+        let bare = Contender::new(TestProgram::Bare, bare);
+        let contenders = self.contenders;
+        let takes_part = |contender: &&Contender| contender.takes_part(case, self.effort.flood);
+        let field: Vec<&Contender> =
+            std::iter::once(&bare).chain(contenders.iter().filter(takes_part)).collect();
 
         let mut repeats = Vec::new();
-        for (tested, program) in &field {
+        for contender in &field {
             // Warm, and with as many sources as there will be.
-            let warm_up = self.effort.warm_up;
-            let sample = self.turn(case, *tested, program, &frame, warm_up)?;
+            let sample = self.turn(case, contender, &frame, self.effort.warm_up)?;
             let fitting = self.effort.round.as_nanos() as f64 / sample.nanoseconds.max(1.0);
             repeats.push((fitting as u32).max(self.effort.fewest));
         }
@@ -183,47 +245,64 @@ impl Bench<'_> {
         for round in 0..self.effort.rounds {
             // Another one begins each round.
             for index in (0..field.len()).map(|index| (index + round) % field.len()) {
-                let (tested, program) = field[index];
-                samples[index].push(self.turn(case, tested, program, &frame, repeats[index])?);
+                samples[index].push(self.turn(case, field[index], &frame, repeats[index])?);
             }
         }
-        let row = |(index, (tested, _)): (usize, &(TestProgram, &Program))| Measured {
-            case,
-            tested: *tested,
-            nanoseconds: Spread::of(samples[index].iter().map(|sample| sample.nanoseconds)),
-            ratio: Spread::of(
-                samples[index]
-                    .iter()
-                    .zip(&samples[0])
-                    .map(|(sample, bare)| sample.nanoseconds / bare.nanoseconds),
-            ),
-            repeats: repeats[index],
-            disturbed: samples[index].iter().map(|sample| sample.disturbed).sum(),
+        let judged = judged(&samples[0]);
+        let row = |(index, contender): (usize, &&Contender)| {
+            let of = |figure: fn(&Sample, &Sample) -> f64| {
+                Spread::of(judged.iter().map(|&round| figure(&samples[index][round], &samples[0][round])))
+            };
+            Measured {
+                case,
+                tested: contender.tested,
+                nanoseconds: of(|sample, _| sample.nanoseconds),
+                ratio: of(|sample, bare| sample.nanoseconds / bare.nanoseconds),
+                repeats: repeats[index],
+                disturbed: samples[index].iter().map(|sample| sample.disturbed).sum(),
+                rounds: self.effort.rounds as u32,
+                slow: (self.effort.rounds - judged.len()) as u32,
+            }
         };
         Ok(field.iter().enumerate().map(row).collect())
     }
 
+    /// Fills the table of the guard for such cases with sources that come several times.
+    fn establish(&mut self, case: Case, list: &List, frame: &[u8]) -> Result<()> {
+        let flood = self.effort.flood;
+        self.programs.forge(&list.strangers(flood), flood, Order::Random, frame)?;
+        let contenders = self.contenders;
+        for contender in contenders.iter().filter(|contender| contender.only == Some(case.sources)) {
+            let forger = self.programs.forger(case.family, &contender.program)?;
+            let packets = UNTIL_ESTABLISHED * flood as u32;
+            let (_, runs) = cpu::on(self.effort.cpu, || measure(&forger, frame, packets, XDP_DROP))?;
+            contender.add_denied(packets, runs);
+        }
+        Ok(())
+    }
+
     /// One program's turn in a round.
-    fn turn(
-        &mut self,
-        case: Case,
-        tested: TestProgram,
-        program: &Program,
-        frame: &[u8],
-        repeats: u32,
-    ) -> Result<Sample> {
-        let drops = case.sources.are_denied() && tested != TestProgram::PortguardAudit;
+    fn turn(&mut self, case: Case, contender: &Contender, frame: &[u8], repeats: u32) -> Result<Sample> {
+        let Contender { tested, program, .. } = contender;
+        let drops = case.sources.are_denied() && *tested != TestProgram::PortguardAudit;
         let expected = if drops { XDP_DROP } else { XDP_PASS };
         let forger =
             if case.sources.are_one() { None } else { Some(self.programs.forger(case.family, program)?) };
         let program = forger.as_ref().unwrap_or(program);
         let (sample, runs) = cpu::on(self.effort.cpu, || measure(program, frame, repeats, expected))
             .with_context(|| format!("{tested}, {}, {}", case.family, case.sources))?;
-        if tested == TestProgram::Portguard && case.sources.are_denied() {
-            self.denied += u64::from(repeats) * u64::from(runs);
+        if case.sources.are_denied() {
+            contender.add_denied(repeats, runs);
         }
         Ok(sample)
     }
+}
+
+/// The rounds in which the host was not in a slow phase; all if there are too few of them.
+fn judged(bare: &[Sample]) -> Vec<usize> {
+    let least = bare.iter().map(|sample| sample.nanoseconds).fold(f64::INFINITY, f64::min);
+    let fast: Vec<usize> = (0..bare.len()).filter(|&round| bare[round].nanoseconds <= least * SLOW).collect();
+    if fast.len() < FEWEST_ROUNDS { (0..bare.len()).collect() } else { fast }
 }
 
 /// Runs a program on a frame, and how often it took until the clocks agreed.
@@ -255,4 +334,21 @@ fn report(case: Case, rows: &[Measured]) {
         .map(|row| format!("{} {:.1} ns {:.2}x", row.tested, row.nanoseconds.median, row.ratio.median))
         .collect();
     eprintln!("  {family}{tagged}, {sources}, {source_count}: {}", rows.join(" | "));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rounds(nanoseconds: &[f64]) -> Vec<usize> {
+        let samples: Vec<_> =
+            nanoseconds.iter().map(|&nanoseconds| Sample { nanoseconds, disturbed: 0 }).collect();
+        judged(&samples)
+    }
+
+    #[test]
+    fn rounds_of_a_slow_phase_are_not_judged_unless_few_are_left() {
+        assert_eq!(rounds(&[22.0, 26.9, 22.3, 27.1, 23.0]), [0, 2, 4]);
+        assert_eq!(rounds(&[22.0, 26.9, 26.8, 27.1, 23.0]), [0, 1, 2, 3, 4]);
+    }
 }

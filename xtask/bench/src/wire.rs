@@ -21,7 +21,7 @@ use super::firewalls::{InstalledFirewall, Setting};
 use super::frames::{Question, frame_to};
 use super::lists::List;
 use super::peers::INTERFACE;
-use super::programs::{Object, Program, Programs};
+use super::programs::{Object, Order, Program, Programs};
 use super::results::{Family, Firewall, OnWire};
 use super::spread::Spread;
 use super::test_run::LIST;
@@ -89,7 +89,7 @@ pub(super) fn run(effort: &Effort, portguard: &Path, object: &Object) -> Result<
         stations.push(Station { namespace, installed, ifindex, frame });
     }
     let control = stations.pop().context("no stations")?;
-    programs.forge(&sources, effort.flood, &control.frame)?;
+    programs.forge(&sources, effort.flood, Order::Random, &control.frame)?;
     let flood = programs.program("flood")?;
     let generator = Generator { sender: &sender, flood, cpu: effort.cpu };
     generator.check(&control)?;

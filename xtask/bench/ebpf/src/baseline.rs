@@ -25,14 +25,14 @@ pub(crate) struct Tally {
     pub(crate) bytes: u64,
 }
 
-/// Lets port 111 hear from the sources on the list only, and counts the others.
+/// Lets port 111 hear from the sources on the list only, and counts the others if `COUNTS`.
 #[inline(always)]
-pub(crate) fn judge(ctx: &XdpContext) -> u32 {
-    try_judge(ctx).unwrap_or(XDP_PASS)
+pub(crate) fn judge<const COUNTS: bool>(ctx: &XdpContext) -> u32 {
+    try_judge::<COUNTS>(ctx).unwrap_or(XDP_PASS)
 }
 
 #[inline(always)]
-fn try_judge(ctx: &XdpContext) -> Option<u32> {
+fn try_judge<const COUNTS: bool>(ctx: &XdpContext) -> Option<u32> {
     let mut network = ETHERTYPE_OFFSET + 2;
     let mut ethertype: [u8; 2] = read(ctx, ETHERTYPE_OFFSET)?;
     if ethertype == [0x81, 0x00] || ethertype == [0x88, 0xa8] {
@@ -48,7 +48,7 @@ fn try_judge(ctx: &XdpContext) -> Option<u32> {
                 return Some(XDP_PASS);
             }
             let source: [u8; 4] = read(ctx, network + 12)?;
-            Some(settle(ctx, source, 32, &BASELINE_LIST_V4, &BASELINE_SOURCES_V4))
+            Some(settle::<_, COUNTS>(ctx, source, 32, &BASELINE_LIST_V4, &BASELINE_SOURCES_V4))
         }
         [0x86, 0xdd] => {
             let next: u8 = read(ctx, network + 6)?;
@@ -56,7 +56,7 @@ fn try_judge(ctx: &XdpContext) -> Option<u32> {
                 return Some(XDP_PASS);
             }
             let source: [u8; 16] = read(ctx, network + 8)?;
-            Some(settle(ctx, source, 128, &BASELINE_LIST_V6, &BASELINE_SOURCES_V6))
+            Some(settle::<_, COUNTS>(ctx, source, 128, &BASELINE_LIST_V6, &BASELINE_SOURCES_V6))
         }
         _ => Some(XDP_PASS),
     }
@@ -83,7 +83,7 @@ struct StackKey<A> {
 }
 
 #[inline(always)]
-fn settle<A: Copy>(
+fn settle<A: Copy, const COUNTS: bool>(
     ctx: &XdpContext,
     source: A,
     bits: u32,
@@ -93,6 +93,9 @@ fn settle<A: Copy>(
     let on_stack = StackKey { _offset: 0, key: Key::new(bits, source) };
     if list.get(&on_stack.key).is_some() {
         return XDP_PASS;
+    }
+    if !COUNTS {
+        return XDP_DROP;
     }
     let bytes = (ctx.data_end() - ctx.data()) as u64;
     let on_stack = OnStack(source);

@@ -1,7 +1,8 @@
 //! Writes another source into each packet, from a table of sources that was drawn in advance.
 //!
 //! xorshift picks a block of sources, which is used up from front to back, and the one after it, which is loaded
-//! meanwhile. So the order is random, and yet no packet has to wait for its source.
+//! meanwhile. So the order is random, and yet no packet has to wait for its source. Sources that must not come again soon
+//! are taken in their order instead.
 
 use aya_ebpf::helpers::generated::bpf_get_smp_processor_id;
 use aya_ebpf::programs::XdpContext;
@@ -59,7 +60,8 @@ fn next(forgery: &Forgery, len: u32) -> Option<*const u8> {
         course.random ^= course.random >> 7;
         course.random ^= course.random << 17;
         course.block = course.next_block;
-        course.next_block = (course.random >> 32) as u32 & forgery.block_mask;
+        let picked = if forgery.in_order == 0 { (course.random >> 32) as u32 } else { course.block + 1 };
+        course.next_block = picked & forgery.block_mask;
         course.offset = 0;
         // Nobody waits for this load: it brings the next block into the cache.
         // SAFETY: the block is there.

@@ -37,7 +37,13 @@ pub(crate) fn bare_drop(_ctx: XdpContext) -> u32 {
 /// An LPM trie and an LRU hash.
 #[xdp(frags)]
 pub(crate) fn lpm_lru(ctx: XdpContext) -> u32 {
-    baseline::judge(&ctx)
+    baseline::judge::<true>(&ctx)
+}
+
+/// An LPM trie alone: it remembers no sources.
+#[xdp(frags)]
+pub(crate) fn lpm(ctx: XdpContext) -> u32 {
+    baseline::judge::<false>(&ctx)
 }
 
 /// Forges the source of an IPv4 packet and hands it on.

@@ -27,4 +27,6 @@ pub(crate) struct Forgery {
     pub(crate) block_mask: u32,
     /// The sum of the 16-bit words of the IPv4 header as they lie in memory, but for the source and the checksum.
     pub(crate) header_sum: u32,
+    /// 1 if blocks come in their order, 0 if they are picked at random.
+    pub(crate) in_order: u32,
 }
