@@ -4,7 +4,7 @@
 //! sources take a different path through the trie each time. The index stands in front of the tries. It is built in user
 //! space from the same list (`portguard/src/allowlist/lookup_builder.rs`), and leaves to the tries what it cannot hold.
 //!
-//! The verdict needs no longest prefix, because every entry allows. A list is therefore a set of disjoint ranges of
+//! The verdict needs no longest prefix if every entry allows. Such a list is a set of disjoint ranges of
 //! addresses, and the index finds the few ranges that are near an address. It is a level-compressed trie (Nilsson and
 //! Karlsson, "IP-Address Lookup Using LC-Tries", 1999) behind a table that is indexed directly:
 //!
@@ -18,6 +18,9 @@
 //! Tables may skip bits that all their ranges have in common. The search for an address that differs in these bits still
 //! ends in a leaf that does not contain the address, or at [`Node::DENIED`], because leaves hold whole ranges.
 //!
+//! A list of entries with conditions has ranges for each entry, and its leaves have the *place* of the entry beside each range
+//! ([`crate::entry`]), so that the conditions are found without the trie.
+//!
 //! Tables and leaves are stored in *blocks*, each of one or two cache lines ([`Indexed::Block`]). The blocks of a list of up
 //! to a few thousand entries are in the direct table. Those of a longer list are in a map of their own, and each access to one
 //! takes a call.
@@ -28,7 +31,7 @@
 use crate::address::{Address, V4, V6};
 use crate::layout::Shared;
 use crate::policy::SLOTS;
-use crate::prefilter::{self, Found, Places};
+use crate::prefilter::{self, Answer, Found};
 
 /// The most tables between the root and a leaf. The tries decide for addresses that would need more.
 pub const MAX_DEPTH: usize = 8;
@@ -77,7 +80,9 @@ pub struct DirectTable<A: Indexed> {
     /// The [`Node`] at which a search begins.
     pub root: u64,
     /// 1 if the index has its blocks below, 0 if it has them in the map.
-    pub has_blocks: u32,
+    pub has_blocks: u16,
+    /// 1 if the leaves have the places of entries: see [`search_place`]. 0 if each range stands for all entries that cover it.
+    pub has_places: u16,
     /// The number of the first block of the index in the map. All other numbers of blocks count from there.
     pub first_block: u32,
     /// The number of the block in which the filter of the prefilter begins.
@@ -140,6 +145,7 @@ impl<A: Indexed> DirectTable<A> {
         Self {
             root: root.0,
             has_blocks: 0,
+            has_places: 0,
             first_block: 0,
             filter: 0,
             filter_bits: 0,
@@ -220,8 +226,11 @@ pub trait Indexed: Address {
     /// The binary logarithm of the number of nodes in a block.
     const BLOCK_BITS: u32;
 
-    /// The number of ranges in a block.
+    /// The number of ranges in a leaf.
     const RANGES: usize;
+
+    /// The number of ranges in a leaf that has the places of their entries.
+    const RANGES_WITH_PLACES: usize;
 
     /// The length of the prefixes that are the regions of a prefilter; at least [`DIRECT_BITS`].
     const REGION_BITS: u32;
@@ -236,9 +245,13 @@ pub trait Indexed: Address {
     /// Whether one of the ranges of a leaf contains the address. The ranges are in ascending order. Places behind them have the
     /// last one again, or begin at the last address and end before it.
     fn is_in(self, leaf: &Self::Block) -> bool;
+
+    /// The place of the entry whose range in a leaf contains the address. As for [`Self::is_in`], with other leaves.
+    fn place_in(self, leaf: &Self::Block) -> Option<u32>;
 }
 
-/// In a leaf, a range is one word: its first address in the upper half, and its last one in the lower half.
+/// In a leaf, a range is one word: its first address in the upper half, and its last one in the lower half. Places come after the
+/// ranges, two in a word, the first in its lower half.
 impl Indexed for V4 {
     type Block = [u64; 8];
 
@@ -246,6 +259,7 @@ impl Indexed for V4 {
 
     const BLOCK_BITS: u32 = 3;
     const RANGES: usize = 8;
+    const RANGES_WITH_PLACES: usize = 5;
 
     const REGION_BITS: u32 = 24;
     const SITE_BITS: u32 = 24;
@@ -268,10 +282,18 @@ impl Indexed for V4 {
         let range = leaf[at & 7];
         range >> 32 <= address && address <= range & 0xffff_ffff
     }
+
+    #[inline(always)]
+    fn place_in(self, leaf: &[u64; 8]) -> Option<u32> {
+        let address = u64::from(Self::from_be(self));
+        let begun = leaf[..Self::RANGES_WITH_PLACES].iter().filter(|range| **range >> 32 <= address).count();
+        let at = begun.checked_sub(1)?;
+        (address <= leaf[at & 7] & 0xffff_ffff).then(|| half_word(leaf[(5 + at / 2) & 7], at))
+    }
 }
 
 /// A leaf has the first halves of the first addresses of its ranges, then those of the last ones, and then the second halves in
-/// the same order. Most searches access only the first cache line.
+/// the same order. Most searches access only the first cache line. Places come after the ranges, two in a word.
 impl Indexed for V6 {
     type Block = [u64; 16];
 
@@ -279,6 +301,7 @@ impl Indexed for V6 {
 
     const BLOCK_BITS: u32 = 4;
     const RANGES: usize = 4;
+    const RANGES_WITH_PLACES: usize = 3;
 
     /// The usual prefix of a provider.
     const REGION_BITS: u32 = 32;
@@ -307,6 +330,21 @@ impl Indexed for V6 {
         let last = leaf[4 + (at & 3)];
         begins_by(at) && (high < last || (high == last && low <= leaf[12 + (at & 3)]))
     }
+
+    #[inline(always)]
+    fn place_in(self, leaf: &[u64; 16]) -> Option<u32> {
+        let address = (self.half(false), self.half(true));
+        let begun = (0..Self::RANGES_WITH_PLACES).filter(|at| (leaf[*at], leaf[6 + at]) <= address).count();
+        let at = begun.checked_sub(1)?;
+        let last = (leaf[(3 + at) & 15], leaf[(9 + at) & 15]);
+        (address <= last).then(|| half_word(leaf[(12 + at / 2) & 15], at))
+    }
+}
+
+/// The lower half of a word for an even number, and the upper one for an odd number.
+#[inline(always)]
+const fn half_word(word: u64, number: usize) -> u32 {
+    (word >> (32 * (number & 1))) as u32
 }
 
 /// Access to the blocks of an index.
@@ -330,13 +368,36 @@ pub fn search<A: Indexed>(
     address: A,
 ) -> Option<bool> {
     if direct_table.filter_bits != 0 {
-        match prefilter::find(direct_table, blocks, address)? {
-            Found::Covered => return Some(true),
+        let is_in = |leaf: &A::Block| address.is_in(leaf).then_some(());
+        match prefilter::find(direct_table, blocks, address, is_in)? {
+            Found::Covered(()) => return Some(true),
             Found::Denied => return Some(false),
             Found::InTables => {}
         }
     }
-    walk::<A, { MAX_DEPTH + 1 }>(Node(direct_table.root), blocks, address)
+    walk::<A, { MAX_DEPTH + 1 }>(Node(direct_table.root), blocks, address)?.is_covered(address)
+}
+
+/// The place of the longest entry that covers an address for which the hint does not decide, in a list whose leaves have places;
+/// `Some(None)` if none does, and `None` if the trie must decide.
+#[inline(always)]
+pub fn search_place<A: Indexed>(
+    direct_table: &DirectTable<A>,
+    blocks: &impl Blocks<A>,
+    address: A,
+) -> Option<Option<u32>> {
+    if direct_table.filter_bits != 0 {
+        match prefilter::find(direct_table, blocks, address, |leaf| address.place_in(leaf))? {
+            Found::Covered(place) => return Some(Some(place)),
+            Found::Denied => return Some(None),
+            Found::InTables => {}
+        }
+    }
+    match walk::<A, { MAX_DEPTH + 1 }>(Node(direct_table.root), blocks, address)? {
+        End::Leaf(leaf) => Some(address.place_in(leaf)),
+        End::Node(Node::DENIED) => Some(None),
+        End::Node(_) => None,
+    }
 }
 
 /// As [`search`], but in the blocks of the direct table only, without the prefilter, and in at most three steps. Short lists
@@ -345,12 +406,12 @@ pub fn search<A: Indexed>(
 pub fn search_nearby<A: Indexed>(direct_table: &DirectTable<A>, address: A) -> Option<bool> {
     let RootTable { shift, mask, block, .. } = direct_table.root_table;
     if mask == 0 {
-        return walk::<A, 3>(Node(direct_table.root), direct_table, address);
+        return walk::<A, 3>(Node(direct_table.root), direct_table, address)?.is_covered(address);
     }
     let slot = address.half(false) >> (shift & 63) & mask;
     let block = direct_table.block((block as u32).wrapping_add((slot >> A::BLOCK_BITS) as u32))?;
     let node = *block.as_ref().get(slot as usize & ((1 << A::BLOCK_BITS) - 1))?;
-    walk::<A, 2>(Node(node), direct_table, address)
+    walk::<A, 2>(Node(node), direct_table, address)?.is_covered(address)
 }
 
 /// Whether the list covers no address in the region of `address`, by its prefilter.
@@ -360,12 +421,34 @@ pub fn is_filtered_out<A: Indexed>(
     blocks: &impl Blocks<A>,
     address: A,
 ) -> bool {
-    direct_table.filter_bits != 0
-        && Places::of(direct_table, blocks, address).is_some_and(|places| places.are_none())
+    direct_table.filter_bits != 0 && Answer::of(direct_table, blocks, address).is_some_and(Answer::is_none)
+}
+
+/// Where a walk through the tables ends.
+enum End<'b, B> {
+    Leaf(&'b B),
+    Node(Node),
+}
+
+impl<B> End<'_, B> {
+    /// Whether the list covers the address that has led here; `None` if the trie must decide.
+    #[inline(always)]
+    fn is_covered<A: Indexed<Block = B>>(self, address: A) -> Option<bool> {
+        match self {
+            Self::Leaf(leaf) => Some(address.is_in(leaf)),
+            Self::Node(Node::DENIED) => Some(false),
+            Self::Node(Node::COVERED) => Some(true),
+            Self::Node(_) => None,
+        }
+    }
 }
 
 #[inline(always)]
-fn walk<A: Indexed, const NODES: usize>(root: Node, blocks: &impl Blocks<A>, address: A) -> Option<bool> {
+fn walk<A: Indexed, const NODES: usize>(
+    root: Node,
+    blocks: &impl Blocks<A>,
+    address: A,
+) -> Option<End<'_, A::Block>> {
     let mut node = root;
     // One round for the root, and one for the node from each table.
     for _ in 0..NODES {
@@ -377,10 +460,8 @@ fn walk<A: Indexed, const NODES: usize>(root: Node, blocks: &impl Blocks<A>, add
                 let block = blocks.block(node.block().wrapping_add((slot >> A::BLOCK_BITS) as u32))?;
                 node = Node(*block.as_ref().get(slot as usize & ((1 << A::BLOCK_BITS) - 1))?);
             }
-            Node::LEAF => return Some(address.is_in(blocks.block(node.block())?)),
-            _ if node == Node::DENIED => return Some(false),
-            _ if node == Node::COVERED => return Some(true),
-            _ => return None,
+            Node::LEAF => return Some(End::Leaf(blocks.block(node.block())?)),
+            _ => return Some(End::Node(node)),
         }
     }
     None

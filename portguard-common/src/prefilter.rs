@@ -1,19 +1,19 @@
 //! What stands in front of the tables of a long list: a filter, and leaves that are found by a hash.
 //!
 //! A *region* is all addresses with the same first [`Indexed::REGION_BITS`] bits, and a *site* those with the same first
-//! [`Indexed::SITE_BITS`] bits. A range of addresses is in one of three places:
+//! [`Indexed::SITE_BITS`] bits. A range of addresses is stored in one of three ways:
 //!
 //! - in the *hashed leaf* of its region, whose number is a hash of the region's number, if there are only few ranges in the region;
 //! - in the hashed leaf of its site;
 //! - in the tables, if it is longer than a site, or if the leaf is full.
 //!
-//! The filter tells which places have ranges of a region. It is a Bloom filter, and each of its keys is a region and a place. A key sets
+//! The filter tells how ranges of a region are stored. It is a Bloom filter, and each of its keys is a region and a way. A key sets
 //! four bits of one word (Putze, Sanders and Singler, "Cache-, Hash- and Space-Efficient Bloom Filters", 2007): two
-//! for the region, and two for the place. So a forged source is stopped after an access to one cache
+//! for the region, and two for the way. So a forged source is stopped after an access to one cache
 //! line within 2 MiB, and most sources on the list are found after one more, however long the list is. Searches
 //! in the tables need three to five accesses anywhere in memory.
 //!
-//! The filter may name a place that has no range of the region, but it never leaves out a place. Leaves and tables compare whole
+//! The filter may name a way in which no range of the region is stored, but it never leaves out one. Leaves and tables compare whole
 //! addresses, so such a mistake costs time, and does not change a verdict. The hash has no seed, so a sender can choose
 //! addresses that pass the filter. A search for those takes all steps, and no more.
 
@@ -22,9 +22,9 @@ use crate::lookup::{Blocks, DirectTable, Indexed};
 /// The limits of the binary logarithm of the number of bits in a filter: 4 KiB, and 2 MiB.
 pub const BITS: core::ops::RangeInclusive<u32> = 15..=24;
 
-/// Where the ranges of a region are.
+/// How ranges are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Storage {
     /// In the hashed leaf of the region.
     Region,
     /// In the hashed leaves of its sites.
@@ -35,9 +35,9 @@ pub enum Place {
 
 /// What a search in front of the tables has found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Found {
-    /// The list covers the address.
-    Covered,
+pub enum Found<T> {
+    /// The list covers the address; what the leaf says of it.
+    Covered(T),
     /// The list does not cover the address.
     Denied,
     /// The tables decide.
@@ -51,9 +51,9 @@ pub struct Position {
     pub block: u32,
     /// The word of that block.
     pub word: usize,
-    /// The bits that are set in that word for any place.
+    /// The bits that are set in that word for each way.
     common: u64,
-    /// Two more bits, for [`Place::Region`]. For another place, they are rotated to the left.
+    /// Two more bits, for [`Storage::Region`]. For another way, they are rotated to the left.
     own: u64,
 }
 
@@ -71,22 +71,22 @@ impl Position {
         }
     }
 
-    /// The bits that are set in the word if a place has ranges of the region.
+    /// The bits that are set in the word if ranges of the region are stored in a way.
     #[inline(always)]
-    pub const fn bits(self, place: Place) -> u64 {
-        self.common | self.own.rotate_left(place as u32 * 21)
+    pub const fn bits(self, storage: Storage) -> u64 {
+        self.common | self.own.rotate_left(storage as u32 * 21)
     }
 }
 
-/// The places that may have ranges of a region.
+/// What the filter says of a region.
 #[derive(Clone, Copy, Debug)]
-pub struct Places {
+pub struct Answer {
     position: Position,
     word: u64,
 }
 
-impl Places {
-    /// Those of the region of an address; `None` if the filter lacks a block.
+impl Answer {
+    /// Of the region of an address; `None` if the filter lacks a block.
     #[inline(always)]
     pub fn of<A: Indexed>(
         direct_table: &DirectTable<A>,
@@ -98,38 +98,47 @@ impl Places {
         Some(Self { position, word: *block.as_ref().get(position.word)? })
     }
 
-    /// Whether the bits are missing that each place sets: the list covers no address of the region.
+    /// Whether bits are missing that each way sets: the list covers no address of the region.
     #[inline(always)]
-    pub const fn are_none(self) -> bool {
+    pub const fn is_none(self) -> bool {
         self.word & self.position.common != self.position.common
     }
 
-    /// Whether a place may have ranges of the region.
+    /// Whether ranges of the region may be stored in this way.
     #[inline(always)]
-    pub const fn have(self, place: Place) -> bool {
-        let bits = self.position.bits(place);
+    pub const fn names(self, storage: Storage) -> bool {
+        let bits = self.position.bits(storage);
         self.word & bits == bits
     }
 }
 
-/// Searches the hashed leaves; `None` if a block is missing.
+/// Searches the hashed leaves by `look`, which says of a leaf what it has of the address; `None` if a block is missing.
 #[inline(always)]
-pub fn find<A: Indexed>(direct_table: &DirectTable<A>, blocks: &impl Blocks<A>, address: A) -> Option<Found> {
-    let places = Places::of(direct_table, blocks, address)?;
-    if places.are_none() {
+pub fn find<A: Indexed, T>(
+    direct_table: &DirectTable<A>,
+    blocks: &impl Blocks<A>,
+    address: A,
+    look: impl Fn(&A::Block) -> Option<T>,
+) -> Option<Found<T>> {
+    let answer = Answer::of(direct_table, blocks, address)?;
+    if answer.is_none() {
         return Some(Found::Denied);
     }
-    let is_in_leaf = |number: u64| {
-        let leaf = leaf_of(number, direct_table.leaf_count);
-        Some(address.is_in(blocks.block(direct_table.leaves.wrapping_add(leaf))?))
+    let leaf = |number: u64| {
+        blocks.block(direct_table.leaves.wrapping_add(leaf_of(number, direct_table.leaf_count)))
     };
-    if places.have(Place::Region) && is_in_leaf(region(address))? {
-        return Some(Found::Covered);
+    if answer.names(Storage::Region)
+        && let Some(found) = look(leaf(region(address))?)
+    {
+        return Some(Found::Covered(found));
     }
-    if A::SITE_BITS > A::REGION_BITS && places.have(Place::Site) && is_in_leaf(site(address))? {
-        return Some(Found::Covered);
+    if A::SITE_BITS > A::REGION_BITS
+        && answer.names(Storage::Site)
+        && let Some(found) = look(leaf(site(address))?)
+    {
+        return Some(Found::Covered(found));
     }
-    Some(if places.have(Place::Tables) { Found::InTables } else { Found::Denied })
+    Some(if answer.names(Storage::Tables) { Found::InTables } else { Found::Denied })
 }
 
 /// The number of the hashed leaf of a region or a site, among `count` of them.

@@ -3,8 +3,8 @@
 use fastrand::Rng;
 use portguard::allowlist::lookup_builder::{Family, Index};
 use portguard_common::address::{Address as _, V4, V6};
-use portguard_common::lookup::{Blocks, DirectTable, Indexed, Node, hint, search};
-use portguard_common::prefilter::{Found, Place, Places, find};
+use portguard_common::lookup::{Blocks, DirectTable, Indexed, Node, hint, search, search_place};
+use portguard_common::prefilter::{Answer, Found, Storage, find};
 use portguard_testkit::oracle::lists::{Bits, Kind, list, probe};
 use portguard_testkit::oracle::seed;
 
@@ -117,9 +117,9 @@ fn long_ipv6_lists_and_their_prefilters_agree() {
     check_long::<V6>();
 }
 
-/// A list whose ranges are in all places of a prefilter: alone in their regions, crowded into a few, longer than a site or a region,
+/// A list whose ranges a prefilter stores in all ways: alone in their regions, crowded into a few, longer than a site or a region,
 /// at the first and the last address, and more in one site than a leaf has room for.
-fn of_all_places<A: Width>(rng: &mut Rng) -> Vec<Bits> {
+fn stored_in_all_ways<A: Width>(rng: &mut Rng) -> Vec<Bits> {
     let below = |rng: &mut Rng, network: u128, length: u32| network | rng.u128(..) >> length;
     let mut list = vec![Bits::of(0, A::WIDTH), Bits::of(u128::MAX, A::WIDTH)];
     for _ in 0..10_000 {
@@ -143,11 +143,11 @@ fn of_all_places<A: Width>(rng: &mut Rng) -> Vec<Bits> {
     list
 }
 
-/// What the prefilter finds of a million addresses, by the place that has them, is what the list says.
-fn check_places<A: Width>() {
+/// What the prefilter finds of addresses, by the way in which their ranges are stored, is what the list says.
+fn check_storage<A: Width>() {
     let seed = seed();
     let mut rng = Rng::with_seed(seed);
-    let list = of_all_places::<A>(&mut rng);
+    let list = stored_in_all_ways::<A>(&mut rng);
     let index = build::<A>(&list);
     let (direct_table, blocks) = (&*index.direct_table, Memory(&index.blocks));
     let mut found = [0; 3];
@@ -164,15 +164,19 @@ fn check_places<A: Width>() {
         if hint(direct_table, address) != hint::UNDECIDED {
             continue;
         }
-        let places = Places::of(direct_table, &blocks, address).expect("a filter");
-        let has = [Place::Region, Place::Site, Place::Tables].map(|place| places.have(place));
-        let answer = find(direct_table, &blocks, address).expect("leaves");
-        assert!(!expected || !places.are_none(), "{context}: stopped by the filter");
-        assert_eq!(answer == Found::InTables, answer != Found::Covered && has[2], "{context}");
-        assert!(answer != Found::Covered || expected, "{context}: the leaves cover what the list does not");
-        match answer {
-            Found::Covered if has[0] && !has[1] => found[0] += 1,
-            Found::Covered if has[1] && !has[0] => found[1] += 1,
+        let answer = Answer::of(direct_table, &blocks, address).expect("a filter");
+        let has = [Storage::Region, Storage::Site, Storage::Tables].map(|storage| answer.names(storage));
+        let is_in = |leaf: &A::Block| address.is_in(leaf).then_some(());
+        let there = find(direct_table, &blocks, address, is_in).expect("leaves");
+        assert!(!expected || !answer.is_none(), "{context}: stopped by the filter");
+        assert_eq!(there == Found::InTables, there != Found::Covered(()) && has[2], "{context}");
+        assert!(
+            there != Found::Covered(()) || expected,
+            "{context}: the leaves cover what the list does not"
+        );
+        match there {
+            Found::Covered(()) if has[0] && !has[1] => found[0] += 1,
+            Found::Covered(()) if has[1] && !has[0] => found[1] += 1,
             Found::InTables if expected => found[2] += 1,
             _ => {}
         }
@@ -182,12 +186,60 @@ fn check_places<A: Width>() {
 }
 
 #[test]
-fn the_places_of_an_ipv4_prefilter_have_what_the_list_has() {
+fn an_ipv4_prefilter_finds_ranges_however_they_are_stored() {
+    check_storage::<V4>();
+}
+
+#[test]
+fn an_ipv6_prefilter_finds_ranges_however_they_are_stored() {
+    check_storage::<V6>();
+}
+
+/// The index of a list with places says of each address which entry is the longest that covers it.
+fn check_places<A: Width>() {
+    let seed = seed();
+    let mut rng = Rng::with_seed(seed);
+    let mut lists: Vec<_> = Kind::ALL.map(|kind| list(&mut rng, kind, 300, A::WIDTH)).into();
+    lists.extend(Kind::ALL.map(|kind| list(&mut rng, kind, 20_000, A::WIDTH)));
+    lists.push(stored_in_all_ways::<A>(&mut rng));
+    let (mut decided, mut covered, mut filtered) = (0, 0, 0);
+    for list in lists {
+        let entries = list.iter().zip(7..);
+        let entries =
+            entries.map(|(prefix, place)| (A::from_bits(prefix.network), prefix.length as u8, place));
+        let index = Index::with_places(entries);
+        assert_eq!(index.direct_table.has_places, 1);
+        filtered += usize::from(index.direct_table.filter_bits != 0);
+        for _ in 0..1000 {
+            let bits = probe(&mut rng, &list, A::WIDTH);
+            let address = A::from_bits(bits);
+            let covering = list.iter().zip(7..).filter(|(prefix, _)| prefix.covers(bits));
+            let expected = covering.max_by_key(|(prefix, _)| prefix.length).map(|(_, place)| place);
+            let found = match hint(&index.direct_table, address) {
+                hint::DENIED => Some(None),
+                _ if index.direct_table.has_blocks != 0 => {
+                    search_place(&index.direct_table, &*index.direct_table, address)
+                }
+                _ => search_place(&index.direct_table, &Memory(&index.blocks), address),
+            };
+            if let Some(found) = found {
+                assert_eq!(found, expected, "PORTGUARD_SEED={seed}: {address:?}, {} entries", list.len());
+                decided += 1;
+                covered += usize::from(found.is_some());
+            }
+        }
+    }
+    assert!(filtered > 0, "none of the lists has a prefilter");
+    assert!(covered > 1000 && decided - covered > 1000, "{covered} of {decided} covered");
+}
+
+#[test]
+fn an_ipv4_index_with_places_names_the_longest_entry() {
     check_places::<V4>();
 }
 
 #[test]
-fn the_places_of_an_ipv6_prefilter_have_what_the_list_has() {
+fn an_ipv6_index_with_places_names_the_longest_entry() {
     check_places::<V6>();
 }
 

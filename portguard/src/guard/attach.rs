@@ -69,7 +69,7 @@ pub fn attach(
         let task = Task { link_type, audit: named.audit.unwrap_or(false), log_rate };
         let content = Content::of(list)?;
         let instance = Instance::load(&directory, &[], task, Origin::New(sizes, content.capacities()?))?;
-        let filled = lists::fill(&instance, None, &content, tell)?;
+        let filled = lists::fill_new(&instance, None, &content, tell)?;
         lists::switch(&instance, &filled)?;
         set_log_rate(&instance.policy, log_rate);
         set_attached_at(&instance.policy, clock::boot_now());

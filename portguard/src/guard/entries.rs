@@ -18,20 +18,20 @@ use crate::guard::tries::cannot_fill;
 /// The entries of a list in an address family: network address, length of the prefix, number in the file. They are in order.
 pub(super) type Entries<W> = Vec<(W, u8, u32)>;
 
-/// Writes a list into a slot that is not in force. `active` is the slot of the list in force, if there is one. `done` gets the
-/// number of entries that the trie has.
+/// Writes a list into a slot that is not in force. `change` is what [`plan`] has found for it. `done` gets the number of entries that
+/// the trie has.
 ///
 /// # Errors
 /// There is no room, or the kernel refuses. The list in force is unchanged.
 pub(super) fn fill<A: Listed>(
     maps: &mut ListMaps<A>,
     slot: u32,
-    active: Option<u32>,
     list: &Entries<A::Wire>,
+    change: Change<A>,
     mut done: impl FnMut(usize),
 ) -> Result<()> {
     let table = Table(&maps.entries);
-    let Change { kept, new } = Change::between(&table.present(), list, slot, active);
+    let Change { kept, new } = change;
     let mut free = table.places(|entry| entry.state() == state::FREE);
     let mut placed = Vec::with_capacity(new.len());
     for entry in new {
@@ -55,17 +55,25 @@ pub(super) fn fill<A: Listed>(
     maps.trie.verify(&keys, &places)
 }
 
-/// Whether there is room for a list beside the one in force.
-pub(super) fn fits<A: Listed>(maps: &ListMaps<A>, list: &Entries<A::Wire>) -> Room {
+/// What changes in the table when a list is written into a slot that is not in force, and whether there is room for it. `active` is the
+/// slot of the list in force, if there is one.
+pub(super) fn plan<A: Listed>(
+    maps: &ListMaps<A>,
+    slot: u32,
+    active: Option<u32>,
+    list: &Entries<A::Wire>,
+) -> (Change<A>, Room) {
     let table = Table(&maps.entries);
-    let new = Change::<A>::between(&table.present(), list, 0, None).new.len();
+    let change = Change::between(&table.present(), list, slot, active);
+    let new = change.new.len();
     let free = table.places(|entry| entry.state() == state::FREE).count();
     let removed = table.places(|entry| entry.state() == state::REMOVED).count();
-    match () {
+    let room = match () {
         () if new <= free => Room::Now,
         () if new <= free + removed => Room::AfterGracePeriod,
         () => Room::None,
-    }
+    };
+    (change, room)
 }
 
 /// Whether there is room for a list.
@@ -198,7 +206,7 @@ impl<A: Listed> Present<A> {
 }
 
 /// What changes in the table when a list is written into a slot.
-struct Change<A: Listed> {
+pub(super) struct Change<A: Listed> {
     /// The entries that are there, by place: the number in the slot.
     kept: Vec<(u32, Number)>,
     /// The entries that are not there.

@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::family::Family;
 use crate::guard::abi5;
 use crate::guard::clock;
-use crate::guard::entries::{self, Entries, Room};
+use crate::guard::entries::{self, Change, Entries, Room};
 use crate::guard::event::Event;
 use crate::guard::grace::GracePeriod;
 use crate::guard::indexes;
@@ -244,27 +244,42 @@ impl Content {
         Ok(Capacities { v4: self.v4.capacity()?, v6: self.v6.capacity()? })
     }
 
-    /// Whether the maps of an instance have room for this list beside the one in force.
+    /// What is to change in the maps of an instance, so that they have this list in the slot that is not in force; `None` if they have
+    /// no room for it.
     ///
     /// # Errors
     /// The maps cannot be opened.
-    pub(super) fn fits(&self, instance: &Instance) -> Result<bool> {
+    pub(super) fn plan(&self, instance: &Instance) -> Result<Option<Plan>> {
         let v4 = ListMaps::<V4>::open(instance.directory())?;
         let v6 = ListMaps::<V6>::open(instance.directory())?;
         let blocks = |capacity: Capacity, blocks: usize| blocks <= capacity.blocks as usize;
         if !blocks(v4.capacity(), self.v4.index.blocks.len())
             || !blocks(v6.capacity(), self.v6.index.blocks.len())
         {
-            return Ok(false);
+            return Ok(None);
         }
-        let room = entries::fits(&v4, &self.v4.entries).max(entries::fits(&v6, &self.v6.entries));
-        if room == Room::AfterGracePeriod {
-            GracePeriod::prepare()?.wait();
-            entries::free_removed(&v4);
-            entries::free_removed(&v6);
+        let active = record_in_force(instance).map(|(slot, _)| slot);
+        let slot = active.map_or(0, |active| 1 - active);
+        let (change_v4, room_v4) = entries::plan(&v4, slot, active, &self.v4.entries);
+        let (change_v6, room_v6) = entries::plan(&v6, slot, active, &self.v6.entries);
+        match room_v4.max(room_v6) {
+            Room::Now => {}
+            Room::AfterGracePeriod => {
+                GracePeriod::prepare()?.wait();
+                entries::free_removed(&v4);
+                entries::free_removed(&v6);
+            }
+            Room::None => return Ok(None),
         }
-        Ok(room != Room::None)
+        Ok(Some(Plan { slot, v4: change_v4, v6: change_v6 }))
     }
+}
+
+/// How a list comes into a slot that is not in force.
+pub(super) struct Plan {
+    slot: u32,
+    v4: Change<V4>,
+    v6: Change<V6>,
 }
 
 /// How much of a list fits into the maps of an instance.
@@ -303,22 +318,34 @@ pub(super) fn covering(interface: &Path, instance: &Instance, address: IpAddr) -
     found.map(covering).transpose()
 }
 
-/// Fills the slot that is not in force. It never changes the list in force, also if it fails. `before` is the
+/// Fills the slot that is not in force of an instance whose maps were made for the list.
+pub(super) fn fill_new(
+    instance: &Instance,
+    before: Option<u64>,
+    content: &Content,
+    tell: &mut dyn FnMut(Event),
+) -> Result<Filled> {
+    let plan =
+        content.plan(instance)?.ok_or_else(|| cannot_fill().because("its maps have no room for it"))?;
+    fill(instance, before, content, plan, tell)
+}
+
+/// Fills the slot that is not in force by a plan for it. It never changes the list in force, also if it fails. `before` is the
 /// generation of the list in force: that of this instance, or of an instance with maps of its own that this one
 /// replaces.
 pub(super) fn fill(
     instance: &Instance,
     before: Option<u64>,
     content: &Content,
+    plan: Plan,
     tell: &mut dyn FnMut(Event),
 ) -> Result<Filled> {
     let generation = before.map_or(1, |generation| generation + 1);
-    let active = record_in_force(instance).map(|(slot, _)| slot);
-    let slot = active.map_or(0, |active| 1 - active);
     let Content { v4, v6, record } = content;
     let of = v4.entries.len() + v6.entries.len();
-    let mut filling = Filling { instance, active, slot, done: 0, of, tell };
-    filling.family(v4).and_then(|()| filling.family(v6)).inspect_err(|_| {
+    let slot = plan.slot;
+    let mut filling = Filling { instance, slot, done: 0, of, tell };
+    filling.family(v4, plan.v4).and_then(|()| filling.family(v6, plan.v6)).inspect_err(|_| {
         // The part that was filled takes memory, and a lack of memory may be the cause. The first error is the one to
         // report.
         discard(instance);
@@ -330,7 +357,6 @@ pub(super) fn fill(
 /// A list that is being written into a slot.
 struct Filling<'a> {
     instance: &'a Instance,
-    active: Option<u32>,
     slot: u32,
     done: usize,
     of: usize,
@@ -339,9 +365,9 @@ struct Filling<'a> {
 
 impl Filling<'_> {
     /// Fills in the entries and the index of an address family.
-    fn family<A: Listed>(&mut self, part: &Part<A>) -> Result<()> {
+    fn family<A: Listed>(&mut self, part: &Part<A>, change: Change<A>) -> Result<()> {
         let mut maps = ListMaps::open(self.instance.directory())?;
-        entries::fill(&mut maps, self.slot, self.active, &part.entries, |entries| {
+        entries::fill(&mut maps, self.slot, &part.entries, change, |entries| {
             (self.tell)(Event::Filled { entries: self.done + entries, of: self.of });
         })?;
         let lookup = self.instance.lookup.as_ref().ok_or_else(cannot_fill)?;

@@ -235,11 +235,11 @@ impl Guard {
         self.require_settled()?;
         self.require_replaceable(list, allow_empty)?;
         let content = Content::of(list)?;
-        if !content.fits(&self.instance)? {
+        let Some(plan) = content.plan(&self.instance)? else {
             return self.renew_lists(&content, Named::default(), tell)?.forget_rejected();
-        }
+        };
         let before = self.list().map(|list| list.generation);
-        let filled = lists::fill(&self.instance, before, &content, tell)?;
+        let filled = lists::fill(&self.instance, before, &content, plan, tell)?;
         lists::switch(&self.instance, &filled)?;
         self.forget_rejected()
     }

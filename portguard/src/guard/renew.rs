@@ -79,15 +79,15 @@ impl Guard {
         let old_sizes = self.instance.counters.own.sizes()?;
         let sizes = order::sizes_for(named.sources, old_sizes)?;
         let content = list.map(Content::of).transpose()?;
-        if let Some(content) = content.as_ref()
-            && !content.fits(&self.instance)?
-        {
-            // With other sizes, too, because nothing of the old maps remains in use but the log.
-            return match sizes == old_sizes {
-                true => self.renew_lists(content, named, tell),
-                false => self.renew_all(content, named, sizes, tell),
-            };
-        }
+        let planned = match content.as_ref() {
+            None => None,
+            Some(content) => match content.plan(&self.instance)? {
+                Some(plan) => Some((content, plan)),
+                // With other sizes, too, because nothing of the old maps remains in use but the log.
+                None if sizes == old_sizes => return self.renew_lists(content, named, tell),
+                None => return self.renew_all(content, named, sizes, tell),
+            },
+        };
         let task = self.task(named)?;
         self.clean_up(tell)?;
         let new = if sizes == old_sizes {
@@ -97,8 +97,8 @@ impl Guard {
         };
         // Both instances share the lists: the new one is filled beside the one in force.
         let before = self.list().map(|list| list.generation);
-        let fill = |content| lists::fill(&new, before, content, tell);
-        let filled = content.as_ref().map(fill).transpose().inspect_err(|_| self.abandon(&new))?;
+        let fill = |(content, plan)| lists::fill(&new, before, content, plan, tell);
+        let filled = planned.map(fill).transpose().inspect_err(|_| self.abandon(&new))?;
         let (first, then) =
             if !task.audit && self.instance.is_audit() { (filled, None) } else { (None, filled) };
         let switch = |instance: &Instance, filled: Option<Filled>| {
@@ -185,7 +185,7 @@ impl Guard {
             Origin::Maps(_) | Origin::NewLists(..) => self.load(task, origin)?,
         };
         let before = self.list().map(|list| list.generation);
-        let filled = lists::fill(&new, before, content, tell);
+        let filled = lists::fill_new(&new, before, content, tell);
         let filled = filled.inspect_err(|_| self.abandon(&new))?;
         lists::switch(&new, &filled).inspect_err(|_| self.abandon(&new))?;
         set_attached_at(&new.policy, clock::boot_time(self.instance.abi(), old_policy.attached_at));

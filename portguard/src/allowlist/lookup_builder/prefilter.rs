@@ -1,11 +1,13 @@
 //! Builds the filter and the hashed leaves of a long list: see [`portguard_common::prefilter`].
 
+use std::marker::PhantomData;
 use std::ops::RangeInclusive;
 
 use portguard_common::lookup::DIRECT_BITS;
-use portguard_common::prefilter::{self, Place, Position};
+use portguard_common::prefilter::{self, Position, Storage};
 
-use super::{Family, Range, Region};
+use super::Family;
+use super::ranges::{Annotation, Range, Region};
 
 /// A filter has at least so many bits for each region with addresses of the list, if it may become so large.
 const BITS_PER_REGION: u64 = 16;
@@ -19,26 +21,26 @@ const MOST_PARTS: u64 = 64;
 const LAST_ADDRESS: u128 = u128::MAX;
 
 /// The filter and the hashed leaves of a list.
-pub(super) struct Prefilter<A: Family> {
+pub(super) struct Prefilter<A: Family, T> {
     pub(super) filter: Filter<A>,
     /// The hashed leaves.
     pub(super) leaves: Vec<A::Block>,
     /// The ranges that are in none of the leaves, in order.
-    pub(super) remaining: Vec<Range>,
+    pub(super) remaining: Vec<Range<T>>,
 }
 
-impl<A: Family> Prefilter<A> {
+impl<A: Family, T: Annotation> Prefilter<A, T> {
     /// The prefilter of a list; `None` if it would be of no use.
-    pub(super) fn of(ranges: &[Range]) -> Option<Self> {
+    pub(super) fn of(ranges: &[Range<T>]) -> Option<Self> {
         let (mut parts, mut regions) = (0, 0);
         for range in ranges {
-            match few_regions::<A>(*range) {
+            match few_regions::<A, _>(range) {
                 Some((first, last)) => {
                     parts += (last - first + 1) as usize;
                     regions += last - first + 1;
                 }
                 None => {
-                    regions += undecided_regions::<A>(*range)
+                    regions += undecided_regions::<A, _>(range)
                         .map(|regions| regions.end() - regions.start() + 1)
                         .sum::<u64>()
                 }
@@ -57,7 +59,7 @@ impl<A: Family> Prefilter<A> {
         // The parts of ranges in the same region.
         let (mut group, mut group_region) = (Vec::new(), 0);
         for range in ranges {
-            let Some((first, last)) = few_regions::<A>(*range) else {
+            let Some((first, last)) = few_regions::<A, _>(range) else {
                 writer.add_long(*range);
                 continue;
             };
@@ -68,7 +70,11 @@ impl<A: Family> Prefilter<A> {
                     group_region = region;
                 }
                 let region = Region::of(u128::from(region) << (128 - A::REGION_BITS), A::REGION_BITS);
-                group.push(Range { first: range.first.max(region.first), last: range.last.min(region.last) });
+                group.push(Range {
+                    first: range.first.max(region.first),
+                    last: range.last.min(region.last),
+                    annotation: range.annotation,
+                });
             }
         }
         writer.add(group_region, &group);
@@ -79,50 +85,50 @@ impl<A: Family> Prefilter<A> {
 }
 
 /// A prefilter that is being written.
-struct Writer<A: Family> {
+struct Writer<A: Family, T> {
     filter: Filter<A>,
-    leaves: Leaves<A>,
-    remaining: Vec<Range>,
+    leaves: Leaves<A, T>,
+    remaining: Vec<Range<T>>,
 }
 
-impl<A: Family> Writer<A> {
+impl<A: Family, T: Annotation> Writer<A, T> {
     /// Adds the ranges of a region.
-    fn add(&mut self, region: u64, ranges: &[Range]) {
-        let is_crowded = ranges.len() > A::RANGES / 2 && A::SITE_BITS > A::REGION_BITS;
-        let place = if is_crowded { Place::Site } else { Place::Region };
+    fn add(&mut self, region: u64, ranges: &[Range<T>]) {
+        let is_crowded = ranges.len() > T::ranges::<A>() / 2 && A::SITE_BITS > A::REGION_BITS;
+        let storage = if is_crowded { Storage::Site } else { Storage::Region };
         let before = self.remaining.len();
         for range in ranges {
-            let number = if is_crowded { common(*range, A::SITE_BITS) } else { Some(region) };
+            let number = if is_crowded { common(range, A::SITE_BITS) } else { Some(region) };
             if !number.is_some_and(|number| self.leaves.add(number, *range)) {
                 self.remaining.push(*range);
             }
         }
         let in_tables = self.remaining.len() - before;
         if in_tables < ranges.len() {
-            self.filter.add(region, place);
+            self.filter.add(region, storage);
         }
         if in_tables > 0 {
-            self.filter.add(region, Place::Tables);
+            self.filter.add(region, Storage::Tables);
         }
     }
 
     /// Adds a range with addresses in many regions.
-    fn add_long(&mut self, range: Range) {
+    fn add_long(&mut self, range: Range<T>) {
         self.remaining.push(range);
-        for region in undecided_regions::<A>(range).flatten() {
-            self.filter.add(region, Place::Tables);
+        for region in undecided_regions::<A, _>(&range).flatten() {
+            self.filter.add(region, Storage::Tables);
         }
     }
 }
 
 /// The first and the last region with addresses of a range, if there are so few that each gets a part of the range.
-fn few_regions<A: Family>(range: Range) -> Option<(u64, u64)> {
+fn few_regions<A: Family, T>(range: &Range<T>) -> Option<(u64, u64)> {
     let [first, last] = [range.first, range.last].map(|address| number(address, A::REGION_BITS));
     (last - first < MOST_PARTS).then_some((first, last))
 }
 
 /// The first bits of the addresses of a range, if all of them have the same.
-fn common(range: Range, bits: u32) -> Option<u64> {
+fn common<T>(range: &Range<T>, bits: u32) -> Option<u64> {
     let [first, last] = [range.first, range.last].map(|address| number(address, bits));
     (first == last).then_some(first)
 }
@@ -133,8 +139,15 @@ fn number(address: u128, bits: u32) -> u64 {
 }
 
 /// The regions with addresses of a range, without those that a hint of the direct table decides.
-fn undecided_regions<A: Family>(Range { first, last }: Range) -> impl Iterator<Item = RangeInclusive<u64>> {
+fn undecided_regions<A: Family, T: Annotation>(
+    range: &Range<T>,
+) -> impl Iterator<Item = RangeInclusive<u64>> {
+    let (first, last) = (range.first, range.last);
     let region = |address| number(address, A::REGION_BITS);
+    if T::IS_PLACE {
+        // Hints decide for no range.
+        return [Some(region(first)..=region(last)), None].into_iter().flatten();
+    }
     let after = u128::MAX >> DIRECT_BITS;
     let [is_from_hint, is_to_hint] = [first & after == 0, last & after == after];
     let regions = if number(first, DIRECT_BITS) == number(last, DIRECT_BITS) {
@@ -161,41 +174,43 @@ impl<A: Family> Filter<A> {
         Self { bits, blocks: vec![A::EMPTY; 1 << (bits - 6 - A::BLOCK_BITS)] }
     }
 
-    /// Lets the filter tell that a place has ranges of a region.
-    fn add(&mut self, region: u64, place: Place) {
+    /// Lets the filter tell that ranges of a region are stored in this way.
+    fn add(&mut self, region: u64, storage: Storage) {
         let position = Position::of::<A>(region, self.bits);
-        self.blocks[position.block as usize].as_mut()[position.word] |= position.bits(place);
+        self.blocks[position.block as usize].as_mut()[position.word] |= position.bits(storage);
     }
 }
 
 /// Hashed leaves that are being written.
-struct Leaves<A: Family> {
+struct Leaves<A: Family, T> {
     blocks: Vec<A::Block>,
     /// The number of ranges in each.
     lengths: Vec<u8>,
+    annotation: PhantomData<T>,
 }
 
-impl<A: Family> Leaves<A> {
+impl<A: Family, T: Annotation> Leaves<A, T> {
     /// As many that they are half full if they have all parts of the ranges of a list. One in twenty or fewer has no room for all of
     /// its ranges then.
     fn for_parts(parts: usize) -> Self {
-        let count = parts.div_ceil(A::RANGES / 2).max(1);
+        let count = parts.div_ceil(T::ranges::<A>() / 2).max(1);
         let mut empty = A::EMPTY;
-        for place in 0..A::RANGES {
-            // It contains no address, and no range of a leaf comes after it.
-            A::write_range(&mut empty, place, LAST_ADDRESS, 0);
+        // It contains no address, and no range of a leaf comes after it.
+        let nothing = Range { first: LAST_ADDRESS, last: 0, annotation: T::NOTHING };
+        for at in 0..T::ranges::<A>() {
+            T::write::<A>(&mut empty, at, nothing);
         }
-        Self { blocks: vec![empty; count], lengths: vec![0; count] }
+        Self { blocks: vec![empty; count], lengths: vec![0; count], annotation: PhantomData }
     }
 
     /// Adds a range to the leaf of a region or a site. Ranges are added in their order. Returns false if it has no room there.
-    fn add(&mut self, number: u64, range: Range) -> bool {
+    fn add(&mut self, number: u64, range: Range<T>) -> bool {
         let leaf = prefilter::leaf_of(number, self.blocks.len() as u32) as usize;
         let length = usize::from(self.lengths[leaf]);
-        if length == A::RANGES || range.last == LAST_ADDRESS {
+        if length == T::ranges::<A>() || range.last == LAST_ADDRESS {
             return false;
         }
-        A::write_range(&mut self.blocks[leaf], length, range.first, range.last);
+        T::write::<A>(&mut self.blocks[leaf], length, range);
         self.lengths[leaf] += 1;
         true
     }
