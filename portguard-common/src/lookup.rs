@@ -375,7 +375,7 @@ pub fn search<A: Indexed>(
             Found::InTables => {}
         }
     }
-    walk::<A, { MAX_DEPTH + 1 }>(Node(direct_table.root), blocks, address)?.is_covered(address)
+    walk::<A, { MAX_DEPTH + 1 }>(Node(direct_table.root), blocks, address)?.covers(address)
 }
 
 /// The place of the longest entry that covers an address for which the hint does not decide, in a list whose leaves have places;
@@ -406,12 +406,12 @@ pub fn search_place<A: Indexed>(
 pub fn search_nearby<A: Indexed>(direct_table: &DirectTable<A>, address: A) -> Option<bool> {
     let RootTable { shift, mask, block, .. } = direct_table.root_table;
     if mask == 0 {
-        return walk::<A, 3>(Node(direct_table.root), direct_table, address)?.is_covered(address);
+        return walk::<A, 3>(Node(direct_table.root), direct_table, address)?.covers(address);
     }
     let slot = address.half(false) >> (shift & 63) & mask;
     let block = direct_table.block((block as u32).wrapping_add((slot >> A::BLOCK_BITS) as u32))?;
     let node = *block.as_ref().get(slot as usize & ((1 << A::BLOCK_BITS) - 1))?;
-    walk::<A, 2>(Node(node), direct_table, address)?.is_covered(address)
+    walk::<A, 2>(Node(node), direct_table, address)?.covers(address)
 }
 
 /// Whether the list covers no address in the region of `address`, by its prefilter.
@@ -433,7 +433,7 @@ enum End<'b, B> {
 impl<B> End<'_, B> {
     /// Whether the list covers the address that has led here; `None` if the trie must decide.
     #[inline(always)]
-    fn is_covered<A: Indexed<Block = B>>(self, address: A) -> Option<bool> {
+    fn covers<A: Indexed<Block = B>>(&self, address: A) -> Option<bool> {
         match self {
             Self::Leaf(leaf) => Some(address.is_in(leaf)),
             Self::Node(Node::DENIED) => Some(false),

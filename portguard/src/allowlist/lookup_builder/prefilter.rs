@@ -40,9 +40,8 @@ impl<A: Family, T: Annotation> Prefilter<A, T> {
                     regions += last - first + 1;
                 }
                 None => {
-                    regions += undecided_regions::<A, _>(range)
-                        .map(|regions| regions.end() - regions.start() + 1)
-                        .sum::<u64>()
+                    let count = |regions: RangeInclusive<u64>| regions.end() - regions.start() + 1;
+                    regions += undecided_regions::<A, _>(range).map(count).sum::<u64>();
                 }
             }
         }

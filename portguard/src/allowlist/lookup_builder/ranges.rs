@@ -126,7 +126,7 @@ impl Region {
         Self { first, last: first | u128::MAX.checked_shr(length).unwrap_or(0) }
     }
 
-    pub(super) fn is_within<T>(self, range: Range<T>) -> bool {
+    pub(super) fn is_within<T>(self, range: &Range<T>) -> bool {
         range.first <= self.first && self.last <= range.last
     }
 }
