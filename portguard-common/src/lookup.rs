@@ -18,8 +18,8 @@
 //! Tables may skip bits that all their ranges have in common. The search for an address that differs in these bits still
 //! ends in a leaf that does not contain the address, or at [`Node::DENIED`], because leaves hold whole ranges.
 //!
-//! A list of entries with conditions has ranges for each entry, and its leaves have the *place* of the entry beside each range
-//! ([`crate::entry`]), so that the conditions are found without the trie.
+//! An index can have ranges for each entry instead, with the *place* of the entry beside each range ([`crate::entry`]): for entries
+//! that have conditions, so that these are found without the trie.
 //!
 //! Tables and leaves are stored in *blocks*, each of one or two cache lines ([`Indexed::Block`]). The blocks of a list of up
 //! to a few thousand entries are in the direct table. Those of a longer list are in a map of their own, and each access to one
@@ -79,10 +79,8 @@ const _: () = assert!(
 pub struct DirectTable<A: Indexed> {
     /// The [`Node`] at which a search begins.
     pub root: u64,
-    /// 1 if the index has its blocks below, 0 if it has them in the map.
-    pub has_blocks: u16,
-    /// 1 if the leaves have the places of entries: see [`search_place`]. 0 if each range stands for all entries that cover it.
-    pub has_places: u16,
+    /// How the blocks are kept: a sum of the values in [`mod@form`].
+    pub form: u32,
     /// The number of the first block of the index in the map. All other numbers of blocks count from there.
     pub first_block: u32,
     /// The number of the block in which the filter of the prefilter begins.
@@ -98,7 +96,7 @@ pub struct DirectTable<A: Indexed> {
     /// Two bits for each value of the first [`DIRECT_BITS`] bits of an address: one of [`mod@hint`]. A byte has four
     /// hints, the first of them in its lowest bits.
     pub hints: [u8; 1 << (DIRECT_BITS - 2)],
-    /// Tables and leaves, if `has_blocks` is 1.
+    /// The blocks, if `form` says so.
     pub blocks: [A::Block; BLOCKS_IN_DIRECT_TABLE],
 }
 
@@ -144,8 +142,7 @@ impl<A: Indexed> DirectTable<A> {
     pub const fn new(root: Node, hints: [u8; 1 << (DIRECT_BITS - 2)]) -> Self {
         Self {
             root: root.0,
-            has_blocks: 0,
-            has_places: 0,
+            form: 0,
             first_block: 0,
             filter: 0,
             filter_bits: 0,
@@ -158,11 +155,30 @@ impl<A: Indexed> DirectTable<A> {
     }
 }
 
+impl<A: Indexed> DirectTable<A> {
+    /// Whether one of the ranges of a leaf of this index contains the address.
+    #[inline(always)]
+    fn is_in(&self, leaf: &A::Block, address: A) -> bool {
+        match self.form & form::PLACES {
+            0 => address.is_in(leaf),
+            _ => address.place_in(leaf).is_some(),
+        }
+    }
+}
+
 impl<A: Indexed> Blocks<A> for DirectTable<A> {
     #[inline(always)]
     fn block(&self, number: u32) -> Option<&A::Block> {
         self.blocks.get(number as usize % BLOCKS_IN_DIRECT_TABLE)
     }
+}
+
+/// The values in [`DirectTable::form`].
+pub mod form {
+    /// The blocks are in the direct table, and not in the map.
+    pub const DIRECT: u32 = 1;
+    /// The leaves have the places of entries: see [`super::search_place`]. Without it, a range stands for all entries that cover it.
+    pub const PLACES: u32 = 2;
 }
 
 /// The values of the hints in [`DirectTable::hints`].
@@ -242,8 +258,8 @@ pub trait Indexed: Address {
     /// first bit is the highest one. Bits after the end of the address are zero.
     fn half(self, second: bool) -> u64;
 
-    /// Whether one of the ranges of a leaf contains the address. The ranges are in ascending order. Places behind them have the
-    /// last one again, or begin at the last address and end before it.
+    /// Whether one of the ranges of a leaf contains the address. The ranges are in ascending order. Behind them is the last one
+    /// again, or ranges that begin at the last address and end before it.
     fn is_in(self, leaf: &Self::Block) -> bool;
 
     /// The place of the entry whose range in a leaf contains the address. As for [`Self::is_in`], with other leaves.
@@ -368,14 +384,15 @@ pub fn search<A: Indexed>(
     address: A,
 ) -> Option<bool> {
     if direct_table.filter_bits != 0 {
-        let is_in = |leaf: &A::Block| address.is_in(leaf).then_some(());
+        let is_in = |leaf: &A::Block| direct_table.is_in(leaf, address).then_some(());
         match prefilter::find(direct_table, blocks, address, is_in)? {
             Found::Covered(()) => return Some(true),
             Found::Denied => return Some(false),
             Found::InTables => {}
         }
     }
-    walk::<A, { MAX_DEPTH + 1 }>(Node(direct_table.root), blocks, address)?.covers(address)
+    walk::<A, { MAX_DEPTH + 1 }>(Node(direct_table.root), blocks, address)?
+        .covers(|leaf| direct_table.is_in(leaf, address))
 }
 
 /// The place of the longest entry that covers an address for which the hint does not decide, in a list whose leaves have places;
@@ -400,18 +417,19 @@ pub fn search_place<A: Indexed>(
     }
 }
 
-/// As [`search`], but in the blocks of the direct table only, without the prefilter, and in at most three steps. Short lists
-/// seldom take as many. `None` also if three steps are not enough.
+/// As [`search`], for an index whose form is [`form::DIRECT`] alone, and in at most three steps. Short lists seldom take as many.
+/// `None` also if three steps are not enough.
 #[inline(always)]
 pub fn search_nearby<A: Indexed>(direct_table: &DirectTable<A>, address: A) -> Option<bool> {
     let RootTable { shift, mask, block, .. } = direct_table.root_table;
     if mask == 0 {
-        return walk::<A, 3>(Node(direct_table.root), direct_table, address)?.covers(address);
+        return walk::<A, 3>(Node(direct_table.root), direct_table, address)?
+            .covers(|leaf| address.is_in(leaf));
     }
     let slot = address.half(false) >> (shift & 63) & mask;
     let block = direct_table.block((block as u32).wrapping_add((slot >> A::BLOCK_BITS) as u32))?;
     let node = *block.as_ref().get(slot as usize & ((1 << A::BLOCK_BITS) - 1))?;
-    walk::<A, 2>(Node(node), direct_table, address)?.covers(address)
+    walk::<A, 2>(Node(node), direct_table, address)?.covers(|leaf| address.is_in(leaf))
 }
 
 /// Whether the list covers no address in the region of `address`, by its prefilter.
@@ -431,11 +449,12 @@ enum End<'b, B> {
 }
 
 impl<B> End<'_, B> {
-    /// Whether the list covers the address that has led here; `None` if the trie must decide.
+    /// Whether the list covers the address that has led here, of which `is_in` says whether a leaf contains it; `None` if the trie must
+    /// decide.
     #[inline(always)]
-    fn covers<A: Indexed<Block = B>>(&self, address: A) -> Option<bool> {
+    fn covers(&self, is_in: impl Fn(&B) -> bool) -> Option<bool> {
         match self {
-            Self::Leaf(leaf) => Some(address.is_in(leaf)),
+            Self::Leaf(leaf) => Some(is_in(leaf)),
             Self::Node(Node::DENIED) => Some(false),
             Self::Node(Node::COVERED) => Some(true),
             Self::Node(_) => None,

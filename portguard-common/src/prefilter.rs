@@ -1,19 +1,19 @@
 //! What stands in front of the tables of a long list: a filter, and leaves that are found by a hash.
 //!
 //! A *region* is all addresses with the same first [`Indexed::REGION_BITS`] bits, and a *site* those with the same first
-//! [`Indexed::SITE_BITS`] bits. A range of addresses is stored in one of three ways:
+//! [`Indexed::SITE_BITS`] bits. A range of addresses has one of three kinds of storage:
 //!
-//! - in the *hashed leaf* of its region, whose number is a hash of the region's number, if there are only few ranges in the region;
-//! - in the hashed leaf of its site;
-//! - in the tables, if it is longer than a site, or if the leaf is full.
+//! - the *hashed leaf* of its region, whose number is a hash of the region's number, if there are only few ranges in the region;
+//! - the hashed leaf of its site, if there are more;
+//! - the tables, if it is not within one site then, if it has addresses in many regions, or if its leaf is full.
 //!
-//! The filter tells how ranges of a region are stored. It is a Bloom filter, and each of its keys is a region and a way. A key sets
-//! four bits of one word (Putze, Sanders and Singler, "Cache-, Hash- and Space-Efficient Bloom Filters", 2007): two
-//! for the region, and two for the way. So a forged source is stopped after an access to one cache
-//! line within 2 MiB, and most sources on the list are found after one more, however long the list is. Searches
+//! The filter tells which storage has ranges of a region. It is a Bloom filter, and each of its keys is a region and a kind of
+//! storage. A key sets four bits of one word (Putze, Sanders and Singler, "Cache-, Hash- and Space-Efficient Bloom Filters", 2007): two
+//! for the region, and two for the storage. So a forged source is stopped after an access to one cache
+//! line within 2 MiB, and most sources on the list are found after one more, unless the list is crowded into few sites. Searches
 //! in the tables need three to five accesses anywhere in memory.
 //!
-//! The filter may name a way in which no range of the region is stored, but it never leaves out one. Leaves and tables compare whole
+//! The filter may name a storage that has no range of the region, but it never leaves out one. Leaves and tables compare whole
 //! addresses, so such a mistake costs time, and does not change a verdict. The hash has no seed, so a sender can choose
 //! addresses that pass the filter. A search for those takes all steps, and no more.
 
@@ -22,14 +22,14 @@ use crate::lookup::{Blocks, DirectTable, Indexed};
 /// The limits of the binary logarithm of the number of bits in a filter: 4 KiB, and 2 MiB.
 pub const BITS: core::ops::RangeInclusive<u32> = 15..=24;
 
-/// How ranges are stored.
+/// What has ranges of a region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Storage {
-    /// In the hashed leaf of the region.
+    /// The hashed leaf of the region.
     Region,
-    /// In the hashed leaves of its sites.
+    /// The hashed leaves of its sites.
     Site,
-    /// In the tables.
+    /// The tables.
     Tables,
 }
 
@@ -51,9 +51,9 @@ pub struct Position {
     pub block: u32,
     /// The word of that block.
     pub word: usize,
-    /// The bits that are set in that word for each way.
+    /// The bits that are set in that word for each storage.
     common: u64,
-    /// Two more bits, for [`Storage::Region`]. For another way, they are rotated to the left.
+    /// Two more bits, for [`Storage::Region`]. For another storage, they are rotated to the left.
     own: u64,
 }
 
@@ -71,7 +71,7 @@ impl Position {
         }
     }
 
-    /// The bits that are set in the word if ranges of the region are stored in a way.
+    /// The bits that are set in the word if a storage has ranges of the region.
     #[inline(always)]
     pub const fn bits(self, storage: Storage) -> u64 {
         self.common | self.own.rotate_left(storage as u32 * 21)
@@ -98,13 +98,13 @@ impl Answer {
         Some(Self { position, word: *block.as_ref().get(position.word)? })
     }
 
-    /// Whether bits are missing that each way sets: the list covers no address of the region.
+    /// Whether bits are missing that each storage sets: the list covers no address of the region.
     #[inline(always)]
     pub const fn is_none(self) -> bool {
         self.word & self.position.common != self.position.common
     }
 
-    /// Whether ranges of the region may be stored in this way.
+    /// Whether this storage may have ranges of the region.
     #[inline(always)]
     pub const fn names(self, storage: Storage) -> bool {
         let bits = self.position.bits(storage);

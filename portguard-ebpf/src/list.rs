@@ -7,7 +7,7 @@ use core::marker::PhantomData;
 
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use portguard_common::address::V4;
-use portguard_common::lookup::{self, Blocks, DirectTable, Lookup, hint};
+use portguard_common::lookup::{self, Blocks, DirectTable, Lookup, form, hint};
 use portguard_common::policy::SLOTS;
 
 use crate::family::Family;
@@ -37,7 +37,7 @@ pub(crate) fn covers_at_once<A: Family>(source: A) -> bool {
         hint::DENIED => false,
         hint::COVERED => true,
         // A short list: its blocks are in the direct table, so the look-up needs no call.
-        _ if direct_table.has_blocks != 0 => {
+        _ if direct_table.form == form::DIRECT => {
             lookup::search_nearby(direct_table, source).unwrap_or_else(|| source.is_on_list())
         }
         _ => {
@@ -68,7 +68,7 @@ fn covers<A: Family>(source: A) -> bool {
 
 #[inline(always)]
 fn search<A: Family>(direct_table: &DirectTable<A>, source: A) -> Option<bool> {
-    if direct_table.has_blocks != 0 {
+    if direct_table.form & form::DIRECT != 0 {
         return lookup::search(direct_table, direct_table, source);
     }
     lookup::search(direct_table, &BlocksOf::of(direct_table), source)

@@ -3,7 +3,7 @@
 use fastrand::Rng;
 use portguard::allowlist::lookup_builder::{Family, Index};
 use portguard_common::address::{Address as _, V4, V6};
-use portguard_common::lookup::{Blocks, DirectTable, Indexed, Node, hint, search, search_place};
+use portguard_common::lookup::{Blocks, DirectTable, Indexed, Node, form, hint, search, search_place};
 use portguard_common::prefilter::{Answer, Found, Storage, find};
 use portguard_testkit::oracle::lists::{Bits, Kind, list, probe};
 use portguard_testkit::oracle::seed;
@@ -45,7 +45,7 @@ fn ask<A: Width>(index: &Index<A>, address: A) -> Option<bool> {
     match hint(&index.direct_table, address) {
         hint::DENIED => Some(false),
         hint::COVERED => Some(true),
-        hint::UNDECIDED => match index.direct_table.has_blocks {
+        hint::UNDECIDED => match index.direct_table.form & form::DIRECT {
             0 => search(&index.direct_table, &Memory(&index.blocks), address),
             _ => search(&index.direct_table, &*index.direct_table, address),
         },
@@ -138,9 +138,23 @@ fn stored_in_all_ways<A: Width>(rng: &mut Rng) -> Vec<Bits> {
         }
         list.push(Bits::of(rng.u128(..), rng.u32(A::REGION_BITS - 8..=A::REGION_BITS)));
     }
+    // Ranges that cover all addresses with some hints, and begin and end within those with another hint.
+    for _ in 0..20 {
+        let network = rng.u128(..) >> 116 << 116;
+        list.push(Bits::of(network, 12));
+        list.push(Bits::of(network.wrapping_add(1 << 116), 18));
+        list.push(Bits::of(network.wrapping_sub(1 << 110), 18));
+    }
     list.sort_unstable();
     list.dedup();
     list
+}
+
+/// The first and the last address of a family, and then addresses near entries.
+fn probes<'a, A: Width>(rng: &'a mut Rng, list: &'a [Bits], count: usize) -> impl Iterator<Item = u128> + 'a {
+    let ends = [0, u128::MAX >> (128 - A::WIDTH) << (128 - A::WIDTH)];
+    let near = std::iter::repeat_with(|| probe(rng, list, A::WIDTH));
+    ends.into_iter().chain(near).take(count)
 }
 
 /// What the prefilter finds of addresses, by the way in which their ranges are stored, is what the list says.
@@ -151,12 +165,7 @@ fn check_storage<A: Width>() {
     let index = build::<A>(&list);
     let (direct_table, blocks) = (&*index.direct_table, Memory(&index.blocks));
     let mut found = [0; 3];
-    for round in 0..40_000 {
-        let bits = match round {
-            0 => 0,
-            1 => u128::MAX >> (128 - A::WIDTH) << (128 - A::WIDTH),
-            _ => probe(&mut rng, &list, A::WIDTH),
-        };
+    for bits in probes::<A>(&mut rng, &list, 40_000) {
         let address = A::from_bits(bits);
         let expected = list.iter().any(|prefix| prefix.covers(bits));
         let context = format!("PORTGUARD_SEED={seed}: {address:?}");
@@ -202,22 +211,22 @@ fn check_places<A: Width>() {
     let mut lists: Vec<_> = Kind::ALL.map(|kind| list(&mut rng, kind, 300, A::WIDTH)).into();
     lists.extend(Kind::ALL.map(|kind| list(&mut rng, kind, 20_000, A::WIDTH)));
     lists.push(stored_in_all_ways::<A>(&mut rng));
-    let (mut decided, mut covered, mut filtered) = (0, 0, 0);
+    let (mut decided, mut covered, mut filtered, mut asked) = (0, 0, 0, 0);
     for list in lists {
         let entries = list.iter().zip(7..);
         let entries =
             entries.map(|(prefix, place)| (A::from_bits(prefix.network), prefix.length as u8, place));
         let index = Index::with_places(entries);
-        assert_eq!(index.direct_table.has_places, 1);
+        assert_eq!(index.direct_table.form & form::PLACES, form::PLACES);
         filtered += usize::from(index.direct_table.filter_bits != 0);
-        for _ in 0..1000 {
-            let bits = probe(&mut rng, &list, A::WIDTH);
+        for bits in probes::<A>(&mut rng, &list, 1000) {
+            asked += 1;
             let address = A::from_bits(bits);
             let covering = list.iter().zip(7..).filter(|(prefix, _)| prefix.covers(bits));
             let expected = covering.max_by_key(|(prefix, _)| prefix.length).map(|(_, place)| place);
             let found = match hint(&index.direct_table, address) {
                 hint::DENIED => Some(None),
-                _ if index.direct_table.has_blocks != 0 => {
+                _ if index.direct_table.form & form::DIRECT != 0 => {
                     search_place(&index.direct_table, &*index.direct_table, address)
                 }
                 _ => search_place(&index.direct_table, &Memory(&index.blocks), address),
@@ -231,6 +240,7 @@ fn check_places<A: Width>() {
     }
     assert!(filtered > 0, "none of the lists has a prefilter");
     assert!(covered > 1000 && decided - covered > 1000, "{covered} of {decided} covered");
+    assert!(decided > asked * 4 / 5, "{decided} of {asked} decided");
 }
 
 #[test]
@@ -265,6 +275,44 @@ fn lists_of_everybody_and_nobody_need_no_more_than_the_front() {
             assert_eq!(ask(&v4, V4::from_bits(address)), Some(expected));
             assert_eq!(ask(&v6, V6::from_bits(address)), Some(expected));
         }
+    }
+}
+
+/// Each /17 has 128 regions: a filter for all of them would stop few sources.
+#[test]
+fn a_list_of_many_long_ranges_has_no_prefilter() {
+    let list: Vec<Bits> = (0..1_u128 << 16).map(|network| Bits::of(network << 112, 17)).collect();
+    let index = build::<V4>(&list);
+    assert_eq!(index.direct_table.filter_bits, 0);
+    let mut rng = Rng::with_seed(5);
+    for _ in 0..1000 {
+        let bits = rng.u128(..) >> 96 << 96;
+        let expected = bits >> 111 & 1 == 0;
+        assert_eq!(ask(&index, V4::from_bits(bits)), Some(expected), "{bits:x}");
+    }
+}
+
+/// Each /30 has parts in four regions: their leaves would take all of the memory that an index may have.
+#[test]
+fn leaves_that_would_take_too_much_memory_are_not_made() {
+    let list: Vec<Bits> = (0..1_u128 << 20).map(|network| Bits::of(network << 99 | 1 << 125, 30)).collect();
+    let index = build::<V6>(&list);
+    assert_eq!((index.direct_table.filter_bits, index.direct_table.leaf_count), (0, 0));
+    assert!(size_of_val(index.blocks.as_slice()) <= 256 << 20);
+}
+
+/// Many hosts in few networks: leaves that no host would be in are not made.
+#[test]
+fn a_crowded_list_has_no_more_leaves_than_it_can_use() {
+    let hosts = (0..4000_u128).flat_map(|network| (0..128).map(move |host| network << 13 << 91 | host << 97));
+    let list: Vec<Bits> = hosts.map(|network| Bits::of(network, 32)).collect();
+    let index = build::<V4>(&list);
+    assert!(index.direct_table.leaf_count <= 2 * 4000, "{} leaves", index.direct_table.leaf_count);
+    let mut rng = Rng::with_seed(6);
+    for _ in 0..1000 {
+        let bits = probe(&mut rng, &list, 32);
+        let expected = list.binary_search_by_key(&bits, |host| host.network).is_ok();
+        assert_eq!(ask(&index, V4::from_bits(bits)), Some(expected), "{bits:x}");
     }
 }
 

@@ -428,7 +428,7 @@ fn describe(policy: &Mapped<Policy>, slot: u32, record: ListRecord) {
 /// memory may be the cause of the failure. Errors are ignored: the next list removes it, too.
 pub(super) fn discard(instance: &Instance) {
     // Lists are never filled into the slots of an earlier ABI.
-    if let Some((active, _)) = record_in_force(instance).filter(|_| instance.has_current_lists()) {
+    if let Some((active, _)) = record_in_force(instance).filter(|_| instance.is_current()) {
         let remove = || {
             entries::remove_others(&mut ListMaps::<V4>::open(instance.directory())?, active)?;
             entries::remove_others(&mut ListMaps::<V6>::open(instance.directory())?, active)

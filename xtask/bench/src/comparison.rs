@@ -37,10 +37,7 @@ impl Committed {
     /// Those of these results.
     pub(super) fn of(results: &Results) -> Self {
         let own = results.cases.iter().filter(|row| row.tested == TestProgram::Portguard);
-        let cases = own.map(|row| {
-            let over = row.nanoseconds.median * (1.0 - 1.0 / row.ratio.median);
-            (row.case, rounded(row.ratio.median), rounded(over))
-        });
+        let cases = own.map(|row| (row.case, rounded(row.ratio.median), rounded(row.over.median)));
         let operations = results.loading.iter().flat_map(|loading: &Loading| {
             let Loading { family, list, .. } = loading;
             let operations =
@@ -110,10 +107,11 @@ mod tests {
             tested: TestProgram::Portguard,
             nanoseconds: Spread::of([nanoseconds]),
             ratio: Spread::of([ratio]),
+            over: Spread::of([nanoseconds - nanoseconds / ratio]),
             repeats: 1,
             disturbed: 0,
             rounds: 1,
-            slow: 0,
+            left_out: 0,
         };
         let of = |cases: Vec<Measured>| Committed::of(&Results { cases, ..Results::default() });
         let before = of(vec![measured(10, 30.0, 3.0), measured(100, 30.0, 3.0)]);

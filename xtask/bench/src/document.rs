@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use portguard_testkit::built::workspace;
 use portguard_testkit::document;
 
-use super::results::Results;
+use super::results::{Measured, Results};
 use super::table;
 
 /// The document, below the root of the workspace.
@@ -28,7 +28,7 @@ const SECTIONS: [Section; 11] = [
     ("reading", |results| table::of_reading(results).markdown()),
     ("scaling", |results| table::of_scaling(results).markdown()),
     ("trie", |results| table::of_trie(results).markdown()),
-    ("nft", |results| format!("{}, Linux {}.\n", results.machine.nft, results.machine.kernel)),
+    ("nft", |results| format!("{}, Linux {}.\n", results.nft, results.machine.kernel)),
 ];
 
 /// Writes the results into the document.
@@ -54,11 +54,11 @@ fn path() -> PathBuf {
 
 fn machine(results: &Results) -> String {
     let machine = &results.machine;
-    let (rounds, slow) =
-        results.cases.iter().fold((0, 0), |(rounds, slow), row| (rounds + row.rounds, slow + row.slow));
+    let sum = |figure: fn(&Measured) -> u32| results.cases.iter().map(figure).sum::<u32>();
+    let (rounds, left_out) = (sum(|row| row.rounds), sum(|row| row.left_out));
     format!(
-        "{}, Linux {}, {} CPUs ({}), portguard at {}{}. Of {rounds} rounds of one program with one frame, {slow} were in a slow phase of the host, \
-         and are not in the figures.\n",
+        "{}, Linux {}, {} CPUs ({}), portguard at {}{}. Of {rounds} rounds of one program with one frame, {left_out} are not in the figures: \
+         the host was in a slow phase.\n",
         machine.date,
         machine.kernel,
         machine.cpus,

@@ -169,7 +169,10 @@ pub fn run(args: &Args, object: &Object) -> Result<()> {
                 results.cases = cases;
                 results.accounts = Some(accounts);
             }
-            Part::Wire => results.wire = wire::run(&effort, &portguard, object)?,
+            Part::Wire => {
+                results.wire = wire::run(&effort, &portguard, object)?;
+                results.nft = machine::nft()?;
+            }
             Part::Load => {
                 results.loading = load::run(&effort, &portguard)?;
                 if !effort.quick {
@@ -183,13 +186,18 @@ pub fn run(args: &Args, object: &Object) -> Result<()> {
         results.save()?;
     }
     println!("{}", table::of_goals(&results).drawn());
-    let now = Committed::of(&results);
-    if let Some(last) = Committed::last()? {
-        println!("{}\n{}", table::heading(&last.machine), table::of_comparison(&last.compared(&now)).drawn());
+    if effort.quick || !args.lists.is_empty() {
+        return Ok(());
     }
-    if !effort.quick && args.lists.is_empty() {
-        plot::draw(&results)?;
-        document::write(&results)?;
+    plot::draw(&results)?;
+    document::write(&results)?;
+    // Only what was measured in one run, of the tree that is committed, is compared and kept.
+    if args.only.is_empty() && args.portguard.is_none() {
+        let now = Committed::of(&results);
+        if let Some(last) = Committed::last()? {
+            let compared = table::of_comparison(&last.compared(&now));
+            println!("{}\n{}", table::heading(&last.machine), compared.drawn());
+        }
         now.write()?;
     }
     Ok(())

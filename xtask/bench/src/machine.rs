@@ -18,7 +18,6 @@ pub(super) fn describe(effort: &Effort) -> Result<Machine> {
     Ok(Machine {
         date: said(Command::new("date").args(["-u", "+%Y-%m-%d"]))?,
         kernel: kernel.trim().to_owned(),
-        nft: nft()?,
         cpu: cpu::name(),
         cpus: cpu::usable()?.len(),
         commit: said(Command::new("git").arg("-C").arg(workspace()).args(described))?,
@@ -27,9 +26,9 @@ pub(super) fn describe(effort: &Effort) -> Result<Machine> {
     })
 }
 
-/// The version of nft, and what its interval sets are in this kernel (`net/netfilter/nft_set_rbtree.c`): newer ones search a sorted
-/// array, made from the tree.
-fn nft() -> Result<String> {
+/// The version of nft, and what its interval sets are in this kernel (`net/netfilter/nft_set_rbtree.c`), which must have loaded
+/// them: newer ones search a sorted array, made from the tree.
+pub(super) fn nft() -> Result<String> {
     const SYMBOLS: &str = "/proc/kallsyms";
     let version = said(Command::new("nft").arg("--version"))?;
     let version = version.split(' ').take(2).collect::<Vec<_>>().join(" ");

@@ -61,6 +61,8 @@ pub(super) struct Results {
     pub(super) accounts: Option<Accounts>,
     /// Part 2: floods of real frames.
     pub(super) wire: Vec<OnWire>,
+    /// Part 2: the version of nft, and how the kernel keeps its interval sets.
+    pub(super) nft: String,
     /// Part 3: lists of all sizes.
     pub(super) loading: Vec<Loading>,
     /// Part 3: building the indexes of the longest list of each family, in milliseconds.
@@ -80,8 +82,6 @@ pub(super) struct Machine {
     pub(super) date: String,
     /// The release of the kernel.
     pub(super) kernel: String,
-    /// The version of nft, and how the kernel keeps its interval sets.
-    pub(super) nft: String,
     /// The name of the CPU.
     pub(super) cpu: String,
     /// How many there are.
@@ -223,14 +223,16 @@ pub(super) struct Measured {
     pub(super) nanoseconds: Spread,
     /// The same over the bare program's of the same round.
     pub(super) ratio: Spread,
+    /// The same less the bare program's, in nanoseconds.
+    pub(super) over: Spread,
     /// How many packets a round had.
     pub(super) repeats: u32,
     /// How many rounds were measured anew because the two clocks did not agree.
     pub(super) disturbed: u32,
     /// How many rounds there were.
     pub(super) rounds: u32,
-    /// How many of them were in a slow phase of the host, by the bare program. They are not in the figures.
-    pub(super) slow: u32,
+    /// How many of them are not in the figures, because the host was in a slow phase by the bare program.
+    pub(super) left_out: u32,
 }
 
 /// What portguard counted, and what it should have.

@@ -17,14 +17,25 @@ pub(super) fn during<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, Duration
     thread::scope(|scope| {
         let watches: Vec<_> =
             cpu::usable()?.into_iter().map(|cpu| scope.spawn(move || longest(cpu, ended))).collect();
+        // Also if the work panics, or the threads would go on for good.
+        let end = End(ended);
         let done = work();
-        ended.store(true, Ordering::Relaxed);
+        drop(end);
         let mut longest = Duration::ZERO;
         for watch in watches {
             longest = longest.max(watch.join().ok().context("a thread that waits has panicked")??);
         }
         Ok((done?, longest))
     })
+}
+
+/// Ends the watches when it is dropped.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// The longest wait of this thread on a CPU, until the work has ended.
@@ -44,14 +55,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn work_that_holds_a_cpu_is_seen_by_who_waits_for_it() {
-        let busy = Duration::from_millis(30);
+    fn the_value_of_the_work_comes_with_the_longest_wait() {
         let (value, waited) = during(|| {
-            thread::sleep(busy);
+            thread::sleep(Duration::from_millis(30));
             Ok(7)
         })
         .expect("waiting");
         assert_eq!(value, 7);
-        assert!(waited > Duration::ZERO, "a thread wakes some time after it wanted to");
+        assert!(waited > Duration::ZERO, "no thread wakes at the moment that it asked for");
+    }
+
+    #[test]
+    fn watches_end_when_the_work_fails_or_panics() {
+        assert!(during::<()>(|| anyhow::bail!("it failed")).is_err());
+        let panicked = std::panic::catch_unwind(|| during::<()>(|| panic!("a panic of the work")));
+        assert!(panicked.is_err());
     }
 }

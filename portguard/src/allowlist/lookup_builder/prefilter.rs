@@ -6,8 +6,8 @@ use std::ops::RangeInclusive;
 use portguard_common::lookup::DIRECT_BITS;
 use portguard_common::prefilter::{self, Position, Storage};
 
-use super::Family;
 use super::ranges::{Annotation, Range, Region};
+use super::{BUDGET, Family};
 
 /// A filter has at least so many bits for each region with addresses of the list, if it may become so large.
 const BITS_PER_REGION: u64 = 16;
@@ -16,8 +16,10 @@ const LEAST_BITS_PER_REGION: u64 = 4;
 
 /// A range with addresses in up to so many regions has a part in the leaf of each; the tables have the others.
 const MOST_PARTS: u64 = 64;
+/// The most bytes for hashed leaves: half of the budget of an index.
+const MOST_BYTES: usize = BUDGET / 2;
 
-/// The last address of either family. Empty places of leaves begin at it, so no range with it is in a leaf.
+/// The last address of either family. Ranges that contain nothing begin at it, so no range with it is in a leaf.
 const LAST_ADDRESS: u128 = u128::MAX;
 
 /// The filter and the hashed leaves of a list.
@@ -33,28 +35,31 @@ impl<A: Family, T: Annotation> Prefilter<A, T> {
     /// The prefilter of a list; `None` if it would be of no use.
     pub(super) fn of(ranges: &[Range<T>]) -> Option<Self> {
         let (mut parts, mut regions) = (0, 0);
+        // Of a region or a site, no more ranges than a leaf has room for.
+        let (mut number, mut parts_of_number) = (None, 0);
         for range in ranges {
-            match few_regions::<A, _>(range) {
-                Some((first, last)) => {
-                    parts += (last - first + 1) as usize;
-                    regions += last - first + 1;
-                }
-                None => {
-                    let count = |regions: RangeInclusive<u64>| regions.end() - regions.start() + 1;
-                    regions += undecided_regions::<A, _>(range).map(count).sum::<u64>();
-                }
+            let Some((first, last)) = few_regions::<A, _>(range) else {
+                let count = |regions: RangeInclusive<u64>| regions.end() - regions.start() + 1;
+                regions += undecided_regions::<A, _>(range).map(count).sum::<u64>();
+                continue;
+            };
+            regions += last - first + 1;
+            if common(range, A::SITE_BITS).is_none_or(|site| number != Some(site)) {
+                (number, parts_of_number) = (common(range, A::SITE_BITS), 0);
             }
+            if parts_of_number < T::ranges::<A>() {
+                parts += (last - first + 1) as usize;
+            }
+            parts_of_number += 1;
         }
         let (least, most) = prefilter::BITS.into_inner();
         let bits = (least..most).find(|&bits| regions * BITS_PER_REGION <= 1 << bits).unwrap_or(most);
-        if regions * LEAST_BITS_PER_REGION > 1 << bits {
+        let leaves = Leaves::<A, T>::count(parts);
+        if regions * LEAST_BITS_PER_REGION > 1 << bits || leaves * size_of::<A::Block>() > MOST_BYTES {
             return None;
         }
-        let mut writer = Writer {
-            filter: Filter::<A>::new(bits),
-            leaves: Leaves::for_parts(parts),
-            remaining: Vec::new(),
-        };
+        let mut writer =
+            Writer { filter: Filter::<A>::new(bits), leaves: Leaves::new(leaves), remaining: Vec::new() };
         // The parts of ranges in the same region.
         let (mut group, mut group_region) = (Vec::new(), 0);
         for range in ranges {
@@ -173,7 +178,7 @@ impl<A: Family> Filter<A> {
         Self { bits, blocks: vec![A::EMPTY; 1 << (bits - 6 - A::BLOCK_BITS)] }
     }
 
-    /// Lets the filter tell that ranges of a region are stored in this way.
+    /// Lets the filter tell that ranges of a region have this storage.
     fn add(&mut self, region: u64, storage: Storage) {
         let position = Position::of::<A>(region, self.bits);
         self.blocks[position.block as usize].as_mut()[position.word] |= position.bits(storage);
@@ -189,10 +194,13 @@ struct Leaves<A: Family, T> {
 }
 
 impl<A: Family, T: Annotation> Leaves<A, T> {
-    /// As many that they are half full if they have all parts of the ranges of a list. One in twenty or fewer has no room for all of
-    /// its ranges then.
-    fn for_parts(parts: usize) -> Self {
-        let count = parts.div_ceil(T::ranges::<A>() / 2).max(1);
+    /// As many that they are about half full with so many parts of ranges. If these are spread at random, one leaf in twenty or fewer has no
+    /// room for all of its own.
+    fn count(parts: usize) -> usize {
+        parts.div_ceil(T::ranges::<A>() / 2).max(1)
+    }
+
+    fn new(count: usize) -> Self {
         let mut empty = A::EMPTY;
         // It contains no address, and no range of a leaf comes after it.
         let nothing = Range { first: LAST_ADDRESS, last: 0, annotation: T::NOTHING };

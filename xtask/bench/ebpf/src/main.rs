@@ -37,13 +37,19 @@ pub(crate) fn bare_drop(_ctx: XdpContext) -> u32 {
 /// An LPM trie and an LRU hash.
 #[xdp(frags)]
 pub(crate) fn lpm_lru(ctx: XdpContext) -> u32 {
-    baseline::judge::<true>(&ctx)
+    baseline::judge::<{ baseline::COUNT }>(&ctx)
 }
 
 /// An LPM trie alone: it remembers no sources.
 #[xdp(frags)]
 pub(crate) fn lpm(ctx: XdpContext) -> u32 {
-    baseline::judge::<false>(&ctx)
+    baseline::judge::<{ baseline::LOOK_UP }>(&ctx)
+}
+
+/// The same without the trie: it lets everything pass.
+#[xdp(frags)]
+pub(crate) fn parse(ctx: XdpContext) -> u32 {
+    baseline::judge::<{ baseline::PARSE }>(&ctx)
 }
 
 /// Forges the source of an IPv4 packet and hands it on.
