@@ -10,7 +10,7 @@ use crate::guard::mapped::Mapped;
 /// Writes an index into a slot that is not in force.
 ///
 /// # Errors
-/// The index has its hints only, and the trie decides for all other addresses.
+/// The index lacks its tables, and the trie decides for all addresses that a search in them would decide.
 pub(super) fn fill<A: Listed>(
     lookup: &Mapped<Lookup>,
     maps: &ListMaps<A>,
