@@ -11,6 +11,7 @@ mod fuzz;
 mod licences;
 mod lint;
 mod machine;
+mod nfs_test;
 mod readme_test;
 mod reliability;
 mod screenshot;
@@ -66,6 +67,8 @@ enum Command {
     Soak(torture::SoakArgs),
     /// Start, reload, kill and stop the units by a real systemd, in a virtual machine; needs root
     SystemdTest,
+    /// Mount, lock and restart NFS servers and clients behind guards, in a virtual machine, and write docs/nfs.md; needs root
+    NfsTest,
     /// Try what brings portguard to a fleet, with the real tools: Kubernetes' schemas, Ansible to two hosts, Prometheus; needs
     /// root
     FleetTest,
@@ -97,6 +100,7 @@ fn main() -> ExitCode {
         Command::Torture(args) => torture::torture(&args),
         Command::Soak(args) => torture::soak(&args),
         Command::SystemdTest => systemd_test::run(),
+        Command::NfsTest => nfs_test::run(),
         Command::FleetTest => fleet_test::run(),
         Command::Dist(args) => dist::run(&args),
         Command::DistTest => dist_test::run(),

@@ -10,7 +10,7 @@ static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/portgua
 const ENOUGH: u32 = 500_000;
 /// What it has been, by release of Linux: `portguard_frags`, `portguard`. More than a tenth above is a change that needs a
 /// reason, and then new numbers here.
-const KNOWN: [(&str, [u32; 2]); 1] = [("6.18", [34_726, 31_956])];
+const KNOWN: [(&str, [u32; 2]); 2] = [("6.1", [43_586, 37_017]), ("6.18", [34_726, 31_956])];
 
 /// What the program has taken on this kernel, if that is known.
 fn known(name: &str) -> Option<u32> {

@@ -3,6 +3,8 @@
 //!
 //! The machine is emulated, so that this works wherever QEMU does.
 
+mod boot;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -13,6 +15,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use portguard_testkit::figures::Figures;
 use portguard_testkit::net::{Outcome, run_within};
 
+pub(crate) use self::boot::{Boot, NFS_SERVER};
 use crate::vm_test::{Kernel, install_module, mirror, output};
 
 /// The kernel: the one of the release whose systemd is the oldest that the units are for.
