@@ -125,14 +125,14 @@ pub(super) struct Capacity {
 }
 
 impl Capacity {
-    /// Up to so many prefixes, another list of the same length takes the place of a list without new maps.
-    const FEW: u32 = 10_000;
     /// The fewest prefixes that there is room for.
     const LEAST: u32 = 1024;
-    /// A long list can grow by one part in so many without new maps.
+    /// The index of a list can grow by one part in so many without new maps.
     const GROWTH: u32 = 16;
 
-    /// Enough for a list with this many prefixes, and this many blocks that are not in its direct table.
+    /// Enough for a list with this many prefixes, and this many blocks that are not in its direct table; and for another list of the
+    /// same length, which takes its place without new maps. To make maps for a million prefixes holds a CPU while the kernel
+    /// clears their memory.
     pub(super) fn of(prefixes: usize, blocks: usize) -> Result<Self> {
         let number = |number: usize| {
             u32::try_from(number)
@@ -141,10 +141,6 @@ impl Capacity {
                 .ok_or_else(|| Error::failed("the list is too long"))
         };
         let (prefixes, blocks) = (number(prefixes)?, number(blocks)?);
-        let spare = if prefixes <= Self::FEW { prefixes } else { prefixes / Self::GROWTH };
-        Ok(Self {
-            entries: (prefixes + spare).max(Self::LEAST),
-            blocks: (blocks + blocks / Self::GROWTH).max(1),
-        })
+        Ok(Self { entries: (2 * prefixes).max(Self::LEAST), blocks: (blocks + blocks / Self::GROWTH).max(1) })
     }
 }

@@ -18,10 +18,10 @@ use crate::guard::bpf;
 const ATTEMPTS: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// The number of entries of a trie that is emptied that are removed at a time, and the pause after them. The kernel frees the memory
-/// of removed entries some tenths of a second later, and holds a CPU for all that has come together: at this pace, for less
-/// than 20 ms.
-const EMPTIED: usize = 4096;
+/// The number of entries that are removed at a time, and the pause after them if there are many. The kernel frees the memory of
+/// removed entries some tenths of a second later, and holds a CPU for all that has come together: at this pace, for less than
+/// 20 ms.
+const REMOVED: usize = 4096;
 const FREEING: Duration = Duration::from_millis(14);
 
 /// The number of entries that one system call writes or reads.
@@ -83,22 +83,30 @@ impl Trie {
         Ok(())
     }
 
-    /// Removes entries. The trie need not have all of them.
+    /// Removes entries, many of them at a pace. The trie need not have all of them.
     pub(super) fn remove<K: Pod>(&mut self, keys: &[Key<K>]) -> Result<()> {
-        let failed = |path: &Path| Error::failed(format!("cannot remove entries from {}", path.display()));
-        for keys in keys.chunks(BATCH) {
-            if bpf::delete_batch(self.data().fd().as_fd(), keys).is_ok() {
-                continue;
+        for some in keys.chunks(REMOVED) {
+            self.remove_some(some)?;
+            if keys.len() > BATCH {
+                thread::sleep(FREEING);
             }
-            let path = self.path.clone();
-            let mut trie = self.view()?;
-            for key in keys {
-                match trie.remove(key) {
-                    Ok(()) => {}
-                    Err(MapError::SyscallError(error))
-                        if error.io_error.kind() == std::io::ErrorKind::NotFound => {}
-                    Err(error) => return Err(failed(&path).caused_by(error)),
-                }
+        }
+        Ok(())
+    }
+
+    fn remove_some<K: Pod>(&mut self, keys: &[Key<K>]) -> Result<()> {
+        if bpf::delete_batch(self.data().fd().as_fd(), keys).is_ok() {
+            return Ok(());
+        }
+        let failed = |path: &Path| Error::failed(format!("cannot remove entries from {}", path.display()));
+        let path = self.path.clone();
+        let mut trie = self.view()?;
+        for key in keys {
+            match trie.remove(key) {
+                Ok(()) => {}
+                Err(MapError::SyscallError(error))
+                    if error.io_error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(failed(&path).caused_by(error)),
             }
         }
         Ok(())
@@ -148,12 +156,7 @@ impl Trie {
     pub(super) fn empty<K: Pod>(mut self) {
         let Ok(entries) = self.entries::<K>() else { return };
         let keys: Vec<_> = entries.into_iter().map(|(key, _)| key).collect();
-        for keys in keys.chunks(EMPTIED) {
-            if self.remove(keys).is_err() {
-                return;
-            }
-            thread::sleep(FREEING);
-        }
+        let _ = self.remove(&keys);
     }
 }
 
