@@ -19,8 +19,7 @@ const ATTEMPTS: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// The number of entries that are removed at a time, and the pause after them if there are many. The kernel frees the memory of
-/// removed entries some tenths of a second later, and holds a CPU for all that has come together: at this pace, for less than
-/// 20 ms.
+/// removed entries some tenths of a second later, and holds a CPU for all that has come together: at this pace, for some 20 ms.
 const REMOVED: usize = 4096;
 const FREEING: Duration = Duration::from_millis(14);
 
