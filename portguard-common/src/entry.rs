@@ -48,7 +48,7 @@ pub mod state {
     pub const FREE: u8 = 0;
     /// The trie has the prefix.
     pub const LISTED: u8 = 1;
-    /// A loader inserts the prefix into the trie, or was killed while it did.
+    /// A loader inserts the prefix into the trie or removes it, or was killed while it did: the trie may have the prefix.
     pub const WRITING: u8 = 2;
     /// The trie has the prefix no more, but a packet that is being judged may have found it there before. The place is free
     /// after the next grace period.

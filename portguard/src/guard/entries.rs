@@ -102,6 +102,10 @@ pub(super) fn remove_others<A: Listed>(maps: &mut ListMaps<A>, active: u32) -> R
         |entry: &Entry<A>| is_present(entry) && entry.numbers[active as usize % SLOTS].get_own().is_none();
     let others: Vec<_> = table.places(is_other).collect();
     let keys: Vec<_> = others.iter().map(|place| key(&maps.entries.read(*place))).collect();
+    // If this loader is killed meanwhile, a list that has such a prefix inserts it again.
+    for (place, key) in others.iter().zip(&keys) {
+        table.set_state(*place, key.prefix_len() as u8, state::WRITING);
+    }
     maps.trie.remove(&keys)?;
     for place in others {
         table.set_state(place, 0, state::REMOVED);

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::support::{ALLOWED, DENIED, IFACE, PORTGUARD, Service, SingleHost, Testbed, Traffic};
+use crate::support::{
+    ALLOWED, DENIED, IFACE, PORTGUARD, Service, SingleHost, Testbed, Traffic, run_to, system_calls,
+};
 
 /// A thousand entries, of which one covers [`ALLOWED`] in each family; the networks around it are other ones in each
 /// `variant`.
@@ -117,6 +119,37 @@ fn lists_whose_prefixes_lie_within_each_other_take_turns() {
         let v4 = list.iter().filter(|prefix| prefix.addr().is_ipv4()).count();
         assert_eq!(host.machine.entries_of(&portguard.status()), [v4, list.len() - v4]);
     }
+}
+
+/// A loader that is killed while it removes prefixes from the trie leaves it without some of them. A list that has these again
+/// must put them back, although their places are there.
+#[test]
+fn prefixes_come_back_that_a_killed_loader_has_removed() {
+    /// More than are removed by one system call.
+    const HOSTS: usize = 5000;
+    let host = SingleHost::new(PORTGUARD);
+    let portguard = host.portguard();
+    let hosts = (0..HOSTS).map(|n| format!("10.0.{}.{}", n / 256, n % 256));
+    let long = host.lists.write("long.yaml", hosts);
+    let short = host.lists.write("short.yaml", ["192.0.2.0/24"]);
+    let to = |list| ["reload", IFACE, "--allow-empty", "--allowlist", list];
+    let entries = || host.machine.entries_of(&portguard.status())[0];
+    portguard.ok(&["attach", IFACE, "--allowlist", &long]);
+    // From the end, because the trie is changed last, until a kill has left some of them.
+    let mut calls = system_calls(&mut portguard.command(to(&short))).rev();
+    loop {
+        let call = calls.next().expect("a kill leaves some of the hosts in the trie");
+        portguard.ok(&to(&long));
+        run_to(&mut portguard.command(to(&short)), call);
+        let left = entries();
+        portguard.ok(&to(&long));
+        assert_eq!(entries(), HOSTS, "killed at call {call}, with {left} entries in the trie");
+        if (2..HOSTS).contains(&left) {
+            break;
+        }
+    }
+    let explained = portguard.run(&["explain", "10.0.0.0"]).stdout;
+    assert!(explained.starts_with("10.0.0.0 on eth0: allowed by 10.0.0.0/32 "), "{explained}");
 }
 
 #[test]
