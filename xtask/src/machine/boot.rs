@@ -1,14 +1,16 @@
 //! One boot of a machine with systemd: what it has beside Debian, and what it tries.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
+use portguard_testkit::{built, interrupt};
 
-use super::{ALLOWLIST, boot, copy, furnish, systemctl, write};
-use crate::vm_test::{Kernel, install_module, output, pack};
+use super::{ALLOWLIST, KERNEL, PACKAGES, boot, copy, debian, furnish, systemctl, write};
+use crate::setup::{self, Purpose};
+use crate::vm_test::{Apt, Kernel, Series, install_module, output, pack};
 use crate::workspace;
 
 /// What nobody reads would be in memory.
@@ -18,10 +20,37 @@ const UNREAD: [&str; 5] =
 const MODULES_FIRST: &str = "[Unit]\nBefore=proc-fs-nfsd.mount run-rpc_pipefs.mount\n";
 
 /// An NFS server, which registers its services at rpcbind.
-pub(crate) const NFS_SERVER: &str = "nfs-kernel-server";
+const NFS_SERVER: &str = "nfs-kernel-server";
 /// The modules of the kernel's NFS server and client, in the order in which they are loaded.
-pub(crate) const NFS_MODULES: [&str; 11] =
+const NFS_MODULES: [&str; 11] =
     ["tls", "sunrpc", "grace", "lockd", "nfs_acl", "auth_rpcgss", "nfsd", "netfs", "fscache", "nfs", "nfsv3"];
+
+/// What the boots of a command begin with.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    portguard: PathBuf,
+    debian: PathBuf,
+    kernel: Kernel,
+    /// Where everything is made.
+    folder: PathBuf,
+}
+
+impl Parts {
+    /// Makes them in a folder below the root of the workspace, for the command of this name.
+    pub(crate) fn make(command: &str, folder: &str) -> Result<Self> {
+        ensure!(std::env::consts::ARCH == "x86_64", "{command} boots a kernel for x86_64");
+        setup::run_for(&setup::Args::default(), Purpose::Systemd)?;
+        interrupt::install().context("cannot handle Ctrl-C")?;
+        let folder = workspace().join(folder);
+        fs::create_dir_all(&folder)?;
+        let portguard = built::portguard()?;
+        let series = Series::named(KERNEL).map_err(anyhow::Error::msg)?;
+        let kernel = Apt::update(folder.join("apt"))?.kernel(series, &folder.join("kernels"))?;
+        let root = folder.join("debian");
+        debian(&root, &format!("{PACKAGES},{NFS_SERVER}"))?;
+        Ok(Self { portguard, debian: root, kernel, folder })
+    }
+}
 
 /// One boot of the machine.
 #[derive(Debug)]
@@ -43,15 +72,10 @@ pub(crate) struct Boot {
 
 impl Boot {
     /// Boots, and returns what the machine printed.
-    pub(crate) fn run(
-        &self,
-        portguard: &Path,
-        debian: &Path,
-        kernel: &Kernel,
-        folder: &Path,
-    ) -> Result<String> {
+    pub(crate) fn run(&self, parts: &Parts) -> Result<String> {
+        let Parts { kernel, folder, .. } = parts;
         eprintln!("the boot \"{}\"", self.name);
-        let root = self.furnish(portguard, debian, kernel, folder)?;
+        let root = self.furnish(parts)?;
         let initramfs = pack(&root, &folder.join("initramfs"))?;
         let arguments = ["-m", "2560", "-no-reboot"];
         let parameters = "panic=-1 rdinit=/lib/systemd/systemd";
@@ -62,7 +86,7 @@ impl Boot {
     }
 
     /// A Debian with portguard, its units, the testbed and the tests.
-    fn furnish(&self, portguard: &Path, debian: &Path, kernel: &Kernel, folder: &Path) -> Result<PathBuf> {
+    fn furnish(&self, Parts { portguard, debian, kernel, folder }: &Parts) -> Result<PathBuf> {
         let root = folder.join("root");
         copy(debian, &root, &UNREAD)?;
         furnish(&root, kernel, &format!("IFACE={}\n{}", self.interface, self.script))?;

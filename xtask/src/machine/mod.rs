@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use portguard_testkit::figures::Figures;
 use portguard_testkit::net::{Outcome, run_within};
 
-pub(crate) use self::boot::{Boot, NFS_SERVER};
+pub(crate) use self::boot::{Boot, Parts};
 use crate::vm_test::{Kernel, install_module, mirror, output};
 
 /// The kernel: the one of the release whose systemd is the oldest that the units are for.

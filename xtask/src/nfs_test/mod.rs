@@ -2,17 +2,12 @@
 //! units: mounts, locks, notices of restarts, and what denied clients get. What it has seen goes into `docs/nfs.md`.
 
 use std::fmt::Write as _;
-use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use portguard_testkit::document::Document;
-use portguard_testkit::{built, interrupt};
 
-use crate::machine::{self, Boot, KERNEL, NFS_SERVER, PACKAGES};
-use crate::setup::{self, Purpose};
-use crate::vm_test::{Apt, Series};
-use crate::workspace;
+use crate::machine::{self, Boot, Parts};
 
 /// Where everything is made, below the root of the workspace.
 const FOLDER: &str = "target/nfs-test";
@@ -64,17 +59,8 @@ impl Section {
 
 /// Boots the machine, reads what it tells, and writes it down.
 pub(crate) fn run() -> Result<()> {
-    ensure!(std::env::consts::ARCH == "x86_64", "nfs-test boots a kernel for x86_64");
-    setup::run_for(&setup::Args::default(), Purpose::Systemd)?;
-    interrupt::install().context("cannot handle Ctrl-C")?;
-    let folder = workspace().join(FOLDER);
-    fs::create_dir_all(&folder)?;
-    let portguard = built::portguard()?;
-    let series = Series::named(KERNEL).map_err(anyhow::Error::msg)?;
-    let kernel = Apt::update(folder.join("apt"))?.kernel(series, &folder.join("kernels"))?;
-    let debian = folder.join("debian");
-    machine::debian(&debian, &format!("{PACKAGES},{NFS_SERVER}"))?;
-    let console = BOOT.run(&portguard, &debian, &kernel, &folder)?;
+    let parts = Parts::make("nfs-test", FOLDER)?;
+    let console = BOOT.run(&parts)?;
     let told = machine::judge(&console, "nfs")?;
     for section in &SECTIONS {
         let table = section.table(&console)?;

@@ -5,18 +5,13 @@
 //!
 //! The file system of the machine is in memory.
 
-use std::fs;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use portguard_testkit::document::rows;
-use portguard_testkit::{built, interrupt};
 
-use crate::machine::{self, Boot, KERNEL, NFS_SERVER, PACKAGES};
+use crate::machine::{self, Boot, Parts};
 use crate::reliability::{DOCUMENT, SYSTEMD};
-use crate::setup::{self, Purpose};
-use crate::vm_test::{Apt, Series};
-use crate::workspace;
 
 /// Where everything is made, below the root of the workspace.
 const FOLDER: &str = "target/systemd-test";
@@ -71,21 +66,13 @@ ExecStart=/test/race
 [Install]
 WantedBy=multi-user.target
 ";
+
 /// Boots the machine, reads what it tells, and writes it down.
 pub(crate) fn run() -> Result<()> {
-    ensure!(std::env::consts::ARCH == "x86_64", "systemd-test boots a kernel for x86_64");
-    setup::run_for(&setup::Args::default(), Purpose::Systemd)?;
-    interrupt::install().context("cannot handle Ctrl-C")?;
-    let folder = workspace().join(FOLDER);
-    fs::create_dir_all(&folder)?;
-    let portguard = built::portguard()?;
-    let series = Series::named(KERNEL).map_err(anyhow::Error::msg)?;
-    let kernel = Apt::update(folder.join("apt"))?.kernel(series, &folder.join("kernels"))?;
-    let debian = folder.join("debian");
-    machine::debian(&debian, &format!("{PACKAGES},{NFS_SERVER}"))?;
+    let parts = Parts::make("systemd-test", FOLDER)?;
     let mut consoles = String::new();
     for boot in &BOOTS {
-        let console = boot.run(&portguard, &debian, &kernel, &folder)?;
+        let console = boot.run(&parts)?;
         machine::complete(&console).with_context(|| format!("the boot \"{}\"", boot.name))?;
         consoles += &console;
     }
