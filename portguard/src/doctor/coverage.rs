@@ -12,7 +12,7 @@ use crate::interface::{Address, Details, Interface};
 
 const ID: &str = "coverage";
 /// Devices sit on one another, but not endlessly.
-const DEEPEST: u32 = 8;
+pub(super) const DEEPEST: u32 = 8;
 
 /// Kinds of devices that sit on one other interface.
 const SITS_ON_ONE: [&str; 5] = ["vlan", "macvlan", "macvtap", "ipvlan", "ipvtap"];
@@ -247,7 +247,7 @@ pub(super) fn guarded(interface: &Interface, all: &[Interface], guards: &Guards)
 }
 
 /// All interfaces below one.
-fn all_below<'a>(interface: &Interface, all: &'a [Interface], depth: u32) -> Vec<&'a Interface> {
+pub(super) fn all_below<'a>(interface: &Interface, all: &'a [Interface], depth: u32) -> Vec<&'a Interface> {
     let below = if depth == 0 { Vec::new() } else { below(interface, all) };
     below.into_iter().flat_map(|it| [vec![it], all_below(it, all, depth - 1)].concat()).collect()
 }

@@ -1,6 +1,7 @@
 //! The guards of this network namespace, and what is left of those that are gone.
 
 use super::Finding;
+use super::callers::{self, Callers};
 use super::remedy::{self, Remedy, RemedyKind};
 use crate::allowlist::OnDisk;
 use crate::control::Description;
@@ -38,6 +39,7 @@ struct Facts {
     owner: Option<Owner>,
     /// What it does otherwise than its owner is ordered.
     differences: Vec<String>,
+    callers: Callers,
 }
 
 /// The service that keeps a guard.
@@ -136,6 +138,8 @@ fn gather() -> Result<Seen> {
     let mut services = Services::ask();
     let pin_root = PinRoot::find()?;
     let mut seen = Seen { silent: std::mem::take(&mut services.silent), ..Seen::default() };
+    let interfaces = interface::all()?;
+    let servers = callers::servers(&interfaces)?;
     for guard in Guard::select(pin_root.as_ref(), &[])? {
         let guard = match guard {
             Ok(guard) => guard,
@@ -154,9 +158,9 @@ fn gather() -> Result<Seen> {
             file: list.map_or(OnDisk::Unchanged, |list| OnDisk::of(&list.path, list.sha256)),
             owner: services.owner_of(guard.interface()).map(Owner::from),
             differences: services.of(&guard).map(|service| service.differences).unwrap_or_default(),
+            callers: Callers::gather(&guard, &servers)?,
         });
     }
-    let interfaces = interface::all()?;
     for unguarded in services.unguarded(pin_root.as_ref(), &interfaces)? {
         if let Some(owner) = services.ordered_to_guard(&unguarded.interface).map(Owner::from) {
             seen.unguarded.push((unguarded, owner));
@@ -182,6 +186,8 @@ fn judge(seen: &Seen) -> Vec<Finding> {
         findings.push(judge_guard(guard).about(&guard.interface));
         findings.extend(judge_order(guard).map(|finding| finding.about(&guard.interface)));
         findings.push(judge_list(guard).about(&guard.interface));
+        let callers = guard.callers.judge(&guard.interface, &guard.list);
+        findings.extend(callers.into_iter().map(|finding| finding.about(&guard.interface)));
     }
     for error in &seen.damaged {
         let why = error.why().map(|why| format!(": {why}")).unwrap_or_default();
@@ -293,6 +299,7 @@ mod tests {
             file,
             owner: None,
             differences: vec![],
+            callers: Callers::default(),
         }
     }
 

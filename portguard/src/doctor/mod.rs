@@ -5,6 +5,7 @@
 
 mod boot;
 mod bpffs;
+mod callers;
 mod command;
 mod coverage;
 mod detours;

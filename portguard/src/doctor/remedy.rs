@@ -55,6 +55,10 @@ listed! {
         Reload = "reload",
         /// See what is wrong with the list.
         CheckList = "check_list",
+        /// Put a server of this host onto the list.
+        AllowServer = "allow_server",
+        /// Put hosts of a link onto the list.
+        AllowLinkLocal = "allow_link_local",
         /// Let systemd start the guard at boot.
         EnableUnit = "enable_unit",
         // Guards that a service keeps.

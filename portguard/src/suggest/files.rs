@@ -99,6 +99,15 @@ impl Files {
         files
     }
 
+    /// The NFSv3 servers of this host alone. If they cannot be read, there are none.
+    pub fn read_servers(root: &Path) -> Vec<Server> {
+        Self::default().mounted(root)
+    }
+
+    fn mounted(&mut self, root: &Path) -> Vec<Server> {
+        self.text(&root.join(MOUNTS)).as_deref().map(mounts::servers).unwrap_or_default()
+    }
+
     /// What exportfs(8) was told, and no table says: the others are there already.
     fn read_etab(&mut self, root: &Path) {
         let path = root.join(ETAB);
@@ -123,9 +132,7 @@ impl Files {
         if let Some(text) = self.text(&root.join(AUTH_CACHE)) {
             self.served = auth_cache::addresses(&text);
         }
-        if let Some(text) = self.text(&root.join(MOUNTS)) {
-            self.servers = mounts::servers(&text);
-        }
+        self.servers = self.mounted(root);
         let tables = [(HOSTS_ALLOW, hosts_allow::clients as fn(&str) -> Vec<hosts_allow::Written>)]
             .into_iter()
             .chain(SECURENETS.map(|path| (path, securenets::clients as fn(&str) -> _)));

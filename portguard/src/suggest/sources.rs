@@ -107,6 +107,20 @@ pub fn proposal(
     proposal
 }
 
+/// The links of IPv6 whose hosts are left out: only broadcasts come from such addresses.
+pub fn left_out_links(networks: &[Network]) -> Option<LeftOut> {
+    let links: Vec<&Network> = networks.iter().filter(|it| it.network.addr().is_ipv6()).collect();
+    let mut interfaces: Vec<&str> = links.iter().map(|it| &*it.interface).collect();
+    interfaces.dedup();
+    Some(LeftOut {
+        what: links.first()?.network.to_string(),
+        origin: format!("the network of {}", interfaces.join(", ")),
+        why: "hosts of a link ask from link-local addresses only if they broadcast over IPv6 (NIS, rpcinfo -b): --link-local \
+              proposes them"
+            .to_owned(),
+    })
+}
+
 /// Adds the sources of packets that nothing else has proposed.
 fn add_unproven(proposal: &mut Proposal, peers: &[Peer]) {
     let is_known = |peer: &&Peer| {

@@ -107,12 +107,13 @@ fn of_this_host(args: &Args) -> Proposal {
         term::warning(problem);
     }
     let mut networks = or_warn(interface::networks(), "the networks of the interfaces are left out");
-    if !args.link_local {
-        networks.retain(|network| !network.is_link_local());
-    }
+    let link_local =
+        networks.extract_if(.., |network| !args.link_local && network.is_link_local()).collect::<Vec<_>>();
     let peers = or_warn(peers(), "the clients that were seen in audit mode are left out");
     let addresses = names::look_up(sources::names(&files));
-    sources::proposal(&files, &networks, &connected_peers(), &peers, &addresses)
+    let mut proposal = sources::proposal(&files, &networks, &connected_peers(), &peers, &addresses);
+    proposal.left_out.extend(sources::left_out_links(&link_local));
+    proposal
 }
 
 /// Who has asked over TCP, of those whom the guards in audit mode would drop; or would have dropped, if it was over a

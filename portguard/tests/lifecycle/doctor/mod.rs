@@ -17,7 +17,7 @@ use portguard_testkit::documents::doctor::{Document, Finding};
 struct Patient {
     host: SingleHost,
     list: String,
-    _outside: Namespace,
+    outside: Namespace,
 }
 
 impl Patient {
@@ -36,7 +36,7 @@ impl Patient {
             let near = End::new(&host.namespace, interface).address(prefix);
             Veth::new().connect(&near, &End::new(&outside, interface)).expect("a cable");
         }
-        Self { list: host.list(), host, _outside: outside }
+        Self { list: host.list(), host, outside }
     }
 
     fn portguard(&self) -> Portguard<'_> {

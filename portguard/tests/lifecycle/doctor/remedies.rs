@@ -2,10 +2,13 @@
 //! thing any more. Those that cannot be followed on this machine are named, with the test that judges them.
 
 use std::env;
+use std::net::{SocketAddrV6, UdpSocket};
 use std::path::Path;
 
+use nix::net::if_::if_nametoindex;
 use nix::sys::signal::Signal;
 use portguard::doctor::RemedyKind;
+use portguard_common::PORT;
 use portguard_testkit::documents::doctor::{Document, Finding};
 use portguard_testkit::net::RpcServices;
 
@@ -233,6 +236,8 @@ const ELSEWHERE: &[(RemedyKind, &str)] = &[
     (RemedyKind::LookAtRoutes, "doctor/detours.rs: this kernel has no seg6local"),
     (RemedyKind::MplsOff, "doctor/detours.rs: this kernel has no MPLS"),
     (RemedyKind::Isolate, "doctor/coverage.rs: this kernel has no ipvlan"),
+    (RemedyKind::AllowLinkLocal, "below"),
+    (RemedyKind::AllowServer, "xtask nfs-test: this kernel has no NFS"),
     (RemedyKind::EnableUnit, "xtask systemd-test: there is no systemd here"),
     (RemedyKind::SocketAddresses, "doctor/rpcbind.rs: there is no systemd here"),
     (RemedyKind::Update, "doctor/rpcinfo.rs: the archive has nothing newer"),
@@ -288,6 +293,26 @@ fn an_interface_that_a_service_waits_for_is_guarded_once_it_is_there() {
         find(document, "guard.waiting", "eth7").is_none() && find(document, "coverage", "eth7").is_none()
     };
     service.wait_until("doctor is content", || is_content(&patient.examine()));
+}
+
+#[test]
+fn hosts_of_the_link_that_broadcast_over_ipv6_are_named_until_the_list_has_them() {
+    let patient = Patient::unguarded();
+    patient.run(GUARD);
+    patient.outside.ip("addr add fe80::9/64 dev eth0 nodad").expect("ip");
+    assert!(find(&patient.examine(), "guard.link_local", "eth0").is_none(), "nobody has asked yet");
+    patient.outside.run(|| {
+        let index = if_nametoindex("eth0").expect("an interface");
+        let socket =
+            UdpSocket::bind(SocketAddrV6::new("fe80::9".parse().unwrap(), 0, 0, index)).expect("a socket");
+        // All hosts of the link.
+        let everyone = SocketAddrV6::new("ff02::1".parse().unwrap(), PORT, 0, index);
+        socket.send_to(&[0; 40], everyone).expect("it is sent");
+    });
+    let remedy = assert_remedy(&patient.examine(), "guard.link_local", "eth0", RemedyKind::AllowLinkLocal);
+    assert!(remedy.contains("fe80::9") && remedy.contains("portguard reload eth0"), "{remedy}");
+    patient.run("echo '  - fe80::/10' >> $PORTGUARD_ALLOWLIST; portguard reload eth0");
+    assert!(find(&patient.examine(), "guard.link_local", "eth0").is_none());
 }
 
 #[test]
