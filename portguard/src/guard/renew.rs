@@ -266,6 +266,8 @@ impl Guard {
                 instance::remove(&directory)?;
             }
         }
+        // An upgrade that was killed may have left some.
+        lists::keep_pins_in_force(interface, &self.instance)?;
         // The record of a change on trial whose loader was killed before the change was in force. It must not remain
         // pending, because the next instance may get the same name.
         if let Some(record) = confirm::read(interface)?.filter(|record| record.state == PENDING) {

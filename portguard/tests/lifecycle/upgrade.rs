@@ -6,6 +6,8 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
+use portguard_testkit::net::run;
+
 use crate::support::{IFACE, PORTGUARD, SingleHost, Testbed, Traffic, Until};
 
 #[test]
@@ -147,6 +149,24 @@ fn status_and_stats_are_whole_while_the_guard_is_renewed() {
 }
 
 /// An older or a newer portguard, as far as this one can tell: by the name of the directory, before it looks at a map.
+#[test]
+fn old_lists_that_a_killed_upgrade_has_left_pinned_go_with_the_next_change() {
+    let host = SingleHost::new(PORTGUARD);
+    let portguard = host.portguard();
+    let attach = ["attach", IFACE, "--allowlist", &host.list()];
+    portguard.ok(&attach);
+    let pinned = portguard.status().pinned;
+    let directory = Path::new(&pinned).parent().expect("the directory of the interface");
+    for family in ["v4", "v6"] {
+        let mut bpftool = host.machine.command(&host.namespace, "bpftool");
+        bpftool.args(["map", "create"]).arg(directory.join(format!("list1-{family}")));
+        run(bpftool.args(["type", "array", "key", "4", "value", "4", "entries", "1", "name", "list"]))
+            .expect("bpftool");
+    }
+    portguard.ok(&attach);
+    host.machine.assert_tidy(1);
+}
+
 #[test]
 fn a_guard_with_an_unknown_layout_is_refused_by_name_and_goes_on() {
     let testbed = Testbed::new(PORTGUARD);
