@@ -68,7 +68,7 @@ enum Command {
     /// Start, reload, kill and stop the units by a real systemd, in a virtual machine; needs root
     SystemdTest,
     /// Mount, lock and restart NFS servers and clients behind guards, in a virtual machine, and write docs/nfs.md; needs root
-    NfsTest,
+    NfsTest(nfs_test::Args),
     /// Try what brings portguard to a fleet, with the real tools: Kubernetes' schemas, Ansible to two hosts, Prometheus; needs
     /// root
     FleetTest,
@@ -100,7 +100,7 @@ fn main() -> ExitCode {
         Command::Torture(args) => torture::torture(&args),
         Command::Soak(args) => torture::soak(&args),
         Command::SystemdTest => systemd_test::run(),
-        Command::NfsTest => nfs_test::run(),
+        Command::NfsTest(args) => nfs_test::run(&args),
         Command::FleetTest => fleet_test::run(),
         Command::Dist(args) => dist::run(&args),
         Command::DistTest => dist_test::run(),

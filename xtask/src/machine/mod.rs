@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use portguard_testkit::figures::Figures;
 use portguard_testkit::net::{Outcome, run_within};
 
-pub(crate) use self::boot::{Boot, Parts};
+pub(crate) use self::boot::{Boot, Installation, Parts};
 use crate::vm_test::{Kernel, install_module, mirror, output};
 
 /// The kernel: the one of the release whose systemd is the oldest that the units are for.
@@ -69,9 +69,11 @@ pub(crate) fn debian(root: &Path, packages: &str) -> Result<()> {
     debian_of(release, root, packages)
 }
 
-/// A minimal Debian of a release with these packages, made once.
+/// A minimal Debian of a release with these packages, made once, and anew for others.
 pub(crate) fn debian_of(release: &str, root: &Path, packages: &str) -> Result<()> {
-    if root.is_dir() {
+    let made_of = root.with_extension("packages");
+    let wanted = format!("{release} {packages}\n");
+    if root.is_dir() && fs::read_to_string(&made_of).is_ok_and(|made_of| made_of == wanted) {
         return Ok(());
     }
     let partial = root.with_extension("partial");
@@ -85,7 +87,11 @@ pub(crate) fn debian_of(release: &str, root: &Path, packages: &str) -> Result<()
             .arg(&partial)
             .arg(mirror()?),
     )?;
-    Ok(fs::rename(&partial, root)?)
+    if root.exists() {
+        fs::remove_dir_all(root)?;
+    }
+    fs::rename(&partial, root)?;
+    Ok(fs::write(&made_of, wanted)?)
 }
 
 /// A copy of a root, without the folders that nobody reads.

@@ -2,20 +2,27 @@
 systemctl is-system-running --wait > /dev/null
 echo "BEGIN $(systemctl --version | head -1), Linux $(uname -r)"
 
-# The client: what runs in its namespaces, for at most LIMIT seconds.
+# The client: what runs in its namespaces, for at most LIMIT seconds, which is long for a machine that is busy.
 ip netns exec outside unshare --mount sleep infinity &
 HOST=$!
-client() { nsenter --target $HOST --net --mount -- timeout --kill-after 1 "${LIMIT:-60}" "$@"; }
+client() { nsenter --target $HOST --net --mount -- timeout --kill-after 1 "${LIMIT:-180}" "$@"; }
+# In a process that becomes the program, so that $! is the program.
+client_runs() { exec nsenter --target $HOST --net --mount -- "$@"; }
 within 20 client true
 mkdir -p /run/client /mnt/denied
 cp -a /var/lib/nfs /run/client/nfs
 client mount --bind /run/client/nfs /var/lib/nfs
 client mount -t tmpfs tmpfs /run
-client mkdir -p /run/rpcbind
-LIMIT=infinity client rpcbind -f &
+client mkdir -p /run/rpcbind /run/sendsigs.omit.d
+client_runs rpcbind -f &
 within 30 client rpcinfo -p 127.0.0.1 > /dev/null
-LIMIT=infinity client rpc.statd -F -d --no-notify > /run/client/statd 2>&1 &
+client_runs rpc.statd -F -d --no-notify > /run/client/statd 2>&1 &
 within 30 sh -c "nsenter --target $HOST --net --mount rpcinfo -p 127.0.0.1 | grep -q status"
+
+# A file of which docs/nfs.md shows the text: its block of code begins with its name.
+from_document() { awk -v name="# $1" '/^```/ { inside = 0 } $0 == name { inside = 1 } inside' /test/nfs.md; }
+# The options of the mount that docs/nfs.md shows, which names all ports.
+named_ports() { sed -n 's/^mount -t nfs -o vers=3,\(.*\) server:\/srv \/mnt$/\1/p' /test/nfs.md; }
 
 # mounts SERVER OPTIONS: mounts by NFSv3, writes 4 MiB, mounts anew, and compares what it reads with what the server has.
 mounts() {
@@ -37,6 +44,17 @@ works() {
   check "$1: showmount" client showmount -e 192.0.2.1
   check "$1: rpcinfo -p" client rpcinfo -p 192.0.2.1
   check "$1: rpcinfo -T udp" client rpcinfo -T udp 192.0.2.1 mountd 3
+  check "$1: the service of quotas" client rpcinfo -T udp 192.0.2.1 rquotad 2
+}
+# binds: asks the NIS server for a user through a ypbind that is started for it.
+binds() {
+  local binder
+  client_runs ypbind -foreground & binder=$!
+  within 20 sh -c "nsenter --target $HOST --net --mount ypwhich -d test > /run/ypwhich 2>&1" && client ypmatch -d test mallory passwd.byname
+  local found=$?
+  kill $binder
+  wait $binder
+  return $found
 }
 # Waits for a lock of POSIX on a file, tells when it came, and holds it for so many seconds.
 cat > /run/client/lock.pl << 'PERL'
@@ -68,15 +86,58 @@ guard_client() {
   nsenter --net=/run/netns/outside portguard attach eth0 --allowlist /etc/portguard/client.yaml
 }
 
+# client_says COMMAND WORDS: what portguard prints on the client, with each list in one line.
+client_says() { client portguard "$1" 2>&1 | tr '\n' ' ' | grep -q "$2"; }
+
 printf 'allow:\n  - 192.0.2.0/24\n  - 2001:db8:1::/64\n' > $LIST
 check "the server is guarded" guarded
 check "the list has both families" systemctl reload portguard@eth0
 check "the NFS server is up" within 60 active nfs-server.service
 check "and is registered" within 60 sh -c "rpcinfo -p 127.0.0.1 | grep -q mountd"
+check "the package is apt's" sh -c "dpkg-query -W -f '\${Status}' portguard | grep -q 'ok installed' && dpkg -S /usr/sbin/portguard"
+
+# The ports of the document, which are fixed by its files.
+from_document /etc/nfs.conf > /etc/nfs.conf
+from_document /etc/sysctl.d/lockd.conf > /etc/sysctl.d/lockd.conf
+sysctl --load /etc/sysctl.d/lockd.conf > /dev/null
+systemctl restart rpc-statd nfs-server
+registered_at() { rpcinfo -p 127.0.0.1 | awk '{ print $1, $3, $4 }' | sort -u > /run/registered; for it; do grep -qx "$it" /run/registered || return 1; done; }
+check "the files of the document fix all ports" within 60 registered_at "100005 tcp 20048" "100005 udp 20048" \
+  "100021 tcp 32803" "100021 udp 32769" "100024 tcp 32765" "100024 udp 32765" "100003 tcp 2049"
+# Its unit waits for file systems with quotas.
+rpc.rquotad
+check "the service of quotas is up" within 30 sh -c "rpcinfo -p 127.0.0.1 | grep -q rquotad"
+# A NIS server, with one map of one user.
+echo "0.0.0.0 0.0.0.0" > /etc/ypserv.securenets
+echo test > /etc/defaultdomain
+domainname test
+mkdir -p /var/yp/test
+echo "mallory x:1000:1000::/home/mallory:/bin/sh" | /usr/lib/yp/makedbm - /var/yp/test/passwd.byname
+check "the NIS server starts" systemctl start ypserv
+check "and is registered" within 30 sh -c "rpcinfo -p 127.0.0.1 | grep -q ypserv"
+printf '/auto /etc/auto.test\n/net -hosts -vers=3\n' > /etc/auto.master
+printf 'allowed -fstype=nfs,vers=3 192.0.2.1:/srv\ndenied -fstype=nfs,vers=3 198.51.100.1:/srv\n' > /etc/auto.test
+echo marker > /srv/marker
+client_runs automount --foreground &
+
 works "guard on the server, native"
+check "automount of a map" within 20 client cat /auto/allowed/marker
+check "automount of what the server exports" within 20 client cat /net/192.0.2.1/srv/marker
+echo "domain test server 192.0.2.1" > /etc/yp.conf
+check "NIS by the name of the server" binds
 check "a lock that the server holds is granted" grants
 check "and at once" [ "$GRANTED" -lt 30 ]
 echo "LOCK guard on the server | $GRANTED"
+
+from_document /etc/nftables.conf > /run/nftables.conf
+check "the rules of the document for the other ports" nft --file /run/nftables.conf
+LIMIT=10 check "keep that client off" not mounts 198.51.100.1 "$(named_ports)"
+check "and let allowed ones in" mounts 192.0.2.1 proto=tcp,mountproto=udp
+check "over IPv6, too" mounts "[2001:db8:1::1]" proto=tcp6,mountproto=udp6
+nft flush ruleset
+
+# Whose end would ask for ports, too.
+client umount /auto/allowed /net/192.0.2.1/srv
 
 # Denied: each command for itself, all at once. The allowed flow is that of the test alone: a client's own calls would be counted.
 flows_begin
@@ -89,15 +150,17 @@ hangs "\`mount -t nfs -o vers=3\`" mount -t nfs -o vers=3,nolock 198.51.100.1:/s
 hangs "\`rpcinfo -p\`" rpcinfo -p 198.51.100.1 & HANGS+=" $!"
 hangs "\`rpcinfo -T udp\`" rpcinfo -T udp 198.51.100.1 mountd 3 & HANGS+=" $!"
 hangs "\`showmount -e\`" showmount -e 198.51.100.1 & HANGS+=" $!"
+hangs "a file below an automount" cat /auto/denied/marker & HANGS+=" $!"
 wait $HANGS
+echo "domain test server 198.51.100.1" > /etc/yp.conf
+check "a denied client finds no NIS server" not binds
 
 # A denied client that names the ports needs no rpcbind.
-PORT=$(rpcinfo -p 127.0.0.1 | awk '$5 == "mountd" && $3 == "tcp" { print $4; exit }')
 asked() { tcpdump -r /run/client/named.pcap -n dst port 111 2> /dev/null | grep -c "198.51.100.20"; }
 tcpdump -U -ni eth0 -Q in -w /run/client/named.pcap host 198.51.100.20 and tcp 2> /dev/null &
 NAMED=$!
 sleep 2
-check "a denied client that names the ports mounts and reads" mounts 198.51.100.1 "nolock,proto=tcp,port=2049,mountport=$PORT,mountproto=tcp,mountvers=3"
+check "a denied client that names the ports mounts and reads" mounts 198.51.100.1 "$(named_ports)"
 kill $NAMED; wait $NAMED
 check "without a packet to port 111" [ "$(asked)" = 0 ]
 nfs4() { client mount -t nfs -o vers=4.2 198.51.100.1:/srv /mnt/denied && client umount /mnt/denied; }
@@ -106,21 +169,32 @@ check "stats names the denied client" sh -c "portguard stats eth0 | grep -q '198
 check "explain says that no entry covers it" sh -c "portguard explain 198.51.100.20 | grep -q 'no entry'"
 flows_end
 
-# A guard on the client as well.
+# A guard on the client as well. Its lockd gets other ports at each mount, as those of most clients do; or the server would know
+# them from before, and would not ask.
+sysctl -q fs.nfs.nlm_tcpport=0 fs.nfs.nlm_udpport=0
 check "the client is guarded, its server not on its list" guard_client 203.0.113.0/24
 works "guard on both, the server not on the client's list"
 check "a lock that the server holds comes" grants
 check "but late, because its notice is dropped" [ "$GRANTED" -gt 50 ]
 echo "LOCK guard on the client, whose list lacks the server | $GRANTED"
+# A lock that the client holds, while the server's services end, start again, and report that. A machine that boots forgets the
+# locks; here lockd runs on, for the client, so the server is told to forget them.
 client mount -t nfs -o vers=3,proto=tcp 192.0.2.1:/srv /mnt
-nsenter --target $HOST --net --mount -- perl - /mnt/locked 0 < /run/client/lock.pl > /dev/null
-> /run/client/statd
-sm-notify -f
-check "the notice of a server that has restarted does not arrive" not within 20 grep -qi sm_notify /run/client/statd
+nsenter --target $HOST --net --mount -- perl - /mnt/locked 600 < /run/client/lock.pl > /dev/null &
+HOLDER=$!
+LOCKED=$(printf '%02x:%02x:%s' $(stat -c '%Hd %Ld %i' /srv/locked))
+has_lock() { grep -q " $LOCKED " /proc/locks; }
+restarts() { systemctl stop nfs-server && echo /srv > /proc/fs/nfsd/unlock_filesystem && systemctl start nfs-server && not has_lock && sm-notify -f; }
+check "the server has a lock of the client" within 30 has_lock
+check "the server restarts, and has it no more" restarts
+check "doctor on the client names the server that its list lacks" client_says doctor "lacks the NFS server 192.0.2.1"
+check "suggest on the client proposes it" client_says suggest "192.0.2.1 *comment: .*calls back"
+check "a client whose list lacks the server does not reclaim it" not within 20 has_lock
 check "the server comes onto the client's list" guard_client 192.0.2.1
-nsenter --target $HOST --net --mount -- perl - /mnt/locked 0 < /run/client/lock.pl > /dev/null
-sm-notify -f
-check "then it arrives" within 60 grep -qi sm_notify /run/client/statd
+check "it restarts once more" restarts
+check "then the client reclaims it" within 60 has_lock
+check "doctor has nothing to say of it any more" not client_says doctor "lacks the NFS server"
+kill $HOLDER; wait $HOLDER
 client umount /mnt
 works "guard on both, the server on the client's list"
 check "a lock that the server holds is granted" grants
@@ -136,4 +210,15 @@ check "and is on" within 30 guarded
 check "in that mode" grep -q generic /run/status
 works "guard on the server, generic"
 check "a lock that the server holds is granted" grants
+
+# By broadcast, which rpcbind passes on if it is told to.
+echo "domain test broadcast" > /etc/yp.conf
+check "a NIS server that rpcbind does not pass broadcasts to is not found" not binds
+echo 'OPTIONS="-w -r"' > /etc/default/rpcbind
+systemctl restart rpcbind
+check "rpcbind passes broadcasts on" within 30 sh -c "rpcinfo -p 127.0.0.1 | grep -q ypserv"
+check "a NIS server by broadcast" binds
+printf 'allow:\n  - 198.51.100.0/24\n  - 2001:db8:1::/64\n' > $LIST
+check "the client is taken off the list" systemctl reload portguard@eth0
+check "then the broadcast finds nothing" not binds
 complete

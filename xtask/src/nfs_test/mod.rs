@@ -1,38 +1,56 @@
-//! `cargo xtask nfs-test`: the kernel's NFS server and client behind guards, in a virtual machine with Debian's packages and
-//! units: mounts, locks, notices of restarts, and what denied clients get. What it has seen goes into `docs/nfs.md`.
+//! `cargo xtask nfs-test`: the kernel's NFS server and client behind guards, in virtual machines with Debian's packages and
+//! units, and with portguard's package: mounts, automounts, locks, quotas, NIS, notices of restarts, and what denied clients get.
+//! What it has seen goes into `docs/nfs.md`, whose examples of files are the files of the machines.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use portguard_testkit::document::Document;
 
-use crate::machine::{self, Boot, Parts};
+use crate::machine::{self, Boot, Installation, Parts};
+use crate::vm_test::Series;
 
 /// Where everything is made, below the root of the workspace.
 const FOLDER: &str = "target/nfs-test";
 /// What readers see of it.
 const DOCUMENT: Document = Document("docs/nfs.md");
+/// The kernels, unless others are named: those of the releases of Debian that users have.
+const KERNELS: [&str; 2] = ["6.1", "6.12"];
+/// What the machine has beside an NFS server.
+const PACKAGES: [&str; 6] = ["autofs", "nftables", "quota", "yp-tools", "ypbind-mt", "ypserv"];
 /// The marks of what denied clients wait for, and of how late a lock comes.
 const SECTIONS: [Section; 2] = [
-    Section { key: "denied", mark: "HANG ", head: "| a denied client's | ends after, s |", divisor: 1.0 },
-    Section { key: "locks", mark: "LOCK ", head: "| | a lock comes after its release, s |", divisor: 10.0 },
+    Section { key: "denied", mark: "HANG ", head: "a denied client's command ends after, s", divisor: 1.0 },
+    Section { key: "locks", mark: "LOCK ", head: "a lock comes after its release, s", divisor: 10.0 },
 ];
 const BOOT: Boot = Boot {
     name: "nfs",
     interface: "eth0",
     script: include_str!("guest.sh"),
-    files: &[("test/testbed", include_str!("testbed.sh"))],
-    modules: &["dns_resolver", "nfsv4"],
+    files: &[
+        ("test/testbed", include_str!("testbed.sh")),
+        ("test/nfs.md", include_str!("../../../docs/nfs.md")),
+    ],
+    modules: &["dns_resolver", "nfsv4", "autofs4", "crc32c_generic", "libcrc32c", "nfnetlink", "nf_tables"],
     // To all of them: it is the guard that makes the difference.
     exports: Some(
         "/srv 192.0.2.0/24(rw,fsid=1,no_root_squash) 2001:db8:1::/64(rw,fsid=1,no_root_squash) \
          198.51.100.0/24(rw,fsid=1,no_root_squash)\n",
     ),
-    limit: Duration::from_secs(45 * 60),
+    limit: Duration::from_secs(60 * 60),
 };
 
-/// A table of the document: the lines of the machine that begin with a mark.
+/// Arguments of `cargo xtask nfs-test`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Only this kernel; may be given several times. The document is written only if none is named
+    #[arg(long = "kernel", value_name = "NAME", value_parser = Series::named)]
+    kernels: Vec<Series>,
+}
+
+/// A table of the document: the lines of the machines that begin with a mark.
 struct Section {
     key: &'static str,
     mark: &'static str,
@@ -42,29 +60,52 @@ struct Section {
 }
 
 impl Section {
-    /// The table of what a machine has told.
-    fn table(&self, console: &str) -> Result<String> {
-        let mut table = format!("{}\n|---|---:|\n", self.head);
-        let mut lines: Vec<&str> = console.lines().filter_map(|line| line.strip_prefix(self.mark)).collect();
-        lines.sort_unstable();
-        ensure!(!lines.is_empty(), "the machine told nothing of {}", self.key);
-        for line in lines {
-            let (name, figure) = line.split_once(" | ").with_context(|| format!("no figure in {line:?}"))?;
-            let figure: f64 = figure.parse().with_context(|| format!("no figure in {line:?}"))?;
-            writeln!(table, "| {name} | {} |", figure / self.divisor)?;
+    /// The table of what machines have told, which have these names.
+    fn table(&self, machines: &[(&str, &str)]) -> Result<String> {
+        let mut rows: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+        for (_, console) in machines {
+            for line in console.lines().filter_map(|line| line.strip_prefix(self.mark)) {
+                let (row, figure) =
+                    line.split_once(" | ").with_context(|| format!("no figure in {line:?}"))?;
+                let figure: f64 = figure.parse().with_context(|| format!("no figure in {line:?}"))?;
+                rows.entry(row).or_default().push(figure / self.divisor);
+            }
+        }
+        ensure!(!rows.is_empty(), "the machines told nothing of {}", self.key);
+        let names = machines.iter().map(|(name, _)| format!(" Linux {name} |")).collect::<String>();
+        let mut table = format!("| {} |{names}\n|---|{}\n", self.head, "---:|".repeat(machines.len()));
+        for (row, figures) in rows {
+            if figures.len() != machines.len() {
+                bail!("not every machine told once of {row}");
+            }
+            let figures = figures.iter().map(|figure| format!(" {figure} |")).collect::<String>();
+            writeln!(table, "| {row} |{figures}")?;
         }
         Ok(table)
     }
 }
 
-/// Boots the machine, reads what it tells, and writes it down.
-pub(crate) fn run() -> Result<()> {
-    let parts = Parts::make("nfs-test", FOLDER)?;
-    let console = BOOT.run(&parts)?;
-    let told = machine::judge(&console, "nfs")?;
+/// Boots the machines, reads what they tell, and writes it down.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let parts = Parts::make("nfs-test", FOLDER, &PACKAGES, Installation::package)?;
+    let all =
+        KERNELS.map(Series::named).into_iter().collect::<Result<Vec<_>, _>>().map_err(anyhow::Error::msg)?;
+    let kernels = if args.kernels.is_empty() { &all } else { &args.kernels };
+    let mut machines = Vec::new();
+    for series in kernels {
+        let console = BOOT.run(&parts, &parts.kernel(*series)?)?;
+        let told = machine::judge(&console, "nfs").with_context(|| format!("Linux {}", series.name()))?;
+        machines.push((series.name(), console, told.machine));
+    }
+    if !args.kernels.is_empty() {
+        return Ok(());
+    }
+    let consoles: Vec<(&str, &str)> =
+        machines.iter().map(|(name, console, _)| (*name, console.as_str())).collect();
+    let told: Vec<&str> = machines.iter().map(|(_, _, machine)| machine.as_str()).collect();
     for section in &SECTIONS {
-        let table = section.table(&console)?;
-        DOCUMENT.write(section.key, &format!("{table}\nIn the machine: {}.\n", told.machine))?;
+        let table = section.table(&consoles)?;
+        DOCUMENT.write(section.key, &format!("{table}\nIn the machines: {}.\n", told.join("; ")))?;
     }
     Ok(())
 }
@@ -81,11 +122,20 @@ mod tests {
     }
 
     #[test]
-    fn a_table_has_what_the_machine_told() {
+    fn a_table_has_what_the_machines_told() {
         let [denied, locks] = &SECTIONS;
-        let console = "PASS x\nHANG b | 61\nHANG a | 131\nLOCK c | 172\n";
-        assert!(denied.table(console).expect("figures").ends_with("|---|---:|\n| a | 131 |\n| b | 61 |\n"));
-        assert!(locks.table(console).expect("figures").ends_with("| c | 17.2 |\n"));
-        assert!(denied.table("LOCK c | 1\n").is_err());
+        let one = "PASS x\nHANG b | 61\nHANG a | 131\nLOCK c | 172\n";
+        let other = "HANG a | 130\nHANG b | 62\nLOCK c | 1\n";
+        let machines = [("6.1", one), ("6.12", other)];
+        let table = denied.table(&machines).expect("figures");
+        assert!(
+            table.ends_with(
+                " | Linux 6.1 | Linux 6.12 |\n|---|---:|---:|\n| a | 131 | 130 |\n| b | 61 | 62 |\n"
+            ),
+            "{table}"
+        );
+        assert!(locks.table(&machines).expect("figures").ends_with("| c | 17.2 | 0.1 |\n"));
+        assert!(denied.table(&[("6.1", "LOCK c | 1\n")]).is_err());
+        assert!(locks.table(&[("6.1", one), ("6.12", "LOCK d | 1\n")]).is_err());
     }
 }

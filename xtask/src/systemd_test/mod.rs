@@ -10,8 +10,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use portguard_testkit::document::rows;
 
-use crate::machine::{self, Boot, Parts};
+use crate::machine::{self, Boot, Installation, KERNEL, Parts};
 use crate::reliability::{DOCUMENT, SYSTEMD};
+use crate::vm_test::Series;
 
 /// Where everything is made, below the root of the workspace.
 const FOLDER: &str = "target/systemd-test";
@@ -69,10 +70,11 @@ WantedBy=multi-user.target
 
 /// Boots the machine, reads what it tells, and writes it down.
 pub(crate) fn run() -> Result<()> {
-    let parts = Parts::make("systemd-test", FOLDER)?;
+    let parts = Parts::make("systemd-test", FOLDER, &[], Installation::copied)?;
+    let kernel = parts.kernel(Series::named(KERNEL).map_err(anyhow::Error::msg)?)?;
     let mut consoles = String::new();
     for boot in &BOOTS {
-        let console = boot.run(&parts)?;
+        let console = boot.run(&parts, &kernel)?;
         machine::complete(&console).with_context(|| format!("the boot \"{}\"", boot.name))?;
         consoles += &console;
     }

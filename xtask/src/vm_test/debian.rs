@@ -42,6 +42,11 @@ impl Series {
         })
     }
 
+    /// What it is called.
+    pub(crate) fn name(self) -> &'static str {
+        self.name
+    }
+
     /// Whether a version of a package is one of the series.
     fn has(self, version: &str) -> bool {
         let beginning = self.name.trim_end_matches('x');
