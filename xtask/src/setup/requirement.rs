@@ -166,8 +166,15 @@ static FLEET_TOOLS: [Tool; 2] = [
     },
 ];
 
+/// Not a program, but what shows that it is there, as a path from a folder of programs.
+const GANESHA_VFS: &str = if cfg!(target_arch = "aarch64") {
+    "../lib/aarch64-linux-gnu/ganesha/libfsalvfs.so"
+} else {
+    "../lib/x86_64-linux-gnu/ganesha/libfsalvfs.so"
+};
+
 /// Everything from the distribution but the compilers.
-pub(super) static TOOLS: [Tool; 15] = [
+pub(super) static TOOLS: [Tool; 18] = [
     Tool {
         package: "iproute2",
         programs: &["ip"],
@@ -191,6 +198,19 @@ pub(super) static TOOLS: [Tool; 15] = [
         programs: &["rpc.mountd", "exportfs"],
         why: "gives showmount an answer, and is the second opinion on /etc/exports",
         units: &["nfs-server.service", "nfs-blkmap.service", "nfsdcld.service"],
+    },
+    Tool {
+        package: "nfs-ganesha",
+        programs: &["ganesha.nfsd"],
+        why: "an NFS server for the namespaces of the tests",
+        units: &["nfs-ganesha.service", "nfs-ganesha-config.service", "nfs-ganesha-lock.service"],
+    },
+    Tool { package: "nfs-ganesha-vfs", programs: &[GANESHA_VFS], why: "lets it serve files", units: &[] },
+    Tool {
+        package: "libnfs-utils",
+        programs: &["nfs-ls", "nfs-cp", "nfs-cat"],
+        why: "an NFS client for the namespaces of the tests",
+        units: &[],
     },
     Tool {
         package: "nftables",

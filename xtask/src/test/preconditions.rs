@@ -1,7 +1,8 @@
 //! What the kernel and this user's rights must allow, tried out rather than looked up.
 
+use std::fs::File;
 use std::io;
-use std::os::fd::{FromRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::process::Command;
 
 /// Everything that stands in the way of the tests, each with its remedy.
@@ -9,7 +10,7 @@ pub(super) fn missing() -> Vec<String> {
     if !nix::unistd::geteuid().is_root() {
         return vec!["root: the tests load BPF programs and make network namespaces; run as root".to_owned()];
     }
-    let checks: [(&str, Result<(), String>, &str); 4] = [
+    let checks: [(&str, Result<(), String>, &str); 5] = [
         ("BPF maps", create_map(), "the kernel needs CONFIG_BPF_SYSCALL, and we CAP_BPF"),
         ("BPF programs", load_program(), "loading needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON"),
         (
@@ -25,6 +26,11 @@ pub(super) fn missing() -> Vec<String> {
             ),
             "they need CAP_SYS_ADMIN and the kernel module veth",
         ),
+        (
+            "files by their handles",
+            open_by_handle(),
+            "the NFS server of the tests needs CAP_DAC_READ_SEARCH and CONFIG_FHANDLE",
+        ),
     ];
     let failed = checks.into_iter().filter_map(|(what, result, remedy)| Some((what, result.err()?, remedy)));
     failed.map(|(what, error, remedy)| format!("{what}: {error}; {remedy}")).collect()
@@ -37,6 +43,18 @@ fn in_namespace(kind: &str, command: &[&str]) -> Result<(), String> {
         Ok(output) if output.status.success() => Ok(()),
         Ok(output) => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
         Err(error) => Err(format!("cannot run unshare: {error}")),
+    }
+}
+
+/// Asks for a file by a handle that is none, which the kernel says to whoever may ask.
+fn open_by_handle() -> Result<(), String> {
+    let root = File::open("/").map_err(|error| format!("cannot open /: {error}"))?;
+    let mut handle = libc::file_handle { handle_bytes: 0, handle_type: 0, f_handle: [] };
+    // SAFETY: `handle` says that no bytes follow it, and it outlives the call, which makes no descriptor of it.
+    let result = unsafe { libc::open_by_handle_at(root.as_raw_fd(), &raw mut handle, libc::O_RDONLY) };
+    match io::Error::last_os_error() {
+        error if result < 0 && error.raw_os_error() == Some(libc::EINVAL) => Ok(()),
+        error => Err(error.to_string()),
     }
 }
 
