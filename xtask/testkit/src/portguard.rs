@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 
 use crate::documents::{Document, Stats, Status, Unguarded};
 use crate::machine::Machine;
-use crate::net::{self, Completed, Count, Namespace, Outcome, Process, run_within, wait_until};
+use crate::net::{self, Capture, Completed, Count, Namespace, Outcome, Process, run_within, sum, wait_until};
 use crate::traffic::TrafficTotals;
 
 /// How long something may take that happens at once on a machine that is not busy.
@@ -222,6 +222,27 @@ impl<'a> Portguard<'a> {
         assert_eq!(stats.totals.by_reason.of("not_allowed"), exchanged.sent_denied(), "denied");
         let by_source: BTreeMap<IpAddr, Count> = exchanged.denied().collect();
         assert_eq!(stats.by_source(), by_source);
+        stats
+    }
+
+    /// Asserts that the guard, which enforces, has counted what the wire in front of it has carried to port 111: as dropped what
+    /// comes from these sources, each under its own name, and as allowed all else.
+    #[track_caller]
+    pub fn assert_counted_as_on(&self, wire: &mut Capture, denied: &[IpAddr]) -> Stats {
+        let requests = wire.requests().expect("a capture without gaps");
+        let (denied, allowed): (BTreeMap<IpAddr, Count>, BTreeMap<IpAddr, Count>) =
+            requests.into_iter().partition(|(source, _)| denied.contains(source));
+        let (dropped, allowed) = (sum(denied.values().copied()), sum(allowed.into_values()));
+        let stats = self.stats_of(dropped.packets + allowed.packets);
+        assert_eq!(stats.totals.allowed, allowed, "allowed");
+        assert_eq!(stats.totals.dropped, dropped, "dropped");
+        assert_eq!(stats.totals.by_reason.of("not_allowed"), dropped, "dropped for nothing but their source");
+        assert_eq!(stats.by_source(), denied);
+        assert_eq!(
+            (stats.unattributed, stats.not_shown.sources),
+            (Count::default(), 0),
+            "few sources are no crowd"
+        );
         stats
     }
 }

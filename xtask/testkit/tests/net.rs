@@ -1,7 +1,7 @@
 //! The network itself: what the demo, the tests and the bench stand on.
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
 use std::time::Duration;
 
@@ -248,4 +248,22 @@ fn rpcbind_of_one_host_knows_nothing_of_another_ones() {
         services.registrations().iter().any(|entry| entry.program == rpc::STATUS)
     };
     assert!(has_statd(&services_a) && !has_statd(&services_b));
+}
+
+#[test]
+fn ganesha_serves_its_host_alone_and_ends_with_the_value() {
+    let (a, b) = (Namespace::new("a").unwrap(), Namespace::new("b").unwrap());
+    let connects = |namespace: &Namespace| {
+        [RpcServices::NFS_PORT, RpcServices::MOUNTD_PORT]
+            .map(|port| namespace.run(|| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()))
+    };
+    let mut services = RpcServices::start(&a).unwrap();
+    services.start_ganesha().unwrap();
+    assert_eq!((connects(&a), connects(&b)), ([true; 2], [false; 2]));
+    let registrations = services.registrations();
+    for program in [rpc::MOUNT, rpc::RQUOTA, rpc::NLM] {
+        assert!(registrations.iter().any(|entry| entry.program == program), "{program} in {registrations:?}");
+    }
+    drop(services);
+    assert_eq!(connects(&a), [false; 2]);
 }

@@ -82,9 +82,23 @@ impl Capture {
 
     /// The packets to port 111, UDP and TCP, by source.
     pub fn requests(&mut self) -> Result<BTreeMap<IpAddr, Count>> {
+        self.to_port(rpc::PORT)
+    }
+
+    /// The packets to a port, UDP and TCP, by source.
+    pub fn to_port(&mut self, port: u16) -> Result<BTreeMap<IpAddr, Count>> {
+        self.by_source(|(_, to)| to == port)
+    }
+
+    /// The packets from a port, UDP and TCP, by source.
+    pub fn from_port(&mut self, port: u16) -> Result<BTreeMap<IpAddr, Count>> {
+        self.by_source(|(from, _)| from == port)
+    }
+
+    fn by_source(&mut self, is_wanted: impl Fn((u16, u16)) -> bool) -> Result<BTreeMap<IpAddr, Count>> {
         self.drain()?;
         let mut sources = BTreeMap::<_, Count>::new();
-        for frame in self.seen.iter().filter(|frame| frame.ports().is_some_and(|(_, to)| to == rpc::PORT)) {
+        for frame in self.seen.iter().filter(|frame| frame.ports().is_some_and(&is_wanted)) {
             *sources.entry(frame.source).or_default() += frame.count();
         }
         Ok(sources)

@@ -14,6 +14,10 @@ pub const PROGRAM: u32 = 100_000;
 pub const STATUS: u32 = 100_024;
 /// The program number of rpc.mountd.
 pub const MOUNT: u32 = 100_005;
+/// The program number of the quota server.
+pub const RQUOTA: u32 = 100_011;
+/// The program number of the lock manager.
+pub const NLM: u32 = 100_021;
 
 /// The transaction id of our calls.
 const XID: u32 = 0x7067_6c61;
