@@ -23,6 +23,7 @@ mod list_files;
 mod modes;
 mod names;
 mod netlink;
+mod nfs;
 mod orders;
 mod parallel;
 mod pod;
