@@ -1,6 +1,7 @@
 //! Whatever is in the files, what `suggest` makes of it is a valid list, leaves nobody out without a word, and does not
 //! let everyone in.
 
+mod layouts;
 mod suggest {
     mod from;
     mod merge;

@@ -3,9 +3,9 @@
 //! [`parse`](Allowlist::parse) is pure: it turns bytes into the whole list, or into all problems with it.
 //! [`load`](Allowlist::load) reads a file.
 
-mod append;
 mod diagnostic;
 mod difference;
+mod edit;
 pub mod last_good;
 mod lint;
 mod load;
@@ -29,9 +29,9 @@ use portguard_common::listed;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-pub use self::append::{Addition, NewEntry, short};
 pub use self::diagnostic::{Diagnostic, Diagnostics, Severity, Style};
 pub use self::difference::Difference;
+pub use self::edit::{Addition, ListFile, LockedListFile, NewEntry, short};
 pub(crate) use self::lint::oddity;
 pub(crate) use self::load::absolute;
 pub use self::on_disk::OnDisk;
@@ -141,6 +141,27 @@ impl Allowlist {
     /// The list or its file has errors. The error contains all of them.
     pub fn load(path: &Path) -> Result<Checked, Box<Invalid>> {
         load::load(path)
+    }
+
+    /// The content of the file at `path`, which need not be a valid list.
+    ///
+    /// # Errors
+    /// The file cannot be read, or somebody else can write it.
+    pub fn read(path: &Path) -> Result<Vec<u8>, Box<Invalid>> {
+        let mut errors = Diagnostics::new(path);
+        let read = load::read(path, &mut errors);
+        let warnings = Diagnostics::new(path);
+        match read {
+            Ok((bytes, _)) if errors.total() == 0 => Ok(bytes),
+            Ok((bytes, _)) => {
+                let sha256 = Some(Sha256Sum::of(&bytes));
+                Err(Box::new(Invalid { path: path.to_owned(), sha256, errors, warnings }))
+            }
+            Err(unreadable) => {
+                errors.push(*unreadable);
+                Err(Box::new(Invalid { path: path.to_owned(), sha256: None, errors, warnings }))
+            }
+        }
     }
 
     /// Validates `bytes`, the content of the file at `path`. The path is used in messages only.

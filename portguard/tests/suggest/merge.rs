@@ -4,11 +4,13 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use portguard::allowlist::{Addition, Allowlist, Entry, NewEntry};
+use ipnet::IpNet;
+use portguard::allowlist::{Addition, Allowlist, Checked, Entry, NewEntry};
 use portguard::cli::suggest::merge::{additions, new_in};
 use portguard::suggest::proposal::{Finding, Proposal};
 use proptest::prelude::*;
+
+use crate::layouts::{list, prefix};
 
 /// The entries of a list, as `check` reads it.
 #[track_caller]
@@ -22,17 +24,24 @@ fn entries(text: &str) -> Vec<(IpNet, Option<String>)> {
 
 fn with(text: &str, additions: &[Addition]) -> String {
     let list = Allowlist::parse(Path::new("list.yaml"), text.as_bytes()).expect("a list").allowlist;
-    list.text_with(additions).unwrap_or_else(|error| panic!("{text:?}: {error}"))
+    text_of(list.with(additions), text)
 }
 
-/// Whether all bytes of a text are in another one, in their order.
+/// The text of a list that was changed.
+#[track_caller]
+fn text_of(changed: portguard::error::Result<Checked>, before: &str) -> String {
+    let changed = changed.unwrap_or_else(|error| panic!("{before:?}: {error}"));
+    str::from_utf8(changed.allowlist.text()).unwrap().to_owned()
+}
+
+/// Whether all bytes of a text, but for the brackets of an empty list, are in another one, in their order.
 fn is_kept(old: &str, new: &str) -> bool {
     let mut rest = new.bytes();
-    old.bytes().all(|byte| rest.any(|other| other == byte))
+    old.replace("[]", "").bytes().all(|byte| rest.any(|other| other == byte))
 }
 
 fn entry(prefix: &str, comment: &str) -> NewEntry {
-    NewEntry { prefix: prefix.parse().unwrap(), comment: comment.to_owned() }
+    NewEntry { prefix: prefix.parse().unwrap(), comment: Some(comment.to_owned()) }
 }
 
 #[test]
@@ -64,8 +73,8 @@ fn entries_come_behind_the_last_one_in_the_form_of_the_list() {
         ),
         (
             "allow: []  # nobody yet\n# the end\n",
-            "allow: [\n  {\"prefix\": \"192.0.2.7\", \"comment\": \"nfs1\"},\n  {\"prefix\": \"2001:db8::/32\", \"comment\": \"a \
-             \\\"b\\\"\"}]  # nobody yet\n# the end\n",
+            "allow:  # nobody yet\n  - prefix: 192.0.2.7\n    comment: \"nfs1\"\n  - prefix: 2001:db8::/32\n    comment: \"a \
+             \\\"b\\\"\"\n# the end\n",
         ),
         (
             "allow: [10.0.0.0/8, 10.9.9.9]\n",
@@ -128,122 +137,11 @@ fn every_list_that_check_accepts_can_be_added_to() {
         let path = file.unwrap().path();
         let bytes = fs::read(&path).unwrap();
         let Ok(checked) = Allowlist::parse(&path, &bytes) else { continue };
-        let text =
-            checked.allowlist.text_with(&additions).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+        let text = text_of(checked.allowlist.with(&additions), &path.to_string_lossy());
         assert!(is_kept(str::from_utf8(&bytes).unwrap(), &text), "{text}");
         tried += 1;
     }
     assert!(tried > 8, "{tried}");
-}
-
-fn prefix() -> impl Strategy<Value = IpNet> {
-    prop_oneof![
-        (any::<u32>(), 1..=32_u8)
-            .prop_map(|(bits, length)| Ipv4Net::new(bits.into(), length).unwrap().trunc().into()),
-        (any::<u128>(), 1..=128_u8)
-            .prop_map(|(bits, length)| Ipv6Net::new(bits.into(), length).unwrap().trunc().into()),
-        // Written with a colon at its end.
-        any::<u32>().prop_map(|bits| Ipv6Net::new((u128::from(bits) << 96).into(), 128).unwrap().into()),
-    ]
-}
-
-/// Prefixes, each once, and how each is written.
-fn written() -> impl Strategy<Value = Vec<(IpNet, u8, String)>> {
-    prop::collection::btree_map(prefix(), (any::<u8>(), "[a-z#:\"' ,-]{0,8}"), 0..8)
-        .prop_map(|entries| entries.into_iter().map(|(prefix, (form, word))| (prefix, form, word)).collect())
-}
-
-fn quoted(word: &str) -> String {
-    format!("\"{}\"", word.replace('"', "\\\""))
-}
-
-/// A list as a block.
-fn block(entries: &[(IpNet, u8, String)], indentation: usize, ends: &str) -> String {
-    let blanks = " ".repeat(indentation);
-    let mut text = "allow:\n".to_owned();
-    for (prefix, form, word) in entries {
-        text += &match form % 11 {
-            0 => format!("{blanks}- {prefix}\n"),
-            1 => format!("{blanks}-   '{prefix}'   # {word}\n"),
-            2 => format!("{blanks}- prefix: {prefix}\n{blanks}  comment: {}\n", quoted(word)),
-            3 => format!(
-                "{blanks}- comment: {}\n{blanks}  # {word}\n{blanks}  prefix: {prefix}\n",
-                quoted(word)
-            ),
-            4 => format!("{blanks}- {{prefix: \"{prefix}\",\n{blanks}   comment: {}}}\n", quoted(word)),
-            5 => format!("{blanks}-\n{blanks}    \"{prefix}\"\n"),
-            6 => format!(
-                "{blanks}- prefix: {prefix}\n{blanks}  comment: |\n{blanks}     a # {word}\n{blanks}     b\n"
-            ),
-            7 => format!("{blanks}- prefix: {prefix}\n{blanks}  comment:\n"),
-            8 => format!(
-                "{blanks}- prefix: {prefix}\n{blanks}  comment: >-\n{blanks}    a\n\n{blanks}    b\n\n"
-            ),
-            9 => format!("{blanks}- prefix: {prefix}\n{blanks}  comment: a\n{blanks}    b # {word}\n"),
-            _ => format!("{blanks}- # {word}\n{blanks}  {prefix}\n"),
-        };
-        text += match form / 11 % 6 {
-            0 => "\n",
-            1 => "# a remark\n",
-            2 => "        # a remark that is indented\n",
-            3 => "\n \n\n",
-            _ => "",
-        };
-    }
-    text + ends
-}
-
-/// A list between brackets.
-fn flow(entries: &[(IpNet, u8, String)], layout: u8) -> String {
-    let entries: Vec<String> = entries
-        .iter()
-        .map(|(prefix, form, word)| match form % 4 {
-            0 => format!("\"{prefix}\""),
-            1 => format!("'{prefix}'"),
-            2 => format!("{{prefix: \"{prefix}\", comment: {}}}", quoted(word)),
-            _ => format!("prefix: \"{prefix}\""),
-        })
-        .collect();
-    let comma = if layout & 1 == 1 && !entries.is_empty() { "," } else { "" };
-    let inner = match layout >> 1 & 3 {
-        0 => entries.join(", ") + comma,
-        1 => format!("\n    {}{comma}\n", entries.join(",\n    ")),
-        2 => format!(" # [\n  {}{comma} # ],\n  ", entries.join(", # ,\n  ")),
-        _ => format!("{} {comma} ", entries.join(" ,  ")),
-    };
-    match layout >> 3 & 3 {
-        0 => format!("allow: [{inner}]"),
-        1 => format!("# a remark\nallow:\n  [{inner}] # a remark\n# [\n"),
-        2 => format!("{{\"allow\": [{inner}]}}\n"),
-        _ => format!("%YAML 1.2\n---\n{{allow: [{inner}], }}\n...\n"),
-    }
-}
-
-fn list() -> impl Strategy<Value = String> {
-    let ends = prop_oneof![
-        Just(""),
-        Just("\n\n"),
-        Just("# the end"),
-        Just("  # the end\n"),
-        Just("...\n"),
-        Just("...\n# the end\n"),
-    ];
-    let block =
-        (written(), 0..6_usize, ends, any::<u8>()).prop_map(|(mut entries, indentation, ends, bits)| {
-            if entries.is_empty() {
-                entries.push(("10.0.0.0/8".parse().unwrap(), 0, String::new()));
-            }
-            let mut text = block(&entries, indentation, ends);
-            if bits & 3 == 0 {
-                text.truncate(text.trim_end_matches('\n').len());
-            }
-            if bits >> 2 & 7 == 0 { format!("---\n{text}") } else { text }
-        });
-    let flow = (written(), any::<u8>()).prop_map(|(entries, layout)| flow(&entries, layout));
-    (prop_oneof![2 => block, 1 => flow], any::<u8>()).prop_map(|(text, bits)| {
-        let text = if bits & 7 == 0 { text.replace('\n', "\r\n") } else { text };
-        if bits >> 3 & 7 == 0 { format!("\u{feff}{text}") } else { text }
-    })
 }
 
 /// What was found: beside the entries of a list, around them and in them.
@@ -272,7 +170,7 @@ proptest! {
         });
         let proposal = Proposal::of(found.map(finding), Vec::new());
         let (new, unproven) = new_in(&proposal, &checked.allowlist);
-        let text = checked.allowlist.text_with(&additions(&new, &unproven, 0)).unwrap();
+        let text = text_of(checked.allowlist.with(&additions(&new, &unproven, 0)), &list);
         prop_assert!(is_kept(&list, &text), "{list:?}\n{text:?}");
         let merged = entries(&text);
         prop_assert_eq!(&merged[..old.len()], &old[..]);
@@ -300,13 +198,13 @@ proptest! {
             new.into_iter().filter(|(prefix, _)| old.iter().all(|(known, _)| known != prefix)).collect();
         let mut additions: Vec<Addition> = new
             .iter()
-            .map(|(prefix, comment)| Addition::Entry(NewEntry { prefix: *prefix, comment: comment.clone() }))
+            .map(|(prefix, comment)| Addition::Entry(NewEntry { prefix: *prefix, comment: Some(comment.clone()) }))
             .collect();
         if !open.is_empty() {
             additions.push(Addition::Comment("# Seen.".to_owned()));
         }
-        additions.extend(open.into_iter().map(|(prefix, comment)| Addition::CommentedOut(NewEntry { prefix, comment })));
-        let text = checked.allowlist.text_with(&additions).unwrap_or_else(|error| panic!("{list:?}\n{error}"));
+        additions.extend(open.into_iter().map(|(prefix, comment)| Addition::CommentedOut(NewEntry { prefix, comment: Some(comment) })));
+        let text = text_of(checked.allowlist.with(&additions), &list);
         prop_assert!(is_kept(&list, &text), "{list:?}\n{text:?}");
         let union: Vec<_> = old.into_iter().chain(new.into_iter().map(|(prefix, comment)| (prefix, Some(comment)))).collect();
         prop_assert_eq!(entries(&text), union);

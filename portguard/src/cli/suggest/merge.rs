@@ -138,9 +138,9 @@ pub(super) fn tell_left_out(left_out: &[LeftOut]) {
 }
 
 /// Prints a list byte for byte; but on a terminal, characters that act on it are escaped, as everywhere.
-pub(super) fn print_list(out: &mut dyn Write, text: &str) -> Result<()> {
+pub(super) fn print_list(out: &mut dyn Write, list: &Allowlist) -> Result<()> {
     if io::stdout().is_terminal() {
-        return print(out, text);
+        return print(out, &String::from_utf8_lossy(list.text()));
     }
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(unwritten)
+    out.write_all(list.text()).and_then(|()| out.flush()).map_err(unwritten)
 }

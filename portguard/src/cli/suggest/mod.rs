@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use self::document::{Document, Merge};
+use crate::allowlist::Checked;
 use crate::cli::print::{print, print_json};
 use crate::error::Result;
 use crate::guard::{self, Guard, PinRoot};
@@ -72,7 +73,8 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     };
     let (new, unproven) = merge::new_in(&document.proposal, &list);
-    let merged = list.text_with(&merge::additions(&new, &unproven, document.proposal.unproven_more))?;
+    let additions = merge::additions(&new, &unproven, document.proposal.unproven_more);
+    let Checked { allowlist: merged, .. } = list.with(&additions)?;
     if args.json {
         document.merge = Some(Merge {
             allowlist: list.path().to_owned(),

@@ -46,15 +46,13 @@ pub fn yaml(document: &Document) -> String {
         _ => "allow:\n",
     };
     for proposed in entries {
-        let [prefix, comment] = new_entry(proposed).lines();
-        let _ = writeln!(text, "  - {prefix}\n    {comment}");
+        text += &new_entry(proposed).block("  ", "\n");
     }
     if !unproven.is_empty() {
         let _ = writeln!(text, "{UNPROVEN}");
     }
     for proposed in unproven {
-        let [prefix, comment] = new_entry(proposed).lines();
-        let _ = writeln!(text, "#  - {prefix}\n#    {comment}");
+        text += &new_entry(proposed).block("#  ", "\n");
     }
     if *unproven_more > 0 {
         let _ = writeln!(text, "{}", more(*unproven_more));
@@ -74,7 +72,7 @@ pub(super) fn left_out(LeftOut { what, origin, why }: &LeftOut) -> String {
 
 /// The entry that a proposal becomes.
 pub(super) fn new_entry(Proposed { prefix, origins }: &Proposed) -> NewEntry {
-    NewEntry { prefix: *prefix, comment: origins.iter().map(words).collect::<Vec<_>>().join("; ") }
+    NewEntry { prefix: *prefix, comment: Some(origins.iter().map(words).collect::<Vec<_>>().join("; ")) }
 }
 
 /// An origin, with what else there is to say.
