@@ -3,8 +3,8 @@
 use std::process::{Command, Stdio};
 
 const COMMANDS: &[&str] = &[
-    "attach", "detach", "reload", "confirm", "run", "status", "stats", "top", "check", "explain", "suggest",
-    "report", "probe", "doctor",
+    "attach", "detach", "reload", "allow", "revoke", "edit", "confirm", "run", "status", "stats", "top",
+    "check", "explain", "suggest", "report", "probe", "doctor",
 ];
 
 /// Runs `portguard ARGUMENTS` away from any terminal; gives all that it did.
@@ -98,6 +98,13 @@ fn usage_errors() {
         &["detach", "eth0", "--all"],
         &["reload", "--dryrun"],
         &["reload", "--audit"],
+        &["allow"],
+        &["allow", "10.1.2.3/16"],
+        &["allow", "192.0.2.7", "--comment", ""],
+        &["revoke", "--all"],
+        &["revoke", "192.0.2.7", "--comment", "x"],
+        &["edit", "/etc/portguard/allowlist.yaml"],
+        &["edit", "--json"],
         &["status", "--csv"],
         &["stats", "--json", "--csv"],
         &["stats", "--top"],

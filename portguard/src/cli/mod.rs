@@ -3,11 +3,14 @@
 //!
 //! A new verb takes its folder, and a line in each of the three lists of this file.
 
+pub mod allow;
 pub mod attach;
+mod change;
 pub mod check;
 pub mod confirm;
 pub mod detach;
 pub mod doctor;
+pub mod edit;
 pub mod explain;
 mod guardian;
 mod options;
@@ -15,6 +18,7 @@ mod print;
 pub mod probe;
 pub mod reload;
 pub mod report;
+pub mod revoke;
 pub mod run;
 pub mod stats;
 pub mod status;
@@ -49,6 +53,12 @@ pub enum Command {
     Detach(detach::Args),
     /// Put a changed allowlist in force, in one step
     Reload(reload::Args),
+    /// Add entries to the allowlist, and put it in force
+    Allow(allow::Args),
+    /// Take entries out of the allowlist, and put it in force
+    Revoke(revoke::Args),
+    /// Edit the allowlist in an editor, and put it in force if it is valid
+    Edit(edit::Args),
     /// Keep a change that `attach --confirm` or `reload --confirm` has put on trial
     Confirm(confirm::Args),
     /// Keep interfaces guarded, as a service that follows the list and the interfaces
@@ -99,6 +109,9 @@ impl Command {
             Self::Attach(args) => attach::run(args, out),
             Self::Detach(args) => detach::run(args, out),
             Self::Reload(args) => reload::run(args, out),
+            Self::Allow(args) => allow::run(args, out),
+            Self::Revoke(args) => revoke::run(args, out),
+            Self::Edit(args) => edit::run(args, out),
             Self::Confirm(args) => confirm::run(args, out),
             Self::Run(args) => run::run(args),
             Self::Status(args) => status::run(args, out),

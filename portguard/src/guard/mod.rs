@@ -231,9 +231,7 @@ impl Guard {
     /// The list has lost all entries of an address family without `allow_empty`, or the kernel refuses. The list in
     /// force remains.
     pub fn reload(self, list: &Allowlist, allow_empty: bool, tell: &mut dyn FnMut(Event)) -> Result<()> {
-        self.require_current(CANNOT_REPLACE)?;
-        self.require_settled()?;
-        self.require_replaceable(list, allow_empty)?;
+        self.require_reloadable(list, allow_empty)?;
         let content = Content::of(list)?;
         let Some(plan) = content.plan(&self.instance)? else {
             return self.renew_lists(&content, Named::default(), tell)?.forget_rejected();
@@ -242,6 +240,13 @@ impl Guard {
         let filled = lists::fill(&self.instance, before, &content, plan, tell)?;
         lists::switch(&self.instance, &filled)?;
         self.forget_rejected()
+    }
+
+    /// Fails if [`reload`](Self::reload) would refuse the list.
+    pub fn require_reloadable(&self, list: &Allowlist, allow_empty: bool) -> Result<()> {
+        self.require_current(CANNOT_REPLACE)?;
+        self.require_settled()?;
+        self.require_replaceable(list, allow_empty)
     }
 
     /// Fails if the list in force has entries of an address family, and `list` has none of them, unless `allow_empty`

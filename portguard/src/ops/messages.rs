@@ -93,6 +93,14 @@ impl Messages {
         }
     }
 
+    /// Forgets the warnings about lists, which were shown before.
+    pub(crate) fn forget_list_warnings(&mut self) {
+        let is_of_a_list = |message: &Message| {
+            matches!(message, Message::ListWarnings(_) | Message::ReportedListProblems(_))
+        };
+        self.messages.retain(|message| !is_of_a_list(message));
+    }
+
     /// A note: useful to know, but nothing has failed.
     pub(crate) fn note(&mut self, text: impl Into<String>) {
         self.messages.push(Message::Note(text.into()));

@@ -6,6 +6,7 @@
 
 pub(crate) mod change;
 pub(crate) mod guardian;
+pub(crate) mod list_here;
 pub(crate) mod lists;
 pub(crate) mod messages;
 pub(crate) mod owner;

@@ -19,6 +19,7 @@ mod foreign;
 mod identity;
 mod last_good;
 mod links;
+mod list_changes;
 mod list_files;
 mod modes;
 mod names;

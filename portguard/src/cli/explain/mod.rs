@@ -121,7 +121,7 @@ fn by_guards(
     if guards.is_empty() {
         drop(lock);
         messages.note("no guard here: the file decides");
-        let list = services.allowlist().map_or_else(ops::default_allowlist, Path::to_owned);
+        let list = services.allowlists().next().map_or_else(ops::default_allowlist, Path::to_owned);
         return Ok((by_file(question, &list, messages)?, unguarded));
     }
     let mut verdicts = Vec::new();

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use crate::allowlist;
 use crate::cli::confirm::question::{OnTrial, ask};
 use crate::cli::options::TrialOptions;
-use crate::cli::print::{NOTHING_GUARDED, finish, print_before};
+use crate::cli::print::{self, NOTHING_GUARDED, print_before};
 use crate::control::client::Service;
 use crate::control::{self, Outcome};
 use crate::error::{Error, Kind, Result};
@@ -53,13 +53,30 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode> {
     let (mut handed, mut on_trial) = (0, Vec::new());
     match reload(args, &mut handed, &mut on_trial, &mut messages) {
         Ok(pin_root) => {
-            let code = match finish(messages, out)? {
-                // What the service has reported counts as well.
-                ExitCode::SUCCESS => handed.into(),
-                code => code,
-            };
+            let code = finish(messages, handed, out)?;
             pin_root.map_or(Ok(code), |pin_root| ask(&pin_root, &on_trial, code, out))
         }
+        Err(error) => print_before(messages, out, error),
+    }
+}
+
+/// Puts the list that these guards use in force, after a command has changed its file. Its warnings were shown.
+///
+/// # Errors
+/// Like [`run`].
+pub(super) fn put_in_force(
+    interfaces: Vec<String>,
+    allow_empty: bool,
+    out: &mut dyn Write,
+) -> Result<ExitCode> {
+    let trial = TrialOptions { confirm: None };
+    let args = Args { interfaces, allowlist: None, dry_run: false, allow_empty, trial };
+    let mut messages = term::messages();
+    let (mut handed, mut on_trial) = (0, Vec::new());
+    let reloaded = reload(&args, &mut handed, &mut on_trial, &mut messages);
+    messages.forget_list_warnings();
+    match reloaded {
+        Ok(_) => finish(messages, handed, out),
         Err(error) => print_before(messages, out, error),
     }
 }
@@ -227,6 +244,14 @@ fn reload_by(args: &Args, names: &[String], service: &Service) -> Result<Outcome
         interfaces: names.to_vec(),
         allow_empty: args.allow_empty,
         confirm_seconds: args.trial.confirm,
+    })
+}
+
+/// Prints what was collected. What the services have reported counts as well.
+fn finish(messages: Messages, handed: u8, out: &mut dyn Write) -> Result<ExitCode> {
+    Ok(match print::finish(messages, out)? {
+        ExitCode::SUCCESS => handed.into(),
+        code => code,
     })
 }
 

@@ -11,9 +11,8 @@ use super::text::new_entry;
 use crate::allowlist::{Addition, Allowlist, Checked, Entry, last_good, short};
 use crate::cli::print::{print, unwritten};
 use crate::error::{Error, Kind, Result};
-use crate::guard::{self, Guard, ListInfo, PinRoot};
-use crate::ops::services::Services;
-use crate::ops::{Console as _, Message, default_allowlist};
+use crate::ops::list_here::ListHere;
+use crate::ops::{Console as _, Message};
 use crate::printable::printable;
 use crate::suggest::proposal::{LeftOut, Proposal, Proposed};
 use crate::term::{self, Stderr};
@@ -23,45 +22,17 @@ use crate::term::{self, Stderr};
 /// # Errors
 /// The guards have several lists, or the process may not see them; standard output is the list; the list is invalid.
 pub(super) fn list(named: Option<&Path>) -> Result<Allowlist> {
-    let in_force = match named {
-        Some(_) => Vec::new(),
-        None => lists_in_force()?,
-    };
-    let path = match (named, &in_force[..]) {
-        (Some(path), _) => path.to_owned(),
-        (None, []) => Services::ask().allowlist().map_or_else(default_allowlist, Path::to_owned),
-        (None, [list, others @ ..]) if others.iter().all(|other| other.path == list.path) => {
-            list.path.clone()
-        }
-        (None, lists) => return Err(several(lists)),
-    };
-    refuse_own_file(&path)?;
-    let Checked { allowlist, warnings } = Allowlist::load(&path)?;
+    let here = ListHere::find(named, "suggest --merge")?;
+    refuse_own_file(&here.path)?;
+    let Checked { allowlist, warnings } = Allowlist::load(&here.path)?;
     Stderr.show(&Message::ListWarnings(warnings));
-    if in_force.iter().any(|list| list.sha256 != allowlist.sha256()) {
-        let path = printable(&path.to_string_lossy());
+    if here.differs_from(allowlist.sha256()) {
+        let path = printable(&here.path.to_string_lossy());
         term::note(&format!(
             "{path} is not the list in force: it was changed. The entries are added to the file."
         ));
     }
     Ok(allowlist)
-}
-
-/// The lists of all guards of this network namespace.
-fn lists_in_force() -> Result<Vec<ListInfo>> {
-    guard::require_privileges()?;
-    let pin_root = PinRoot::find()?;
-    let guards = Guard::select(pin_root.as_ref(), &[])?;
-    guards.into_iter().filter_map(|guard| guard.map(|guard| guard.list()).transpose()).collect()
-}
-
-fn several(lists: &[ListInfo]) -> Error {
-    let mut paths: Vec<String> = lists.iter().map(|list| printable(&list.path.to_string_lossy())).collect();
-    paths.sort_unstable();
-    paths.dedup();
-    Error::new(Kind::Usage, "the guards here have several lists")
-        .because(paths.join(", "))
-        .remedy("Name the one to add to: portguard suggest --merge --allowlist PATH")
 }
 
 /// Fails if the output would go into the list itself.

@@ -48,9 +48,9 @@ impl Services {
         }
     }
 
-    /// The allowlist of the first service.
-    pub(crate) fn allowlist(&self) -> Option<&Path> {
-        self.answered.first().map(|service| &*service.order.allowlist)
+    /// The allowlists of the services.
+    pub(crate) fn allowlists(&self) -> impl Iterator<Item = &Path> {
+        self.answered.iter().map(|service| &*service.order.allowlist)
     }
 
     /// The service that keeps an interface.

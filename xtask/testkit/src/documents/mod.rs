@@ -3,6 +3,7 @@
 
 #![expect(missing_docs, reason = "fields have the names and meanings of the JSON")]
 
+pub mod change;
 pub mod doctor;
 pub mod explain;
 pub mod probe;

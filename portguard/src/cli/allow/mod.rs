@@ -1,0 +1,66 @@
+//! `portguard allow`: adds entries to the list, and puts it in force.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use ipnet::IpNet;
+
+use crate::allowlist::{Addition, Allowlist, NewEntry};
+use crate::cli::change::{self, Change, ChangeOptions, Missing, Placed};
+use crate::error::Result;
+use crate::printable::is_misleading;
+
+/// Arguments of `allow`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "The entries come behind the others; comments and layout of the file stay, and so do its owner, its \
+        mode and symbolic links. The new list is checked before it takes the place of the old one, in one step. It is put in \
+        force on each guard here that uses the file. What is on the list already is no error. A file that does not exist is \
+        made if its directory exists.\n\n\
+        Example: portguard allow 192.0.2.0/24 2001:db8:40::/48 --comment \"NFS clients, rack 4\""
+)]
+pub struct Args {
+    /// The prefixes or addresses to allow
+    #[arg(value_name = "PREFIX", required = true, value_parser = change::prefix)]
+    pub prefixes: Vec<IpNet>,
+    /// The comment of the new entries
+    #[arg(long, value_name = "TEXT", value_parser = comment)]
+    pub comment: Option<String>,
+    /// How.
+    #[command(flatten)]
+    pub change: ChangeOptions,
+}
+
+/// Adds an entry for each prefix that has none.
+///
+/// # Errors
+/// The list is invalid or cannot be changed; or it was changed, and a guard cannot take it.
+pub fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode> {
+    change::change(&args.change, "allow", Missing::Make, |list| added(args, list), out)
+}
+
+fn added(args: &Args, list: &Allowlist) -> Result<Change> {
+    let (present, missing) = change::sorted_out(&args.prefixes, list);
+    let mut change = Change { new: None, added: Vec::new(), removed: Vec::new(), present };
+    if !missing.is_empty() {
+        let entry = |prefix: &IpNet| NewEntry { prefix: *prefix, comment: args.comment.clone() };
+        let additions: Vec<Addition> = missing.iter().map(entry).map(Addition::Entry).collect();
+        let new = list.with(&additions)?;
+        // They are behind all others.
+        let entries = new.allowlist.entries().iter().skip(list.entries().len());
+        change.added = entries.map(|it| Placed { prefix: it.prefix(), line: it.line() }).collect();
+        change.new = Some(new);
+    }
+    Ok(change)
+}
+
+/// Reads a comment: one line that shows what it is.
+fn comment(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() {
+        return Err("the comment is empty: leave --comment out".to_owned());
+    }
+    if text.contains(is_misleading) {
+        return Err("a comment is one line, without control characters: write it without them".to_owned());
+    }
+    Ok(text.to_owned())
+}
