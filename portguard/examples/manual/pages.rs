@@ -119,10 +119,11 @@ fn files(roff: &mut Roff) {
     for (variable, meaning) in [
         (
             "PORTGUARD_ALLOWLIST",
-            "The allowlist of attach, run and check, and of explain and suggest --merge if there is no guard, unless an option \
-             names another one. reload reads the file of the guard's list.",
+            "The allowlist of attach, run and check, and of allow, revoke, edit, explain and suggest --merge if there is no guard, \
+             unless an option names another one. reload reads the file of the guard's list.",
         ),
         ("PORTGUARD_METRICS", "Where run serves metrics, unless an option names another place."),
+        ("VISUAL, EDITOR", "The editor of edit, with its arguments; the first one that is set."),
         ("NO_COLOR", "If set, nothing is coloured."),
     ] {
         term(roff, bold(variable), meaning);
