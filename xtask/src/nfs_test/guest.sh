@@ -3,7 +3,8 @@ systemctl is-system-running --wait > /dev/null
 echo "BEGIN $(systemctl --version | head -1), Linux $(uname -r)"
 
 # The client: what runs in its namespaces, for at most LIMIT seconds, which is long for a machine that is busy.
-ip netns exec outside unshare --mount sleep infinity &
+# Unlike `ip netns exec`, this leaves the BPF file system at its place.
+nsenter --net=/run/netns/outside unshare --mount sleep infinity &
 HOST=$!
 client() { nsenter --target $HOST --net --mount -- timeout --kill-after 1 "${LIMIT:-180}" "$@"; }
 # In a process that becomes the program, so that $! is the program.
