@@ -2,6 +2,7 @@
 
 use portguard_common::address::{V4, V6};
 use portguard_common::layout::Shared;
+use portguard_common::reason::{DropReason, Fault};
 use portguard_common::rpc::{REQUESTS, Request, Requests};
 use portguard_common::source_table::{Key, Sighting, Stamp, WAYS};
 use portguard_common::totals::{Count, Totals};
@@ -29,15 +30,23 @@ const _: () = assert!(size_of::<OldTotals>() == 256);
 impl OldTotals {
     /// The same in the current layout. It does not have the packets that were denied for their source.
     pub(super) fn current(&self) -> Totals {
-        Totals {
+        let mut totals = Totals {
             allowed: self.allowed,
             would_drop: self.would_drop,
             unattributed: self.unattributed,
             requests: self.requests,
             not_logged: self.not_logged,
             ..Totals::default()
+        };
+        // Later faults were not known.
+        for (fault, count) in [
+            (Fault::Truncated, self.truncated),
+            (Fault::Malformed, self.malformed),
+            (Fault::TooManyHeaders, self.too_many_headers),
+        ] {
+            *totals.drop_mut(DropReason::Fault(fault)) = count;
         }
-        .with_faults([self.truncated, self.malformed, self.too_many_headers])
+        totals
     }
 }
 
