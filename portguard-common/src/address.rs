@@ -19,6 +19,9 @@ pub trait Address: Shared + PartialEq + Debug {
     /// The bytes of the address in network order.
     type Wire;
 
+    /// The length of the header of a packet with such addresses, without options.
+    const HEADER_LEN: usize;
+
     /// The address with these bytes.
     fn from_wire(wire: Self::Wire) -> Self;
 
@@ -28,6 +31,8 @@ pub trait Address: Shared + PartialEq + Debug {
 
 impl Address for V4 {
     type Wire = [u8; 4];
+
+    const HEADER_LEN: usize = 20;
 
     #[inline(always)]
     fn from_wire(wire: [u8; 4]) -> Self {
@@ -41,6 +46,8 @@ impl Address for V4 {
 
 impl Address for V6 {
     type Wire = [u8; 16];
+
+    const HEADER_LEN: usize = 40;
 
     #[inline(always)]
     fn from_wire(wire: [u8; 16]) -> Self {

@@ -78,7 +78,11 @@ pub struct Event {
     /// The index of its [`crate::rpc::Request`].
     pub request: u8,
     /// 1 if the guard dropped the packet, 0 if it passed in audit mode.
-    pub dropped: u32,
+    pub dropped: u8,
+    /// The number of the [`crate::reason::Denial`].
+    pub reason: u8,
+    /// Zero.
+    pub reserved: [u8; 2],
 }
 
 // SAFETY: integers and byte arrays, without padding (asserted below); zeroes are a value.

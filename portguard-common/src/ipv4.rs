@@ -6,10 +6,10 @@
 
 use crate::address::{Address as _, V4};
 use crate::cursor::Cursor;
-use crate::ipv6::{self, Chain, ChainStep};
+use crate::ipv6::{self, Chain, ChainStep, Position};
 use crate::layout::Wire;
 use crate::transport::{self, Protocol};
-use crate::verdict::{Candidate, Fault, Stop};
+use crate::verdict::{Candidate, Fault, Place, Stop};
 
 /// RFC 791, section 3.1.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +37,8 @@ const _: () = assert!(size_of::<Header>() == HEADER_LEN);
 
 /// The mask of the 13 low bits of `flags_fragment_offset_be`, for its two bytes read as a native integer.
 const FRAGMENT_OFFSET: u16 = u16::from_ne_bytes([0x1f, 0xff]);
+/// The same, for the flag that more fragments follow.
+pub(crate) const MORE_FRAGMENTS: u16 = u16::from_ne_bytes([0x20, 0]);
 
 /// Parses the packet at `cursor`; `None` if it is no segment or datagram for the guarded port.
 #[inline(always)]
@@ -55,12 +57,18 @@ pub(crate) fn parse<C: Cursor, S: ChainStep>(
     if ihl > HEADER_LEN {
         cursor.skip(ihl - HEADER_LEN).ok_or(Fault::Truncated)?;
     }
-    if u16::from_ne_bytes(header.flags_fragment_offset_be) & FRAGMENT_OFFSET != 0 {
-        // A later fragment has no ports, and its receiver cannot use it without the first one.
-        return Ok(None);
+    let fragment = u16::from_ne_bytes(header.flags_fragment_offset_be);
+    if fragment & (FRAGMENT_OFFSET | MORE_FRAGMENTS) != 0 {
+        if fragment & FRAGMENT_OFFSET != 0 {
+            // A later fragment has no ports, and its receiver cannot use it without the first one.
+            return Ok(None);
+        }
+        if !S::FOLLOWS {
+            return Err(Stop::Uncommon);
+        }
     }
-    let (protocol, cursor) = match Protocol::from_number(header.protocol) {
-        Some(protocol) => (protocol, cursor),
+    let (protocol, cursor, position) = match Protocol::from_number(header.protocol) {
+        Some(protocol) => (protocol, cursor, Position::new(cursor.offset(), header.protocol)),
         None => match ipv6::upper_layer(cursor, header.protocol, Chain::Ipv4, step)? {
             Some(found) => found,
             None => return Ok(None),
@@ -75,5 +83,7 @@ pub(crate) fn parse<C: Cursor, S: ChainStep>(
         header: cursor,
         // Zero means that it is not declared: `UNDECLARED`.
         declared_len: u16::from_be_bytes(header.total_length_be).into(),
+        // A common frame is no fragment.
+        place: Place::of_ipv4(position, if S::FOLLOWS { fragment } else { 0 }),
     }))
 }

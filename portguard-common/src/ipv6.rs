@@ -11,7 +11,7 @@ use crate::address::V6;
 use crate::cursor::Cursor;
 use crate::layout::Wire;
 use crate::transport::{self, Protocol};
-use crate::verdict::{Candidate, Fault, Stop, UNDECLARED};
+use crate::verdict::{Candidate, Fault, Place, Stop, UNDECLARED};
 
 /// The most extension headers in front of TCP or UDP. RFC 8200 has seven kinds, and recommends that each occurs once
 /// (destination options twice). Linux has no limit.
@@ -85,21 +85,23 @@ impl Chain {
 
 /// The state of the walk along the extension headers, packed into 64 bits. Bits 0 to 31 are the offset from the start of
 /// the frame, and bits 32 to 39 the number of the header at that offset. Bit 40 alone (`ENDED`) means that the packet has
-/// no ports. Bit 41 alone (`CUT_SHORT`) means that the frame ends before the header does.
+/// no ports. Bit 41 alone (`CUT_SHORT`) means that the frame ends before the header does. Bit 42 (`FRAGMENT`) means that the packet is
+/// the first fragment of several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Position(pub u64);
 
 impl Position {
     const ENDED: Self = Self(1 << 40);
     const CUT_SHORT: Self = Self(1 << 41);
+    pub(crate) const FRAGMENT: u64 = 1 << 42;
 
     #[inline(always)]
-    fn new(offset: usize, header: u8) -> Self {
+    pub(crate) fn new(offset: usize, header: u8) -> Self {
         Self(offset as u64 & 0xffff_ffff | u64::from(header) << 32)
     }
 
     #[inline(always)]
-    fn offset(self) -> usize {
+    pub(crate) fn offset(self) -> usize {
         (self.0 & 0xffff_ffff) as usize
     }
 
@@ -150,12 +152,16 @@ impl<C: Cursor> ChainStep for DirectStep<C> {
 pub fn step_over(frame: impl Cursor, position: Position) -> Position {
     let Some(mut cursor) = frame.at(position.offset()) else { return Position::CUT_SHORT };
     let Some(header) = cursor.read::<ExtensionHeader>() else { return Position::CUT_SHORT };
+    let mut is_fragment = position.0 & Position::FRAGMENT;
     let length = match position.header() {
         FRAGMENT => {
             let [high, low] = header.fragment_offset_be;
             if high != 0 || low & 0xf8 != 0 {
                 // A later fragment has no ports, and its receiver cannot use it without the first one.
                 return Position::ENDED;
+            }
+            if low & 1 != 0 {
+                is_fragment = Position::FRAGMENT;
             }
             EXTENSION_HEADER_LEN
         }
@@ -164,19 +170,19 @@ pub fn step_over(frame: impl Cursor, position: Position) -> Position {
         // In units of eight bytes, not counting the first (RFC 8200, section 4).
         _ => (usize::from(header.length) + 1) * 8,
     };
-    Position::new(position.offset() + length, header.next_header)
+    Position(Position::new(position.offset() + length, header.next_header).0 | is_fragment)
 }
 
 /// Walks along the extension headers that begin at `cursor`, the first of which has the number `header`. Returns the
-/// protocol after them and a cursor at its header; `None` if it is neither TCP nor UDP, or if the packet is a later
-/// fragment.
+/// protocol after them, a cursor at its header, and the position there; `None` if it is neither TCP nor UDP, or if the packet is a
+/// later fragment.
 #[inline(always)]
 pub(crate) fn upper_layer<C: Cursor, S: ChainStep>(
     cursor: C,
     header: u8,
     chain: Chain,
     step: &S,
-) -> Result<Option<(Protocol, C)>, Stop> {
+) -> Result<Option<(Protocol, C, Position)>, Stop> {
     if !chain.has(header) {
         return Ok(None);
     }
@@ -194,7 +200,7 @@ pub(crate) fn upper_layer<C: Cursor, S: ChainStep>(
         }
         if let Some(protocol) = Protocol::from_number(position.header()) {
             let cursor = cursor.at(position.offset()).ok_or(Fault::Truncated)?;
-            return Ok(Some((protocol, cursor)));
+            return Ok(Some((protocol, cursor, position)));
         }
         if !chain.has(position.header()) {
             return Ok(None);
@@ -213,8 +219,8 @@ pub(crate) fn parse<C: Cursor>(
     if header.version_class >> 4 != 6 {
         return Err(Fault::Malformed.into());
     }
-    let (protocol, cursor) = match Protocol::from_number(header.next_header) {
-        Some(protocol) => (protocol, cursor),
+    let (protocol, cursor, position) = match Protocol::from_number(header.next_header) {
+        Some(protocol) => (protocol, cursor, Position::new(cursor.offset(), header.next_header)),
         None => match upper_layer(cursor, header.next_header, Chain::Ipv6, step)? {
             Some(found) => found,
             None => return Ok(None),
@@ -228,6 +234,7 @@ pub(crate) fn parse<C: Cursor>(
         protocol,
         header: cursor,
         declared_len: declared_len(header.payload_length_be),
+        place: Place::of_ipv6(position),
     }))
 }
 

@@ -15,6 +15,7 @@
 #![no_std]
 
 pub mod address;
+pub mod calls;
 pub mod cells;
 pub mod confirm;
 pub mod cursor;
@@ -40,11 +41,11 @@ pub mod verdict;
 pub const PORT: u16 = 111;
 
 /// The version of everything that lives in pinned maps: docs/internals/abi.md.
-pub const ABI_VERSION: u32 = 7;
+pub const ABI_VERSION: u32 = 8;
 
 /// The ABI versions of guards that a loader can read, and can upgrade to its own version without a gap in the
 /// filtering. It leaves guards of other versions unchanged.
-pub const READABLE_ABI_VERSIONS: [u32; 4] = [4, 5, 6, ABI_VERSION];
+pub const READABLE_ABI_VERSIONS: [u32; 5] = [4, 5, 6, 7, ABI_VERSION];
 
 /// The names of programs and maps in the object file. The pins have the same names, except the guard's program.
 pub mod names {

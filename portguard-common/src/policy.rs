@@ -26,8 +26,9 @@ pub const FROM_LAST_GOOD: u32 = 1;
 pub struct Policy {
     /// The slot whose list is in force in ABI 4 and 5; zero since ABI 6.
     pub active_before_abi6: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// The calls that the list permits over UDP: a copy of the running program's constant, for the next program. A
+    /// [`crate::calls::UdpCalls`], as integer.
+    pub udp_calls: u32,
     /// When the guard was attached, in nanoseconds of `CLOCK_BOOTTIME` (of Unix time in ABI 4).
     pub attached_at: u64,
     /// The log rate of each CPU: a copy of the running program's constant. The loader reads it to give the next program

@@ -1,7 +1,7 @@
 //! ONC RPC, as far as portguard counts: which procedure of rpcbind a packet for the guarded port asks for.
 //!
-//! The procedure is only counted, and never decides a verdict: rpcbind replies in full even to a call that is cut to its
-//! first 24 bytes, and a forger can write any procedure.
+//! The procedure is counted, and decides no verdict on a stranger: rpcbind replies in full even to a call that is cut to its
+//! first 24 bytes, and a forger can write any procedure. What listed sources may ask is in [`crate::calls`].
 
 use crate::cursor::Cursor;
 use crate::layout::Wire;
@@ -12,7 +12,7 @@ use crate::transport::Protocol;
 pub const PROGRAM: u32 = 100_000;
 
 /// `msg_type` of a call, and the one version of RPC itself (RFC 5531, section 9).
-const CALL_OF_VERSION_2: [u8; 8] = 2_u64.to_be_bytes();
+pub(crate) const CALL_OF_VERSION_2: [u8; 8] = 2_u64.to_be_bytes();
 
 listed! {
     /// What a packet asks for. Procedures that answer, or harm, in the same way are one.
@@ -89,10 +89,10 @@ const XID_LEN: usize = 4;
 /// that are compared together are one, so that each comparison takes one load.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(4))]
-struct CallHeader {
-    message_type_and_rpc_version_be: [u8; 8],
-    program_and_version_be: [u8; 8],
-    procedure_be: [u8; 4],
+pub(crate) struct CallHeader {
+    pub(crate) message_type_and_rpc_version_be: [u8; 8],
+    pub(crate) program_and_version_be: [u8; 8],
+    pub(crate) procedure_be: [u8; 4],
 }
 
 // SAFETY: `repr(C)`, byte arrays only, without padding.
@@ -103,18 +103,18 @@ const _: () = assert!(XID_LEN + size_of::<CallHeader>() == 24);
 /// A call in a datagram, from the length of UDP on (RFC 768), up to the end of the fixed part.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(4))]
-struct Datagram {
-    length_be: [u8; 2],
+pub(crate) struct Datagram {
+    pub(crate) length_be: [u8; 2],
     _checksum_be: [u8; 2],
     _xid: [u8; XID_LEN],
-    call: CallHeader,
+    pub(crate) call: CallHeader,
 }
 
 // SAFETY: `repr(C)`, byte arrays only, without padding.
 unsafe impl Wire for Datagram {}
 
 /// The ports of UDP, in front of its length.
-const PORTS_LEN: usize = 4;
+pub(crate) const PORTS_LEN: usize = 4;
 /// The least length of a datagram with the fixed part of a call.
 const LEAST_LENGTH: usize = PORTS_LEN + size_of::<Datagram>();
 
@@ -195,8 +195,10 @@ impl Request {
 fn datagram(mut cursor: impl Cursor) -> Option<Code> {
     cursor.skip(PORTS_LEN)?;
     let datagram = cursor.read::<Datagram>()?;
-    // Bytes after the end of the datagram are padding of the link layer, which the receiver does not get.
-    if usize::from(u16::from_be_bytes(datagram.length_be)) < LEAST_LENGTH {
+    // Bytes after the end of the datagram are padding of the link layer, which the receiver does not get. A length of 0 means the
+    // rest of the packet (RFC 2675); Linux takes it with IPv6 only, and drops it with IPv4 (`__udp4_lib_rcv`).
+    let length = usize::from(u16::from_be_bytes(datagram.length_be));
+    if length != 0 && length < LEAST_LENGTH {
         return None;
     }
     Some(call(&datagram.call))
@@ -239,9 +241,9 @@ impl Code {
 
 /// The first version of rpcbind's program, which is called portmapper: the number of the program in the upper half, and
 /// that of the version in the lower one.
-const FIRST_VERSION: u64 = (PROGRAM as u64) << 32 | 2;
+pub(crate) const FIRST_VERSION: u64 = (PROGRAM as u64) << 32 | 2;
 /// The last version.
-const LAST_VERSION: u64 = FIRST_VERSION + 2;
+pub(crate) const LAST_VERSION: u64 = FIRST_VERSION + 2;
 
 /// The procedures of a version, four bits each, by their number.
 struct Codes(u64);

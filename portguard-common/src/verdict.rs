@@ -3,8 +3,8 @@
 use crate::address::{Address, V4, V6};
 use crate::cursor::Cursor;
 use crate::frame::{self, Link, LinkType};
-use crate::ipv6::ChainStep;
-pub use crate::reason::Fault;
+use crate::ipv6::{ChainStep, Position};
+pub use crate::reason::{Denial, Fault};
 use crate::rpc::Request;
 use crate::transport::Protocol;
 use crate::{ipv4, ipv6};
@@ -24,6 +24,60 @@ pub(crate) struct Candidate<A, C> {
     pub(crate) header: C,
     /// See [`Denied::declared_len`].
     pub(crate) declared_len: usize,
+    /// Where its TCP or UDP header is.
+    pub(crate) place: Place,
+}
+
+/// Where the TCP or UDP header of a packet is, and whether the packet is the first fragment of several: a [`Position`], and the flags of
+/// IPv4 above its bits.
+///
+/// Nobody takes it apart before it matters. Otherwise the compiler would keep the offset on the stack, and the verifiers of Linux 5.10 and
+/// 6.1 would forget the bound of the offset.
+#[derive(Clone, Copy, Debug)]
+pub struct Place(pub u64);
+
+impl Place {
+    const FLAGS_SHIFT: u32 = 48;
+
+    /// In IPv4, with the flags and the fragment offset of its header, as its two bytes are read as a native integer.
+    #[inline(always)]
+    pub(crate) fn of_ipv4(position: Position, flags: u16) -> Self {
+        Self(position.0 | u64::from(flags) << Self::FLAGS_SHIFT)
+    }
+
+    /// In a common frame, with so many bytes in front of the IP header.
+    #[inline(always)]
+    fn behind<A: Address>(link_header_len: usize) -> Self {
+        Self((link_header_len + A::HEADER_LEN) as u64)
+    }
+
+    /// In IPv6, at the end of the walk along its headers.
+    #[inline(always)]
+    pub(crate) fn of_ipv6(position: Position) -> Self {
+        Self(position.0)
+    }
+
+    /// The number of bytes in front of the header.
+    #[inline(always)]
+    pub fn offset(self) -> usize {
+        Position(self.0).offset()
+    }
+
+    /// Whether the packet is the first fragment of several.
+    #[inline(always)]
+    pub fn is_in_fragment(self) -> bool {
+        self.0 & (Position::FRAGMENT | u64::from(ipv4::MORE_FRAGMENTS) << Self::FLAGS_SHIFT) != 0
+    }
+}
+
+impl<A, C: Cursor> Candidate<A, C> {
+    /// The same as one that is denied, with what it asks for.
+    #[inline(always)]
+    fn denied(self, reason: Denial) -> Denied<A> {
+        let Self { source, destination, source_port_be, protocol, header, declared_len, .. } = self;
+        let request = Request::of(header, protocol);
+        Denied { source, reason, destination, source_port_be, request, declared_len }
+    }
 }
 
 /// A TCP segment or UDP datagram that is denied.
@@ -31,11 +85,13 @@ pub(crate) struct Candidate<A, C> {
 pub struct Denied<A> {
     /// Its source address, which may be forged.
     pub source: A,
+    /// Why it is denied.
+    pub reason: Denial,
     /// The destination address in its IP header. It does not influence the verdict.
     pub destination: A,
     /// Its source port, in network byte order.
     pub source_port_be: [u8; 2],
-    /// The call that it contains. It is determined after the verdict, and does not influence the verdict.
+    /// The call that it contains. It is determined after the verdict, and does not influence the verdict on a stranger.
     pub request: Request,
     /// The length of the packet in bytes that its IP header declares; [`UNDECLARED`] if the header declares none.
     pub declared_len: usize,
@@ -77,12 +133,12 @@ pub enum Verdict<A> {
         /// See [`Denied::declared_len`].
         declared_len: usize,
     },
-    /// For the guarded port, from a source that no entry covers: dropped.
+    /// For the guarded port, from a source that may not send it: dropped.
     Deny(Denied<A>),
     /// Faulty: dropped, independently of its source.
     Reject(Fault),
     /// Not judged, because the caller asks for common frames only ([`ChainStep::FOLLOWS`]), and this is none. Common
-    /// frames have at most one VLAN tag, no IPv4 options, no extension headers, and no fault.
+    /// frames have at most one VLAN tag, no IPv4 options, no extension headers, and no fault; those for the port are no fragments.
     Uncommon,
 }
 
@@ -97,6 +153,9 @@ pub trait Datapath<A: Address> {
 
     /// Whether an entry of the allowlist covers `source`.
     fn covers(&self, source: A) -> bool;
+
+    /// Whether a source that the allowlist covers may send this packet: see [`crate::calls`].
+    fn permits(&self, protocol: Protocol, place: Place) -> bool;
 
     /// Acts on a verdict. `link_header_len` is the number of bytes in front of the IP packet.
     fn finish(&self, verdict: Verdict<A>, link_header_len: usize) -> Self::Outcome;
@@ -134,12 +193,17 @@ fn finish<A: Address, K: Cursor, C: Datapath<A>, S: ChainStep>(
     let finish = |verdict| datapath.finish(verdict, packet.offset());
     match parsed {
         Ok(None) => finish(Verdict::Pass),
-        Ok(Some(Candidate { source, declared_len, .. })) if datapath.covers(source) => {
+        Ok(Some(candidate)) => {
+            if !datapath.covers(candidate.source) {
+                return finish(Verdict::Deny(candidate.denied(Denial::NotAllowed)));
+            }
+            let Candidate { protocol, declared_len, place, .. } = candidate;
+            // Of a common frame it is known without the walk that has led there, which the compiler then forgets.
+            let place = if S::FOLLOWS { place } else { Place::behind::<A>(packet.offset()) };
+            if !datapath.permits(protocol, place) {
+                return finish(Verdict::Deny(candidate.denied(Denial::CallNotAllowed)));
+            }
             finish(Verdict::Allow { declared_len })
-        }
-        Ok(Some(Candidate { source, destination, source_port_be, protocol, header, declared_len })) => {
-            let request = Request::of(header, protocol);
-            finish(Verdict::Deny(Denied { source, destination, source_port_be, request, declared_len }))
         }
         // A fault may be none if the parser has seen the first buffer only, and another run of it decides that.
         Err(_) if !S::FOLLOWS => finish(Verdict::Uncommon),

@@ -4,7 +4,7 @@ use core::marker::PhantomData;
 
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_jiffies64};
 use portguard_common::cells::CellsLayout;
-use portguard_common::reason::DropReason;
+use portguard_common::reason::{Denial, DropReason};
 use portguard_common::rpc::{Request, Requests};
 use portguard_common::source_table::{Bucket, Event, Record, STAMP_SHIFT, Stamp, WAYS, Ways};
 use portguard_common::totals::Totals;
@@ -87,10 +87,10 @@ impl Account {
 
     /// Counts a packet that is denied for its source: in the totals, and in the source table.
     #[inline(always)]
-    pub(crate) fn denied<A: Family>(&mut self, source: A, request: Request) {
+    pub(crate) fn denied<A: Family>(&mut self, source: A, request: Request, reason: Denial) {
         let Some(cells) = &mut self.cells else { return };
         let totals = cells.totals();
-        totals.drop_mut(DropReason::NotAllowed).add_packet(self.bytes);
+        totals.drop_mut(DropReason::Denied(reason)).add_packet(self.bytes);
         let requests = &mut totals.requests[request.index()];
         *requests = requests.wrapping_add(1);
         let hash = source.hash(maps::seed);

@@ -8,7 +8,8 @@ use core::ptr;
 use aya_ebpf::bindings::{BPF_ANY, bpf_sock_tuple, xdp_md};
 use aya_ebpf::helpers::generated::{bpf_sk_lookup_tcp, bpf_sk_release};
 use portguard_common::PORT;
-use portguard_common::verdict::{self, Datapath, Denied, Verdict};
+use portguard_common::transport::Protocol;
+use portguard_common::verdict::{self, Datapath, Denied, Place, Verdict};
 
 use crate::family::Family;
 use crate::hook::{Hook as _, Part, Step};
@@ -37,6 +38,11 @@ impl<A: Family> Datapath<A> for Witness {
 
     #[inline(always)]
     fn covers(&self, _source: A) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn permits(&self, _protocol: Protocol, _place: Place) -> bool {
         false
     }
 

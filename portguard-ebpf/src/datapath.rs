@@ -1,8 +1,10 @@
 //! Judges any frame: the way of all that [`crate::fast_path`] does not take. Counter first, then action.
 
+use portguard_common::calls::UdpCalls;
 use portguard_common::cursor::Cursor;
 use portguard_common::reason::DropReason;
-use portguard_common::verdict::{self, Datapath, Fault, UNDECLARED, Verdict, ends_within};
+use portguard_common::transport::Protocol;
+use portguard_common::verdict::{self, Datapath, Denial, Fault, Place, UNDECLARED, Verdict, ends_within};
 
 use crate::accounting::Account;
 use crate::denied::Packet;
@@ -54,6 +56,11 @@ impl<H: Hook, A: Family> Datapath<A> for AnyFrame<H> {
     }
 
     #[inline(always)]
+    fn permits(&self, protocol: Protocol, place: Place) -> bool {
+        permits(self.hook, protocol, place, self.part)
+    }
+
+    #[inline(always)]
     fn finish(&self, verdict: Verdict<A>, link_header_len: usize) -> u32 {
         match verdict {
             Verdict::Pass => H::PASS,
@@ -62,7 +69,8 @@ impl<H: Hook, A: Family> Datapath<A> for AnyFrame<H> {
                 H::PASS
             }
             Verdict::Deny(denied) => {
-                if denied.request.is_not_rpc() && self.goes_on(link_header_len, denied.declared_len) {
+                let is_clear = denied.reason == Denial::NotAllowed && !denied.request.is_not_rpc();
+                if !is_clear && self.goes_on(link_header_len, denied.declared_len) {
                     return self.hook.judge_scattered();
                 }
                 let packet = Packet::new(&denied, self.packet_len(link_header_len, denied.declared_len));
@@ -83,6 +91,17 @@ impl<H: Hook, A: Family> Datapath<A> for AnyFrame<H> {
             Verdict::Uncommon => H::DROP,
         }
     }
+}
+
+/// Whether a listed source may send this packet, of which the parser has read a part.
+#[inline(always)]
+pub(crate) fn permits<H: Hook>(hook: H, protocol: Protocol, place: Place, part: Part) -> bool {
+    let calls = maps::udp_calls();
+    // The constant first: the verifier then removes the rest.
+    if calls == UdpCalls::All || protocol == Protocol::Tcp {
+        return true;
+    }
+    calls == UdpCalls::Lookups && hook.is_lookup(place, part)
 }
 
 /// The action for a denied or faulty packet, which has been counted.

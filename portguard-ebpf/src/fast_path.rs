@@ -2,13 +2,14 @@
 //! extension headers. It makes no calls, except into the trie of a long list. [`crate::datapath`] takes all other frames.
 
 use portguard_common::ipv6::CommonFrames;
-use portguard_common::verdict::{self, Datapath, Verdict, ends_within};
+use portguard_common::transport::Protocol;
+use portguard_common::verdict::{self, Datapath, Denial, Place, Verdict, ends_within};
 
 use crate::accounting::Account;
 use crate::denied::{self, Packet};
 use crate::family::Family;
-use crate::hook::Hook;
-use crate::{list, maps};
+use crate::hook::{Hook, Part};
+use crate::{datapath, list, maps};
 
 /// Judges a packet. Returns the action.
 #[inline(always)]
@@ -27,6 +28,11 @@ impl<H: Hook, A: Family> Datapath<A> for FastPath<H> {
     }
 
     #[inline(always)]
+    fn permits(&self, protocol: Protocol, place: Place) -> bool {
+        datapath::permits(self.0, protocol, place, Part::FirstBuffer)
+    }
+
+    #[inline(always)]
     fn finish(&self, verdict: Verdict<A>, link_header_len: usize) -> u32 {
         let hook = self.0;
         let bytes = hook.first_len() - link_header_len as u64;
@@ -40,7 +46,12 @@ impl<H: Hook, A: Family> Datapath<A> for FastPath<H> {
                 if maps::is_audit() && denied.request.is_call_over_tcp() {
                     hook.connected();
                 }
-                denied::finish(hook, denied.source, Packet::new(&denied, bytes))
+                let packet = Packet::new(&denied, bytes);
+                match denied.reason {
+                    // The packets of a flood: without a call.
+                    Denial::NotAllowed => denied::finish(hook, denied.source, packet),
+                    Denial::CallNotAllowed => denied.source.denied(hook, packet),
+                }
             }
             // Not common, or the packet may continue after the first buffer.
             Verdict::Uncommon | Verdict::Reject(_) | Verdict::Allow { .. } | Verdict::Deny(_) => hook.judge(),

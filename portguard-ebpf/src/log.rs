@@ -28,7 +28,7 @@ const VERSION_SHIFT: u32 = 56;
 #[inline(always)]
 pub(crate) fn write(hook: impl Hook, source: [u64; 2], packed: u64) {
     let packet = Packet::unpack(packed);
-    if !write_entry(hook, source, packet, (packed >> VERSION_SHIFT) as u8)
+    if !write_entry(hook, source, packet, (packed >> VERSION_SHIFT & 0xf) as u8)
         && let Some(mut cells) = Cells::of_this_cpu()
     {
         let totals = cells.totals();
@@ -55,7 +55,9 @@ fn write_entry(hook: impl Hook, source: [u64; 2], packet: Packet, ip_version: u8
         port_be: packet.source_port_be,
         ip_version,
         request: packet.request.index() as u8,
-        dropped: u32::from(!maps::is_audit()),
+        dropped: u8::from(!maps::is_audit()),
+        reason: packet.reason as u8,
+        reserved: [0; 2],
     });
     entry.submit(0);
     true

@@ -9,6 +9,7 @@ use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::btf_maps::{Array, LpmTrie, LruHashMap, RingBuf};
 use aya_ebpf::macros::btf_map;
 use portguard_common::address::{V4, V6};
+use portguard_common::calls::UdpCalls;
 use portguard_common::cells::{CellsLayout, Parts, SmallestCells};
 use portguard_common::drop_log::{Event, Rate, TokenBucket};
 use portguard_common::entry::Entry;
@@ -116,9 +117,26 @@ static AUDIT: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static LOG_RATE: Global<[u64; 2]> = Global::new([0; 2]);
 
+/// What listed sources may ask over UDP: a [`UdpCalls`] as integer. It is a constant, so that a list without such a condition runs a
+/// program without the code for it.
+#[unsafe(no_mangle)]
+static UDP_CALLS: Global<u32> = Global::new(UdpCalls::All as u32);
+
 #[inline(always)]
 pub(crate) fn link_type() -> LinkType {
     if LINK_TYPE.load() == LinkType::Ethernet as u32 { LinkType::Ethernet } else { LinkType::RawIp }
+}
+
+/// Fails closed: a number that is none of [`UdpCalls`] permits no calls.
+#[inline(always)]
+pub(crate) fn udp_calls() -> UdpCalls {
+    const ALL: u32 = UdpCalls::All as u32;
+    const LOOKUPS: u32 = UdpCalls::Lookups as u32;
+    match UDP_CALLS.load() {
+        ALL => UdpCalls::All,
+        LOOKUPS => UdpCalls::Lookups,
+        _ => UdpCalls::None,
+    }
 }
 
 #[inline(always)]

@@ -10,9 +10,11 @@ use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::{bpf_xdp_get_buff_len, bpf_xdp_load_bytes};
 use portguard_common::address::{V4, V6};
-use portguard_common::cursor::Linear;
+use portguard_common::calls;
+use portguard_common::cursor::{Cursor as _, Linear};
 use portguard_common::frame::LONGEST_HEADER;
 use portguard_common::ipv6::{self, Position};
+use portguard_common::verdict::Place;
 
 use crate::denied::{self, Packet};
 use crate::hook::{Hook, Part};
@@ -110,6 +112,15 @@ impl<const BUFFERS: bool> Hook for Xdp<BUFFERS> {
     }
 
     #[inline(always)]
+    fn is_lookup(self, place: Place, part: Part) -> bool {
+        let is_lookup = match part {
+            Part::FirstBuffer => portguard_is_lookup(self.0, place.0),
+            Part::AllBuffers => portguard_scattered_is_lookup(self.0, place.0),
+        };
+        is_lookup != 0
+    }
+
+    #[inline(always)]
     fn denied_v4(self, source: V4, packed: u64) -> u32 {
         portguard_denied_v4(self.0, source, packed)
     }
@@ -182,6 +193,30 @@ pub(crate) extern "C" fn portguard_step(ctx: *mut xdp_md, position: u64) -> u64 
 #[inline(never)]
 pub(crate) extern "C" fn portguard_scattered_step(ctx: *mut xdp_md, position: u64) -> u64 {
     ipv6::step_over(AllBuffers::new(Xdp::<true>(ctx)), Position(position)).0
+}
+
+/// [`Hook::is_lookup`] in the first buffer. Returns 0 or 1.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn portguard_is_lookup(ctx: *mut xdp_md, place: u64) -> u32 {
+    let place = Place(place);
+    if place.is_in_fragment() {
+        return 0;
+    }
+    let header = Xdp::<false>(ctx).first_buffer().at(place.offset());
+    header.is_some_and(calls::is_lookup).into()
+}
+
+/// [`Hook::is_lookup`] in any buffer. Returns 0 or 1.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn portguard_scattered_is_lookup(ctx: *mut xdp_md, place: u64) -> u32 {
+    let place = Place(place);
+    if place.is_in_fragment() {
+        return 0;
+    }
+    let header = AllBuffers::new(Xdp::<true>(ctx)).at(place.offset());
+    header.is_some_and(calls::is_lookup).into()
 }
 
 /// [`Hook::denied_v4`].

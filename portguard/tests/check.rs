@@ -94,7 +94,7 @@ fn json_of_a_valid_list() {
     let folder = folder_with("list.yaml", list);
     insta::assert_snapshot!(check(folder.path(), &["list.yaml", "--json"]), @r#"
     $ portguard check list.yaml --json
-    {"schema":1,"path":"[FOLDER]/list.yaml","valid":true,"sha256":"c38fd55c72a1efbf8567bbf66a49367430d1b8048008d692ad7ce6311add38df","prefixes_v4":1,"prefixes_v6":1,"errors":[],"errors_total":0,"warnings":[{"line":3,"column":5,"text":"::ffff:192.0.2.1","message":"::ffff:192.0.2.1/128 is an IPv4-mapped prefix, and no packet has such a source","help":"IPv4 clients send from IPv4 addresses; did you mean 192.0.2.1/32?"}],"warnings_total":1}
+    {"schema":1,"path":"[FOLDER]/list.yaml","valid":true,"sha256":"c38fd55c72a1efbf8567bbf66a49367430d1b8048008d692ad7ce6311add38df","prefixes_v4":1,"prefixes_v6":1,"udp":"all","errors":[],"errors_total":0,"warnings":[{"line":3,"column":5,"text":"::ffff:192.0.2.1","message":"::ffff:192.0.2.1/128 is an IPv4-mapped prefix, and no packet has such a source","help":"IPv4 clients send from IPv4 addresses; did you mean 192.0.2.1/32?"}],"warnings_total":1}
     ----- stderr -----
     ----- exit code: 0 -----
     "#);
@@ -106,7 +106,7 @@ fn json_of_an_invalid_list() {
     let folder = folder_with("list.yaml", list);
     insta::assert_snapshot!(check(folder.path(), &["--json", "list.yaml"]), @r#"
     $ portguard check --json list.yaml
-    {"schema":1,"path":"[FOLDER]/list.yaml","valid":false,"sha256":"6c3b71a7b7ea26dd438bcc26e76cc882543ae7a2fa0fde7183d18c090a67a131","prefixes_v4":null,"prefixes_v6":null,"errors":[{"line":2,"column":5,"text":"10.1.2.3/16","message":"10.1.2.3/16 has host bits set","help":"did you mean 10.1.0.0/16 or 10.1.2.3/32?"},{"line":3,"column":5,"text":"\"\\e\"","message":"\\u{1b} is not a prefix","help":"write an address, or an address and a prefix length, like 192.0.2.0/24 or 2001:db8::/32"}],"errors_total":2,"warnings":[{"line":4,"column":5,"text":"0.0.0.0/0","message":"0.0.0.0/0 allows everyone: nothing is guarded over IPv4","help":"write the networks of your clients instead"}],"warnings_total":1}
+    {"schema":1,"path":"[FOLDER]/list.yaml","valid":false,"sha256":"6c3b71a7b7ea26dd438bcc26e76cc882543ae7a2fa0fde7183d18c090a67a131","prefixes_v4":null,"prefixes_v6":null,"udp":null,"errors":[{"line":2,"column":5,"text":"10.1.2.3/16","message":"10.1.2.3/16 has host bits set","help":"did you mean 10.1.0.0/16 or 10.1.2.3/32?"},{"line":3,"column":5,"text":"\"\\e\"","message":"\\u{1b} is not a prefix","help":"write an address, or an address and a prefix length, like 192.0.2.0/24 or 2001:db8::/32"}],"errors_total":2,"warnings":[{"line":4,"column":5,"text":"0.0.0.0/0","message":"0.0.0.0/0 allows everyone: nothing is guarded over IPv4","help":"write the networks of your clients instead"}],"warnings_total":1}
     ----- stderr -----
     ----- exit code: 3 -----
     "#);
@@ -117,7 +117,7 @@ fn json_of_a_missing_file() {
     let folder = TempDir::new().expect("a temporary folder");
     insta::assert_snapshot!(check(folder.path(), &["--json", "list.yaml"]), @r#"
     $ portguard check --json list.yaml
-    {"schema":1,"path":"[FOLDER]/list.yaml","valid":false,"sha256":null,"prefixes_v4":null,"prefixes_v6":null,"errors":[{"line":null,"column":null,"text":null,"message":"there is no allowlist: list.yaml does not exist","help":"to write one, run `portguard suggest > list.yaml`; to use another file, name it: `--allowlist PATH`, or `portguard check PATH`"}],"errors_total":1,"warnings":[],"warnings_total":0}
+    {"schema":1,"path":"[FOLDER]/list.yaml","valid":false,"sha256":null,"prefixes_v4":null,"prefixes_v6":null,"udp":null,"errors":[{"line":null,"column":null,"text":null,"message":"there is no allowlist: list.yaml does not exist","help":"to write one, run `portguard suggest > list.yaml`; to use another file, name it: `--allowlist PATH`, or `portguard check PATH`"}],"errors_total":1,"warnings":[],"warnings_total":0}
     ----- stderr -----
     ----- exit code: 3 -----
     "#);
@@ -129,7 +129,7 @@ fn json_of_standard_input() {
     // Of no bytes.
     insta::assert_snapshot!(check(folder.path(), &["-", "--json"]), @r#"
     $ portguard check - --json
-    {"schema":1,"path":"-","valid":false,"sha256":"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","prefixes_v4":null,"prefixes_v6":null,"errors":[{"line":1,"column":1,"text":"","message":"there is no list in the file","help":"write `allow:`, and the prefixes of your clients below it (`portguard suggest` proposes a list), or `allow: []` to allow nobody"}],"errors_total":1,"warnings":[],"warnings_total":0}
+    {"schema":1,"path":"-","valid":false,"sha256":"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","prefixes_v4":null,"prefixes_v6":null,"udp":null,"errors":[{"line":1,"column":1,"text":"","message":"there is no list in the file","help":"write `allow:`, and the prefixes of your clients below it (`portguard suggest` proposes a list), or `allow: []` to allow nobody"}],"errors_total":1,"warnings":[],"warnings_total":0}
     ----- stderr -----
     ----- exit code: 3 -----
     "#);

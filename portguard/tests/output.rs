@@ -20,7 +20,8 @@ use portguard::ops::services;
 use portguard::rpcbind::amplification::{Answers, Size};
 use portguard::rpcbind::{NoReply, Question};
 use portguard::service::metrics::page as metrics;
-use portguard_common::reason::{ByFault, Fault};
+use portguard_common::calls::UdpCalls;
+use portguard_common::reason::{ByFault, Denial, Fault};
 use portguard_common::rpc::{Procedure, REQUESTS, Requests};
 use portguard_common::totals::{Count, Totals};
 use portguard_common::transport::Protocol;
@@ -59,7 +60,7 @@ fn snapshot() -> Snapshot {
         since: NOW - 3600 * SECOND,
         set: SetId(1),
         allowed: count(12, 1032),
-        not_allowed: count(1_000_130, 68_008_840),
+        denied: [count(1_000_117, 68_007_956), count(13, 884)],
         faults: Fault::ALL.map(|fault| match fault {
             Fault::Truncated => count(3, 90),
             Fault::TooManyHeaders => count(1, 400),
@@ -80,7 +81,7 @@ fn snapshot() -> Snapshot {
 fn quiet() -> Snapshot {
     let none = count(0, 0);
     Snapshot {
-        not_allowed: none,
+        denied: [none; 2],
         faults: ByFault::default(),
         unattributed: none,
         requests: [0; REQUESTS],
@@ -144,6 +145,7 @@ fn guard(enforcing: bool, origin: Origin, file: status::document::File) -> statu
             sha256: "5e".repeat(32),
             prefixes_v4: 14,
             prefixes_v6: 1,
+            udp: "lookups",
             loaded_at: "2026-11-23T05:00:00Z".into(),
             changed_on_disk: file != status::document::File::Unchanged,
             origin,
@@ -252,12 +254,15 @@ fn verdict(source: &str, outcome: Decision) -> explain::document::Verdict {
         source: source.parse().unwrap(),
         interface: Some("eth0".into()),
         verdict: outcome,
+        reason: (!allowed).then_some(Denial::NotAllowed),
         judged_by: explain::document::Judge::Kernel,
         protocols: Protocol::ALL.to_vec(),
+        call: Some(Procedure::Null),
         allowlist: explain::document::Allowlist {
             path: "/etc/portguard/allowlist.yaml".into(),
             sha256: "5e".repeat(32),
             generation: Some(6),
+            udp: UdpCalls::All,
             changed_on_disk: false,
             lines_of: Some(Origin::File),
         },
@@ -306,13 +311,32 @@ fn verdicts() -> explain::document::Document {
         explain::document::Verdict { same_program: Some(false), ..none_v6 },
         explain::document::Verdict {
             protocols: vec![Protocol::Tcp],
+            call: None,
             note: Some("a loopback address"),
             ..verdict("127.0.0.1", Allowed)
         },
         as_ordered,
         not_as_ordered,
+        with_lookups("192.0.2.7", Allowed, &Protocol::ALL),
+        with_lookups("192.0.2.7", Dropped, &[Protocol::Udp]),
+        with_lookups("192.0.2.7", WouldDrop, &[Protocol::Udp]),
     ];
     explain::document::Document { unguarded: unguarded(), ..explain::document::Document::new(verdicts) }
+}
+
+/// The verdict on a source that a list covers which permits lookups only.
+fn with_lookups(source: &str, outcome: Decision, protocols: &[Protocol]) -> explain::document::Verdict {
+    let mut verdict = explain::document::Verdict {
+        verdict: outcome,
+        protocols: protocols.to_vec(),
+        ..verdict(source, Decision::Allowed)
+    };
+    verdict.allowlist.udp = UdpCalls::Lookups;
+    if outcome != Decision::Allowed {
+        verdict.reason = Some(Denial::CallNotAllowed);
+        verdict.call = Some(Procedure::Dump);
+    }
+    verdict
 }
 
 #[test]
@@ -425,10 +449,11 @@ fn metrics() -> metrics::Metrics {
         sha256: Sha256Sum::of(b"allow: []\n"),
         prefixes_v4: 3,
         prefixes_v6: 2,
+        udp_calls: UdpCalls::Lookups,
         loaded_at: NOW,
     };
     let Snapshot { allowed, faults, .. } = snapshot();
-    let Snapshot { not_allowed, unattributed, requests, not_logged, .. } = snapshot();
+    let Snapshot { denied, unattributed, requests, not_logged, .. } = snapshot();
     let totals = Totals { allowed, would_drop: count(5, 340), requests, not_logged, ..Totals::default() };
     let totals = totals.with_faults(faults);
     let v4 = Fill { taken: 30_000, places: 32_768 };
@@ -438,7 +463,7 @@ fn metrics() -> metrics::Metrics {
         enforcing: false,
         as_ordered: true,
         list: Some((list, status::document::File::Broken { problem: "line 3: no prefix".into() })),
-        sums: Sums { totals, not_allowed, unattributed, v4, v6 },
+        sums: Sums { totals, denied, unattributed, v4, v6 },
     };
     let states = [
         ("eth0", metrics::State::Guarded(Some(Box::new(guard)))),

@@ -43,11 +43,11 @@ fn source(address: &str, packets: u64, first: u64, last: u64) -> Source {
 
 /// Counters with these sources, and `unattributed` packets of others; in the second `second` after they began.
 fn snapshot(second: u64, allowed: u64, unattributed: u64, sources: &[Source]) -> Snapshot {
-    let mut not_allowed = count(unattributed);
+    let mut denied = count(unattributed);
     let mut requests = [0; REQUESTS];
     requests[Procedure::Dump as usize] = unattributed;
     for source in sources {
-        not_allowed.add(source.count);
+        denied.add(source.count);
         for (sum, more) in requests.iter_mut().zip(Requests::from(&source.asked)) {
             *sum += more;
         }
@@ -57,7 +57,7 @@ fn snapshot(second: u64, allowed: u64, unattributed: u64, sources: &[Source]) ->
         since: NOW - 3600 * SECOND,
         set: SetId(1),
         allowed: count(allowed),
-        not_allowed,
+        denied: [denied, count(0)],
         faults: ByFault::default(),
         would_drop: count(0),
         sources: sources.to_vec(),
@@ -223,7 +223,7 @@ fn several_interfaces_in_audit_mode_gone_and_there() {
     for second in 0..10 {
         let sources = [source(V6, 20 * second, 9, 0)];
         let mut audit = snapshot(second, 5, 0, &sources);
-        audit.would_drop = audit.not_allowed;
+        audit.would_drop = audit.all_denied();
         let audit = Reading { mode: "generic", enforcing: false, snapshot: audit };
         let gone = Poll { interface: "eth1".to_owned(), found: Err("eth1: no guard is attached".to_owned()) };
         let polls = vec![

@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::fmt;
 
 use ipnet::IpNet;
+use portguard_common::calls::UdpCalls;
 
 /// The prefixes that two lists differ in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub struct Difference {
     pub removed: Vec<IpNet>,
     /// The number of prefixes in both lists.
     pub unchanged: usize,
+    /// The calls that the old list permits over UDP, and those of the new one.
+    pub udp_calls: (UdpCalls, UdpCalls),
     /// The generation of the old list, and of the new one.
     pub generations: (u64, u64),
 }
@@ -26,6 +29,7 @@ impl Difference {
             added: Vec::new(),
             removed: Vec::new(),
             unchanged: 0,
+            udp_calls: (UdpCalls::All, UdpCalls::All),
             generations: (generation, generation + 1),
         };
         let (mut old, mut new) = (old.iter().peekable(), new.iter().peekable());
@@ -47,6 +51,12 @@ impl Difference {
         }
     }
 
+    /// The same, of lists that permit these calls over UDP.
+    #[must_use]
+    pub fn with_udp_calls(self, old: UdpCalls, new: UdpCalls) -> Self {
+        Self { udp_calls: (old, new), ..self }
+    }
+
     /// The added and removed prefixes, one on each line, at most `limit` of them.
     pub fn lines(&self, limit: usize) -> String {
         let changes = self.added.iter().map(|prefix| ('+', prefix));
@@ -65,8 +75,17 @@ impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (old, new) = self.generations;
         let (added, removed) = (self.added.len(), self.removed.len());
-        write!(f, "+{added} -{removed}, {} unchanged, generation {old} -> {new}", self.unchanged)
+        write!(f, "+{added} -{removed}, {} unchanged, ", self.unchanged)?;
+        if let Some(change) = change_of_udp_calls(self.udp_calls) {
+            write!(f, "{change}, ")?;
+        }
+        write!(f, "generation {old} -> {new}")
     }
+}
+
+/// The change in words, if there is one.
+pub fn change_of_udp_calls((old, new): (UdpCalls, UdpCalls)) -> Option<String> {
+    (old != new).then(|| format!("udp {} -> {}", old.key(), new.key()))
 }
 
 #[cfg(test)]
@@ -86,6 +105,8 @@ mod tests {
         let difference = Difference::new(&old, &new, 5);
         assert_eq!(difference.to_string(), "+2 -1, 1 unchanged, generation 5 -> 6");
         assert_eq!(difference.lines(9), "  + 203.0.113.0/24\n  + 2001:db8::/32\n  - 198.51.100.7/32\n");
+        let stricter = difference.clone().with_udp_calls(UdpCalls::All, UdpCalls::Lookups);
+        assert_eq!(stricter.to_string(), "+2 -1, 1 unchanged, udp all -> lookups, generation 5 -> 6");
         assert_eq!(difference.lines(1), "  + 203.0.113.0/24\n  and 2 more\n");
     }
 }

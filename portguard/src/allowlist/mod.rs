@@ -25,16 +25,18 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
+use portguard_common::calls::UdpCalls;
 use portguard_common::listed;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 pub use self::diagnostic::{Diagnostic, Diagnostics, Severity, Style};
-pub use self::difference::Difference;
+pub use self::difference::{Difference, change_of_udp_calls};
 pub use self::edit::{Addition, ListFile, LockedListFile, NewEntry, short};
 pub(crate) use self::lint::oddity;
 pub(crate) use self::load::absolute;
 pub use self::on_disk::OnDisk;
+use self::parse::Content;
 pub(crate) use self::prefix::read as read_prefix;
 pub use self::stamp::FileStamp;
 use self::text::{Source, Span};
@@ -130,6 +132,7 @@ pub struct Allowlist {
     text: Vec<u8>,
     sha256: Sha256Sum,
     entries: Vec<Entry>,
+    udp_calls: UdpCalls,
     prefixes_v4: usize,
     stamp: Option<FileStamp>,
 }
@@ -206,6 +209,11 @@ impl Allowlist {
     /// The entries, in the order of the file.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
+    }
+
+    /// The calls that the entries permit over UDP: the key `udp` of the file.
+    pub fn udp_calls(&self) -> UdpCalls {
+        self.udp_calls
     }
 
     /// The number of IPv4 prefixes in the list.
@@ -296,15 +304,15 @@ fn sentence(help: &str) -> String {
 fn check(path: &Path, text: Vec<u8>, mut errors: Diagnostics) -> Result<Checked, Box<Invalid>> {
     let mut warnings = Diagnostics::new(path);
     let sha256 = Sha256Sum::of(&text);
-    let entries = match Source::decode(&text) {
+    let Content { entries, udp_calls } = match Source::decode(&text) {
         Ok(source) => {
-            let entries = parse::parse(&source, &mut errors, &mut warnings);
-            lint::lint(&entries, &source, &mut errors, &mut warnings);
-            entries
+            let content = parse::parse(&source, &mut errors, &mut warnings);
+            lint::lint(&content.entries, &source, &mut errors, &mut warnings);
+            content
         }
         Err(not_utf8) => {
             errors.push(*not_utf8);
-            Vec::new()
+            Content::default()
         }
     };
     if errors.total() > 0 {
@@ -312,6 +320,6 @@ fn check(path: &Path, text: Vec<u8>, mut errors: Diagnostics) -> Result<Checked,
     }
     let prefixes_v4 = entries.iter().filter(|entry| matches!(entry.prefix, IpNet::V4(_))).count();
     let (path, origin) = (path.to_owned(), Origin::File);
-    let allowlist = Allowlist { path, origin, text, sha256, entries, prefixes_v4, stamp: None };
+    let allowlist = Allowlist { path, origin, text, sha256, entries, udp_calls, prefixes_v4, stamp: None };
     Ok(Checked { allowlist, warnings })
 }

@@ -6,6 +6,7 @@
 //! is ever expanded.
 
 use ipnet::IpNet;
+use portguard_common::calls::UdpCalls;
 use serde_yaml::granit_parser::Event;
 
 use super::diagnostic::{Diagnostic, Diagnostics, Severity};
@@ -19,20 +20,29 @@ use crate::printable::printable;
 const MAX_TEXT: usize = 64;
 
 /// The keys of the top level.
-const TOP_KEYS: &[&str] = &["allow"];
+const TOP_KEYS: &[&str] = &["allow", "udp"];
 
 /// The keys of an entry in the long form.
 const ENTRY_KEYS: &[&str] = &["prefix", "comment"];
 
-/// Reads the entries of `source`. All problems go to `errors` and `warnings`.
-pub(super) fn parse(source: &Source<'_>, errors: &mut Diagnostics, warnings: &mut Diagnostics) -> Vec<Entry> {
+/// What a file says.
+#[derive(Debug, Default)]
+pub(super) struct Content {
+    /// The entries.
+    pub(super) entries: Vec<Entry>,
+    /// The calls that they permit over UDP.
+    pub(super) udp_calls: UdpCalls,
+}
+
+/// Reads the content of `source`. All problems go to `errors` and `warnings`.
+pub(super) fn parse(source: &Source<'_>, errors: &mut Diagnostics, warnings: &mut Diagnostics) -> Content {
     let nodes = Nodes::of(source, errors);
-    let mut reader =
-        Reader { source, nodes, warnings, entries: Vec::new(), v4: Tally::default(), v6: Tally::default() };
+    let content = Content::default();
+    let mut reader = Reader { source, nodes, warnings, content, v4: Tally::default(), v6: Tally::default() };
     // After a syntax error, the rest has no meaning. The error itself was reported.
     let _ = reader.stream();
     reader.report_limits();
-    reader.entries
+    reader.content
 }
 
 /// The number of prefixes of a family, and its limit.
@@ -47,7 +57,7 @@ struct Reader<'s, 'd> {
     source: &'d Source<'s>,
     nodes: Nodes<'s, 'd>,
     warnings: &'d mut Diagnostics,
-    entries: Vec<Entry>,
+    content: Content,
     v4: Tally,
     v6: Tally,
 }
@@ -106,16 +116,22 @@ impl<'s> Reader<'s, '_> {
     }
 
     fn top(&mut self, start: Span) -> Result {
-        let mut allow: Option<Span> = None;
+        let (mut allow, mut udp): (Option<Span>, Option<Span>) = (None, None);
         let mut unknown = false;
         while let Some((key, span)) = self.nodes.key()? {
-            match (key.as_deref(), allow) {
-                (Some("allow"), None) => {
+            match (key.as_deref(), allow, udp) {
+                (Some("allow"), None, _) => {
                     allow = Some(span);
                     self.allow(span)?;
                 }
-                (Some("allow"), Some(first)) => self.repeated_key("allow", span, first)?,
-                (key, _) => {
+                (Some("udp"), _, None) => {
+                    udp = Some(span);
+                    self.udp(span)?;
+                }
+                (Some(key @ "allow"), Some(first), _) | (Some(key @ "udp"), _, Some(first)) => {
+                    self.repeated_key(key, span, first)?;
+                }
+                (key, ..) => {
                     unknown = true;
                     self.unknown_key(key, span, TOP_KEYS)?;
                 }
@@ -124,6 +140,28 @@ impl<'s> Reader<'s, '_> {
         // The list is probably the value of the unknown key, which was reported.
         if allow.is_none() && !unknown {
             self.nodes.error(start, "`allow` is missing", "write `allow:`, and the prefixes below it");
+        }
+        Ok(())
+    }
+
+    /// The value of `udp`, whose key is at `key`.
+    fn udp(&mut self, key: Span) -> Result {
+        const HELP: &str = "write `lookups` (what clients need, and nobody can misuse), `all` or `none`";
+        let (node, span) = self.nodes.node()?;
+        match &node {
+            Node::Text(text) => match UdpCalls::from_key(text) {
+                Some(calls) => self.content.udp_calls = calls,
+                None => {
+                    let shown = printable(&cut(text, MAX_TEXT));
+                    self.nodes.error(span, format!("`{shown}` is no kind of UDP calls"), HELP);
+                }
+            },
+            Node::Null => self.nodes.error(key, "`udp` has no value", HELP),
+            Node::Alias(name) => self.alias(name, span),
+            Node::List | Node::Mapping => {
+                self.nodes.error(span, "`udp` is not text", HELP);
+                return self.nodes.skip(&node);
+            }
         }
         Ok(())
     }
@@ -305,7 +343,7 @@ impl<'s> Reader<'s, '_> {
         };
         family.prefixes += 1;
         if family.prefixes <= MAX_PREFIXES_PER_FAMILY {
-            self.entries.push(Entry { prefix, comment, span });
+            self.content.entries.push(Entry { prefix, comment, span });
         } else {
             family.excess.get_or_insert(span);
         }

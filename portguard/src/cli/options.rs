@@ -2,9 +2,10 @@
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
+use portguard_common::rpc::Procedure;
 use portguard_common::transport::Protocol;
 
-use crate::guard::{ModeChoice, Named, Trial};
+use crate::guard::{ModeChoice, Named, Trial, calls};
 
 /// What `attach` and `run` name of the order of a guard.
 #[derive(Debug, Args)]
@@ -77,6 +78,12 @@ pub(super) fn protocol() -> impl TypedValueParser<Value = Protocol> {
         })
     });
     PossibleValuesParser::new(values).try_map(|key| Protocol::from_key(&key).ok_or("no such protocol"))
+}
+
+/// A call over UDP.
+pub(super) fn call() -> impl TypedValueParser<Value = Procedure> {
+    let values = Procedure::ALL.map(|call| PossibleValue::new(call.key()).help(calls::name(call)));
+    PossibleValuesParser::new(values).try_map(|key| Procedure::from_key(&key).ok_or("no such call"))
 }
 
 #[cfg(test)]

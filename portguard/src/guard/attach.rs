@@ -66,7 +66,8 @@ pub fn attach(
     let mut attach = || {
         let sizes = Sizes::of_this_host(named.sources)?;
         let log_rate = named.log.map_or(Rate::OFF, |log| log.rate(sizes.cpus()));
-        let task = Task { link_type, audit: named.audit.unwrap_or(false), log_rate };
+        let udp_calls = list.udp_calls();
+        let task = Task { link_type, audit: named.audit.unwrap_or(false), log_rate, udp_calls };
         let content = Content::of(list)?;
         let instance = Instance::load(&directory, &[], task, Origin::New(sizes, content.capacities()?))?;
         let filled = lists::fill_new(&instance, None, &content, tell)?;

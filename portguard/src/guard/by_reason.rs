@@ -1,18 +1,17 @@
 //! Something for each reason to drop a packet, which JSON has by the key of the reason.
 
 use std::fmt;
-use std::iter;
 use std::marker::PhantomData;
 
-use portguard_common::reason::{ByFault, DropReason, Fault};
+use portguard_common::reason::{ByDenial, ByFault, Denial, DropReason, Fault};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
 /// Something for each [`DropReason`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ByReason<T> {
-    /// [`DropReason::NotAllowed`].
-    pub not_allowed: T,
+    /// [`DropReason::Denied`].
+    pub denied: ByDenial<T>,
     /// [`DropReason::Fault`].
     pub faults: ByFault<T>,
 }
@@ -20,13 +19,13 @@ pub struct ByReason<T> {
 impl<T> ByReason<T> {
     /// Each, with its reason, in the order that users see.
     pub fn each(self) -> impl Iterator<Item = (DropReason, T)> {
-        let faults = Fault::ALL.map(DropReason::Fault).into_iter().zip(self.faults);
-        iter::once((DropReason::NotAllowed, self.not_allowed)).chain(faults)
+        let denied = Denial::ALL.map(DropReason::Denied).into_iter().zip(self.denied);
+        denied.chain(Fault::ALL.map(DropReason::Fault).into_iter().zip(self.faults))
     }
 
     /// What something else is for each reason.
     pub fn map<U>(self, mut change: impl FnMut(T) -> U) -> ByReason<U> {
-        ByReason { not_allowed: change(self.not_allowed), faults: self.faults.map(change) }
+        ByReason { denied: self.denied.map(&mut change), faults: self.faults.map(change) }
     }
 }
 
@@ -55,14 +54,13 @@ impl<'de, T: Default + Deserialize<'de>> Deserialize<'de> for ByReason<T> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut reasons = ByReason::default();
                 while let Some(key) = map.next_key::<String>()? {
-                    match DropReason::from_key(&key) {
-                        Some(DropReason::NotAllowed) => reasons.not_allowed = map.next_value()?,
-                        Some(DropReason::Fault(fault)) => {
-                            let value = map.next_value()?;
-                            if let Some(place) = reasons.faults.get_mut(fault as usize) {
-                                *place = value;
-                            }
-                        }
+                    let place = match DropReason::from_key(&key) {
+                        Some(DropReason::Denied(denial)) => reasons.denied.get_mut(denial as usize),
+                        Some(DropReason::Fault(fault)) => reasons.faults.get_mut(fault as usize),
+                        None => None,
+                    };
+                    match place {
+                        Some(place) => *place = map.next_value()?,
                         None => drop(map.next_value::<IgnoredAny>()?),
                     }
                 }

@@ -1,6 +1,7 @@
 //! What a loader tells the program and its maps: constants, and sizes.
 
 use aya::EbpfLoader;
+use portguard_common::calls::UdpCalls;
 use portguard_common::cells::CellsLayout;
 use portguard_common::drop_log::Rate;
 use portguard_common::frame::LinkType;
@@ -19,6 +20,7 @@ pub(super) struct Constants {
     link_type: u32,
     audit: u32,
     log_rate: [u64; 2],
+    udp_calls: u32,
     bucket_bits: u32,
     bucket_shift: u32,
     /// In the order of `PARTS` in `portguard-ebpf/src/maps.rs`.
@@ -35,12 +37,14 @@ pub(super) struct Task {
     pub audit: bool,
     /// The log rate of each CPU.
     pub log_rate: Rate,
+    /// The calls that its list permits over UDP.
+    pub udp_calls: UdpCalls,
 }
 
 impl Constants {
     /// The constants for a task, and for counters with these sizes and this seed.
     pub(super) fn new(task: Task, sizes: Sizes, seed: Seed) -> Self {
-        let Task { link_type, audit, log_rate: Rate { interval, depth } } = task;
+        let Task { link_type, audit, log_rate: Rate { interval, depth }, udp_calls } = task;
         let log_rate = [interval, depth];
         let layout = CellsLayout::new(sizes.bucket_bits());
         let CellsLayout { v4, v6, bucket_bits } = layout;
@@ -48,6 +52,7 @@ impl Constants {
             link_type: link_type as u32,
             audit: audit.into(),
             log_rate,
+            udp_calls: udp_calls as u32,
             bucket_bits,
             bucket_shift: layout.bucket_shift(),
             parts: [v6.buckets, v4.records, v6.records],
@@ -61,6 +66,7 @@ impl Constants {
             .override_global("LINK_TYPE", &self.link_type, true)
             .override_global("AUDIT", &self.audit, true)
             .override_global("LOG_RATE", &self.log_rate, true)
+            .override_global("UDP_CALLS", &self.udp_calls, true)
             .override_global("BUCKET_BITS", &self.bucket_bits, true)
             .override_global("BUCKET_SHIFT", &self.bucket_shift, true)
             .override_global("PARTS", &self.parts, true)

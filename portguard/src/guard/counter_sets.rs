@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use portguard_common::rpc::Requests;
-use portguard_common::totals::Totals;
+use portguard_common::totals::{Count, Totals};
 
 use crate::error::Result;
 use crate::guard::counters::{Counters, SetId, Snapshot, Sums};
@@ -44,9 +44,9 @@ impl CounterSets {
     pub fn sums(&self) -> Sums {
         let mut sums = self.own.sums();
         for set in &self.earlier {
-            let Sums { totals, not_allowed, unattributed, v4: _, v6: _ } = set.sums();
+            let Sums { totals, denied, unattributed, v4: _, v6: _ } = set.sums();
             sums.totals.add(&totals);
-            sums.not_allowed.add(not_allowed);
+            add_each(&mut sums.denied, denied);
             sums.unattributed.add(unattributed);
         }
         sums
@@ -66,15 +66,13 @@ impl CounterSets {
 pub(super) fn merge(earlier: Snapshot, mut later: Snapshot) -> Snapshot {
     for (sum, more) in [
         (&mut later.allowed, earlier.allowed),
-        (&mut later.not_allowed, earlier.not_allowed),
         (&mut later.would_drop, earlier.would_drop),
         (&mut later.unattributed, earlier.unattributed),
     ] {
         sum.add(more);
     }
-    for (sum, more) in later.faults.iter_mut().zip(earlier.faults) {
-        sum.add(more);
-    }
+    add_each(&mut later.denied, earlier.denied);
+    add_each(&mut later.faults, earlier.faults);
     add_requests(&mut later.requests, &earlier.requests);
     later.not_logged = later.not_logged.wrapping_add(earlier.not_logged);
     later.sources = merge_sources(earlier.sources, later.sources);
@@ -82,6 +80,10 @@ pub(super) fn merge(earlier: Snapshot, mut later: Snapshot) -> Snapshot {
     // Readers must see the same counters as before: none of the sums has begun again at zero.
     later.set = earlier.set;
     later
+}
+
+fn add_each<const N: usize>(sums: &mut [Count; N], more: [Count; N]) {
+    sums.iter_mut().zip(more).for_each(|(sum, more)| sum.add(more));
 }
 
 fn merge_sources(earlier: Vec<Source>, later: Vec<Source>) -> Vec<Source> {

@@ -11,7 +11,7 @@ use portguard_common::address::{V4, V6};
 use portguard_common::epoch::Epoch;
 use portguard_common::layout::Shared;
 use portguard_common::names;
-use portguard_common::reason::ByFault;
+use portguard_common::reason::{ByDenial, ByFault, Denial, DropReason};
 use portguard_common::rpc::Requests;
 use portguard_common::source_table::{Seed, Sighting, WAYS};
 use portguard_common::totals::{Count, Totals};
@@ -112,8 +112,8 @@ pub struct Snapshot {
     pub set: SetId,
     /// Packets for the guarded port from sources on the list.
     pub allowed: Count,
-    /// Packets from sources that are not on the list: the sum over `sources`, and `unattributed`.
-    pub not_allowed: Count,
+    /// Packets that were denied for their source, by reason. Their sum is that over `sources`, and `unattributed`.
+    pub denied: ByDenial<Count>,
     /// Packets that were dropped whatever their source.
     pub faults: ByFault<Count>,
     /// How many of these and the ones above passed because the guard was in audit mode.
@@ -122,9 +122,9 @@ pub struct Snapshot {
     pub sources: Vec<Source>,
     /// Denied packets that are counted for no source, because the source tables had no room.
     pub unattributed: Count,
-    /// What the packets of `not_allowed` asked for.
+    /// What the packets of `denied` asked for.
     pub requests: Requests,
-    /// Packets of `not_allowed` that were to be logged, and for which the log had no room.
+    /// Packets of `denied` that were to be logged, and for which the log had no room.
     pub not_logged: u64,
 }
 
@@ -134,8 +134,8 @@ pub struct Snapshot {
 pub struct Sums {
     /// What is counted beside the source tables.
     pub totals: Totals,
-    /// Packets from sources that are not on the list.
-    pub not_allowed: Count,
+    /// Packets that were denied for their source, by reason.
+    pub denied: ByDenial<Count>,
     /// Those of them that are counted for no source, because the source tables had no room.
     pub unattributed: Count,
     /// The table of IPv4 sources.
@@ -155,7 +155,7 @@ impl Sums {
 
     /// All that was dropped, or would have been in audit mode, by reason.
     pub fn by_reason(&self) -> ByReason<Count> {
-        ByReason { not_allowed: self.not_allowed, faults: self.totals.faults() }
+        ByReason { denied: self.denied, faults: self.totals.faults() }
     }
 }
 
@@ -177,14 +177,21 @@ impl Snapshot {
 
     /// All that was dropped, or would have been in audit mode.
     pub fn refused(&self) -> Count {
-        let mut sum = self.not_allowed;
+        let mut sum = self.all_denied();
         self.faults.into_iter().for_each(|count| sum.add(count));
+        sum
+    }
+
+    /// All packets that were denied for their source.
+    pub fn all_denied(&self) -> Count {
+        let mut sum = Count::default();
+        self.denied.into_iter().for_each(|count| sum.add(count));
         sum
     }
 
     /// The same, by reason.
     pub fn by_reason(&self) -> ByReason<Count> {
-        ByReason { not_allowed: self.not_allowed, faults: self.faults }
+        ByReason { denied: self.denied, faults: self.faults }
     }
 
     /// All that was dropped.
@@ -195,6 +202,24 @@ impl Snapshot {
             bytes: refused.bytes.saturating_sub(self.would_drop.bytes),
         }
     }
+}
+
+/// The counters of the reasons for which packets were denied.
+fn denied_of(totals: &Totals) -> ByDenial<Count> {
+    Denial::ALL.map(|denial| totals.drops[DropReason::Denied(denial).number()])
+}
+
+/// The counters by reason, of which the first one is what the others leave of a sum.
+fn summing_up(all: Count, mut by_reason: ByDenial<Count>) -> ByDenial<Count> {
+    let [first, others @ ..] = &mut by_reason;
+    *first = all;
+    for other in others {
+        other.packets = other.packets.min(first.packets);
+        other.bytes = other.bytes.min(first.bytes);
+        first.packets -= other.packets;
+        first.bytes -= other.bytes;
+    }
+    by_reason
 }
 
 impl Counters {
@@ -260,7 +285,9 @@ impl Counters {
         for sum in [&mut all, &mut remainders] {
             sum.add(totals.unattributed);
         }
-        Sums { totals, not_allowed: all, unattributed: remainders, v4, v6 }
+        // ABI 4 and 5 have no counter of their own for the one reason that they know.
+        let denied = if self.abi <= abi5::LAST { [all, Count::default()] } else { denied_of(&totals) };
+        Sums { totals, denied, unattributed: remainders, v4, v6 }
     }
 
     /// What they hold now.
@@ -270,21 +297,23 @@ impl Counters {
         let since = clock::unix_time(self.abi, epoch.since);
         let taken_at = unix_now();
         let calendar = Calendar::new(epoch, since, now, taken_at);
+        // Before the sources: what is counted in between is not among these, or its reason is the first one.
+        let by_reason = denied_of(&self.totals());
         let (mut sources, mut unattributed) = (Vec::new(), Count::default());
         self.read_sources::<V4>(&calendar, &mut sources, &mut unattributed);
         self.read_sources::<V6>(&calendar, &mut sources, &mut unattributed);
         let totals = self.totals();
         unattributed.add(totals.unattributed);
-        let mut not_allowed = unattributed;
+        let mut all = unattributed;
         for source in &sources {
-            not_allowed.add(source.count);
+            all.add(source.count);
         }
         Ok(Snapshot {
             taken_at,
             since: since.min(taken_at),
             set: self.id(),
             allowed: totals.allowed,
-            not_allowed,
+            denied: summing_up(all, by_reason),
             faults: totals.faults(),
             would_drop: totals.would_drop,
             sources,

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 use aya::maps::{Map, MapData, RingBuf};
 use portguard_common::address::{Address as _, V4};
 use portguard_common::drop_log::Event;
+use portguard_common::reason::Denial;
 use portguard_common::rpc::Request;
 
 use crate::error::{Error, Result};
@@ -34,6 +35,8 @@ pub struct LoggedDrop {
     pub ifindex: u32,
     /// Whether it was dropped; false if it passed in audit mode.
     pub was_dropped: bool,
+    /// Why.
+    pub reason: Denial,
 }
 
 impl DropLog {
@@ -102,5 +105,6 @@ fn decoded(item: &[u8]) -> Option<LoggedDrop> {
         bytes: event.bytes,
         ifindex: event.ifindex,
         was_dropped: event.dropped != 0,
+        reason: *Denial::ALL.get(usize::from(event.reason))?,
     })
 }

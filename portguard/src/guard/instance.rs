@@ -15,6 +15,7 @@ use aya::maps::{Array, MapData};
 use aya::programs::{ProgramError, ProgramInfo, Xdp, loaded_programs};
 use aya::{EbpfLoader, include_bytes_aligned};
 use aya_obj::generated::BPF_F_MMAPABLE;
+use portguard_common::calls::UdpCalls;
 use portguard_common::cells::CellsLayout;
 use portguard_common::epoch::Epoch;
 use portguard_common::lookup::Lookup;
@@ -161,12 +162,17 @@ impl Instance {
         let name = InstanceName::next(taken, task.audit);
         let directory = name.directory(interface);
         bpffs::make_directory(&directory)?;
-        Self::load_into(&directory, task, origin).and_then(|()| Self::open(interface, name)).inspect_err(
-            |_| {
-                // The first error is the one to report.
-                let _ = remove(&directory);
-            },
-        )
+        let loaded = Self::load_into(&directory, task, origin).and_then(|()| Self::open(interface, name));
+        let instance = loaded.inspect_err(|_| {
+            // The first error is the one to report.
+            let _ = remove(&directory);
+        })?;
+        if let Origin::New(..) | Origin::NewLists(..) = origin {
+            let policy = instance.policy.element(0);
+            // SAFETY: the element is mapped, and the kernel program does not use the field.
+            unsafe { (&raw mut (*policy).udp_calls).write_volatile(task.udp_calls as u32) };
+        }
+        Ok(instance)
     }
 
     fn load_into(directory: &Path, task: Task, origin: Origin<'_>) -> Result<()> {
@@ -293,6 +299,17 @@ impl Instance {
     /// Whether its tries and entries have the layout of this version. The index of ABI 6 is another one.
     pub(super) fn has_current_lists(&self) -> bool {
         self.lookup.is_some()
+    }
+
+    /// The calls that its list permits over UDP. A number that this portguard does not know permits none, as in the program.
+    pub(super) fn udp_calls(&self) -> UdpCalls {
+        let number = self.policy.read_u32(0, std::mem::offset_of!(Policy, udp_calls));
+        // No list of an earlier version has such a condition.
+        if self.is_current() {
+            UdpCalls::from_number(number).unwrap_or(UdpCalls::None)
+        } else {
+            UdpCalls::All
+        }
     }
 
     /// The slot of the list in force.

@@ -10,6 +10,7 @@ use std::thread;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use portguard_common::address::{V4, V6};
+use portguard_common::calls::UdpCalls;
 use portguard_common::lookup::Lookup;
 use portguard_common::policy::{FROM_FILE, FROM_LAST_GOOD, ListRecord, PATH_LEN, Policy, SLOTS};
 
@@ -51,6 +52,8 @@ pub struct ListInfo {
     pub prefixes_v4: u32,
     /// The number of IPv6 prefixes.
     pub prefixes_v6: u32,
+    /// The calls that it permits over UDP.
+    pub udp_calls: UdpCalls,
     /// When it was loaded, in nanoseconds of Unix time.
     pub loaded_at: u64,
 }
@@ -92,6 +95,7 @@ pub(super) fn in_force(instance: &Instance) -> Option<ListInfo> {
         sha256: record.sha256.into(),
         prefixes_v4: record.prefixes_v4,
         prefixes_v6: record.prefixes_v6,
+        udp_calls: instance.udp_calls(),
         loaded_at: clock::unix_time(instance.abi(), record.loaded_at),
     })
 }
@@ -161,6 +165,7 @@ pub(super) struct Content {
     v6: Part<V6>,
     /// The description of the list, without its generation.
     record: ListRecord,
+    udp_calls: UdpCalls,
 }
 
 /// The part of a list in an address family.
@@ -211,7 +216,7 @@ impl Content {
             },
             path,
         };
-        Ok(Self::new(v4, v6, record))
+        Ok(Self::new(v4, v6, record, list.udp_calls()))
     }
 
     /// The content for the list that an instance has in force, read back from the kernel.
@@ -226,17 +231,22 @@ impl Content {
             return Err(unreadable(interface).because(what));
         }
         let loaded_at = clock::boot_time(instance.abi(), record.loaded_at);
-        Ok(Self::new(v4, v6, ListRecord { loaded_at, ..record }))
+        Ok(Self::new(v4, v6, ListRecord { loaded_at, ..record }, instance.udp_calls()))
     }
 
-    fn new(v4: Entries<[u8; 4]>, v6: Entries<[u8; 16]>, record: ListRecord) -> Self {
+    fn new(v4: Entries<[u8; 4]>, v6: Entries<[u8; 16]>, record: ListRecord, udp_calls: UdpCalls) -> Self {
         // On another CPU, if there is one.
         let (v4, v6) = thread::scope(|scope| {
             let v4 = scope.spawn(|| Part::of(v4));
             let v6 = Part::of(v6);
             (v4.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), v6)
         });
-        Self { v4, v6, record }
+        Self { v4, v6, record, udp_calls }
+    }
+
+    /// The calls that the list permits over UDP.
+    pub(super) fn udp_calls(&self) -> UdpCalls {
+        self.udp_calls
     }
 
     /// What maps must have room for, so that they can hold this list.
@@ -245,11 +255,14 @@ impl Content {
     }
 
     /// What is to change in the maps of an instance, so that they have this list in the slot that is not in force; `None` if they have
-    /// no room for it.
+    /// no room for it, or if the program of the instance permits other calls than the list.
     ///
     /// # Errors
     /// The maps cannot be opened.
     pub(super) fn plan(&self, instance: &Instance) -> Result<Option<Plan>> {
+        if self.udp_calls != instance.udp_calls() {
+            return Ok(None);
+        }
         let v4 = ListMaps::<V4>::open(instance.directory())?;
         let v6 = ListMaps::<V6>::open(instance.directory())?;
         let blocks = |capacity: Capacity, blocks: usize| blocks <= capacity.blocks as usize;
@@ -341,7 +354,7 @@ pub(super) fn fill(
     tell: &mut dyn FnMut(Event),
 ) -> Result<Filled> {
     let generation = before.map_or(1, |generation| generation + 1);
-    let Content { v4, v6, record } = content;
+    let Content { v4, v6, record, udp_calls: _ } = content;
     let of = v4.entries.len() + v6.entries.len();
     let slot = plan.slot;
     let mut filling = Filling { instance, slot, done: 0, of, tell };

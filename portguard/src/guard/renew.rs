@@ -5,6 +5,7 @@
 //! | change | policy and lists | counters |
 //! |---|---|---|
 //! | program, audit, log rate | the same maps | the same maps |
+//! | a list that has no room in the maps, or permits other calls | new ones | the same maps |
 //! | sources, reset | the same maps | new ones; the old ones remain beside them |
 //! | ABI | new ones, filled from the tries in force | new ones; the old ones remain beside them |
 
@@ -112,7 +113,7 @@ impl Guard {
         Ok(guard)
     }
 
-    /// Puts a list in force that has no room in the maps of the old one: with a new program, and lists of its own.
+    /// Puts a list in force that the old instance cannot have: with a new program, and lists of its own.
     pub(super) fn renew_lists(
         self,
         content: &Content,
@@ -177,7 +178,7 @@ impl Guard {
         origin: Origin<'_>,
         tell: &mut dyn FnMut(Event),
     ) -> Result<Instance> {
-        let task = self.task(named)?;
+        let task = Task { udp_calls: content.udp_calls(), ..self.task(named)? };
         let old_policy = self.instance.policy.read(0);
         self.clean_up(tell)?;
         let new = match origin {
@@ -244,7 +245,8 @@ impl Guard {
             Some(log) => log.rate(sizes.cpus()),
             None => self.instance.policy.read(0).log_rate,
         };
-        Ok(Task { link_type, audit: named.audit.unwrap_or(self.instance.is_audit()), log_rate })
+        let (audit, udp_calls) = (named.audit.unwrap_or(self.instance.is_audit()), self.instance.udp_calls());
+        Ok(Task { link_type, audit, log_rate, udp_calls })
     }
 
     /// Removes the leftovers of killed loaders beside the live instance.

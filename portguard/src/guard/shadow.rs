@@ -12,6 +12,7 @@ use portguard_common::drop_log::Rate;
 use portguard_common::frame::LinkType;
 use portguard_common::listed;
 use portguard_common::names;
+use portguard_common::rpc::Procedure;
 use portguard_common::totals::{Count, Totals};
 use portguard_common::transport::Protocol;
 use serde::Serialize;
@@ -44,7 +45,7 @@ listed! {
     pub enum Decision {
         /// It passes, because its source is on the list.
         Allowed = "allowed",
-        /// It is dropped, because its source is not.
+        /// It is dropped, because its source is not, or may not ask for that.
         Dropped = "dropped",
         /// It passes in audit mode, and would be dropped in enforcing mode.
         WouldDrop = "would_drop",
@@ -59,7 +60,12 @@ impl Shadow {
         let link = device::link_type(guard.interface())?;
         let sizes = instance.counters.own.sizes()?.smallest();
         let seed = instance.counters.own.seed();
-        let task = Task { link_type: link, audit: instance.is_audit(), log_rate: Rate::OFF };
+        let task = Task {
+            link_type: link,
+            audit: instance.is_audit(),
+            log_rate: Rate::OFF,
+            udp_calls: instance.udp_calls(),
+        };
         let constants = Constants::new(task, sizes, seed);
         let in_force = instance.lookup.as_ref().map(in_words).unwrap_or_default();
         let mut loader = EbpfLoader::new();
@@ -87,17 +93,17 @@ impl Shadow {
         self.tag
     }
 
-    /// The decision on a request from `source`.
+    /// The decision on a request from `source`: over UDP a call, over TCP the first segment of a connection.
     ///
     /// # Errors
     /// The kernel does not run the program, or its action does not agree with its counters.
-    pub fn judge(&self, source: IpAddr, protocol: Protocol) -> Result<Decision> {
+    pub fn judge(&self, source: IpAddr, protocol: Protocol, call: Procedure) -> Result<Decision> {
         let program: &Xdp = self
             .object
             .program(self.name)
             .and_then(|program| program.try_into().ok())
             .ok_or_else(|| broken().because("it has no program"))?;
-        let frame = test_frame::frame(self.link, source, protocol);
+        let frame = test_frame::frame(self.link, source, protocol, call);
         let before = self.counted();
         let options = TestRunOptions { data_in: Some(&frame), ..TestRunOptions::default() };
         let action = program.test_run(options).map_err(|error| broken().caused_by(error))?.return_value;

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use portguard_common::PORT;
 use portguard_common::frame::LinkType;
+use portguard_common::rpc::{PROGRAM, Procedure};
 use portguard_common::transport::Protocol;
 
 /// The destination of test frames, which the guard does not check: addresses for documentation (RFC 5737, RFC 3849).
@@ -15,25 +16,25 @@ const HOPS: u8 = 64;
 /// The addresses of the Ethernet header: to broadcast, from a locally administered address.
 const MACS: [u8; 12] = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 1];
 
-/// The frame of a request from `source`, with right checksums.
-pub(super) fn frame(link: LinkType, source: IpAddr, protocol: Protocol) -> Vec<u8> {
+/// The frame of a request from `source`, with right checksums. Over TCP, it is the first segment of a connection, without a call.
+pub(super) fn frame(link: LinkType, source: IpAddr, protocol: Protocol, call: Procedure) -> Vec<u8> {
     let ethertype: u16 = if source.is_ipv4() { 0x0800 } else { 0x86dd };
     let mut frame = match link {
         LinkType::Ethernet => [&MACS[..], &ethertype.to_be_bytes()].concat(),
         LinkType::RawIp => Vec::new(),
     };
-    frame.extend(packet(source, protocol));
+    frame.extend(packet(source, protocol, call));
     frame
 }
 
 /// The IP packet in the frame.
-fn packet(source: IpAddr, protocol: Protocol) -> Vec<u8> {
+fn packet(source: IpAddr, protocol: Protocol, call: Procedure) -> Vec<u8> {
     let addresses = match source {
         IpAddr::V4(source) => [source.octets(), DESTINATION_V4.octets()].concat(),
         IpAddr::V6(source) => [source.octets(), DESTINATION_V6.octets()].concat(),
     };
     let (mut payload, checksum_at) = match protocol {
-        Protocol::Udp => (udp(), 6),
+        Protocol::Udp => (udp(call), 6),
         Protocol::Tcp => (tcp_syn(), 16),
     };
     let length = payload.len() as u16;
@@ -68,12 +69,26 @@ fn ipv6(protocol: u8, length: u16, addresses: &[u8]) -> Vec<u8> {
     header
 }
 
-/// A datagram with the call of a procedure that does nothing (RFC 5531 and RFC 1833: version 2, NULL), without checksum.
-fn udp() -> Vec<u8> {
-    const CALL: [u32; 10] = [0x7067_6578, 0, 2, 100_000, 2, 0, 0, 0, 0, 0];
-    let length = (8 + size_of_val(&CALL)) as u16;
-    let ports = [SOURCE_PORT, PORT, length, 0].map(u16::to_be_bytes).concat();
-    [ports, CALL.map(u32::to_be_bytes).concat()].concat()
+/// A datagram with a call (RFC 5531, RFC 1833), without checksum.
+fn udp(call: Procedure) -> Vec<u8> {
+    // The program, the version, the procedure, and the arguments.
+    let (call, arguments): ([u32; 3], &[u32]) = match call {
+        Procedure::Null => ([PROGRAM, 2, 0], &[]),
+        // Of NFS version 3, over UDP.
+        Procedure::GetAddress => ([PROGRAM, 2, 3], &[100_003, 3, 17, 0]),
+        Procedure::Dump => ([PROGRAM, 3, 4], &[]),
+        Procedure::CallIt => ([PROGRAM, 2, 5], &[100_003, 3, 0, 0]),
+        Procedure::GetStat => ([PROGRAM, 4, 12], &[]),
+        Procedure::Set => ([PROGRAM, 2, 1], &[100_003, 3, 17, 2049]),
+        Procedure::OtherRpc => ([100_003, 3, 0], &[]),
+        // Not the version of RPC.
+        Procedure::NotRpc => ([0, 0, 0], &[]),
+    };
+    let version = if call[0] == 0 { 0 } else { 2 };
+    let message = [&[0x7067_6578, 0, version][..], &call, &[0; 4], arguments].concat();
+    let payload: Vec<u8> = message.into_iter().flat_map(u32::to_be_bytes).collect();
+    let length = (8 + payload.len()) as u16;
+    [[SOURCE_PORT, PORT, length, 0].map(u16::to_be_bytes).concat(), payload].concat()
 }
 
 /// RFC 9293, without checksum.
@@ -101,13 +116,16 @@ fn checksum(mut total: u32) -> u16 {
 
 #[cfg(test)]
 mod tests {
+    use portguard_common::calls::{self, UdpCalls};
+    use portguard_common::cursor::Linear;
+    use portguard_common::rpc::Request;
     use portguard_testkit::oracle::headers::{Ipv4, Ipv6};
 
     use super::*;
 
     /// The builder of the tests, which shares nothing with this one.
-    fn expected(source: IpAddr, protocol: Protocol) -> Vec<u8> {
-        let call = &udp()[8..];
+    fn expected(source: IpAddr, protocol: Protocol, call: Procedure) -> Vec<u8> {
+        let call = &udp(call)[8..];
         match (source, protocol) {
             (IpAddr::V4(source), protocol) => {
                 let header = Ipv4 { source: source.octets(), identification: 0, flags: 2, ..Ipv4::default() };
@@ -130,12 +148,19 @@ mod tests {
     fn questions_are_those_of_a_well_behaved_client() {
         for source in ["0.0.0.0", "203.0.113.9", "255.255.255.255", "::", "2001:db8:3::9"] {
             let source: IpAddr = source.parse().unwrap();
-            for protocol in Protocol::ALL {
-                let packet = frame(LinkType::RawIp, source, protocol);
-                assert_eq!(packet, expected(source, protocol), "{source} {protocol:?}");
-                let ethernet = frame(LinkType::Ethernet, source, protocol);
+            for (protocol, call) in
+                Protocol::ALL.into_iter().flat_map(|protocol| Procedure::ALL.map(|call| (protocol, call)))
+            {
+                let packet = frame(LinkType::RawIp, source, protocol, call);
+                assert_eq!(packet, expected(source, protocol, call), "{source} {protocol:?} {call:?}");
+                let ethernet = frame(LinkType::Ethernet, source, protocol, call);
                 assert_eq!(ethernet[14..], packet);
                 assert_eq!(ethernet[12..14], if source.is_ipv4() { [8, 0] } else { [0x86, 0xdd] });
+                if protocol == Protocol::Udp {
+                    let header = Linear::new(&packet[if source.is_ipv4() { 20 } else { 40 }..]);
+                    assert_eq!(Request::of(header, protocol).procedure(), call);
+                    assert_eq!(calls::is_lookup(header), UdpCalls::Lookups.permits(call), "{call:?}");
+                }
             }
         }
     }

@@ -82,13 +82,13 @@ pub struct Line {
     pub enforcing: bool,
     /// The sums.
     pub totals: Totals,
-    /// The packets of `totals.by_reason.not_allowed` by kind of request.
+    /// The denied packets of `totals.by_reason` by kind of request.
     pub requests: RequestCounts,
     /// The sources with the most packets, in descending order.
     pub sources: Vec<SourceCount>,
     /// All other sources.
     pub other_sources: OtherSources,
-    /// Packets of `totals.by_reason.not_allowed` that are counted for no source, because the source tables had no room.
+    /// Denied packets of `totals.by_reason` that are counted for no source, because the source tables had no room.
     pub unattributed: Packets,
 }
 

@@ -1,8 +1,9 @@
 //! Changes guards, and reports what has changed.
 
 use ipnet::IpNet;
+use portguard_common::calls::UdpCalls;
 
-use crate::allowlist::{self, Allowlist, Difference};
+use crate::allowlist::{self, Allowlist, Difference, change_of_udp_calls};
 use crate::error::Result;
 use crate::guard::{self, Attached, CANNOT_REPLACE, Guard, ListInfo, Named, Order, PinRoot, Trial};
 use crate::interface::Interface;
@@ -123,7 +124,9 @@ fn difference(guard: &Guard, list: &Allowlist, messages: &mut Messages) -> Chang
     let generation = guard.list().map_or(0, |list| list.generation);
     match prefixes(guard, messages) {
         Some(old) => {
-            let difference = Difference::new(&old, &prefixes_of(list), generation);
+            let in_force = guard.list().map_or(UdpCalls::All, |list| list.udp_calls);
+            let difference = Difference::new(&old, &prefixes_of(list), generation)
+                .with_udp_calls(in_force, list.udp_calls());
             Change { head: format!("{name}: {difference}"), prefixes: difference.lines(LISTED) }
         }
         None => {
@@ -179,6 +182,8 @@ impl Before {
                 }
             }
         }
+        let udp_calls = |list: &Option<ListInfo>| list.as_ref().map_or(UdpCalls::All, |list| list.udp_calls);
+        changes.extend(change_of_udp_calls((udp_calls(&self.list), udp_calls(&guard.list()))));
         let origin = |list: &Option<ListInfo>| list.as_ref().map(|list| list.origin);
         let after = guard.list();
         if let (Some(before), Some(after)) = (origin(&self.list), origin(&after))

@@ -120,6 +120,7 @@ fn log(interface: &str, drop: &LoggedDrop, uptime: Uptime) {
         protocol = drop.request.protocol().name(),
         procedure = calls::name(drop.request.procedure()),
         bytes = drop.bytes,
+        reason = drop.reason.key(),
         at = time::microseconds(uptime.unix_time(drop.at)),
         "{}", if drop.was_dropped { "dropped" } else { "would drop" }
     );

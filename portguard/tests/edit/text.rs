@@ -60,6 +60,17 @@ const BY_HAND: &[(&str, &[&str], &str)] = &[
         &["allow", "192.0.2.7"],
         "allow: [\n  10.0.0.0/8, # all\n  \"192.0.2.7\",\n]\n",
     ),
+    // Conditions of the whole list stay, in front of it and behind it.
+    (
+        "udp: lookups  # what they need\nallow:\n  - 10.0.0.0/8\n",
+        &["allow", "192.0.2.7"],
+        "udp: lookups  # what they need\nallow:\n  - 10.0.0.0/8\n  - 192.0.2.7\n",
+    ),
+    (
+        "allow:\n  - 10.0.0.0/8\n  - ::1\nudp: none\n",
+        &["revoke", "::1"],
+        "allow:\n  - 10.0.0.0/8\nudp: none\n",
+    ),
     // The brackets of an empty list go.
     ("allow: []\n", &["allow", "192.0.2.7"], "allow:\n  - 192.0.2.7\n"),
     ("# a\nallow: []   # b\n# c\n", &["allow", "192.0.2.7"], "# a\nallow:   # b\n  - 192.0.2.7\n# c\n"),

@@ -6,6 +6,7 @@
 mod attach_points;
 mod audit_wording;
 mod bpffs;
+mod calls;
 mod clocks;
 mod confirm;
 mod damage;

@@ -21,9 +21,11 @@ fn numbered() -> Snapshot {
     let requests: Requests = array::from_fn(|index| 1001 + index as u64);
     let mut source = source("203.0.113.9", 1, 0, 1);
     source.asked = (&requests).into();
-    source.count = count(requests.iter().sum(), 1);
+    let of_listed = count(777, 30_777);
+    source.count = count(requests.iter().sum(), 999_999);
+    let others = count(source.count.packets - of_listed.packets, source.count.bytes - of_listed.bytes);
     Snapshot {
-        not_allowed: source.count,
+        denied: [others, of_listed],
         faults: array::from_fn(|index| count(101 + index as u64, 20_001 + index as u64)),
         sources: vec![source],
         requests,
@@ -32,7 +34,7 @@ fn numbered() -> Snapshot {
 }
 
 /// The page with the metrics of a guard that has counted this.
-fn page(Snapshot { faults, requests, not_allowed, unattributed, .. }: Snapshot) -> String {
+fn page(Snapshot { faults, requests, denied, unattributed, .. }: Snapshot) -> String {
     let totals = Totals { requests, ..Totals::default() }.with_faults(faults);
     let none = Fill::default();
     let guard = metrics::Guard {
@@ -40,7 +42,7 @@ fn page(Snapshot { faults, requests, not_allowed, unattributed, .. }: Snapshot) 
         enforcing: true,
         as_ordered: true,
         list: None,
-        sums: Sums { totals, not_allowed, unattributed, v4: none, v6: none },
+        sums: Sums { totals, denied, unattributed, v4: none, v6: none },
     };
     let state = metrics::State::Guarded(Some(Box::new(guard)));
     let interfaces = vec![metrics::Interface { name: "eth0".into(), state }];

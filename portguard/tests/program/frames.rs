@@ -21,6 +21,8 @@ pub(crate) enum Expect {
     Allowed,
     /// It is dropped, and attributed to its source.
     Denied(IpAddr, Protocol),
+    /// It is a datagram of a listed source, which may not ask for that: dropped, and attributed to its source.
+    CallDenied(IpAddr),
     /// It is dropped whatever its source.
     Fault(Fault),
 }
@@ -49,9 +51,9 @@ pub(crate) struct Case {
     pub bytes: u64,
 }
 
-const VLAN: u16 = 0x8100;
-const SERVICE_VLAN: u16 = 0x88a8;
-const SYN: u8 = 0x02;
+pub(crate) const VLAN: u16 = 0x8100;
+pub(crate) const SERVICE_VLAN: u16 = 0x88a8;
+pub(crate) const SYN: u8 = 0x02;
 /// A DUMP call, RFC 1833: what a reflection attack sends.
 pub(crate) const DUMP: [u8; 40] = {
     let mut call = [0; 40];
@@ -66,7 +68,7 @@ pub(crate) const DUMP: [u8; 40] = {
 };
 
 /// A case for an Ethernet interface: `packet` behind a header with `tags`.
-fn tagged(
+pub(crate) fn tagged(
     name: impl Into<String>,
     tags: &[(u16, u16)],
     ethertype: u16,
@@ -78,11 +80,11 @@ fn tagged(
     Case { name: name.into(), frame, expect, bytes: packet.len() as u64 }
 }
 
-fn v4(name: impl Into<String>, packet: &[u8], expect: Expect) -> Case {
+pub(crate) fn v4(name: impl Into<String>, packet: &[u8], expect: Expect) -> Case {
     tagged(name, &[], ETHERTYPE_IPV4, packet, expect)
 }
 
-fn v6(name: impl Into<String>, packet: &[u8], expect: Expect) -> Case {
+pub(crate) fn v6(name: impl Into<String>, packet: &[u8], expect: Expect) -> Case {
     tagged(name, &[], ETHERTYPE_IPV6, packet, expect)
 }
 

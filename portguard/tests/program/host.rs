@@ -5,32 +5,66 @@ use std::path::Path;
 use ipnet::IpNet;
 use portguard::allowlist::{Allowlist, Entry};
 use portguard_common::address::Address;
-use portguard_common::cursor::Linear;
+use portguard_common::calls::{self, UdpCalls};
+use portguard_common::cursor::{Cursor as _, Linear};
 use portguard_common::frame::LinkType;
 use portguard_common::ipv6::{CommonFrames, DirectStep};
 use portguard_common::transport;
-use portguard_common::verdict::{Datapath, Verdict, judge};
+use portguard_common::verdict::{Datapath, Denial, Denied, Place, UNDECLARED, Verdict, ends_within, judge};
 
 use crate::frames::{Expect, Link, Protocol};
 
 /// A naive allowlist, and a verdict in the words of the table.
 pub(crate) struct Host {
     prefixes: Vec<IpNet>,
+    pub(crate) udp_calls: UdpCalls,
 }
 
-impl<A: Address> Datapath<A> for Host {
-    /// `None`: not a common frame.
-    type Outcome = Option<(Expect, usize)>;
+/// What a frame is, where its packet begins, and the length that this declares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Found {
+    expect: Expect,
+    link_header_len: usize,
+    declared_len: usize,
+}
+
+/// The allowlist, and a frame.
+struct Judged<'f> {
+    host: &'f Host,
+    frame: Linear<'f>,
+}
+
+impl<A: Address> Datapath<A> for Judged<'_> {
+    type Outcome = Option<Found>;
 
     fn covers(&self, source: A) -> bool {
         let source = source.ip();
-        self.prefixes.iter().any(|prefix| prefix.contains(&source))
+        self.host.prefixes.iter().any(|prefix| prefix.contains(&source))
     }
 
-    fn finish(&self, verdict: Verdict<A>, link_header_len: usize) -> Option<(Expect, usize)> {
+    fn permits(&self, protocol: transport::Protocol, place: Place) -> bool {
+        match self.host.udp_calls {
+            UdpCalls::All => true,
+            _ if protocol == transport::Protocol::Tcp => true,
+            UdpCalls::Lookups => {
+                !place.is_in_fragment() && self.frame.at(place.offset()).is_some_and(calls::is_lookup)
+            }
+            UdpCalls::None => false,
+        }
+    }
+
+    fn finish(&self, verdict: Verdict<A>, link_header_len: usize) -> Option<Found> {
+        let declared_len = match verdict {
+            Verdict::Allow { declared_len } => declared_len,
+            Verdict::Deny(denied) => denied.declared_len,
+            _ => UNDECLARED,
+        };
         let expect = match verdict {
             Verdict::Pass => Expect::Pass,
             Verdict::Allow { .. } => Expect::Allowed,
+            Verdict::Deny(Denied { source, reason: Denial::CallNotAllowed, .. }) => {
+                Expect::CallDenied(source.ip())
+            }
             Verdict::Deny(denied) => Expect::Denied(
                 denied.source.ip(),
                 match denied.request.protocol() {
@@ -41,7 +75,7 @@ impl<A: Address> Datapath<A> for Host {
             Verdict::Reject(fault) => Expect::Fault(fault),
             Verdict::Uncommon => return None,
         };
-        Some((expect, link_header_len))
+        Some(Found { expect, link_header_len, declared_len })
     }
 }
 
@@ -49,23 +83,42 @@ impl Host {
     /// With that list in force.
     pub(crate) fn new(allowlist: &str) -> Self {
         let checked = Allowlist::parse(Path::new("allowlist.yaml"), allowlist.as_bytes()).unwrap();
-        Self { prefixes: checked.allowlist.entries().iter().map(Entry::prefix).collect() }
+        let list = checked.allowlist;
+        Self { prefixes: list.entries().iter().map(Entry::prefix).collect(), udp_calls: list.udp_calls() }
     }
 
     /// What the host build makes of a frame, and the bytes that it would count.
     pub(crate) fn verdict(&self, link: Link, frame: &[u8]) -> (Expect, u64) {
+        let Found { expect, link_header_len, .. } = self.found(link, frame);
+        (expect, (frame.len() - link_header_len) as u64)
+    }
+
+    /// The same, of a kernel that hands over so many bytes in the first buffer of a frame: the others do not count if the packet
+    /// declares that it ends in that one.
+    pub(crate) fn verdict_of_buffers(&self, link: Link, frame: &[u8], first_len: usize) -> (Expect, u64) {
+        let Found { expect, link_header_len, declared_len } = self.found(link, frame);
+        let all = (frame.len() - link_header_len) as u64;
+        let first = first_len.saturating_sub(link_header_len) as u64;
+        // Where the headers end later, all buffers are looked at.
+        let is_enough = || self.found(link, &frame[..first_len]).expect == expect;
+        let ends = first < all && ends_within(declared_len, first) && is_enough();
+        (expect, if ends { first } else { all })
+    }
+
+    fn found(&self, link: Link, frame: &[u8]) -> Found {
         let link_type = match link {
             Link::Ethernet => LinkType::Ethernet,
             Link::RawIp => LinkType::RawIp,
         };
         let cursor = Linear::new(frame);
-        let any = judge(cursor, link_type, self, &DirectStep(cursor));
-        let (expect, link_header_len) = any.expect("every frame has a verdict");
-        if let Some(common) = judge(cursor, link_type, self, &CommonFrames) {
-            assert_eq!(common.0, expect, "a common frame has the verdict of any frame");
+        let judged = &Judged { host: self, frame: cursor };
+        let any = judge(cursor, link_type, judged, &DirectStep(cursor));
+        let found = any.expect("every frame has a verdict");
+        if let Some(common) = judge(cursor, link_type, judged, &CommonFrames) {
             // Frames that pass are not counted.
-            assert!(common.1 == link_header_len || expect == Expect::Pass);
+            let same = common == found || (common.expect, found.expect) == (Expect::Pass, Expect::Pass);
+            assert!(same, "a common frame has the verdict of any frame: {common:?}, {found:?}");
         }
-        (expect, (frame.len() - link_header_len) as u64)
+        found
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use aya::programs::{ProgramError, TestRun as _, TestRunOptions, Xdp};
 use aya_obj::programs::XdpAttachType;
 use portguard::guard::{Guard, PinRoot, Snapshot};
-use portguard_common::reason::{DropReason, Fault};
+use portguard_common::reason::{Denial, DropReason, Fault};
 use portguard_common::{ABI_VERSION, names};
 use portguard_testkit::lists::Lists;
 use portguard_testkit::net::Namespace;
@@ -53,6 +53,7 @@ pub(crate) enum Moved {
     /// By the key of the fault.
     Fault(&'static str, Unit),
     NotAllowed(Unit),
+    CallNotAllowed(Unit),
     WouldDrop(Unit),
     Unattributed(Unit),
     Source(IpAddr, Unit),
@@ -159,11 +160,9 @@ impl Kernel {
             let after = guard.counters().unwrap();
             // Who was denied is in the source tables, and how many in a figure of its own, which earlier ABIs lack.
             if guard.abi_version() == ABI_VERSION {
-                let counted = guard.sums().totals.drops[DropReason::NotAllowed.number()];
-                assert_eq!(
-                    counted, after.not_allowed,
-                    "sources and unattributed packets add up to the reason"
-                );
+                let totals = guard.sums().totals;
+                let counted = Denial::ALL.map(|denial| totals.drops[DropReason::Denied(denial).number()]);
+                assert_eq!(counted, after.denied, "sources and unattributed packets add up to the reasons");
             }
             (passed, moved(&before, &after))
         })
@@ -244,15 +243,15 @@ impl Outcome {
         let both = |counter: &dyn Fn(Unit) -> Moved| {
             vec![(counter(Unit::Packets), 1), (counter(Unit::Bytes), i128::from(bytes))]
         };
+        let of_source = |source| both(&|unit| Moved::Source(source, unit));
         let refused = !matches!(expect, Expect::Pass | Expect::Allowed);
         let mut moved = match expect {
             Expect::Pass => vec![],
             Expect::Allowed => both(&Moved::Allowed),
             Expect::Fault(fault) => both(&|unit| Moved::Fault(fault.key(), unit)),
+            Expect::CallDenied(source) => [both(&Moved::CallNotAllowed), of_source(source)].concat(),
             Expect::Denied(source, protocol) => {
-                let mut moved = both(&Moved::NotAllowed);
-                moved.push((Moved::Source(source, Unit::Packets), 1));
-                moved.push((Moved::Source(source, Unit::Bytes), bytes.into()));
+                let mut moved = [both(&Moved::NotAllowed), of_source(source)].concat();
                 if protocol == Protocol::Tcp {
                     moved.push((Moved::SourceTcp(source), 1));
                 }
@@ -273,7 +272,8 @@ fn moved(before: &Snapshot, after: &Snapshot) -> Vec<(Moved, i128)> {
         let mut values = Vec::new();
         let counts = [
             (Moved::Allowed as fn(Unit) -> Moved, snapshot.allowed),
-            (Moved::NotAllowed, snapshot.not_allowed),
+            (Moved::NotAllowed, snapshot.denied[Denial::NotAllowed as usize]),
+            (Moved::CallNotAllowed, snapshot.denied[Denial::CallNotAllowed as usize]),
             (Moved::WouldDrop, snapshot.would_drop),
             (Moved::Unattributed, snapshot.unattributed),
         ];

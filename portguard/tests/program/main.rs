@@ -1,6 +1,7 @@
 //! The verdict, frame by frame: the host build of the parser and the program in the kernel against one table; and against
 //! each other, and an oracle, on random frames.
 
+mod calls;
 mod earlier;
 mod frames;
 mod host;
@@ -20,8 +21,8 @@ fn report(wrong: &[String], of: usize) {
     assert!(wrong.is_empty(), "{} of {of} cases:\n{}", wrong.len(), wrong.join("\n"));
 }
 
-fn check_host(link: Link, cases: &[Case]) {
-    let host = Host::new(ALLOWLIST);
+fn check_host(link: Link, allowlist: &str, cases: &[Case]) {
+    let host = Host::new(allowlist);
     let mut wrong = Vec::new();
     for case in cases {
         let (verdict, bytes) = host.verdict(link, &case.frame);
@@ -41,8 +42,8 @@ fn by_size(cases: Vec<Case>) -> (Vec<Case>, Vec<Case>) {
     (small, large)
 }
 
-fn check_kernel(link: Link, cases: &[Case], first_len: Option<u32>, audit: bool) {
-    let kernel = Kernel::new(link, ALLOWLIST, if audit { &["--audit"] } else { &[] });
+fn check_kernel(link: Link, allowlist: &str, cases: &[Case], first_len: Option<u32>, audit: bool) {
+    let kernel = Kernel::new(link, allowlist, if audit { &["--audit"] } else { &[] });
     let fits = |case: &&Case| first_len.is_none_or(|first_len| case.frame.len() > first_len as usize);
     // Where the kernel runs programs on runts (Linux 5.10 does), they are judged like any frame.
     let (judged, refused): (Vec<_>, Vec<_>) =
@@ -65,7 +66,7 @@ fn check_kernel(link: Link, cases: &[Case], first_len: Option<u32>, audit: bool)
 
 #[test]
 fn the_host_build_judges_ethernet_frames_as_the_table_says() {
-    check_host(Link::Ethernet, &ethernet_cases());
+    check_host(Link::Ethernet, ALLOWLIST, &ethernet_cases());
     let figures = Figures::of("table")
         .with("cases on Ethernet", ethernet_cases().len() as u64)
         .with("cases on raw IP", raw_ip_cases().len() as u64)
@@ -75,29 +76,29 @@ fn the_host_build_judges_ethernet_frames_as_the_table_says() {
 
 #[test]
 fn the_host_build_judges_raw_ip_frames_as_the_table_says() {
-    check_host(Link::RawIp, &raw_ip_cases());
+    check_host(Link::RawIp, ALLOWLIST, &raw_ip_cases());
 }
 
 #[test]
 fn the_kernel_judges_and_counts_ethernet_frames_as_the_table_says() {
-    check_kernel(Link::Ethernet, &by_size(ethernet_cases()).0, None, false);
+    check_kernel(Link::Ethernet, ALLOWLIST, &by_size(ethernet_cases()).0, None, false);
 }
 
 #[test]
 fn the_kernel_judges_and_counts_frames_of_several_pages_as_the_table_says() {
     let large = by_size(ethernet_cases()).1;
-    check_kernel(Link::Ethernet, &large, None, false);
-    check_kernel(Link::Ethernet, &large, None, true);
+    check_kernel(Link::Ethernet, ALLOWLIST, &large, None, false);
+    check_kernel(Link::Ethernet, ALLOWLIST, &large, None, true);
 }
 
 #[test]
 fn the_kernel_judges_and_counts_raw_ip_frames_as_the_table_says() {
-    check_kernel(Link::RawIp, &by_size(raw_ip_cases()).0, None, false);
+    check_kernel(Link::RawIp, ALLOWLIST, &by_size(raw_ip_cases()).0, None, false);
 }
 
 #[test]
 fn in_audit_mode_everything_passes_and_is_counted_the_same() {
-    check_kernel(Link::Ethernet, &by_size(ethernet_cases()).0, None, true);
+    check_kernel(Link::Ethernet, ALLOWLIST, &by_size(ethernet_cases()).0, None, true);
 }
 
 /// Drivers with large buffers of several pages may leave the first one short, or empty (mlx5 does at MTU 9000).
@@ -106,12 +107,12 @@ fn it_does_not_matter_how_much_of_a_frame_is_in_its_first_buffer() {
     let (mut liars, honest): (Vec<_>, Vec<_>) =
         ethernet_cases().into_iter().partition(|case| case.name == "total length too small");
     for first_len in [0, 14, 20, 34, 54] {
-        check_kernel(Link::Ethernet, &honest, Some(first_len), false);
+        check_kernel(Link::Ethernet, ALLOWLIST, &honest, Some(first_len), false);
     }
     // By its own account it ends in the first buffer, and so it is counted up to the end of that.
     const FIRST: u32 = 54;
     const ETHERNET: u32 = 14;
     assert_eq!(liars.len(), 1);
     liars[0].bytes = u64::from(FIRST - ETHERNET);
-    check_kernel(Link::Ethernet, &liars, Some(FIRST), false);
+    check_kernel(Link::Ethernet, ALLOWLIST, &liars, Some(FIRST), false);
 }

@@ -6,13 +6,14 @@
 
 use std::collections::BTreeMap;
 
+use portguard_common::calls::UdpCalls;
 use portguard_common::reason::Fault;
 use portguard_testkit::figures::Figures;
 use portguard_testkit::oracle::{self, Finding, Generator, is_listed};
 
 use crate::frames::{ALLOWLIST, Expect, Link, Protocol};
 use crate::host::Host;
-use crate::kernel::{Kernel, Moved, Outcome, Unit};
+use crate::kernel::{Kernel, Moved, ONE_BUFFER, Outcome, Unit};
 
 /// Frames in an ordinary test run.
 const FEW: u64 = 50_000;
@@ -29,32 +30,13 @@ struct Tally {
     for_the_port: u64,
     faulty: u64,
     by_the_book: u64,
+    /// Lookups over UDP from listed sources, where these may ask for nothing else.
+    lookups: u64,
 }
 
 #[test]
 fn oracle_host_and_kernel_agree_on_random_frames() {
-    let (seed, frames) = (oracle::seed(), oracle::frames(FEW));
-    let host = Host::new(ALLOWLIST);
-    let mut generator = Generator::wild(seed);
-    let mut tally = Tally::default();
-    while tally.frames < frames {
-        let mut batch = Vec::new();
-        while (batch.len() as u64) < BATCH.min(frames - tally.frames) {
-            batch.extend(generator.datagram());
-        }
-        let mut wrong = Vec::new();
-        for frame in &batch {
-            wrong.extend(against_oracle(&host, frame, &mut tally));
-        }
-        disagreements(&host, &batch.iter().collect::<Vec<_>>(), &mut wrong);
-        assert!(
-            wrong.is_empty(),
-            "PORTGUARD_SEED={seed}: {} disagreements, the first of them:\n{}",
-            wrong.len(),
-            wrong[..wrong.len().min(20)].join("\n")
-        );
-        tally.frames += batch.len() as u64;
-    }
+    let tally = agree(ALLOWLIST, Generator::wild);
     let figures = Figures::of("parsers")
         .with("frames", tally.frames)
         .with("for port 111", tally.for_the_port)
@@ -67,11 +49,56 @@ fn oracle_host_and_kernel_agree_on_random_frames() {
     assert!(share(tally.for_the_port) >= 10 && share(tally.faulty) >= 3, "{figures}");
 }
 
+#[test]
+fn oracle_host_and_kernel_agree_on_random_calls() {
+    let tally = agree(&format!("udp: lookups\n{ALLOWLIST}"), Generator::calls);
+    let figures = Figures::of("calls")
+        .with("frames", tally.frames)
+        .with("for port 111", tally.for_the_port)
+        .with("lookups of listed sources", tally.lookups)
+        .with("disagreements", 0);
+    println!("\n{figures}");
+    assert!(100 * tally.lookups / tally.frames >= 2, "{figures}");
+}
+
+/// Judges random frames by the list, and fails where the three disagree.
+fn agree(allowlist: &str, generator: fn(u64) -> Generator) -> Tally {
+    let (seed, frames) = (oracle::seed(), oracle::frames(FEW));
+    let host = Host::new(allowlist);
+    let mut generator = generator(seed);
+    let mut tally = Tally::default();
+    while tally.frames < frames {
+        let mut batch = Vec::new();
+        while (batch.len() as u64) < BATCH.min(frames - tally.frames) {
+            batch.extend(generator.datagram());
+        }
+        let mut wrong = Vec::new();
+        for frame in &batch {
+            wrong.extend(against_oracle(&host, frame, &mut tally));
+        }
+        disagreements(&host, allowlist, &batch.iter().collect::<Vec<_>>(), &mut wrong);
+        assert!(
+            wrong.is_empty(),
+            "PORTGUARD_SEED={seed}: {} disagreements, the first of them:\n{}",
+            wrong.len(),
+            wrong[..wrong.len().min(20)].join("\n")
+        );
+        tally.frames += batch.len() as u64;
+    }
+    tally
+}
+
 /// Holds the host build against the oracle.
 fn against_oracle(host: &Host, frame: &[u8], tally: &mut Tally) -> Option<String> {
     let (finding, bytes) = oracle::judge(frame);
     let expected = match finding {
         Finding::Other => Expect::Pass,
+        Finding::Candidate { source, is_tcp: false }
+            if is_listed(source) && host.udp_calls == UdpCalls::Lookups =>
+        {
+            tally.lookups += u64::from(oracle::is_lookup(frame));
+            if oracle::is_lookup(frame) { Expect::Allowed } else { Expect::CallDenied(source) }
+        }
         Finding::Candidate { source, .. } if is_listed(source) => Expect::Allowed,
         Finding::Candidate { source, is_tcp: true } => Expect::Denied(source, Protocol::Tcp),
         Finding::Candidate { source, is_tcp: false } => Expect::Denied(source, Protocol::Udp),
@@ -99,19 +126,19 @@ fn against_oracle(host: &Host, frame: &[u8], tally: &mut Tally) -> Option<String
 
 /// Holds the loaded program against the host build. The counters are compared for all frames at once; if they differ,
 /// for ever smaller parts, until the frames are found.
-fn disagreements(host: &Host, frames: &[&Vec<u8>], wrong: &mut Vec<String>) {
+fn disagreements(host: &Host, allowlist: &str, frames: &[&Vec<u8>], wrong: &mut Vec<String>) {
     if wrong.len() > 20 {
         return;
     }
     // A new guard each time: its counters are at zero, and no source has made way for another.
-    let kernel = Kernel::new(Link::Ethernet, ALLOWLIST, &[]);
+    let kernel = Kernel::new(Link::Ethernet, allowlist, &[]);
     let longest = kernel.longest();
     let frames: Vec<&Vec<u8>> = frames.iter().copied().filter(|frame| frame.len() <= longest).collect();
     let (passed, moved) = kernel.judge_all(&frames);
     let mut expected: BTreeMap<Moved, i128> = BTreeMap::new();
     let mut verdicts_agree = true;
     for (frame, passed) in frames.iter().zip(passed) {
-        let (verdict, bytes) = host.verdict(Link::Ethernet, frame);
+        let (verdict, bytes) = host.verdict_of_buffers(Link::Ethernet, frame, ONE_BUFFER);
         let outcome = Outcome::expected(verdict, bytes, false);
         if outcome.passed != passed {
             verdicts_agree = false;
@@ -130,8 +157,8 @@ fn disagreements(host: &Host, frames: &[&Vec<u8>], wrong: &mut Vec<String>) {
             _ => {
                 let before = wrong.len();
                 let (left, right) = frames.split_at(frames.len() / 2);
-                disagreements(host, left, wrong);
-                disagreements(host, right, wrong);
+                disagreements(host, allowlist, left, wrong);
+                disagreements(host, allowlist, right, wrong);
                 if wrong.len() == before {
                     wrong.push(format!(
                         "{} frames together, but neither half of them: {difference}",
@@ -168,7 +195,7 @@ fn compare(expected: &BTreeMap<Moved, i128>, moved: &[(Moved, i128)]) -> Result<
             .map(|(_, by)| by)
             .sum();
         let total = sources + of(&moved, Moved::Unattributed(unit));
-        let should = of(expected, Moved::NotAllowed(unit));
+        let should = of(expected, Moved::NotAllowed(unit)) + of(expected, Moved::CallNotAllowed(unit));
         if total != should {
             return Err(format!("{unit:?} of all sources: {total} instead of {should}"));
         }

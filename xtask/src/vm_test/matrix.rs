@@ -17,7 +17,7 @@ pub(super) struct Check {
 }
 
 /// The lines of the matrix.
-pub(super) const CHECKS: [Check; 24] = [
+pub(super) const CHECKS: [Check; 27] = [
     Check {
         what: "the table of frames, host build",
         suite: "program",
@@ -55,6 +55,20 @@ pub(super) const CHECKS: [Check; 24] = [
         what: "50,000 random frames: oracle, host build and kernel agree",
         suite: "program",
         tests: &["parsers::oracle_host_and_kernel_agree_on_random_frames"],
+    },
+    Check {
+        what: "`udp: lookups`: the table of calls, and 50,000 random calls",
+        suite: "program",
+        tests: &[
+            "calls::the_kernel_permits_lookups_only",
+            "calls::lists_that_permit_no_calls_over_udp_deny_them_and_nothing_else",
+            "parsers::oracle_host_and_kernel_agree_on_random_calls",
+        ],
+    },
+    Check {
+        what: "the same with calls spread over several buffers",
+        suite: "program",
+        tests: &["calls::the_kernel_permits_lookups_only_however_little_is_in_the_first_buffer"],
     },
     Check {
         what: "look-ups: the index, the tries and the list agree",
@@ -110,6 +124,11 @@ pub(super) const CHECKS: [Check; 24] = [
         ],
     },
     Check {
+        what: "explain says of each call over UDP what the program does with it",
+        suite: "lifecycle",
+        tests: &["calls::explain_says_of_each_call_what_the_program_does_with_it"],
+    },
+    Check {
         what: "attach mounts the BPF file system where it is missing",
         suite: "lifecycle",
         tests: &["bpffs::attach_mounts_it_where_it_is_missing_and_says_so"],
@@ -156,7 +175,7 @@ pub(super) const CHECKS: [Check; 24] = [
         suite: "program",
         tests: &[
             "verifier::every_program_is_verified_with_room_to_spare",
-            "verifier::every_program_is_verified_in_audit_mode_too",
+            "verifier::every_program_is_verified_in_audit_mode_and_with_conditions_too",
         ],
     },
 ];

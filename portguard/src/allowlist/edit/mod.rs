@@ -154,8 +154,9 @@ impl Allowlist {
             Self::parse(&self.path, edited.as_bytes()).map_err(|invalid| failed().caused_by(*invalid))?;
         let mut found = checked.allowlist.entries.iter();
         let is_next = |content| found.next().is_some_and(|entry| Content::from(entry) == content);
-        if !expected.all(is_next) || found.next().is_some() {
-            return Err(failed().because("the text would not hold the entries that it should"));
+        let is_other = checked.allowlist.udp_calls != self.udp_calls;
+        if is_other || !expected.all(is_next) || found.next().is_some() {
+            return Err(failed().because("the text would not say what it should"));
         }
         Ok(checked)
     }

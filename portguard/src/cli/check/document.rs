@@ -21,6 +21,8 @@ pub(super) struct Document<'a> {
     /// Absent (null) if the list is invalid, as is the next one.
     prefixes_v4: Option<usize>,
     prefixes_v6: Option<usize>,
+    /// The calls that it permits over UDP; absent (null) if the list is invalid.
+    udp: Option<&'static str>,
     /// The first ones; there may be more.
     errors: Vec<Problem<'a>>,
     errors_total: usize,
@@ -54,6 +56,7 @@ impl<'a> Document<'a> {
             sha256: sha256.map(|sha256| sha256.to_string()),
             prefixes_v4: allowlist.map(Allowlist::prefixes_v4),
             prefixes_v6: allowlist.map(Allowlist::prefixes_v6),
+            udp: allowlist.map(|list| list.udp_calls().key()),
             errors: errors.map_or_else(Vec::new, problems),
             errors_total: errors.map_or(0, Diagnostics::total),
             warnings: problems(warnings),

@@ -6,6 +6,8 @@ use std::io::{self, Read as _, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use portguard_common::calls::UdpCalls;
+
 use self::document::Document;
 use crate::allowlist::{Allowlist, Checked, DEFAULT_PATH, Invalid, MAX_FILE_SIZE};
 use crate::cli::print::{print_json, unwritten};
@@ -44,11 +46,15 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode> {
     Stderr.show(&Message::ListWarnings(warnings.clone()));
     writeln!(
         out,
-        "{}: {} ({} IPv4, {} IPv6), {}",
+        "{}: {} ({} IPv4, {} IPv6){}, {}",
         printable(&args.path.to_string_lossy()),
         counted(allowlist.entries().len() as u64, "entry"),
         allowlist.prefixes_v4(),
         allowlist.prefixes_v6(),
+        match allowlist.udp_calls() {
+            UdpCalls::All => String::new(),
+            calls => format!(", udp {}", calls.key()),
+        },
         warnings.count(),
     )
     .map_err(unwritten)?;

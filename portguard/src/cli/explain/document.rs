@@ -4,7 +4,10 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
+use portguard_common::calls::UdpCalls;
 use portguard_common::listed;
+use portguard_common::reason::Denial;
+use portguard_common::rpc::Procedure;
 use portguard_common::transport::Protocol;
 use serde::{Serialize, Serializer};
 
@@ -40,14 +43,20 @@ pub struct Verdict {
     pub interface: Option<String>,
     /// What becomes of them.
     pub verdict: Decision,
+    /// Why they are not allowed; none if they are.
+    #[serde(serialize_with = "denial")]
+    pub reason: Option<Denial>,
     /// Who says so.
     pub judged_by: Judge,
     /// The protocols that were tried; the verdict is the same for each.
     #[serde(serialize_with = "keys")]
     pub protocols: Vec<Protocol>,
+    /// What was asked for over UDP; none if only TCP was tried.
+    #[serde(serialize_with = "call")]
+    pub call: Option<Procedure>,
     /// The list that decides.
     pub allowlist: Allowlist,
-    /// The entry that lets them in, if one does.
+    /// The entry that covers the source, if one does.
     pub entry: Option<Entry>,
     /// If none does: the one that comes nearest. None if the list has none of this address family.
     pub nearest: Option<Entry>,
@@ -65,6 +74,21 @@ pub struct Verdict {
 /// Protocols as their keys.
 fn keys<S: Serializer>(protocols: &[Protocol], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(protocols.iter().map(|protocol| protocol.key()))
+}
+
+/// A reason as its key.
+fn denial<S: Serializer>(reason: &Option<Denial>, serializer: S) -> Result<S::Ok, S::Error> {
+    reason.map(Denial::key).serialize(serializer)
+}
+
+/// A call as its key.
+fn call<S: Serializer>(call: &Option<Procedure>, serializer: S) -> Result<S::Ok, S::Error> {
+    call.map(Procedure::key).serialize(serializer)
+}
+
+/// The calls over UDP as their key.
+fn udp<S: Serializer>(calls: &UdpCalls, serializer: S) -> Result<S::Ok, S::Error> {
+    calls.key().serialize(serializer)
 }
 
 listed! {
@@ -89,6 +113,9 @@ pub struct Allowlist {
     pub sha256: String,
     /// How many lists the guard has had; none if a file was judged by.
     pub generation: Option<u64>,
+    /// The calls that it permits over UDP: `all`, `lookups` or `none`.
+    #[serde(serialize_with = "udp")]
+    pub udp: UdpCalls,
     /// Whether the file holds something else than the list in force, or is gone.
     pub changed_on_disk: bool,
     /// Which text the lines are those of; none if there is none any more that fits the list in force.

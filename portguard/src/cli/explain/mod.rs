@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use ipnet::IpNet;
+use portguard_common::calls::UdpCalls;
+use portguard_common::reason::Denial;
+use portguard_common::rpc::Procedure;
 use portguard_common::transport::Protocol;
 
 use self::document::Document;
@@ -18,7 +21,7 @@ use crate::cli::print::{finish, print, print_before, print_json};
 use crate::error::{Error, Result};
 use crate::explain::text::Text;
 use crate::explain::{entries, source};
-use crate::guard::{self, Access, Covering, Decision, Guard, PinRoot, Shadow};
+use crate::guard::{self, Access, Covering, Decision, Guard, PinRoot};
 use crate::interface;
 use crate::ops::services::{Services, Unguarded};
 use crate::ops::{self, Messages, lists};
@@ -40,6 +43,9 @@ pub struct Args {
     /// The protocol of the packets [default: both]
     #[arg(long = "proto", value_name = "PROTOCOL", value_parser = options::protocol())]
     pub protocol: Option<Protocol>,
+    /// What the packets ask for over UDP [default: null]
+    #[arg(long, value_name = "CALL", value_parser = options::call())]
+    pub call: Option<Procedure>,
     /// Judge by this file, even if interfaces are guarded [default: the guards' lists; without any guard,
     /// $PORTGUARD_ALLOWLIST or /etc/portguard/allowlist.yaml]
     #[arg(long, value_name = "PATH", conflicts_with = "interface")]
@@ -57,7 +63,7 @@ pub struct Args {
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode> {
     let sources: Vec<IpAddr> = args.sources.iter().map(|text| source::parse(text)).collect::<Result<_>>()?;
     let protocols = args.protocol.map_or_else(|| Protocol::ALL.to_vec(), |only| vec![only]);
-    let question = Question { sources, protocols };
+    let question = Question { sources, protocols, call: args.call.unwrap_or(Procedure::Null) };
     let mut messages = term::messages();
     let answer = match &args.allowlist {
         Some(path) => by_file(&question, path, &mut messages).map(|verdicts| (verdicts, Vec::new())),
@@ -83,6 +89,36 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode> {
 struct Question {
     sources: Vec<IpAddr>,
     protocols: Vec<Protocol>,
+    /// What is asked for over UDP.
+    call: Procedure,
+}
+
+impl Question {
+    /// Whether a list that covers a source permits it to ask over this protocol.
+    fn is_permitted(&self, protocol: Protocol, udp_calls: UdpCalls) -> bool {
+        protocol == Protocol::Tcp || udp_calls.permits(self.call)
+    }
+
+    /// The protocols by what becomes of their packets: each decision once.
+    fn by_decision(
+        &self,
+        mut decide: impl FnMut(Protocol) -> Result<Decision>,
+    ) -> Result<Vec<(Decision, Vec<Protocol>)>> {
+        let mut decisions: Vec<(Decision, Vec<Protocol>)> = Vec::new();
+        for &protocol in &self.protocols {
+            let decision = decide(protocol)?;
+            match decisions.iter_mut().find(|(known, _)| *known == decision) {
+                Some((_, protocols)) => protocols.push(protocol),
+                None => decisions.push((decision, vec![protocol])),
+            }
+        }
+        Ok(decisions)
+    }
+
+    /// What is asked for, if that matters.
+    fn call_over(&self, protocols: &[Protocol]) -> Option<Procedure> {
+        protocols.contains(&Protocol::Udp).then_some(self.call)
+    }
 }
 
 /// For each source what each judge says, instead of for each judge what it says of each source.
@@ -144,6 +180,7 @@ fn by_guard(question: &Question, guard: &Guard, services: &Services) -> Result<V
         path: list.path,
         sha256: list.sha256.to_string(),
         generation: Some(list.generation),
+        udp: list.udp_calls,
         changed_on_disk: text.changed_on_disk(),
         lines_of: text.allowlist().map(Allowlist::origin),
     };
@@ -151,16 +188,21 @@ fn by_guard(question: &Question, guard: &Guard, services: &Services) -> Result<V
     let mut kernel: Option<Vec<IpNet>> = None;
     let mut verdicts = Vec::new();
     for &source in &question.sources {
-        let decision = ask(&shadow, name, source, &question.protocols)?;
         let covering = guard.covering(source)?;
-        if (decision == Decision::Allowed) != covering.is_some() {
+        let decisions = question.by_decision(|protocol| {
+            let decision = shadow.judge(source, protocol, question.call)?;
+            let expected = covering.is_some() && question.is_permitted(protocol, list.udp_calls);
+            if (decision == Decision::Allowed) == expected {
+                return Ok(decision);
+            }
             let trie = covering.map_or("no entry".to_owned(), |covering| covering.prefix.to_string());
-            return Err(contradiction(
-                name,
-                source,
-                &format!("the program returns {decision:?}, but the list has {trie} for the source"),
-            ));
-        }
+            let what = format!(
+                "over {} the program returns {decision:?}, but the list has {trie} for the source, and permits {} calls",
+                protocol.name(),
+                list.udp_calls.key()
+            );
+            Err(contradiction(name, source, &what))
+        })?;
         let mut nearest = None;
         if covering.is_none() {
             nearest = match text.allowlist() {
@@ -184,33 +226,33 @@ fn by_guard(question: &Question, guard: &Guard, services: &Services) -> Result<V
                 }
             }
         });
-        verdicts.push(document::Verdict {
+        let entry = entry.transpose()?;
+        verdicts.extend(decisions.into_iter().map(|(decision, protocols)| document::Verdict {
             source,
             interface: Some(name.clone()),
             verdict: decision,
+            reason: reason(decision, entry.as_ref()),
             judged_by: document::Judge::Kernel,
-            protocols: question.protocols.clone(),
+            call: question.call_over(&protocols),
+            protocols,
             allowlist: allowlist.clone(),
-            entry: entry.transpose()?,
-            nearest,
+            entry: entry.clone(),
+            nearest: nearest.clone(),
             same_program: Some(shadow.tag() == guard.program().tag),
             note: source::oddity(source),
             enforcing: Some(guard.is_enforcing()),
             service: service.clone(),
-        });
+        }));
     }
     Ok(verdicts)
 }
 
-/// What the guard's program does with a source, over each protocol the same.
-fn ask(shadow: &Shadow, name: &str, source: IpAddr, protocols: &[Protocol]) -> Result<Decision> {
-    let decisions: Vec<Decision> =
-        protocols.iter().map(|protocol| shadow.judge(source, *protocol)).collect::<Result<_>>()?;
-    match decisions.first() {
-        Some(&first) if decisions.iter().all(|decision| *decision == first) => Ok(first),
-        _ => {
-            Err(contradiction(name, source, &format!("over {protocols:?} the program returns {decisions:?}")))
-        }
+/// Why packets are not allowed.
+fn reason(decision: Decision, entry: Option<&document::Entry>) -> Option<Denial> {
+    match (decision, entry) {
+        (Decision::Allowed, _) => None,
+        (_, None) => Some(Denial::NotAllowed),
+        (_, Some(_)) => Some(Denial::CallNotAllowed),
     }
 }
 
@@ -229,29 +271,40 @@ fn by_file(question: &Question, path: &Path, messages: &mut Messages) -> Result<
         path: list.path().to_owned(),
         sha256: list.sha256().to_string(),
         generation: None,
+        udp: list.udp_calls(),
         changed_on_disk: false,
         lines_of: Some(Origin::File),
     };
-    let verdict = |&source: &IpAddr| {
+    let verdicts_on = |&source: &IpAddr| -> Result<Vec<document::Verdict>> {
         let covering = entries::covering(prefixes(), source);
         let entry = covering.map(|(index, _)| document::Entry::from(&list.entries()[index]));
         let nearest = if entry.is_none() { nearest_in(&list, source) } else { None };
-        document::Verdict {
-            source,
-            interface: None,
-            verdict: if entry.is_some() { Decision::Allowed } else { Decision::Dropped },
-            judged_by: document::Judge::File,
-            protocols: question.protocols.clone(),
-            allowlist: allowlist.clone(),
-            entry,
-            nearest,
-            same_program: None,
-            note: source::oddity(source),
-            enforcing: None,
-            service: None,
-        }
+        let decisions = question.by_decision(|protocol| {
+            let allowed = entry.is_some() && question.is_permitted(protocol, list.udp_calls());
+            Ok(if allowed { Decision::Allowed } else { Decision::Dropped })
+        })?;
+        Ok(decisions
+            .into_iter()
+            .map(|(decision, protocols)| document::Verdict {
+                source,
+                interface: None,
+                verdict: decision,
+                reason: reason(decision, entry.as_ref()),
+                judged_by: document::Judge::File,
+                call: question.call_over(&protocols),
+                protocols,
+                allowlist: allowlist.clone(),
+                entry: entry.clone(),
+                nearest: nearest.clone(),
+                same_program: None,
+                note: source::oddity(source),
+                enforcing: None,
+                service: None,
+            })
+            .collect())
     };
-    Ok(vec![question.sources.iter().map(verdict).collect()])
+    let verdicts = question.sources.iter().map(verdicts_on).collect::<Result<Vec<_>>>()?;
+    Ok(vec![verdicts.concat()])
 }
 
 fn nearest_in(list: &Allowlist, source: IpAddr) -> Option<document::Entry> {

@@ -2,9 +2,11 @@
 
 use std::fmt::Write as _;
 
+use portguard_common::calls::UdpCalls;
+
 use super::document::{Allowlist, Document, Entry, Verdict};
 use crate::allowlist::Origin;
-use crate::guard::Decision;
+use crate::guard::{Decision, calls};
 use crate::ops::services;
 use crate::printable::printable;
 
@@ -34,6 +36,14 @@ fn write(text: &mut String, verdict: &Verdict) -> std::fmt::Result {
     writeln!(text, ": {}", reason(verdict))?;
     if let Some(note) = note {
         writeln!(text, "  note: {source} is {note}")?;
+    }
+    if verdict.verdict == Decision::Allowed && allowlist.udp != UdpCalls::All && verdict.call.is_some() {
+        writeln!(
+            text,
+            "  note: `udp: {}` of {} permits no other calls over UDP than lookups (--call tries one)",
+            allowlist.udp.key(),
+            shown(allowlist)
+        )?;
     }
     if allowlist.changed_on_disk {
         let path = shown(allowlist);
@@ -73,6 +83,15 @@ fn reason(verdict: &Verdict) -> String {
         Decision::WouldDrop => "would be dropped, but passes in audit mode",
         _ => "dropped",
     };
+    if let Some(entry) = entry {
+        let line = entry.line.map(|line| format!(", {}", line_of(allowlist, line))).unwrap_or_default();
+        let call = verdict.call.map_or("it", calls::name);
+        return format!(
+            "{dropped}: `udp: {}` of {path} does not permit {call} over UDP (it is covered by {}{line})",
+            allowlist.udp.key(),
+            entry.prefix
+        );
+    }
     let nearest = match nearest {
         Some(Entry { prefix, line: Some(line), .. }) => {
             format!("nearest: {prefix}, {}", line_of(allowlist, *line))

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 
+use portguard_common::reason::Denial;
 use portguard_common::rpc::Procedure;
 use serde::Serialize;
 
@@ -107,12 +108,22 @@ pub struct Totals {
     pub dropped: Packets,
     /// Let through in audit mode.
     pub would_drop: Packets,
-    /// Of both, those for port 111 from sources that are not on the list: what this report is about.
+    /// Of both, those for port 111 from sources that are not on the list.
     pub not_allowed: Packets,
-    /// What the packets of `not_allowed` asked for.
+    /// Of both, calls over UDP that the list permits to nobody, from sources that are on it. This report is about these and the
+    /// ones above.
+    pub call_not_allowed: Packets,
+    /// What the packets of both asked for.
     pub calls: Calls,
     /// The answers.
     pub answer_bytes: Option<Range>,
+}
+
+impl Totals {
+    /// How many packets the report is about.
+    pub fn denied(&self) -> u64 {
+        self.not_allowed.packets + self.call_not_allowed.packets
+    }
 }
 
 /// Requests for a procedure.
@@ -236,7 +247,8 @@ impl Interface {
             totals: Totals {
                 dropped: dropped.into(),
                 would_drop: would_drop.into(),
-                not_allowed: snapshot.not_allowed.into(),
+                not_allowed: snapshot.denied[Denial::NotAllowed as usize].into(),
+                call_not_allowed: snapshot.denied[Denial::CallNotAllowed as usize].into(),
                 calls,
                 answer_bytes: sum(replies.procedures.iter().map(|row| row.answer_bytes)),
             },

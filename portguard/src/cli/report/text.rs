@@ -31,7 +31,7 @@ fn of_interface(document: &Document, interface: &Interface) -> String {
         interface.since, document.taken_at
     );
     // Writing to a string does not fail.
-    if interface.totals.not_allowed.packets == 0 {
+    if interface.totals.denied() == 0 {
         let _ = writeln!(text, "  No packets arrived from sources that may not use the port.");
         return text;
     }
@@ -46,7 +46,7 @@ fn of_interface(document: &Document, interface: &Interface) -> String {
 fn paragraph(text: &mut String, document: &Document, interface: &Interface) {
     let counted_as = interface.counted_as();
     let totals = &interface.totals;
-    let packets = totals.not_allowed.packets;
+    let packets = totals.denied();
     let (udp, tcp) = (totals.calls.udp.sum(), totals.calls.tcp_best_effort.sum());
     let remembered = interface.sources.len() as u64 + interface.not_shown.sources;
     let more = if interface.unattributed.count.packets > 0 { "at least " } else { "" };

@@ -22,7 +22,8 @@ pub struct Document {
     pub interfaces: Vec<Interface>,
 }
 
-/// The counters of a guard. The sum over `sources`, `not_shown` and `unattributed` is `totals.by_reason.not_allowed`.
+/// The counters of a guard. The sum over `sources`, `not_shown` and `unattributed` is that of
+/// `not_allowed` and `call_not_allowed` in `totals.by_reason`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Interface {
     /// The name of its interface now.
@@ -54,9 +55,9 @@ pub struct Totals {
     pub would_drop: Packets,
     /// `dropped` and `would_drop`, by their reason.
     pub by_reason: ByReason<Packets>,
-    /// What the packets of `by_reason.not_allowed` asked for.
+    /// What the denied packets of `by_reason` asked for: those that are counted by source.
     pub calls: Calls,
-    /// Packets of `by_reason.not_allowed` for which the log of drops had no room (`run --log-drops`).
+    /// Denied packets of `by_reason` for which the log of drops had no room (`run --log-drops`).
     pub not_logged: u64,
 }
 
@@ -93,12 +94,21 @@ impl Totals {
 }
 
 /// A number of packets, and their bytes from the IP header on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Packets {
     /// Packets.
     pub packets: u64,
     /// Bytes.
     pub bytes: u64,
+}
+
+impl std::iter::Sum for Packets {
+    fn sum<I: Iterator<Item = Self>>(counts: I) -> Self {
+        counts.fold(Self::default(), |sum, count| Self {
+            packets: sum.packets + count.packets,
+            bytes: sum.bytes + count.bytes,
+        })
+    }
 }
 
 impl From<Count> for Packets {

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use comfy_table::{CellAlignment, Table};
+use portguard_common::reason::DropReason;
 use portguard_common::rpc::Procedure;
 
 use super::document::{CountedAs, Document, Interface, NotShown, Packets};
@@ -35,7 +36,7 @@ fn interface_text(interface: &Interface) -> String {
     }
     for (reason, count) in totals.by_reason.each() {
         if count.packets > 0 {
-            row(&format!("  {}", reason.key().replace('_', " ")), count);
+            row(&format!("  {}", name_of(reason)), count);
         }
     }
     text += &table::indented(&table);
@@ -91,12 +92,17 @@ fn interface_text(interface: &Interface) -> String {
         );
     }
     if !interface.sources.is_empty() {
-        let Packets { packets, bytes } = totals.by_reason.not_allowed;
+        let denied = totals.by_reason.each().filter(|(reason, _)| matches!(reason, DropReason::Denied(_)));
+        let denied: Vec<(DropReason, Packets)> = denied.filter(|(_, count)| count.packets > 0).collect();
+        let reasons: Vec<String> =
+            denied.iter().map(|(reason, _)| format!("\"{}\"", name_of(*reason))).collect();
+        let Packets { packets, bytes } = denied.into_iter().map(|(_, count)| count).sum();
         let _ = writeln!(
             text,
-            "  in total {}, {}: \"not allowed\" above, {}",
+            "  in total {}, {}: {} above, {}",
             counted(packets, "packet"),
             counted(bytes, "byte"),
+            reasons.join(" and "),
             match interface.counted_as() {
                 CountedAs::Dropped => "all dropped",
                 CountedAs::WouldDrop => "all let through in audit mode",
@@ -105,6 +111,11 @@ fn interface_text(interface: &Interface) -> String {
         );
     }
     text
+}
+
+/// A reason in text.
+fn name_of(reason: DropReason) -> String {
+    reason.key().replace('_', " ")
 }
 
 /// A table whose second to fifth columns are numbers.

@@ -80,6 +80,8 @@ pub struct Allowlist {
     pub prefixes_v4: u32,
     /// IPv6 prefixes.
     pub prefixes_v6: u32,
+    /// The calls that it permits over UDP: `all`, `lookups` or `none`.
+    pub udp: &'static str,
     /// RFC 3339.
     pub loaded_at: String,
     /// Whether the file holds something else now, or is gone.

@@ -100,6 +100,7 @@ fn describe(guard: &Guard, services: &Services) -> Result<document::Guard> {
             sha256: list.sha256.to_string(),
             prefixes_v4: list.prefixes_v4,
             prefixes_v6: list.prefixes_v6,
+            udp: list.udp_calls.key(),
             loaded_at: time::seconds(list.loaded_at),
         },
         confirmation: guard.confirmation()?.map(|confirmation| document::Confirmation {

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use portguard_common::calls::UdpCalls;
+
 use super::document::{Allowlist, Confirmation, Document, File, Guard, Program};
 use crate::allowlist::Origin;
 use crate::guard::Waits;
@@ -42,10 +44,11 @@ fn write(text: &mut String, guard: &Guard) -> std::fmt::Result {
             "             from the copy of the last good list: the file was broken when it was loaded"
         )?;
     }
-    let Allowlist { prefixes_v4, prefixes_v6, loaded_at, sha256, .. } = allowlist;
+    let Allowlist { prefixes_v4, prefixes_v6, udp, loaded_at, sha256, .. } = allowlist;
+    let udp = if *udp == UdpCalls::All.key() { String::new() } else { format!(" udp {udp},") };
     writeln!(
         text,
-        "             generation {generation}, {prefixes_v4} IPv4 and {prefixes_v6} IPv6 prefixes, loaded {loaded_at}"
+        "             generation {generation}, {prefixes_v4} IPv4 and {prefixes_v6} IPv6 prefixes,{udp} loaded {loaded_at}"
     )?;
     writeln!(text, "             sha256 {sha256}")?;
     if let Some(Confirmation { state, deadline }) = &guard.confirmation {

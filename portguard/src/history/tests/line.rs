@@ -33,6 +33,7 @@ fn the_format_is_fixed() {
         r#""since":"2026-11-26T11:00:00.000000Z","until":"2026-11-26T12:00:00.000000Z","enforcing":true,"#,
         r#""totals":{"allowed":{"packets":12,"bytes":1032},"dropped":{"packets":94,"bytes":6344},"#,
         r#""would_drop":{"packets":0,"bytes":0},"by_reason":{"not_allowed":{"packets":93,"bytes":6324},"#,
+        r#""call_not_allowed":{"packets":0,"bytes":0},"#,
         r#""truncated":{"packets":1,"bytes":20},"malformed":{"packets":0,"bytes":0},"#,
         r#""too_many_headers":{"packets":0,"bytes":0}}},"requests":{"udp":{"dump":63}},"#,
         r#""sources":[{"source":"203.0.113.4","packets":60,"bytes":4080,"requests":{"udp":{"dump":60}},"#,
@@ -126,8 +127,8 @@ proptest! {
             sum.packets += source.packets;
             sum.bytes += source.bytes;
         }
-        prop_assert_eq!(sum, line.totals.by_reason.not_allowed);
-        prop_assert_eq!(sum, Packets::from(snapshot.not_allowed));
+        prop_assert_eq!(sum, line.totals.by_reason.denied[0]);
+        prop_assert_eq!(sum, Packets::from(snapshot.all_denied()));
 
         // The listed sources are the heaviest, in order.
         let mut packets: Vec<_> = counts.iter().map(|&(packets, bytes)| (packets, bytes)).collect();

@@ -58,10 +58,10 @@ fn source(host: u32, packets: u64) -> Source {
 
 /// Counters that hold these sources, and began an hour before noon.
 fn snapshot(sources: Vec<Source>, unattributed: Count) -> Snapshot {
-    let mut not_allowed = unattributed;
+    let mut denied = unattributed;
     let mut requests = [0; REQUESTS];
     for source in &sources {
-        not_allowed.add(source.count);
+        denied.add(source.count);
         for (sum, count) in std::iter::zip(&mut requests, Requests::from(&source.asked)) {
             *sum += count;
         }
@@ -71,7 +71,7 @@ fn snapshot(sources: Vec<Source>, unattributed: Count) -> Snapshot {
         taken_at: NOON,
         since: NOON - 3_600 * SECOND,
         allowed: Count { packets: 12, bytes: 1_032 },
-        not_allowed,
+        denied: [denied, Count::default()],
         faults: Fault::ALL.map(|fault| match fault {
             Fault::Truncated => Count { packets: 1, bytes: 20 },
             _ => Count::default(),

@@ -232,25 +232,24 @@ impl Metrics {
         )?;
         page.packets_and_bytes(
             "portguard_unattributed",
-            "that were not allowed, from sources that other sources have replaced in the source table.",
+            "that were denied, from sources that other sources have replaced in the source table.",
             self.guards().map(|(name, guard)| ([("interface", name)], guard.sums.unattributed)),
         )?;
         page.counter(
             "portguard_requests",
-            "Packets that were not allowed, by the requested procedure of rpcbind (over TCP, as far as one segment \
+            "Denied packets, by the requested procedure of rpcbind (over TCP, as far as one segment \
              shows it).",
             self.guards().flat_map(|(name, guard)| {
                 Request::all().map(move |request| {
                     let (protocol, procedure) = (request.protocol().key(), request.procedure().key());
-                    let labels =
-                        [("interface", name), ("protocol", protocol), ("procedure", procedure)];
+                    let labels = [("interface", name), ("protocol", protocol), ("procedure", procedure)];
                     (labels, guard.sums.totals.requests[request.index()])
                 })
             }),
         )?;
         page.counter(
             "portguard_not_logged_packets",
-            "Packets that were not allowed and are missing from the log, because it had no room.",
+            "Denied packets that are missing from the log, because it had no room.",
             self.guards().map(|(name, guard)| ([("interface", name)], guard.sums.totals.not_logged)),
         )?;
         let tables = || {

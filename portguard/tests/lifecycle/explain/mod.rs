@@ -86,6 +86,7 @@ fn it_names_the_entry_that_lets_a_source_in() {
         path: list,
         sha256: portguard.status().allowlist.sha256,
         generation: Some(1),
+        udp: "all".into(),
         changed_on_disk: false,
         lines_of: Some("file".into()),
     };
@@ -95,8 +96,10 @@ fn it_names_the_entry_that_lets_a_source_in() {
             source: "192.0.2.7".parse().unwrap(),
             interface: Some(IFACE.into()),
             verdict: "allowed".into(),
+            reason: None,
             judged_by: "kernel".into(),
             protocols: vec!["udp".into(), "tcp".into()],
+            call: Some("null".into()),
             allowlist,
             entry: Some(entry),
             nearest: None,

@@ -20,8 +20,10 @@ pub struct Verdict {
     pub source: IpAddr,
     pub interface: Option<String>,
     pub verdict: String,
+    pub reason: Option<String>,
     pub judged_by: String,
     pub protocols: Vec<String>,
+    pub call: Option<String>,
     pub allowlist: List,
     pub entry: Option<Entry>,
     pub nearest: Option<Entry>,
@@ -37,6 +39,7 @@ pub struct List {
     pub path: String,
     pub sha256: String,
     pub generation: Option<u64>,
+    pub udp: String,
     pub changed_on_disk: bool,
     pub lines_of: Option<String>,
 }

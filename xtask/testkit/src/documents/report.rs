@@ -93,6 +93,7 @@ pub struct Totals {
     pub dropped: Count,
     pub would_drop: Count,
     pub not_allowed: Count,
+    pub call_not_allowed: Count,
     pub calls: Calls,
     pub answer_bytes: Option<Range>,
 }
@@ -161,12 +162,12 @@ impl Interface {
             .map(|Source { packets, bytes, .. }| Count { packets: *packets, bytes: *bytes });
         let rest = [(not_shown.packets, not_shown.bytes), (unattributed.packets, unattributed.bytes)]
             .map(|(packets, bytes)| Count { packets, bytes });
-        assert_eq!(sum(sources.chain(rest)), totals.not_allowed, "{self:?}");
+        assert_eq!(sum(sources.chain(rest)), sum([totals.not_allowed, totals.call_not_allowed]), "{self:?}");
         for source in &self.sources {
             assert_eq!(source.udp_packets + source.tcp_packets, source.packets, "{source:?}");
         }
         let by_procedure: u64 = self.procedures.iter().map(|row| row.udp + row.tcp_best_effort).sum();
-        assert_eq!(by_procedure, totals.not_allowed.packets, "{self:?}");
+        assert_eq!(by_procedure, totals.not_allowed.packets + totals.call_not_allowed.packets, "{self:?}");
     }
 }
 

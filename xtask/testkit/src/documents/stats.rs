@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use portguard_common::reason::DropReason;
+use portguard_common::reason::{Denial, DropReason};
 use portguard_common::rpc::{self, Procedure};
 use serde::Deserialize;
 
@@ -134,9 +134,14 @@ impl Stats {
         self.sources.iter().map(|source| (source.source, source.count())).collect()
     }
 
+    /// All packets that are counted by source.
+    pub fn denied(&self) -> Count {
+        sum(Denial::ALL.map(|denial| self.totals.by_reason.of(denial.key())))
+    }
+
     /// All packets for port 111.
     pub fn packets(&self) -> u64 {
-        self.totals.allowed.packets + self.totals.by_reason.of("not_allowed").packets
+        self.totals.allowed.packets + self.denied().packets
     }
 
     /// What every such document promises.
@@ -146,8 +151,8 @@ impl Stats {
         let sources = self.sources.iter().map(Source::count);
         assert_eq!(
             sum(sources.chain([Count { packets, bytes }, self.unattributed])),
-            by_reason.of("not_allowed"),
-            "sources, not_shown and unattributed are all that was not allowed: {self:?}"
+            self.denied(),
+            "sources, not_shown and unattributed are all that was denied: {self:?}"
         );
         assert_eq!(by_reason.0.len(), DropReason::ALL.len(), "{by_reason:?}");
         assert_eq!(

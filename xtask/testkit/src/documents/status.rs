@@ -73,6 +73,7 @@ pub struct AllowlistStatus {
     pub sha256: String,
     pub prefixes_v4: u32,
     pub prefixes_v6: u32,
+    pub udp: String,
     pub loaded_at: String,
     pub changed_on_disk: bool,
     pub origin: String,

@@ -24,12 +24,17 @@ const XID: u32 = 0x7067_6c61;
 
 /// The call that an attacker would send: list everything, in version 3's long form. 40 bytes.
 pub fn dump_call() -> [u8; 40] {
+    const DUMP: u32 = 4;
+    call_of(DUMP)
+}
+
+/// A call of version 3 without credentials and arguments.
+fn call_of(procedure: u32) -> [u8; 40] {
     const CALL: u32 = 0;
     const RPC_VERSION: u32 = 2;
     const VERSION: u32 = 3;
-    const DUMP: u32 = 4;
     const NO_CREDENTIALS: [u32; 4] = [0; 4];
-    let words = [&[XID, CALL, RPC_VERSION, PROGRAM, VERSION, DUMP][..], &NO_CREDENTIALS].concat();
+    let words = [&[XID, CALL, RPC_VERSION, PROGRAM, VERSION, procedure][..], &NO_CREDENTIALS].concat();
     let mut call = [0; 40];
     for (bytes, word) in call.chunks_exact_mut(4).zip(words) {
         bytes.copy_from_slice(&word.to_be_bytes());
@@ -53,14 +58,28 @@ pub struct Registration {
 /// Asks for everything that is registered at `server`, over UDP from the calling thread's network namespace.
 /// `None`: no answer within `patience`.
 pub fn dump(server: SocketAddr, patience: Duration) -> Result<Option<Vec<Registration>>> {
+    reply_to(&dump_call(), server, patience)?.map(|reply| parse_dump(&reply)).transpose()
+}
+
+/// Whether rpcbind answers `NULL`, over UDP from the calling thread's network namespace.
+pub fn answers_null(server: SocketAddr, patience: Duration) -> Result<bool> {
+    const NULL: u32 = 0;
+    Ok(reply_to(&call_of(NULL), server, patience)?.is_some())
+}
+
+/// `None`: no answer within `patience`.
+fn reply_to(call: &[u8], server: SocketAddr, patience: Duration) -> Result<Option<Vec<u8>>> {
     let any = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind(SocketAddr::new(any, 0)).context("cannot open a UDP socket")?;
     socket.set_read_timeout(Some(patience))?;
     socket.connect(server).with_context(|| format!("cannot reach {server}"))?;
-    socket.send(&dump_call()).with_context(|| format!("cannot send to {server}"))?;
+    socket.send(call).with_context(|| format!("cannot send to {server}"))?;
     let mut reply = vec![0; usize::from(u16::MAX)];
     match socket.recv(&mut reply) {
-        Ok(length) => parse_dump(&reply[..length]).map(Some),
+        Ok(length) => {
+            reply.truncate(length);
+            Ok(Some(reply))
+        }
         Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => Ok(None),
         Err(error) => Err(error).with_context(|| format!("no answer from {server}")),
     }

@@ -4,6 +4,7 @@ use std::net::Ipv6Addr;
 
 use fastrand::Rng;
 
+use super::calls;
 use super::cover::{SOURCES_V4, SOURCES_V6};
 use super::mutate::{mend_checksum, mutate};
 use crate::oracle::headers::{
@@ -33,6 +34,8 @@ struct Temper {
     mended: u8,
     /// Units of eight bytes of the largest extension header.
     longest: u8,
+    /// Whether there are calls to rpcbind in the datagrams.
+    calls: bool,
 }
 
 /// An endless sequence of random frames, the same for the same seed.
@@ -47,13 +50,19 @@ pub struct Generator {
 impl Generator {
     /// Frames for a parser.
     pub fn wild(seed: u64) -> Self {
-        let temper = Temper { damaged: 50, odd: 25, mended: 0, longest: 255 };
+        let temper = Temper { damaged: 50, odd: 25, mended: 0, longest: 255, calls: false };
+        Self { rng: Rng::with_seed(seed), temper, number: 0 }
+    }
+
+    /// Frames for a parser that reads calls.
+    pub fn calls(seed: u64) -> Self {
+        let temper = Temper { damaged: 20, odd: 10, mended: 0, longest: 8, calls: true };
         Self { rng: Rng::with_seed(seed), temper, number: 0 }
     }
 
     /// Frames of which Linux delivers many.
     pub fn tame(seed: u64) -> Self {
-        let temper = Temper { damaged: 20, odd: 6, mended: 80, longest: 8 };
+        let temper = Temper { damaged: 20, odd: 6, mended: 80, longest: 8, calls: false };
         Self { rng: Rng::with_seed(seed), temper, number: 0 }
     }
 
@@ -125,8 +134,11 @@ impl Generator {
         (source, destination)
     }
 
-    /// The number of the datagram, and something behind it.
+    /// A call; or the number of the datagram, and something behind it.
     fn payload(&mut self) -> Vec<u8> {
+        if self.temper.calls {
+            return calls::random(&mut self.rng);
+        }
         let mut payload = self.number.to_be_bytes().to_vec();
         // Now and then too short for its number.
         let length = if self.rng.u8(..32) == 0 { self.rng.usize(..4) } else { 4 + self.rng.usize(..60) };

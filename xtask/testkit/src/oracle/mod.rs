@@ -4,6 +4,7 @@
 //! with etherparse.
 
 mod answer;
+pub mod calls;
 mod cover;
 mod generator;
 pub mod headers;
@@ -15,7 +16,7 @@ mod verdict;
 pub use answer::Answer;
 pub use cover::{ALLOWLIST, is_listed};
 pub use generator::{Datagram, Generator};
-pub use verdict::{Finding, judge, port_by_the_book};
+pub use verdict::{Finding, is_lookup, judge, port_by_the_book, source_over_udp};
 
 /// The seed to start from: that of `$PORTGUARD_SEED`, to see a failure again, else one that nobody has tried.
 pub fn seed() -> u64 {

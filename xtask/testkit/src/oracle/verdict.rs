@@ -21,6 +21,8 @@ use etherparse::{
     TcpHeaderSlice, TransportSlice, UdpHeaderSlice,
 };
 
+use super::calls;
+
 /// The most VLAN tags that are looked through.
 const TAGS: usize = 4;
 /// The most extension headers that are looked through.
@@ -51,17 +53,44 @@ pub enum Finding {
 /// What the frame is, and how many bytes it has from the IP header on; of a frame that is not IP, the number means
 /// nothing.
 pub fn judge(frame: &[u8]) -> (Finding, usize) {
-    let (ethertype, packet) = match link(frame) {
-        Some(found) => found,
-        None => return (Finding::Other, 0),
-    };
-    let finding = match ethertype {
-        EtherType::IPV4 => ipv4(packet),
-        EtherType::IPV6 => ipv6(packet),
-        ethertype if is_vlan(ethertype) => Finding::TooManyHeaders,
-        _ => Finding::Other,
+    let Some((ethertype, packet)) = link(frame) else { return (Finding::Other, 0) };
+    let finding = match examine(ethertype, packet) {
+        Ok(Candidate { source, is_tcp, .. }) => Finding::Candidate { source, is_tcp },
+        Err(finding) => finding,
     };
     (finding, packet.len())
+}
+
+/// Whether a frame for port 111 has one whole lookup over UDP, which is not fragmented.
+pub fn is_lookup(frame: &[u8]) -> bool {
+    let candidate = link(frame).and_then(|(ethertype, packet)| examine(ethertype, packet).ok());
+    candidate.is_some_and(|it| !it.is_tcp && !it.is_fragment && calls::is_lookup(it.transport))
+}
+
+/// The source of a frame that has a UDP datagram for port 111.
+pub fn source_over_udp(frame: &[u8]) -> Option<IpAddr> {
+    let (ethertype, packet) = link(frame)?;
+    examine(ethertype, packet).ok().filter(|it| !it.is_tcp).map(|it| it.source)
+}
+
+/// A segment or datagram for port 111.
+struct Candidate<'f> {
+    source: IpAddr,
+    is_tcp: bool,
+    /// It is the first fragment of several.
+    is_fragment: bool,
+    /// Its TCP or UDP header, and what follows.
+    transport: &'f [u8],
+}
+
+/// What is no candidate is an error here.
+fn examine(ethertype: EtherType, packet: &[u8]) -> Result<Candidate<'_>, Finding> {
+    match ethertype {
+        EtherType::IPV4 => ipv4(packet),
+        EtherType::IPV6 => ipv6(packet),
+        ethertype if is_vlan(ethertype) => Err(Finding::TooManyHeaders),
+        _ => Err(Finding::Other),
+    }
 }
 
 /// The destination port, as etherparse finds it when it takes the whole frame apart by itself; `None` where it
@@ -105,29 +134,29 @@ fn is_vlan(ethertype: EtherType) -> bool {
     ethertype == EtherType::VLAN_TAGGED_FRAME || ethertype == EtherType::PROVIDER_BRIDGING
 }
 
-fn ipv4(packet: &[u8]) -> Finding {
+fn ipv4(packet: &[u8]) -> Result<Candidate<'_>, Finding> {
     let header = match Ipv4HeaderSlice::from_slice(packet) {
         Ok(header) => header,
-        Err(Ipv4Error::Len(_)) => return Finding::Truncated,
-        Err(Ipv4Error::Content(_)) => return Finding::Malformed,
+        Err(Ipv4Error::Len(_)) => return Err(Finding::Truncated),
+        Err(Ipv4Error::Content(_)) => return Err(Finding::Malformed),
     };
     if header.fragments_offset().value() > 0 {
-        return Finding::Other;
+        return Err(Finding::Other);
     }
     let behind = &packet[header.slice().len()..];
-    payload(header.source_addr().into(), header.protocol(), behind, |number| {
+    payload(header.source_addr().into(), header.protocol(), header.more_fragments(), behind, |number| {
         number == IpNumber::AUTHENTICATION_HEADER
     })
 }
 
-fn ipv6(packet: &[u8]) -> Finding {
+fn ipv6(packet: &[u8]) -> Result<Candidate<'_>, Finding> {
     let header = match Ipv6HeaderSlice::from_slice(packet) {
         Ok(header) => header,
-        Err(Ipv6Error::Len(_)) => return Finding::Truncated,
-        Err(Ipv6Error::Content(_)) => return Finding::Malformed,
+        Err(Ipv6Error::Len(_)) => return Err(Finding::Truncated),
+        Err(Ipv6Error::Content(_)) => return Err(Finding::Malformed),
     };
     let behind = &packet[header.slice().len()..];
-    payload(header.source_addr().into(), header.next_header(), behind, |number| {
+    payload(header.source_addr().into(), header.next_header(), false, behind, |number| {
         [
             IpNumber::IPV6_HEADER_HOP_BY_HOP,
             IpNumber::IPV6_ROUTE_HEADER,
@@ -144,28 +173,30 @@ fn ipv6(packet: &[u8]) -> Finding {
 fn payload(
     source: IpAddr,
     mut number: IpNumber,
+    mut is_fragment: bool,
     mut rest: &[u8],
     is_extension: impl Fn(IpNumber) -> bool,
-) -> Finding {
+) -> Result<Candidate<'_>, Finding> {
     let mut passed = 0;
     loop {
         if number == IpNumber::UDP || number == IpNumber::TCP {
             let is_tcp = number == IpNumber::TCP;
             return match destination_port(is_tcp, rest) {
-                None => Finding::Truncated,
-                Some(PORT) => Finding::Candidate { source, is_tcp },
-                Some(_) => Finding::Other,
+                None => Err(Finding::Truncated),
+                Some(PORT) => Ok(Candidate { source, is_tcp, is_fragment, transport: rest }),
+                Some(_) => Err(Finding::Other),
             };
         }
         if !is_extension(number) {
-            return Finding::Other;
+            return Err(Finding::Other);
         }
         if passed == EXTENSIONS {
-            return Finding::TooManyHeaders;
+            return Err(Finding::TooManyHeaders);
         }
         passed += 1;
         match extension(number, rest) {
-            Extension::Whole { next, length } => {
+            Extension::Whole { next, length, more } => {
+                is_fragment |= more;
                 number = next;
                 rest = &rest[length..];
             }
@@ -173,8 +204,8 @@ fn payload(
                 number = next;
                 rest = &[];
             }
-            Extension::Cut { next: None } => return Finding::Truncated,
-            Extension::LaterFragment => return Finding::Other,
+            Extension::Cut { next: None } => return Err(Finding::Truncated),
+            Extension::LaterFragment => return Err(Finding::Other),
         }
     }
 }
@@ -183,6 +214,8 @@ enum Extension {
     Whole {
         next: IpNumber,
         length: usize,
+        /// More fragments follow.
+        more: bool,
     },
     /// The frame ends in it; what follows is known if its first eight bytes are there.
     Cut {
@@ -192,24 +225,27 @@ enum Extension {
 }
 
 fn extension(number: IpNumber, rest: &[u8]) -> Extension {
+    let whole = |next, length| Extension::Whole { next, length, more: false };
     let cut = || Extension::Cut { next: (rest.len() >= 8).then(|| IpNumber(rest[0])) };
     match number {
         IpNumber::IPV6_FRAGMENTATION_HEADER => match Ipv6FragmentHeaderSlice::from_slice(rest) {
             Ok(header) if header.fragment_offset().value() > 0 => Extension::LaterFragment,
-            Ok(header) => Extension::Whole { next: header.next_header(), length: header.slice().len() },
+            Ok(header) => Extension::Whole {
+                next: header.next_header(),
+                length: header.slice().len(),
+                more: header.more_fragments(),
+            },
             Err(_) => cut(),
         },
         IpNumber::AUTHENTICATION_HEADER => match IpAuthHeaderSlice::from_slice(rest) {
-            Ok(header) => Extension::Whole { next: header.next_header(), length: header.slice().len() },
-            Err(AuthError::Content(_)) => Extension::Whole { next: IpNumber(rest[0]), length: 8 },
+            Ok(header) => whole(header.next_header(), header.slice().len()),
+            Err(AuthError::Content(_)) => whole(IpNumber(rest[0]), 8),
             // etherparse asks for twelve bytes before it looks at a length that says eight.
-            Err(AuthError::Len(_)) if rest.len() >= 8 && rest[1] == 0 => {
-                Extension::Whole { next: IpNumber(rest[0]), length: 8 }
-            }
+            Err(AuthError::Len(_)) if rest.len() >= 8 && rest[1] == 0 => whole(IpNumber(rest[0]), 8),
             Err(AuthError::Len(_)) => cut(),
         },
         _ => match Ipv6RawExtHeaderSlice::from_slice(rest) {
-            Ok(header) => Extension::Whole { next: header.next_header(), length: header.slice().len() },
+            Ok(header) => whole(header.next_header(), header.slice().len()),
             Err(_) => cut(),
         },
     }

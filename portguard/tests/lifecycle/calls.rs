@@ -1,0 +1,237 @@
+//! Lists that permit lookups only over UDP: a forged call in the name of a listed client brings that client nothing, and its own
+//! commands work as before.
+
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use nix::sys::socket::{setsockopt, sockopt};
+use portguard::guard::Decision;
+use portguard_common::calls::UdpCalls;
+use portguard_common::rpc::Procedure;
+use portguard_testkit::documents::explain::Document;
+use portguard_testkit::net::frame::Packet;
+use portguard_testkit::net::{Capture, Forger, Host, Replies, RpcServices, rpc, run};
+use portguard_testkit::testbed::flow;
+
+use crate::support::{ALLOWED, IFACE, Output, PATIENCE, PORTGUARD, Role, SERVER, SILENCE, Testbed, port_111};
+
+/// The list of the testbed's allowed host, which permits these calls.
+fn list(testbed: &Testbed, calls: UdpCalls) -> String {
+    let prefixes = Role::Allowed.prefixes().map(|prefix| format!("  - {prefix}\n")).concat();
+    testbed.lists.write_text("calls.yaml", &format!("udp: {}\nallow:\n{prefixes}", calls.key()))
+}
+
+/// A call without credentials.
+fn call(version: u32, procedure: u32, arguments: &[u32]) -> Vec<u8> {
+    let words = [&[7, 0, 2, rpc::PROGRAM, version, procedure, 0, 0, 0, 0][..], arguments].concat();
+    words.into_iter().flat_map(u32::to_be_bytes).collect()
+}
+
+fn null() -> Vec<u8> {
+    call(2, 0, &[])
+}
+
+/// The calls whose answers are larger than they are, or that act in the name of somebody else; and cut and longer ones.
+fn harmful() -> Vec<Vec<u8>> {
+    let mut calls: Vec<_> = (2..=4).map(|version| call(version, 4, &[])).collect();
+    calls.push(call(4, 12, &[]));
+    // GETADDRLIST of a service, and CALLIT of its NULL.
+    calls.push(call(4, 11, &[rpc::PROGRAM, 4, 3, u32::from_be_bytes(*b"udp\0"), 0, 0]));
+    calls.push(call(2, 5, &[rpc::PROGRAM, 2, 0, 0]));
+    calls.push(rpc::dump_call()[..24].to_vec());
+    calls.push([null(), rpc::dump_call().to_vec()].concat());
+    calls
+}
+
+/// What rpcbind's answers bring to the allowed host while these packets are forged in its name.
+fn forged(testbed: &Testbed, family: usize, each: usize) -> (u64, Replies) {
+    let attacker = Forger::new(testbed.host(Role::Denied), &testbed.server).expect("an attacker");
+    let mut victim = Capture::start(testbed.switch.namespace(), Role::Allowed.name()).expect("a capture");
+    let mut sent = 0;
+    for _ in 0..each {
+        for message in harmful() {
+            let packet = Packet::udp(flow(ALLOWED[family], SERVER[family], rpc::PORT), &message);
+            attacker.send(&packet).expect("sending");
+            sent += 1;
+        }
+        // rpcbind's socket has room for some hundred.
+        if testbed.portguard().stats().packets() < sent {
+            testbed.portguard().stats_of(sent);
+        }
+    }
+    thread::sleep(SILENCE);
+    (sent, victim.replies(SERVER[family]).expect("a capture without gaps"))
+}
+
+/// What a client does with rpcbind.
+fn assert_served(client: &Host) {
+    for (server, six) in SERVER.into_iter().zip(["", "6"]) {
+        for line in [
+            format!("-p {server}"),
+            format!("-s {server}"),
+            format!("-T udp{six} {server} 100000 3"),
+            format!("-T tcp{six} {server} 100000 4"),
+            format!("-T udp{six} {server} {} 1", rpc::STATUS),
+        ] {
+            let told = Output::of(client.command("rpcinfo").args(line.split(' ')));
+            assert_eq!(told.code, 0, "rpcinfo {line}: {told:?}");
+        }
+    }
+}
+
+#[test]
+fn forged_calls_in_the_name_of_a_listed_client_bring_it_nothing() {
+    const EACH: usize = 70;
+    let testbed = Testbed::new(PORTGUARD);
+    let portguard = testbed.portguard();
+    let mut services = RpcServices::start_with(testbed.server.namespace(), &["-r"]).expect("rpcbind");
+    services.start_statd().expect("rpc.statd");
+    for mode in ["native", "generic"] {
+        portguard.ok(&["attach", IFACE, "--allowlist", &list(&testbed, UdpCalls::All), "--mode", mode]);
+        for family in [0, 1] {
+            let (sent, replies) = forged(&testbed, family, 2);
+            assert!(replies.datagrams > 0, "{mode}: {sent} calls were forged, and {replies:?} came");
+            assert!(replies.payload > 40 * sent, "{mode}: a reflector: {replies:?}");
+            portguard.ok(&["stats", "--reset"]);
+        }
+        list(&testbed, UdpCalls::Lookups);
+        let told = portguard.ok(&["reload", IFACE]);
+        assert!(told.contains("2 unchanged, udp all -> lookups, generation 1 -> 2"), "{told}");
+        assert_eq!(portguard.status().allowlist.udp, "lookups");
+        for (family, client) in ALLOWED.into_iter().enumerate() {
+            let (sent, replies) = forged(&testbed, family, EACH);
+            assert_eq!(replies, Replies::default(), "{mode}: {sent} calls were forged");
+            let stats = portguard.stats();
+            assert_eq!(stats.totals.by_reason.of("call_not_allowed").packets, sent, "{mode}: {stats:?}");
+            assert_eq!(stats.by_source()[&client].packets, sent, "{mode}: they are attributed: {stats:?}");
+            portguard.ok(&["stats", "--reset"]);
+        }
+        assert_served(testbed.host(Role::Allowed));
+        let stats = portguard.stats();
+        assert_eq!(stats.totals.dropped.packets, 0, "{mode}: nothing that a client does: {stats:?}");
+        portguard.ok(&["detach", IFACE]);
+    }
+}
+
+#[test]
+fn datagrams_that_the_kernel_has_merged_bring_no_other_call_in() {
+    let testbed = Testbed::new(PORTGUARD);
+    let portguard = testbed.portguard();
+    let _rpcbind = RpcServices::start(testbed.server.namespace()).expect("rpcbind");
+    let merged = [null(), rpc::dump_call().to_vec()].concat();
+    for (calls, brings) in [(UdpCalls::All, true), (UdpCalls::Lookups, false)] {
+        portguard.ok(&["attach", IFACE, "--allowlist", &list(&testbed, calls), "--mode", "generic"]);
+        for (server, client) in SERVER.into_iter().zip(ALLOWED) {
+            let mut wire =
+                Capture::start(testbed.switch.namespace(), Role::Allowed.name()).expect("a capture");
+            let socket = testbed.host(Role::Allowed).run(|| UdpSocket::bind((client, 0))).expect("a socket");
+            setsockopt(&socket, sockopt::UdpGsoSegment, &(null().len() as libc::c_int)).expect("UDP_SEGMENT");
+            let sent = socket.send_to(&merged, port_111(server)).expect("sending");
+            assert_eq!(sent, merged.len());
+            thread::sleep(SILENCE);
+            let replies = wire.replies(server).expect("a capture without gaps");
+            assert_eq!(replies.datagrams > 1, brings, "{calls:?}: {replies:?}");
+            assert!(brings || replies == Replies::default(), "{calls:?}: {replies:?}");
+        }
+        portguard.ok(&["detach", IFACE]);
+    }
+}
+
+#[test]
+fn lookups_and_connections_are_served_while_the_list_changes_what_it_permits() {
+    let testbed = Testbed::new(PORTGUARD);
+    let portguard = testbed.portguard();
+    let _rpcbind = RpcServices::start(testbed.server.namespace()).expect("rpcbind");
+    portguard.ok(&["attach", IFACE, "--allowlist", &list(&testbed, UdpCalls::All)]);
+    let done = AtomicBool::new(false);
+    let asked = thread::scope(|scope| {
+        let client = scope.spawn(|| {
+            let mut asked = 0_u64;
+            while !done.load(Ordering::Relaxed) {
+                for server in SERVER {
+                    assert!(is_answered(testbed.host(Role::Allowed), port_111(server), &null()), "{server}");
+                    let ask = || anyhow::Ok(rpc::answers_over_tcp(port_111(server), PATIENCE));
+                    assert!(testbed.host(Role::Allowed).run(ask).expect("a connection"), "{server}");
+                    asked += 1;
+                }
+            }
+            asked
+        });
+        let mut generation = 1;
+        for _ in 0..10 {
+            for calls in [UdpCalls::Lookups, UdpCalls::All] {
+                list(&testbed, calls);
+                portguard.ok(&["reload", IFACE]);
+                generation += 1;
+                let status = portguard.status();
+                assert_eq!((status.generation, &*status.allowlist.udp), (generation, calls.key()));
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+        client.join().expect("every call was answered")
+    });
+    assert!(asked > 0);
+    let stats = portguard.stats();
+    assert_eq!((stats.totals.dropped.packets, stats.sources.len()), (0, 0), "{stats:?}");
+    assert!(stats.totals.allowed.packets >= 2 * asked, "counters go on: {stats:?}");
+    testbed.machine.assert_tidy(1);
+}
+
+/// Whether a datagram of a host is answered.
+fn is_answered(host: &Host, server: SocketAddr, message: &[u8]) -> bool {
+    let any: IpAddr = if server.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
+    let socket = host.run(|| UdpSocket::bind((any, 0))).expect("a socket");
+    socket.set_read_timeout(Some(PATIENCE)).expect("SO_RCVTIMEO");
+    socket.send_to(message, server).expect("sending");
+    socket.recv_from(&mut [0; 1500]).is_ok()
+}
+
+#[test]
+fn explain_says_of_each_call_what_the_program_does_with_it() {
+    let testbed = Testbed::new(PORTGUARD);
+    let portguard = testbed.portguard();
+    let source = ALLOWED[0].to_string();
+    for calls in UdpCalls::ALL {
+        portguard.ok(&["attach", IFACE, "--allowlist", &list(&testbed, calls)]);
+        for call in Procedure::ALL {
+            let output = portguard.run(&["explain", &source, "--call", call.key(), "--json"]);
+            let document: Document = serde_json::from_str(&output.stdout).expect("a document");
+            let verdicts = document.verdicts;
+            let over = |protocol: &str| {
+                verdicts.iter().find(|it| it.protocols.iter().any(|it| it == protocol)).expect("a verdict")
+            };
+            assert_eq!(over("tcp").verdict, Decision::Allowed.key(), "{calls:?}, {call:?}");
+            let (decision, reason) = match calls.permits(call) {
+                true => (Decision::Allowed, None),
+                false => (Decision::Dropped, Some("call_not_allowed")),
+            };
+            let udp = over("udp");
+            let found = (&*udp.verdict, udp.reason.as_deref(), udp.call.as_deref(), &*udp.allowlist.udp);
+            assert_eq!(found, (decision.key(), reason, Some(call.key()), calls.key()));
+            assert!(udp.entry.is_some() && udp.nearest.is_none(), "{udp:?}");
+        }
+        let stranger = portguard.run(&["explain", "203.0.113.9", "--call", "dump"]);
+        assert!(stranger.code == 1 && stranger.stdout.contains("no entry of"), "{stranger:?}");
+        portguard.ok(&["detach", IFACE]);
+    }
+}
+
+#[test]
+fn a_list_that_permits_no_calls_over_udp_leaves_tcp_alone() {
+    let testbed = Testbed::new(PORTGUARD);
+    let portguard = testbed.portguard();
+    let _rpcbind = RpcServices::start(testbed.server.namespace()).expect("rpcbind");
+    portguard.ok(&["attach", IFACE, "--allowlist", &list(&testbed, UdpCalls::None)]);
+    let client = testbed.host(Role::Allowed);
+    for server in SERVER {
+        run(client.command("rpcinfo").args(["-p", &server.to_string()])).expect("over TCP");
+        let socket = client.run(|| UdpSocket::bind(if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }));
+        let socket = socket.expect("a socket");
+        socket.set_read_timeout(Some(SILENCE)).expect("SO_RCVTIMEO");
+        socket.send_to(&null(), port_111(server)).expect("sending");
+        assert!(socket.recv_from(&mut [0; 1500]).is_err(), "{server}: not even NULL");
+    }
+    let stats = portguard.stats();
+    assert_eq!(stats.totals.by_reason.of("call_not_allowed").packets, SERVER.len() as u64, "{stats:?}");
+}
