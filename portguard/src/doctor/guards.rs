@@ -1,5 +1,7 @@
 //! The guards of this network namespace, and what is left of those that are gone.
 
+use portguard_common::calls::UdpCalls;
+
 use super::Finding;
 use super::callers::{self, Callers};
 use super::remedy::{self, Remedy, RemedyKind};
@@ -36,6 +38,7 @@ struct Facts {
     enforcing: bool,
     list: String,
     file: OnDisk,
+    udp_calls: UdpCalls,
     owner: Option<Owner>,
     /// What it does otherwise than its owner is ordered.
     differences: Vec<String>,
@@ -155,6 +158,7 @@ fn gather() -> Result<Seen> {
             mode: guard.mode(),
             enforcing: guard.is_enforcing(),
             list: list.as_ref().map(|list| list.path.display().to_string()).unwrap_or_default(),
+            udp_calls: list.as_ref().map_or(UdpCalls::All, |list| list.udp_calls),
             file: list.map_or(OnDisk::Unchanged, |list| OnDisk::of(&list.path, list.sha256)),
             owner: services.owner_of(guard.interface()).map(Owner::from),
             differences: services.of(&guard).map(|service| service.differences).unwrap_or_default(),
@@ -186,6 +190,7 @@ fn judge(seen: &Seen) -> Vec<Finding> {
         findings.push(judge_guard(guard).about(&guard.interface));
         findings.extend(judge_order(guard).map(|finding| finding.about(&guard.interface)));
         findings.push(judge_list(guard).about(&guard.interface));
+        findings.push(judge_udp_calls(guard).about(&guard.interface));
         let callers = guard.callers.judge(&guard.interface, &guard.list);
         findings.extend(callers.into_iter().map(|finding| finding.about(&guard.interface)));
     }
@@ -265,6 +270,23 @@ fn judge_unguarded(unguarded: &Unguarded, owner: &Owner) -> Finding {
     }
 }
 
+/// What a forger can do with the addresses of the list.
+fn judge_udp_calls(guard: &Facts) -> Finding {
+    const ID: &str = "guard.udp";
+    Finding::ok(
+        ID,
+        match guard.udp_calls {
+            UdpCalls::All => format!(
+                "listed sources may make all calls over UDP; `udp: lookups` in {} keeps others from forging them, \
+                 unless clients broadcast (NIS, rpcinfo -b)",
+                guard.list
+            ),
+            UdpCalls::Lookups => "listed sources may only make lookups over UDP".to_owned(),
+            UdpCalls::None => "listed sources may make no calls over UDP".to_owned(),
+        },
+    )
+}
+
 fn judge_list(guard: &Facts) -> Finding {
     const ID: &str = "guard.list";
     let Facts { list, interface, .. } = guard;
@@ -297,6 +319,7 @@ mod tests {
             enforcing,
             list,
             file,
+            udp_calls: UdpCalls::All,
             owner: None,
             differences: vec![],
             callers: Callers::default(),
@@ -308,9 +331,9 @@ mod tests {
         use Status::{Failure, Ok, Warning};
         let broken = OnDisk::Broken { problem: "line 3: no".into() };
         for (enforcing, file, expected) in [
-            (true, OnDisk::Unchanged, [Ok, Ok]),
-            (false, OnDisk::Changed, [Warning, Warning]),
-            (true, broken, [Ok, Failure]),
+            (true, OnDisk::Unchanged, [Ok, Ok, Ok]),
+            (false, OnDisk::Changed, [Warning, Warning, Ok]),
+            (true, broken, [Ok, Failure, Ok]),
         ] {
             let seen = Seen { guards: vec![facts(enforcing, file)], ..Seen::default() };
             let status: Vec<Status> = judge(&seen).iter().map(|finding| finding.status).collect();

@@ -12,6 +12,7 @@ use portguard::suggest::files::Files;
 use portguard::suggest::from;
 use portguard::suggest::names::Addresses;
 use portguard::suggest::sources;
+use portguard_common::calls::UdpCalls;
 use portguard_testkit::documents::suggest::Document;
 use proptest::prelude::*;
 
@@ -136,11 +137,16 @@ fn several_files_are_one_list_and_it_is_valid() {
          up\n# when it was made.\n#\n# Not in the list:\n\
          # - 10.1.2.3/16 ({plain} line 2): 10.1.2.3/16 has host bits set: did you mean 10.1.0.0/16 or 10.1.2.3/32?\n\
          # - ALL ({allow} line 1): it is open to everyone, and an allowlist must not be: write the networks of its clients\n\
+         #\n# Remove the # in front of the next line, unless your clients broadcast (ypbind -broadcast, rpcinfo -b): then nobody \
+         can use these\n# addresses to forge calls with large replies.\n#udp: lookups\n\
          allow:\n  - prefix: 10.0.0.0/8\n    comment: \"{plain} (line 1); {allow} (10.1.2.3)\"\n  - prefix: 192.0.2.7\n    \
          comment: \"standard input (line 1)\"\n"
     );
     assert_eq!(text, expected);
     Allowlist::parse(Path::new("-"), text.as_bytes()).expect("a list");
+    let with_condition = text.replace("#udp: lookups", "udp: lookups");
+    let checked = Allowlist::parse(Path::new("-"), with_condition.as_bytes()).expect("a list");
+    assert_eq!(checked.allowlist.udp_calls(), UdpCalls::Lookups);
 }
 
 /// The comment of a prefix that covers many lines is short.

@@ -14,6 +14,14 @@ const MAX_TEXT: usize = 300;
 /// The comment above the sources that are not proven.
 pub(super) const UNPROVEN: &str = "# Seen in audit mode. Sources of packets can be forged: remove the # in front of those that are your clients.";
 
+/// The recommended condition. It is a comment, because nothing here tells whether clients broadcast.
+const UDP: &str = "\
+#
+# Remove the # in front of the next line, unless your clients broadcast (ypbind -broadcast, rpcinfo -b): then nobody can use these
+# addresses to forge calls with large replies.
+#udp: lookups
+";
+
 const HEAD: &str = "\
 # Proposed by `portguard suggest`, from what this host knows. Read it before you use it: clients that this host does not
 # know are missing. It does not repeat the list in force. Names were looked up when it was made.
@@ -40,6 +48,7 @@ pub fn yaml(document: &Document) -> String {
         // Writing to a string does not fail.
         let _ = writeln!(text, "# - {}", self::left_out(left_out));
     }
+    text += UDP;
     text += match (&entries[..], &unproven[..]) {
         ([], []) => "allow: []\n",
         ([], _) => "allow: []  # remove the [] if you take entries from below\n",
