@@ -1,8 +1,8 @@
 //! The reflection attack: requests in the victim's name, and what they bring him.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Result, ensure};
 
-use super::testbed::{Family, ask};
+use super::testbed::{Family, is_answered};
 use portguard_testkit::net::frame::Packet;
 use portguard_testkit::net::{Capture, Forger, Host, Replies, rpc};
 use portguard_testkit::testbed::{Role, Testbed, flow};
@@ -37,8 +37,8 @@ pub(super) fn attack(testbed: &Testbed, family: Family) -> Result<Attack> {
         forger.send(&packet)?;
     }
     // rpcbind serves a socket in the order of arrival: with this answer, it has dealt with all of the above.
-    ask(testbed, Role::Allowed, family)?
-        .with_context(|| format!("the allowed client gets no {} answer after the attack", family.name()))?;
+    let is_answered = is_answered(testbed, Role::Allowed, family)?;
+    ensure!(is_answered, "the allowed client gets no {} answer after the attack", family.name());
     let hit = at_victim.replies(server)?;
     Ok(Attack { family, spent: REQUESTS * request.len() as u64, hit })
 }

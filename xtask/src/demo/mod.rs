@@ -122,19 +122,53 @@ fn play(machine: Machine, narrator: &mut Narrator) -> Result<Vec<String>> {
     wire.book(&Role::CLIENTS)?;
     check_counters(narrator, portguard, &wire.counted, &mut unmet)?;
 
+    narrator.step("The victim's networks go on the list, too: who forges a source that is on it gets through any list of sources");
+    let everyone = || Role::CLIENTS.into_iter().chain([Role::Victim]).flat_map(Role::prefixes);
+    testbed.lists.write(ALLOWLIST, everyone());
+    show(narrator, &["reload"])?;
+    for family in Family::BOTH {
+        let attack = attack(&testbed, family)?;
+        check_attack(&attack, true, "on the list", &mut unmet);
+        narrator.note(&told(&attack));
+    }
+
+    narrator.step("One line ends that: over UDP, only calls whose reply is hardly larger than they are");
+    let text = fs::read_to_string(&allowlist)?;
+    testbed.lists.write_text(ALLOWLIST, &format!("udp: lookups\n{text}"));
+    narrator.command(Role::Server.name(), &format!("cat {ALLOWLIST}"));
+    narrator.verbatim(&fs::read_to_string(&allowlist)?);
+    show(narrator, &["reload"])?;
+    narrator.note(SAME);
+    let lookups = perform(&testbed, "udp: lookups", &Role::CLIENTS)?;
+    check_phase(&lookups, &Role::CLIENTS, false, &mut unmet);
+    println!("\n{}", report::comparison(&[&reloaded, &lookups]));
+    let victim = Family::V4.address_of(Role::Victim).to_string();
+    let explain = ["explain", "--proto", "udp", "--call", "dump", &victim];
+    narrator.command(Role::Server.name(), &format!("portguard {}", explain.join(" ")));
+    let output = portguard.run(&explain);
+    narrator.verbatim(&output.stdout);
+    if output.code != 1 || !output.stdout.contains("udp: lookups") {
+        unmet.push(format!("explain does not name what drops a DUMP of {victim}: {output:?}"));
+    }
+
     narrator.step("The guard comes off, and the attack is back: it was the guard that stopped it");
     show(narrator, &["detach", Host::INTERFACE])?;
     for family in Family::BOTH {
         let attack = attack(&testbed, family)?;
         check_attack(&attack, true, "after detach", &mut unmet);
-        narrator.note(&format!(
-            "{REQUESTS} forged DUMPs over {}: the victim gets {} replies, {} bytes",
-            family.name(),
-            attack.hit.datagrams,
-            attack.hit.payload
-        ));
+        narrator.note(&told(&attack));
     }
     Ok(unmet)
+}
+
+/// An attack in one line.
+fn told(attack: &Attack) -> String {
+    format!(
+        "{REQUESTS} forged DUMPs over {}: the victim gets {} replies, {} bytes",
+        attack.family.name(),
+        attack.hit.datagrams,
+        attack.hit.payload
+    )
 }
 
 fn announce_questions(narrator: &Narrator) {
