@@ -72,6 +72,19 @@ impl<'a> Guard<'a> {
         Ok(guard)
     }
 
+    /// Attaches it with a list that permits lookups only.
+    pub(super) fn attach_to_permit_lookups(
+        binary: &'a Path,
+        namespace: &'a Namespace,
+        lists: &[List; 2],
+    ) -> Result<Self> {
+        let guard = Self::new(binary, namespace, lists);
+        let text = format!("udp: lookups\n{}", yaml(&lists.each_ref()));
+        guard.lists.write_text(ALLOWLIST, &text);
+        guard.portguard.complete(&guard.with_list("attach", &[]))?;
+        Ok(guard)
+    }
+
     fn new(binary: &'a Path, namespace: &'a Namespace, lists: &[List; 2]) -> Self {
         let portguard = Portguard::new(binary, namespace);
         let folder = Lists::new();
@@ -104,7 +117,7 @@ impl<'a> Guard<'a> {
     pub(super) fn accounts(&self) -> Result<Accounts> {
         let stats = self.portguard.read_stats(INTERFACE)?;
         Ok(Accounts {
-            denied: stats.totals.by_reason.of("not_allowed").packets,
+            denied: stats.denied().packets,
             attributed: stats.sources.iter().map(|source| source.packets).sum(),
             unattributed: stats.unattributed.packets,
         })

@@ -173,6 +173,9 @@ pub(super) enum TestProgram {
     PortguardAudit,
     /// portguard while its service logs a sample of the drops.
     PortguardLog,
+    /// portguard with a list that permits lookups only: the packets for its port, which are DUMPs, are dropped from listed sources,
+    /// too.
+    PortguardLookups,
     /// An LPM trie that holds the list, and nothing else.
     Lpm,
     /// An LPM trie and an LRU hash per CPU of 64 Ki sources.
@@ -185,11 +188,12 @@ pub(super) enum TestProgram {
 
 impl TestProgram {
     /// All, the one that the others are compared with first.
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::Bare,
         Self::Portguard,
         Self::PortguardAudit,
         Self::PortguardLog,
+        Self::PortguardLookups,
         Self::Lpm,
         Self::LpmLru,
         Self::XdpFilter,
@@ -204,6 +208,7 @@ impl fmt::Display for TestProgram {
             Self::Portguard => "portguard",
             Self::PortguardAudit => "portguard --audit",
             Self::PortguardLog => "portguard --log-drops",
+            Self::PortguardLookups => "portguard, udp: lookups",
             Self::Lpm => "LPM",
             Self::LpmLru => "LPM + LRU",
             Self::XdpFilter => "xdp-filter",

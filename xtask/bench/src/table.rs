@@ -254,7 +254,7 @@ pub(super) fn points(
     };
     TestProgram::ALL
         .into_iter()
-        .filter(|tested| *tested != TestProgram::Bare)
+        .filter(|tested| !matches!(tested, TestProgram::Bare | TestProgram::PortguardLookups))
         .map(of)
         .filter(|(_, points)| !points.is_empty())
         .collect()

@@ -52,6 +52,7 @@ pub(super) fn run(effort: &Effort, portguard: &Path, object: &Object) -> Result<
     let [guarded, audited, logged] = [place("guard")?, place("audit")?, place("log")?];
     let [filtered, filtered_udp] = [place("filter")?, place("filter-udp")?];
     let places = [place("fresh")?, place("established")?];
+    let permitting_lookups = place("lookups")?;
     let filters = [
         (TestProgram::XdpFilter, XdpFilter::load(&filtered, &["--mode", "native"])?),
         (
@@ -81,6 +82,8 @@ pub(super) fn run(effort: &Effort, portguard: &Path, object: &Object) -> Result<
         let cases = cases(effort, size);
         // They stay for as long as this list is measured.
         let (audit, log);
+        let lookups = Guard::attach_to_permit_lookups(portguard, &permitting_lookups, &lists)?;
+        all.push(Tested::new(TestProgram::PortguardLookups, lookups.program()?));
         let mut own_tables = Vec::new();
         if size == LIST {
             audit = Guard::attach(portguard, &audited, &lists, &["--audit"])?;
@@ -188,6 +191,11 @@ impl Tested {
                 Sources::DeniedSame => true,
                 sources => sources == Sources::Denied && case.source_count == flood,
             },
+            // Its listed sources are of interest, and that others cost what they cost without the condition.
+            TestProgram::PortguardLookups => match case.sources {
+                Sources::AllowedSame | Sources::Allowed | Sources::DeniedSame => true,
+                sources => sources == Sources::Denied && case.source_count == flood && case.list == LIST,
+            },
             // They know no lists, and do not remember sources: the first of such cases tells all.
             TestProgram::XdpFilter | TestProgram::XdpFilterUdp => match case.sources {
                 Sources::OtherPort | Sources::DeniedSame => true,
@@ -284,7 +292,11 @@ impl Bench<'_> {
     /// One program's turn in a round.
     fn turn(&mut self, case: Case, one: &Tested, frame: &[u8], repeats: u32) -> Result<Sample> {
         let Tested { which, program, .. } = one;
-        let drops = case.sources.are_denied() && *which != TestProgram::PortguardAudit;
+        let drops = match which {
+            TestProgram::PortguardAudit => false,
+            TestProgram::PortguardLookups => case.sources != Sources::OtherPort,
+            _ => case.sources.are_denied(),
+        };
         let expected = if drops { XDP_DROP } else { XDP_PASS };
         let forger =
             if case.sources.are_one() { None } else { Some(self.programs.forger(case.family, program)?) };

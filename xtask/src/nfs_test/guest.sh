@@ -51,10 +51,14 @@ works() {
 }
 # binds: asks the NIS server for a user through a ypbind that is started for it.
 binds() {
-  local binder
+  local binder found=1
   client_runs ypbind -foreground & binder=$!
-  within 20 sh -c "nsenter --target $HOST --net --mount ypwhich -d test > /run/ypwhich 2>&1" && client ypmatch -d test mallory passwd.byname
-  local found=$?
+  # A ypbind that finds no server lets ypwhich wait.
+  for _ in 1 2 3 4 5; do
+    sleep 1
+    LIMIT=5 client ypwhich -d test > /run/ypwhich 2>&1 && { found=0; break; }
+  done
+  [ $found = 0 ] && { LIMIT=20 client ypmatch -d test mallory passwd.byname; found=$?; }
   kill $binder
   wait $binder
   return $found
