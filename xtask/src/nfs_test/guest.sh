@@ -54,9 +54,9 @@ binds() {
   local binder found=1
   client_runs ypbind -foreground & binder=$!
   # A ypbind that finds no server lets ypwhich wait.
-  for _ in 1 2 3 4 5; do
+  for _ in $(seq 12); do
     sleep 1
-    LIMIT=5 client ypwhich -d test > /run/ypwhich 2>&1 && { found=0; break; }
+    LIMIT=10 client ypwhich -d test > /run/ypwhich 2>&1 && { found=0; break; }
   done
   [ $found = 0 ] && { LIMIT=20 client ypmatch -d test mallory passwd.byname; found=$?; }
   kill $binder
