@@ -33,6 +33,8 @@ enum Part {
     Table,
     /// The oracle, the host build and the loaded program against each other
     Parsers,
+    /// The same with calls to rpcbind, where listed sources may make lookups only
+    Calls,
     /// The program of an earlier portguard and the one of this against each other
     Earlier,
     /// What Linux delivers without the guard and with it
@@ -58,7 +60,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 fn verify(part: Part, frames: Option<u64>) -> Result<()> {
     match part {
         Part::Table => table(),
-        Part::Parsers => long("parsers", "program", "parsers::", frames.unwrap_or(10_000_000)),
+        Part::Parsers => long("parsers", "program", "random_frames", frames.unwrap_or(10_000_000)),
+        Part::Calls => long("calls", "program", "random_calls", frames.unwrap_or(10_000_000)),
         Part::Earlier => long("earlier", "program", "earlier::", frames.unwrap_or(10_000_000)),
         Part::Linux => long("linux", "linux", "linux_delivers", frames.unwrap_or(1_000_000)),
         Part::Exports => exports(frames.unwrap_or(3_000)),
