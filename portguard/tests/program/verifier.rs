@@ -11,7 +11,12 @@ static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/portgua
 const ENOUGH: u32 = 500_000;
 /// What it has been, by release of Linux: `portguard_frags`, `portguard`. More than a tenth above is a change that needs a
 /// reason, and then new numbers here.
-const KNOWN: [(&str, [u32; 2]); 2] = [("6.1", [58_316, 43_268]), ("6.18", [36_155, 32_745])];
+const KNOWN: [(&str, [u32; 2]); 4] = [
+    ("6.1", [58_316, 43_268]),
+    ("6.12", [33_237, 31_108]),
+    ("6.18", [36_155, 32_745]),
+    ("7.3", [35_654, 32_054]),
+];
 
 /// What the program has taken on this kernel, if that is known.
 fn known(name: &str) -> Option<u32> {
