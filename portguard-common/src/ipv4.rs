@@ -9,7 +9,7 @@ use crate::cursor::Cursor;
 use crate::ipv6::{self, Chain, ChainStep, Position};
 use crate::layout::Wire;
 use crate::transport::{self, Protocol};
-use crate::verdict::{Candidate, Fault, Place, Stop};
+use crate::verdict::{Candidate, Fault, HeaderAt, Stop};
 
 /// RFC 791, section 3.1.
 #[derive(Clone, Copy, Debug)]
@@ -84,6 +84,6 @@ pub(crate) fn parse<C: Cursor, S: ChainStep>(
         // Zero means that it is not declared: `UNDECLARED`.
         declared_len: u16::from_be_bytes(header.total_length_be).into(),
         // A common frame is no fragment.
-        place: Place::of_ipv4(position, if S::FOLLOWS { fragment } else { 0 }),
+        header_at: HeaderAt::of_ipv4(position, if S::FOLLOWS { fragment } else { 0 }),
     }))
 }

@@ -11,7 +11,7 @@ use crate::address::V6;
 use crate::cursor::Cursor;
 use crate::layout::Wire;
 use crate::transport::{self, Protocol};
-use crate::verdict::{Candidate, Fault, Place, Stop, UNDECLARED};
+use crate::verdict::{Candidate, Fault, HeaderAt, Stop, UNDECLARED};
 
 /// The most extension headers in front of TCP or UDP. RFC 8200 has seven kinds, and recommends that each occurs once
 /// (destination options twice). Linux has no limit.
@@ -234,7 +234,7 @@ pub(crate) fn parse<C: Cursor>(
         protocol,
         header: cursor,
         declared_len: declared_len(header.payload_length_be),
-        place: Place::of_ipv6(position),
+        header_at: HeaderAt::of_ipv6(position),
     }))
 }
 

@@ -25,7 +25,7 @@ pub(crate) struct Candidate<A, C> {
     /// See [`Denied::declared_len`].
     pub(crate) declared_len: usize,
     /// Where its TCP or UDP header is.
-    pub(crate) place: Place,
+    pub(crate) header_at: HeaderAt,
 }
 
 /// Where the TCP or UDP header of a packet is, and whether the packet is the first fragment of several: a [`Position`], and the flags of
@@ -34,9 +34,9 @@ pub(crate) struct Candidate<A, C> {
 /// Nobody takes it apart before it matters. Otherwise the compiler would keep the offset on the stack, and the verifiers of Linux 5.10 and
 /// 6.1 would forget the bound of the offset.
 #[derive(Clone, Copy, Debug)]
-pub struct Place(pub u64);
+pub struct HeaderAt(pub u64);
 
-impl Place {
+impl HeaderAt {
     const FLAGS_SHIFT: u32 = 48;
 
     /// In IPv4, with the flags and the fragment offset of its header, as its two bytes are read as a native integer.
@@ -155,7 +155,7 @@ pub trait Datapath<A: Address> {
     fn covers(&self, source: A) -> bool;
 
     /// Whether a source that the allowlist covers may send this packet: see [`crate::calls`].
-    fn permits(&self, protocol: Protocol, place: Place) -> bool;
+    fn permits(&self, protocol: Protocol, header_at: HeaderAt) -> bool;
 
     /// Acts on a verdict. `link_header_len` is the number of bytes in front of the IP packet.
     fn finish(&self, verdict: Verdict<A>, link_header_len: usize) -> Self::Outcome;
@@ -197,10 +197,10 @@ fn finish<A: Address, K: Cursor, C: Datapath<A>, S: ChainStep>(
             if !datapath.covers(candidate.source) {
                 return finish(Verdict::Deny(candidate.denied(Denial::NotAllowed)));
             }
-            let Candidate { protocol, declared_len, place, .. } = candidate;
+            let Candidate { protocol, declared_len, header_at, .. } = candidate;
             // Of a common frame it is known without the walk that has led there, which the compiler then forgets.
-            let place = if S::FOLLOWS { place } else { Place::behind::<A>(packet.offset()) };
-            if !datapath.permits(protocol, place) {
+            let header_at = if S::FOLLOWS { header_at } else { HeaderAt::behind::<A>(packet.offset()) };
+            if !datapath.permits(protocol, header_at) {
                 return finish(Verdict::Deny(candidate.denied(Denial::CallNotAllowed)));
             }
             finish(Verdict::Allow { declared_len })

@@ -4,7 +4,7 @@ use portguard_common::calls::UdpCalls;
 use portguard_common::cursor::Cursor;
 use portguard_common::reason::DropReason;
 use portguard_common::transport::Protocol;
-use portguard_common::verdict::{self, Datapath, Denial, Fault, Place, UNDECLARED, Verdict, ends_within};
+use portguard_common::verdict::{self, Datapath, Denial, Fault, HeaderAt, UNDECLARED, Verdict, ends_within};
 
 use crate::accounting::Account;
 use crate::denied::Packet;
@@ -56,8 +56,8 @@ impl<H: Hook, A: Family> Datapath<A> for AnyFrame<H> {
     }
 
     #[inline(always)]
-    fn permits(&self, protocol: Protocol, place: Place) -> bool {
-        permits(self.hook, protocol, place, self.part)
+    fn permits(&self, protocol: Protocol, header_at: HeaderAt) -> bool {
+        permits(self.hook, protocol, header_at, self.part)
     }
 
     #[inline(always)]
@@ -95,13 +95,13 @@ impl<H: Hook, A: Family> Datapath<A> for AnyFrame<H> {
 
 /// Whether a listed source may send this packet, of which the parser has read a part.
 #[inline(always)]
-pub(crate) fn permits<H: Hook>(hook: H, protocol: Protocol, place: Place, part: Part) -> bool {
+pub(crate) fn permits<H: Hook>(hook: H, protocol: Protocol, header_at: HeaderAt, part: Part) -> bool {
     let calls = maps::udp_calls();
     // The constant first: the verifier then removes the rest.
     if calls == UdpCalls::All || protocol == Protocol::Tcp {
         return true;
     }
-    calls == UdpCalls::Lookups && hook.is_lookup(place, part)
+    calls == UdpCalls::Lookups && hook.is_lookup(header_at, part)
 }
 
 /// The action for a denied or faulty packet, which has been counted.

@@ -3,7 +3,7 @@
 
 use portguard_common::ipv6::CommonFrames;
 use portguard_common::transport::Protocol;
-use portguard_common::verdict::{self, Datapath, Denial, Place, Verdict, ends_within};
+use portguard_common::verdict::{self, Datapath, Denial, HeaderAt, Verdict, ends_within};
 
 use crate::accounting::Account;
 use crate::denied::{self, Packet};
@@ -28,8 +28,8 @@ impl<H: Hook, A: Family> Datapath<A> for FastPath<H> {
     }
 
     #[inline(always)]
-    fn permits(&self, protocol: Protocol, place: Place) -> bool {
-        datapath::permits(self.0, protocol, place, Part::FirstBuffer)
+    fn permits(&self, protocol: Protocol, header_at: HeaderAt) -> bool {
+        datapath::permits(self.0, protocol, header_at, Part::FirstBuffer)
     }
 
     #[inline(always)]

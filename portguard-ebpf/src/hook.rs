@@ -8,7 +8,7 @@ use core::ffi::c_void;
 use portguard_common::address::{V4, V6};
 use portguard_common::cursor::Linear;
 use portguard_common::ipv6::{ChainStep, Position};
-use portguard_common::verdict::Place;
+use portguard_common::verdict::HeaderAt;
 
 /// A packet, as the kernel hands it over at a hook.
 pub(crate) trait Hook: Copy {
@@ -44,9 +44,9 @@ pub(crate) trait Hook: Copy {
     /// A step along the extension headers, in the first buffer or in any.
     fn step(self, position: Position, part: Part) -> Position;
 
-    /// Whether the UDP datagram whose header is at this place in a part of the packet is one whole lookup
+    /// Whether the UDP datagram whose header is there in a part of the packet is one whole lookup
     /// ([`portguard_common::calls::is_lookup`]), and no fragment.
-    fn is_lookup(self, place: Place, part: Part) -> bool;
+    fn is_lookup(self, header_at: HeaderAt, part: Part) -> bool;
 
     /// Counts and logs a denied packet from this IPv4 source; the last argument is a packed
     /// [`crate::denied::Packet`]. Returns the action.

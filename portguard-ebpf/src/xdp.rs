@@ -14,7 +14,7 @@ use portguard_common::calls;
 use portguard_common::cursor::{Cursor as _, Linear};
 use portguard_common::frame::LONGEST_HEADER;
 use portguard_common::ipv6::{self, Position};
-use portguard_common::verdict::Place;
+use portguard_common::verdict::HeaderAt;
 
 use crate::denied::{self, Packet};
 use crate::hook::{Hook, Part};
@@ -112,10 +112,10 @@ impl<const BUFFERS: bool> Hook for Xdp<BUFFERS> {
     }
 
     #[inline(always)]
-    fn is_lookup(self, place: Place, part: Part) -> bool {
+    fn is_lookup(self, header_at: HeaderAt, part: Part) -> bool {
         let is_lookup = match part {
-            Part::FirstBuffer => portguard_is_lookup(self.0, place.0),
-            Part::AllBuffers => portguard_scattered_is_lookup(self.0, place.0),
+            Part::FirstBuffer => portguard_is_lookup(self.0, header_at.0),
+            Part::AllBuffers => portguard_scattered_is_lookup(self.0, header_at.0),
         };
         is_lookup != 0
     }
@@ -198,24 +198,24 @@ pub(crate) extern "C" fn portguard_scattered_step(ctx: *mut xdp_md, position: u6
 /// [`Hook::is_lookup`] in the first buffer. Returns 0 or 1.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) extern "C" fn portguard_is_lookup(ctx: *mut xdp_md, place: u64) -> u32 {
-    let place = Place(place);
-    if place.is_in_fragment() {
+pub(crate) extern "C" fn portguard_is_lookup(ctx: *mut xdp_md, header_at: u64) -> u32 {
+    let header_at = HeaderAt(header_at);
+    if header_at.is_in_fragment() {
         return 0;
     }
-    let header = Xdp::<false>(ctx).first_buffer().at(place.offset());
+    let header = Xdp::<false>(ctx).first_buffer().at(header_at.offset());
     header.is_some_and(calls::is_lookup).into()
 }
 
 /// [`Hook::is_lookup`] in any buffer. Returns 0 or 1.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) extern "C" fn portguard_scattered_is_lookup(ctx: *mut xdp_md, place: u64) -> u32 {
-    let place = Place(place);
-    if place.is_in_fragment() {
+pub(crate) extern "C" fn portguard_scattered_is_lookup(ctx: *mut xdp_md, header_at: u64) -> u32 {
+    let header_at = HeaderAt(header_at);
+    if header_at.is_in_fragment() {
         return 0;
     }
-    let header = AllBuffers::new(Xdp::<true>(ctx)).at(place.offset());
+    let header = AllBuffers::new(Xdp::<true>(ctx)).at(header_at.offset());
     header.is_some_and(calls::is_lookup).into()
 }
 

@@ -360,11 +360,11 @@ mod tests {
             audit,
         };
         for (enforcing, audit, differences, expected) in [
-            (true, false, vec![], [Ok, Ok, Ok]),
-            (false, true, vec![], [Warning, Ok, Ok]),
-            (false, false, vec!["audit -> enforcing".to_owned()], [Warning, Failure, Ok]),
-            (true, true, vec!["enforcing -> audit".to_owned()], [Ok, Failure, Ok]),
-            (true, false, vec!["mode generic -> native".to_owned()], [Ok, Failure, Ok]),
+            (true, false, vec![], [Ok, Ok, Ok, Ok]),
+            (false, true, vec![], [Warning, Ok, Ok, Ok]),
+            (false, false, vec!["audit -> enforcing".to_owned()], [Warning, Failure, Ok, Ok]),
+            (true, true, vec!["enforcing -> audit".to_owned()], [Ok, Failure, Ok, Ok]),
+            (true, false, vec!["mode generic -> native".to_owned()], [Ok, Failure, Ok, Ok]),
         ] {
             let owner = Some(owner(audit));
             let guard = Facts { owner, differences, ..facts(enforcing, OnDisk::Unchanged) };

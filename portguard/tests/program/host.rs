@@ -10,7 +10,9 @@ use portguard_common::cursor::{Cursor as _, Linear};
 use portguard_common::frame::LinkType;
 use portguard_common::ipv6::{CommonFrames, DirectStep};
 use portguard_common::transport;
-use portguard_common::verdict::{Datapath, Denial, Denied, Place, UNDECLARED, Verdict, ends_within, judge};
+use portguard_common::verdict::{
+    Datapath, Denial, Denied, HeaderAt, UNDECLARED, Verdict, ends_within, judge,
+};
 
 use crate::frames::{Expect, Link, Protocol};
 
@@ -42,12 +44,12 @@ impl<A: Address> Datapath<A> for Judged<'_> {
         self.host.prefixes.iter().any(|prefix| prefix.contains(&source))
     }
 
-    fn permits(&self, protocol: transport::Protocol, place: Place) -> bool {
+    fn permits(&self, protocol: transport::Protocol, header_at: HeaderAt) -> bool {
         match self.host.udp_calls {
             UdpCalls::All => true,
             _ if protocol == transport::Protocol::Tcp => true,
             UdpCalls::Lookups => {
-                !place.is_in_fragment() && self.frame.at(place.offset()).is_some_and(calls::is_lookup)
+                !header_at.is_in_fragment() && self.frame.at(header_at.offset()).is_some_and(calls::is_lookup)
             }
             UdpCalls::None => false,
         }
