@@ -217,15 +217,4 @@ check "and is on" within 30 guarded
 check "in that mode" grep -q generic /run/status
 works "guard on the server, generic"
 check "a lock that the server holds is granted" grants
-
-# By broadcast, which rpcbind passes on if it is told to.
-echo "domain test broadcast" > /etc/yp.conf
-check "a NIS server that rpcbind does not pass broadcasts to is not found" not binds
-echo 'OPTIONS="-w -r"' > /etc/default/rpcbind
-systemctl restart rpcbind
-check "rpcbind passes broadcasts on" within 30 sh -c "rpcinfo -p 127.0.0.1 | grep -q ypserv"
-check "a NIS server by broadcast" binds
-printf 'allow:\n  - 198.51.100.0/24\n  - 2001:db8:1::/64\n' > $LIST
-check "the client is taken off the list" systemctl reload portguard@eth0
-check "then the broadcast finds nothing" not binds
 complete
