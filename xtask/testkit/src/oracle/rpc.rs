@@ -15,7 +15,9 @@ pub fn procedure(transport: &[u8], is_tcp: bool) -> &'static str {
 
 fn of_datagram(transport: &[u8]) -> Option<&[u8]> {
     let header = UdpHeaderSlice::from_slice(transport).ok()?;
-    let datagram = &transport[..usize::from(header.length()).min(transport.len())];
+    // With IPv6, 0 is the rest of the packet (RFC 2675).
+    let length = if header.length() == 0 { transport.len() } else { header.length().into() };
+    let datagram = &transport[..length.min(transport.len())];
     datagram.get(8..8 + FIXED_PART)
 }
 
