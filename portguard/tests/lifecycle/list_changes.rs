@@ -119,7 +119,7 @@ fn a_change_that_was_not_confirmed_does_not_come_along() {
     assert_eq!(fs::read_to_string(&list).expect("the list"), rejected);
     portguard.ok(&["reload"]);
     portguard.ok(&["allow", "198.51.100.7"]);
-    // What somebody has written by hand comes along, and that is said.
+    // A change that somebody has made by hand comes into force as well, and the command says so.
     host.lists.write("allowlist.yaml", ["192.0.2.0/24", "2001:db8::/32"]);
     let Output { code, stdout, stderr } = portguard.run(&["allow", "198.51.100.7"]);
     assert_eq!(code, 0, "{stderr}");

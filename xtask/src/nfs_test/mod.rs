@@ -45,7 +45,7 @@ const BOOT: Boot = Boot {
 /// Arguments of `cargo xtask nfs-test`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Only this kernel; may be given several times. The document is written only if none is named
+    /// Only this kernel; may be given several times. A run without this option writes the document
     #[arg(long = "kernel", value_name = "NAME", value_parser = Series::named)]
     kernels: Vec<Series>,
 }

@@ -111,7 +111,7 @@ fn is_there(program: &str) -> bool {
 fn wait_for(command: &mut Command) -> io::Result<ExitStatus> {
     let mut editor = command.spawn()?;
     let ignore = |which| {
-        // SAFETY: no handler of this process is replaced, and none is set.
+        // SAFETY: SIG_IGN makes the kernel discard the signal: no handler runs.
         unsafe { signal(which, SigHandler::SigIgn) }
     };
     let before = (ignore(Signal::SIGINT), ignore(Signal::SIGQUIT));
