@@ -17,6 +17,7 @@
 pub mod address;
 pub mod calls;
 pub mod cells;
+pub mod conditions;
 pub mod confirm;
 pub mod cursor;
 pub mod drop_log;
@@ -41,11 +42,11 @@ pub mod verdict;
 pub const PORT: u16 = 111;
 
 /// The version of everything that lives in pinned maps: docs/internals/abi.md.
-pub const ABI_VERSION: u32 = 8;
+pub const ABI_VERSION: u32 = 9;
 
 /// The ABI versions of guards that a loader can read, and can upgrade to its own version without a gap in the
 /// filtering. It leaves guards of other versions unchanged.
-pub const READABLE_ABI_VERSIONS: [u32; 5] = [4, 5, 6, 7, ABI_VERSION];
+pub const READABLE_ABI_VERSIONS: [u32; 6] = [4, 5, 6, 7, 8, ABI_VERSION];
 
 /// The names of programs and maps in the object file. The pins have the same names, except the guard's program.
 pub mod names {
@@ -74,6 +75,9 @@ pub mod names {
     pub const BLOCKS_V4: &str = "BLOCKS_V4";
     /// As `BLOCKS_V4`, for IPv6.
     pub const BLOCKS_V6: &str = "BLOCKS_V6";
+    /// An array of [`crate::conditions::Conditions`]: one half for each slot, indexed by the numbers of the entries that have
+    /// conditions, which are the first ones.
+    pub const CONDITIONS: &str = "CONDITIONS";
     /// An array with the cells of each CPU: [`crate::cells`].
     pub const CELLS: &str = "CELLS";
     /// An array of [`crate::rpc::Requests`]: a slice for each CPU, indexed by bucket and way.

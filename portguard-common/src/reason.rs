@@ -10,6 +10,26 @@ listed! {
         NotAllowed = "not_allowed",
         /// An entry covers its source, and permits no such call over UDP ([`crate::calls`]).
         CallNotAllowed = "call_not_allowed",
+        /// The entry that covers its source is for other interfaces ([`crate::conditions`]).
+        WrongInterface = "wrong_interface",
+        /// The entry that covers its source has ended.
+        Expired = "expired",
+        /// The entry that covers its source has let pass as many packets over UDP as it may in this second.
+        RateExceeded = "rate_exceeded",
+    }
+}
+
+impl Denial {
+    /// The one with this number. Fails closed: all other numbers are [`Denial::NotAllowed`].
+    #[inline(always)]
+    pub const fn from_number(number: u8) -> Self {
+        match number {
+            1 => Self::CallNotAllowed,
+            2 => Self::WrongInterface,
+            3 => Self::Expired,
+            4 => Self::RateExceeded,
+            _ => Self::NotAllowed,
+        }
     }
 }
 
@@ -96,6 +116,12 @@ mod tests {
     }
 
     #[test]
+    fn each_denial_is_found_by_its_number() {
+        assert!((0..).zip(Denial::ALL).all(|(number, denial)| Denial::from_number(number) == denial));
+        assert_eq!(Denial::from_number(Denial::ALL.len() as u8), Denial::NotAllowed);
+    }
+
+    #[test]
     fn counters_of_guards_that_are_attached_keep_their_places() {
         let places = [
             ("not_allowed", 0),
@@ -103,6 +129,9 @@ mod tests {
             ("malformed", 2),
             ("too_many_headers", 3),
             ("call_not_allowed", 15),
+            ("wrong_interface", 14),
+            ("expired", 13),
+            ("rate_exceeded", 12),
         ];
         for (key, number) in places {
             assert_eq!(DropReason::from_key(key).map(DropReason::number), Some(number), "{key}");

@@ -3,6 +3,7 @@
 //! [`parse`](Allowlist::parse) is pure: it turns bytes into the whole list, or into all problems with it.
 //! [`load`](Allowlist::load) reads a file.
 
+mod conditions;
 mod diagnostic;
 mod difference;
 mod edit;
@@ -30,6 +31,7 @@ use portguard_common::listed;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
+pub use self::conditions::{Conditions, InterfacePattern};
 pub use self::diagnostic::{Diagnostic, Diagnostics, Severity, Style};
 pub use self::difference::{Difference, change_of_udp_calls};
 pub use self::edit::{Addition, ListFile, LockedListFile, NewEntry, short};
@@ -58,6 +60,7 @@ pub const MAX_FILE_SIZE: u64 = 2 * MAX_PREFIXES_PER_FAMILY as u64 * 128;
 pub struct Entry {
     prefix: IpNet,
     comment: Option<Box<str>>,
+    conditions: Option<Box<Conditions>>,
     span: Span,
 }
 
@@ -70,6 +73,11 @@ impl Entry {
     /// The value of the key `comment` of the entry.
     pub fn comment(&self) -> Option<&str> {
         self.comment.as_deref()
+    }
+
+    /// Its conditions; `None` if it has none of the keys for them.
+    pub fn conditions(&self) -> Option<&Conditions> {
+        self.conditions.as_deref()
     }
 
     /// The line of the prefix in the file; the first one is 1.

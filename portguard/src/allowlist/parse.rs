@@ -343,7 +343,7 @@ impl<'s> Reader<'s, '_> {
         };
         family.prefixes += 1;
         if family.prefixes <= MAX_PREFIXES_PER_FAMILY {
-            self.content.entries.push(Entry { prefix, comment, span });
+            self.content.entries.push(Entry { prefix, comment, conditions: None, span });
         } else {
             family.excess.get_or_insert(span);
         }

@@ -54,7 +54,7 @@ fn write(prefix: IpNet, comment: Option<&String>, flow: bool) -> String {
 
 fn entries_of(prefixes: &[IpNet]) -> Vec<Entry> {
     let span = Span { start: 0, end: 0, line: 1, column: 1 };
-    prefixes.iter().map(|prefix| Entry { prefix: *prefix, comment: None, span }).collect()
+    prefixes.iter().map(|prefix| Entry { prefix: *prefix, comment: None, conditions: None, span }).collect()
 }
 
 /// What [`relate`] must find, seen prefix by prefix.
