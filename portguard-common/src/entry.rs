@@ -72,7 +72,8 @@ pub const fn length_and_state(length: u8, state: u8) -> u32 {
     length as u32 | (state as u32) << 8
 }
 
-/// Which entry of a list covers a prefix: none, or the one with a number in the file.
+/// Which entry of a list covers a prefix: none, or the one with a number. The first numbers are those of the entries that have conditions
+/// ([`crate::conditions`]), in the order of the file; the numbers of the others follow, in the same order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[repr(transparent)]
 pub struct Number(u32);

@@ -18,8 +18,9 @@
 //! Tables may skip bits that all their ranges have in common. The search for an address that differs in these bits still
 //! ends in a leaf that does not contain the address, or at [`Node::DENIED`], because leaves hold whole ranges.
 //!
-//! An index can have ranges for each entry instead, with the *place* of the entry beside each range ([`crate::entry`]): for entries
-//! that have conditions, so that these are found without the trie.
+//! The index of a list whose entries have conditions has ranges by the entry that decides, and beside each range the *number of its
+//! conditions*: so these are found without the trie. The number is 0 for an entry that has none, and otherwise one more than the number of the
+//! entry ([`crate::entry`]), because entries with conditions have the first numbers.
 //!
 //! Tables and leaves are stored in *blocks*, each of one or two cache lines ([`Indexed::Block`]). The blocks of a list of up
 //! to a few thousand entries are in the direct table. Those of a longer list are in a map of their own, and each access to one
@@ -48,8 +49,10 @@ pub const BLOCKS_IN_DIRECT_TABLE: usize = 1024;
 pub struct Lookup {
     /// The slot whose list is in force.
     pub active: u32,
+    /// Where the conditions of the lists are, by slot.
+    pub conditions: [WithConditions; SLOTS],
     /// Zero. It keeps the tables at multiples of a cache line.
-    pub reserved: [u32; 15],
+    pub reserved: [u32; 11],
     /// The direct tables of the IPv4 lists, by slot.
     pub v4: [DirectTable<V4>; SLOTS],
     /// The direct tables of the IPv6 lists, by slot.
@@ -60,7 +63,8 @@ impl Lookup {
     /// No list.
     pub const EMPTY: Self = Self {
         active: 0,
-        reserved: [0; 15],
+        conditions: [WithConditions { first: 0, count: 0 }; SLOTS],
+        reserved: [0; 11],
         v4: [DirectTable::new(Node::UNDECIDED, [0; 1 << (DIRECT_BITS - 2)]); SLOTS],
         v6: [DirectTable::new(Node::UNDECIDED, [0; 1 << (DIRECT_BITS - 2)]); SLOTS],
     };
@@ -72,6 +76,19 @@ unsafe impl Shared for Lookup {}
 const _: () = assert!(
     size_of::<Lookup>() == 64 + SLOTS * (size_of::<DirectTable<V4>>() + size_of::<DirectTable<V6>>())
 );
+
+/// The entries of a list that have conditions. They have the first numbers of the list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct WithConditions {
+    /// The place of the first one's conditions in [`crate::names::CONDITIONS`].
+    pub first: u32,
+    /// Their number.
+    pub count: u32,
+}
+
+// SAFETY: two integers of the same size; zeroes are a list without conditions.
+unsafe impl Shared for WithConditions {}
 
 /// The first steps of a look-up in a list. There is a direct table for each address family and slot.
 #[derive(Clone, Copy, Debug)]
@@ -159,9 +176,15 @@ impl<A: Indexed> DirectTable<A> {
     /// Whether one of the ranges of a leaf of this index contains the address.
     #[inline(always)]
     fn is_in(&self, leaf: &A::Block, address: A) -> bool {
-        match self.form & form::PLACES {
-            0 => address.is_in(leaf),
-            _ => address.place_in(leaf).is_some(),
+        self.number_in(leaf, address).is_some()
+    }
+
+    /// The number of the conditions beside the range of a leaf of this index that contains the address.
+    #[inline(always)]
+    fn number_in(&self, leaf: &A::Block, address: A) -> Option<u32> {
+        match self.form & form::CONDITIONS {
+            0 => address.is_in(leaf).then_some(0),
+            _ => address.number_in(leaf),
         }
     }
 }
@@ -177,8 +200,9 @@ impl<A: Indexed> Blocks<A> for DirectTable<A> {
 pub mod form {
     /// The blocks are in the direct table, and not in the map.
     pub const DIRECT: u32 = 1;
-    /// The leaves have the places of entries: see [`super::search_place`]. Without it, a range stands for all entries that cover it.
-    pub const PLACES: u32 = 2;
+    /// The leaves have the numbers of conditions: see [`super::search_number`]. Without it, a range stands for all entries that cover it, and
+    /// these have no conditions.
+    pub const CONDITIONS: u32 = 2;
 }
 
 /// The values of the hints in [`DirectTable::hints`].
@@ -187,7 +211,7 @@ pub mod hint {
     pub const UNDECIDED: u8 = 0;
     /// The list covers no address with these first bits.
     pub const DENIED: u8 = 1;
-    /// The list covers all addresses with these first bits.
+    /// The list covers all addresses with these first bits, without conditions.
     pub const COVERED: u8 = 2;
 }
 
@@ -202,7 +226,7 @@ impl Node {
     pub const UNDECIDED: Self = Self(0);
     /// The list covers no address that leads to this node.
     pub const DENIED: Self = Self(1);
-    /// The list covers all addresses that lead to this node.
+    /// The list covers all addresses that lead to this node, without conditions.
     pub const COVERED: Self = Self(2);
 
     const LEAF: u64 = 3;
@@ -245,8 +269,8 @@ pub trait Indexed: Address {
     /// The number of ranges in a leaf.
     const RANGES: usize;
 
-    /// The number of ranges in a leaf that has the places of their entries.
-    const RANGES_WITH_PLACES: usize;
+    /// The number of ranges in a leaf that has the numbers of conditions.
+    const RANGES_WITH_NUMBERS: usize;
 
     /// The length of the prefixes that are the regions of a prefilter; at least [`DIRECT_BITS`].
     const REGION_BITS: u32;
@@ -262,12 +286,12 @@ pub trait Indexed: Address {
     /// again, or ranges that begin at the last address and end before it.
     fn is_in(self, leaf: &Self::Block) -> bool;
 
-    /// The place of the entry whose range in a leaf contains the address. As for [`Self::is_in`], with other leaves.
-    fn place_in(self, leaf: &Self::Block) -> Option<u32>;
+    /// The number of the conditions beside the range of a leaf that contains the address. As for [`Self::is_in`], with other leaves.
+    fn number_in(self, leaf: &Self::Block) -> Option<u32>;
 }
 
-/// In a leaf, a range is one word: its first address in the upper half, and its last one in the lower half. Places come after the
-/// ranges, two in a word, the first in its lower half.
+/// In a leaf, a range is one word: its first address in the upper half, and its last one in the lower half. Numbers of conditions come
+/// after the ranges, two in a word, the first in its lower half.
 impl Indexed for V4 {
     type Block = [u64; 8];
 
@@ -275,7 +299,7 @@ impl Indexed for V4 {
 
     const BLOCK_BITS: u32 = 3;
     const RANGES: usize = 8;
-    const RANGES_WITH_PLACES: usize = 5;
+    const RANGES_WITH_NUMBERS: usize = 5;
 
     const REGION_BITS: u32 = 24;
     const SITE_BITS: u32 = 24;
@@ -300,16 +324,17 @@ impl Indexed for V4 {
     }
 
     #[inline(always)]
-    fn place_in(self, leaf: &[u64; 8]) -> Option<u32> {
+    fn number_in(self, leaf: &[u64; 8]) -> Option<u32> {
         let address = u64::from(Self::from_be(self));
-        let begun = leaf[..Self::RANGES_WITH_PLACES].iter().filter(|range| **range >> 32 <= address).count();
+        let begun = leaf[..Self::RANGES_WITH_NUMBERS].iter().filter(|range| **range >> 32 <= address).count();
         let at = begun.checked_sub(1)?;
         (address <= leaf[at & 7] & 0xffff_ffff).then(|| half_word(leaf[(5 + at / 2) & 7], at))
     }
 }
 
 /// A leaf has the first halves of the first addresses of its ranges, then those of the last ones, and then the second halves in
-/// the same order. Most searches access only the first cache line. Places come after the ranges, two in a word.
+/// the same order. Most searches access only the first cache line. Numbers of conditions come after the ranges, two in a
+/// word.
 impl Indexed for V6 {
     type Block = [u64; 16];
 
@@ -317,7 +342,7 @@ impl Indexed for V6 {
 
     const BLOCK_BITS: u32 = 4;
     const RANGES: usize = 4;
-    const RANGES_WITH_PLACES: usize = 3;
+    const RANGES_WITH_NUMBERS: usize = 3;
 
     /// The usual prefix of a provider.
     const REGION_BITS: u32 = 32;
@@ -348,9 +373,9 @@ impl Indexed for V6 {
     }
 
     #[inline(always)]
-    fn place_in(self, leaf: &[u64; 16]) -> Option<u32> {
+    fn number_in(self, leaf: &[u64; 16]) -> Option<u32> {
         let address = (self.half(false), self.half(true));
-        let begun = (0..Self::RANGES_WITH_PLACES).filter(|at| (leaf[*at], leaf[6 + at]) <= address).count();
+        let begun = (0..Self::RANGES_WITH_NUMBERS).filter(|at| (leaf[*at], leaf[6 + at]) <= address).count();
         let at = begun.checked_sub(1)?;
         let last = (leaf[(3 + at) & 15], leaf[(9 + at) & 15]);
         (address <= last).then(|| half_word(leaf[(12 + at / 2) & 15], at))
@@ -395,41 +420,45 @@ pub fn search<A: Indexed>(
         .covers(|leaf| direct_table.is_in(leaf, address))
 }
 
-/// The place of the longest entry that covers an address for which the hint does not decide, in a list whose leaves have places;
-/// `Some(None)` if none does, and `None` if the trie must decide.
+/// The number of the conditions of the longest entry that covers an address for which the hint does not decide; `Some(None)` if none
+/// does, and `None` if the trie must decide.
 #[inline(always)]
-pub fn search_place<A: Indexed>(
+pub fn search_number<A: Indexed>(
     direct_table: &DirectTable<A>,
     blocks: &impl Blocks<A>,
     address: A,
 ) -> Option<Option<u32>> {
     if direct_table.filter_bits != 0 {
-        match prefilter::find(direct_table, blocks, address, |leaf| address.place_in(leaf))? {
-            Found::Covered(place) => return Some(Some(place)),
+        match prefilter::find(direct_table, blocks, address, |leaf| direct_table.number_in(leaf, address))? {
+            Found::Covered(number) => return Some(Some(number)),
             Found::Denied => return Some(None),
             Found::InTables => {}
         }
     }
     match walk::<A, { MAX_DEPTH + 1 }>(Node(direct_table.root), blocks, address)? {
-        End::Leaf(leaf) => Some(address.place_in(leaf)),
+        End::Leaf(leaf) => Some(direct_table.number_in(leaf, address)),
         End::Node(Node::DENIED) => Some(None),
+        End::Node(Node::COVERED) => Some(Some(0)),
         End::Node(_) => None,
     }
 }
 
-/// As [`search`], for an index whose form is [`form::DIRECT`] alone, and in at most three steps. Short lists seldom take as many.
-/// `None` also if three steps are not enough.
+/// As [`search`], for an index whose blocks are in the direct table, and in at most three steps. Short lists seldom take as many.
+/// `is_in` tells whether a leaf contains the address. `None` also if three steps are not enough.
 #[inline(always)]
-pub fn search_nearby<A: Indexed>(direct_table: &DirectTable<A>, address: A) -> Option<bool> {
+pub fn search_nearby<A: Indexed>(
+    direct_table: &DirectTable<A>,
+    address: A,
+    is_in: impl Fn(&A::Block) -> bool,
+) -> Option<bool> {
     let RootTable { shift, mask, block, .. } = direct_table.root_table;
     if mask == 0 {
-        return walk::<A, 3>(Node(direct_table.root), direct_table, address)?
-            .covers(|leaf| address.is_in(leaf));
+        return walk::<A, 3>(Node(direct_table.root), direct_table, address)?.covers(is_in);
     }
     let slot = address.half(false) >> (shift & 63) & mask;
     let block = direct_table.block((block as u32).wrapping_add((slot >> A::BLOCK_BITS) as u32))?;
     let node = *block.as_ref().get(slot as usize & ((1 << A::BLOCK_BITS) - 1))?;
-    walk::<A, 2>(Node(node), direct_table, address)?.covers(|leaf| address.is_in(leaf))
+    walk::<A, 2>(Node(node), direct_table, address)?.covers(is_in)
 }
 
 /// Whether the list covers no address in the region of `address`, by its prefilter.

@@ -154,8 +154,9 @@ pub trait Datapath<A: Address> {
     /// Whether an entry of the allowlist covers `source`.
     fn covers(&self, source: A) -> bool;
 
-    /// Whether a source that the allowlist covers may send this packet: see [`crate::calls`].
-    fn permits(&self, protocol: Protocol, header_at: HeaderAt) -> bool;
+    /// Why a source that the allowlist covers may not send this packet; `None` if it may: see [`crate::calls`] and
+    /// [`crate::conditions`].
+    fn refusal(&self, source: A, protocol: Protocol, header_at: HeaderAt) -> Option<Denial>;
 
     /// Acts on a verdict. `link_header_len` is the number of bytes in front of the IP packet.
     fn finish(&self, verdict: Verdict<A>, link_header_len: usize) -> Self::Outcome;
@@ -197,11 +198,11 @@ fn finish<A: Address, K: Cursor, C: Datapath<A>, S: ChainStep>(
             if !datapath.covers(candidate.source) {
                 return finish(Verdict::Deny(candidate.denied(Denial::NotAllowed)));
             }
-            let Candidate { protocol, declared_len, header_at, .. } = candidate;
+            let Candidate { source, protocol, declared_len, header_at, .. } = candidate;
             // Of a common frame it is known without the walk that has led there, which the compiler then forgets.
             let header_at = if S::FOLLOWS { header_at } else { HeaderAt::behind::<A>(packet.offset()) };
-            if !datapath.permits(protocol, header_at) {
-                return finish(Verdict::Deny(candidate.denied(Denial::CallNotAllowed)));
+            if let Some(denial) = datapath.refusal(source, protocol, header_at) {
+                return finish(Verdict::Deny(candidate.denied(denial)));
             }
             finish(Verdict::Allow { declared_len })
         }

@@ -9,7 +9,7 @@ use aya_ebpf::bindings::{BPF_ANY, bpf_sock_tuple, xdp_md};
 use aya_ebpf::helpers::generated::{bpf_sk_lookup_tcp, bpf_sk_release};
 use portguard_common::PORT;
 use portguard_common::transport::Protocol;
-use portguard_common::verdict::{self, Datapath, Denied, HeaderAt, Verdict};
+use portguard_common::verdict::{self, Datapath, Denial, Denied, HeaderAt, Verdict};
 
 use crate::family::Family;
 use crate::hook::{Hook as _, Part, Step};
@@ -42,8 +42,8 @@ impl<A: Family> Datapath<A> for Witness {
     }
 
     #[inline(always)]
-    fn permits(&self, _protocol: Protocol, _header_at: HeaderAt) -> bool {
-        false
+    fn refusal(&self, _source: A, _protocol: Protocol, _header_at: HeaderAt) -> Option<Denial> {
+        None
     }
 
     #[inline(always)]

@@ -10,7 +10,7 @@ use crate::accounting::Account;
 use crate::denied::Packet;
 use crate::family::Family;
 use crate::hook::{Hook, Part, Step};
-use crate::maps;
+use crate::{list, maps};
 
 /// Judges a packet; `frame` is a cursor at the first byte of a part of it. Returns the action.
 #[inline(always)]
@@ -56,8 +56,8 @@ impl<H: Hook, A: Family> Datapath<A> for AnyFrame<H> {
     }
 
     #[inline(always)]
-    fn permits(&self, protocol: Protocol, header_at: HeaderAt) -> bool {
-        permits(self.hook, protocol, header_at, self.part)
+    fn refusal(&self, source: A, protocol: Protocol, header_at: HeaderAt) -> Option<Denial> {
+        refusal(self.hook, source, protocol, header_at, self.part)
     }
 
     #[inline(always)]
@@ -93,15 +93,39 @@ impl<H: Hook, A: Family> Datapath<A> for AnyFrame<H> {
     }
 }
 
-/// Whether a listed source may send this packet, of which the parser has read a part.
+/// Why a listed source may not send this packet, of which the parser has read a part.
 #[inline(always)]
-pub(crate) fn permits<H: Hook>(hook: H, protocol: Protocol, header_at: HeaderAt, part: Part) -> bool {
-    let calls = maps::udp_calls();
-    // The constant first: the verifier then removes the rest.
-    if calls == UdpCalls::All || protocol == Protocol::Tcp {
-        return true;
+pub(crate) fn refusal<H: Hook, A: Family>(
+    hook: H,
+    source: A,
+    protocol: Protocol,
+    header_at: HeaderAt,
+    part: Part,
+) -> Option<Denial> {
+    // Constants first: the verifier then removes the rest.
+    if maps::has_conditions() {
+        let terms = source.terms();
+        let denial = terms.denial();
+        if denial.is_some() || protocol == Protocol::Tcp {
+            return denial;
+        }
+        // The rate comes last: what is denied for another reason does not count.
+        return refusal_of_call(hook, terms.udp_calls(), header_at, part)
+            .or_else(|| terms.rated().and_then(|number| (!list::takes_one(number)).then_some(Denial::RateExceeded)));
     }
-    calls == UdpCalls::Lookups && hook.is_lookup(header_at, part)
+    let calls = maps::udp_calls();
+    if calls == UdpCalls::All || protocol == Protocol::Tcp {
+        return None;
+    }
+    refusal_of_call(hook, calls, header_at, part)
+}
+
+/// Why this packet may not come over UDP, if only these calls are permitted.
+#[inline(always)]
+fn refusal_of_call<H: Hook>(hook: H, calls: UdpCalls, header_at: HeaderAt, part: Part) -> Option<Denial> {
+    let is_permitted =
+        calls == UdpCalls::All || (calls == UdpCalls::Lookups && hook.is_lookup(header_at, part));
+    (!is_permitted).then_some(Denial::CallNotAllowed)
 }
 
 /// The action for a denied or faulty packet, which has been counted.

@@ -2,6 +2,7 @@
 
 use portguard_common::address::{V4, V6, mapped};
 use portguard_common::cells::{Counted, Parts};
+use portguard_common::conditions::Terms;
 use portguard_common::entry::{self, Entry};
 use portguard_common::lookup::{DirectTable, Indexed, Lookup};
 use portguard_common::policy::SLOTS;
@@ -27,6 +28,8 @@ pub(crate) trait Family: Counted + Indexed + entry::Family + 'static {
     fn mapped(self) -> V6;
     /// Whether the list in force covers the address, by a call of a BPF global function.
     fn is_on_list(self) -> bool;
+    /// What the list in force says of the address, which it covers, by a call of a BPF global function.
+    fn terms(self) -> Terms;
     /// Counts and logs a denied packet from this source, by a call of a BPF global function. Returns the action.
     fn denied(self, hook: impl Hook, packet: Packet) -> u32;
     /// The trie.
@@ -60,6 +63,11 @@ impl Family for V4 {
     #[inline(always)]
     fn is_on_list(self) -> bool {
         list::portguard_covers_v4(self) != 0
+    }
+
+    #[inline(always)]
+    fn terms(self) -> Terms {
+        Terms(list::portguard_terms_v4(self))
     }
 
     #[inline(always)]
@@ -116,6 +124,12 @@ impl Family for V6 {
     fn is_on_list(self) -> bool {
         let [first, second] = self;
         list::portguard_covers_v6(first, second) != 0
+    }
+
+    #[inline(always)]
+    fn terms(self) -> Terms {
+        let [first, second] = self;
+        Terms(list::portguard_terms_v6(first, second))
     }
 
     #[inline(always)]

@@ -28,8 +28,8 @@ impl<H: Hook, A: Family> Datapath<A> for FastPath<H> {
     }
 
     #[inline(always)]
-    fn permits(&self, protocol: Protocol, header_at: HeaderAt) -> bool {
-        datapath::permits(self.0, protocol, header_at, Part::FirstBuffer)
+    fn refusal(&self, source: A, protocol: Protocol, header_at: HeaderAt) -> Option<Denial> {
+        datapath::refusal(self.0, source, protocol, header_at, Part::FirstBuffer)
     }
 
     #[inline(always)]
@@ -50,7 +50,7 @@ impl<H: Hook, A: Family> Datapath<A> for FastPath<H> {
                 match denied.reason {
                     // The packets of a flood: without a call.
                     Denial::NotAllowed => denied::finish(hook, denied.source, packet),
-                    Denial::CallNotAllowed => denied.source.denied(hook, packet),
+                    _ => denied.source.denied(hook, packet),
                 }
             }
             // Not common, or the packet may continue after the first buffer.

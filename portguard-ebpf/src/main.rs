@@ -17,6 +17,7 @@
 )]
 
 mod accounting;
+mod budget;
 mod connected;
 mod datapath;
 mod denied;

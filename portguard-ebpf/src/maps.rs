@@ -11,6 +11,7 @@ use aya_ebpf::macros::btf_map;
 use portguard_common::address::{V4, V6};
 use portguard_common::calls::UdpCalls;
 use portguard_common::cells::{CellsLayout, Parts, SmallestCells};
+use portguard_common::conditions::Conditions;
 use portguard_common::drop_log::{Event, Rate, TokenBucket};
 use portguard_common::entry::Entry;
 use portguard_common::frame::LinkType;
@@ -58,6 +59,10 @@ pub(crate) static ENTRIES_V6: Cells<Entry<V6>> = Array::new();
 pub(crate) static BLOCKS_V4: Cells<<V4 as Indexed>::Block> = Array::new();
 #[btf_map]
 pub(crate) static BLOCKS_V6: Cells<<V6 as Indexed>::Block> = Array::new();
+
+/// The conditions of entries, one half for each slot, if the list has any.
+#[btf_map]
+pub(crate) static CONDITIONS: Cells<Conditions> = Array::new();
 
 /// The cells of each CPU, indexed by CPU. With more buckets than the least number, the loader makes the map with larger
 /// elements.
@@ -121,6 +126,15 @@ static LOG_RATE: Global<[u64; 2]> = Global::new([0; 2]);
 /// program without the code for it.
 #[unsafe(no_mangle)]
 static UDP_CALLS: Global<u32> = Global::new(UdpCalls::All as u32);
+
+/// 1 if entries of the list have conditions, else 0. It is a constant for the same reason.
+#[unsafe(no_mangle)]
+static HAS_CONDITIONS: Global<u32> = Global::new(0);
+
+#[inline(always)]
+pub(crate) fn has_conditions() -> bool {
+    HAS_CONDITIONS.load() != 0
+}
 
 #[inline(always)]
 pub(crate) fn link_type() -> LinkType {

@@ -3,7 +3,7 @@
 use fastrand::Rng;
 use portguard::allowlist::lookup_builder::{Family, Index};
 use portguard_common::address::{Address as _, V4, V6};
-use portguard_common::lookup::{Blocks, DirectTable, Indexed, Node, form, hint, search, search_place};
+use portguard_common::lookup::{Blocks, DirectTable, Indexed, Node, form, hint, search, search_number};
 use portguard_common::prefilter::{Answer, Found, Storage, find};
 use portguard_testkit::oracle::lists::{Bits, Kind, list, probe};
 use portguard_testkit::oracle::seed;
@@ -204,53 +204,57 @@ fn an_ipv6_prefilter_finds_ranges_however_they_are_stored() {
     check_storage::<V6>();
 }
 
-/// The index of a list with places says of each address which entry is the longest that covers it.
-fn check_places<A: Width>() {
+/// The index of a list with conditions says of each address which conditions the longest entry has that covers it.
+fn check_conditions<A: Width>() {
     let seed = seed();
     let mut rng = Rng::with_seed(seed);
     let mut lists: Vec<_> = Kind::ALL.map(|kind| list(&mut rng, kind, 300, A::WIDTH)).into();
     lists.extend(Kind::ALL.map(|kind| list(&mut rng, kind, 20_000, A::WIDTH)));
     lists.push(stored_in_all_ways::<A>(&mut rng));
-    let (mut decided, mut covered, mut filtered, mut asked) = (0, 0, 0, 0);
+    let (mut decided, mut covered, mut filtered, mut asked, mut unconditional) = (0, 0, 0, 0, 0);
     for list in lists {
-        let entries = list.iter().zip(7..);
-        let entries =
-            entries.map(|(prefix, place)| (A::from_bits(prefix.network), prefix.length as u8, place));
-        let index = Index::with_places(entries);
-        assert_eq!(index.direct_table.form & form::PLACES, form::PLACES);
+        // Some entries have no conditions: 0.
+        let entries: Vec<_> = list.iter().zip(7..).map(|(prefix, n)| (prefix, n * rng.u32(..2))).collect();
+        let index = Index::with_conditions(
+            entries.iter().map(|(prefix, n)| (A::from_bits(prefix.network), prefix.length as u8, *n)),
+        );
+        assert_eq!(index.direct_table.form & form::CONDITIONS, form::CONDITIONS);
         filtered += usize::from(index.direct_table.filter_bits != 0);
         for bits in probes::<A>(&mut rng, &list, 1000) {
             asked += 1;
             let address = A::from_bits(bits);
-            let covering = list.iter().zip(7..).filter(|(prefix, _)| prefix.covers(bits));
-            let expected = covering.max_by_key(|(prefix, _)| prefix.length).map(|(_, place)| place);
+            let covering = entries.iter().filter(|(prefix, _)| prefix.covers(bits));
+            let expected = covering.max_by_key(|(prefix, _)| prefix.length).map(|(_, number)| *number);
             let found = match hint(&index.direct_table, address) {
                 hint::DENIED => Some(None),
+                hint::COVERED => Some(Some(0)),
                 _ if index.direct_table.form & form::DIRECT != 0 => {
-                    search_place(&index.direct_table, &*index.direct_table, address)
+                    search_number(&index.direct_table, &*index.direct_table, address)
                 }
-                _ => search_place(&index.direct_table, &Memory(&index.blocks), address),
+                _ => search_number(&index.direct_table, &Memory(&index.blocks), address),
             };
             if let Some(found) = found {
                 assert_eq!(found, expected, "PORTGUARD_SEED={seed}: {address:?}, {} entries", list.len());
                 decided += 1;
                 covered += usize::from(found.is_some());
+                unconditional += usize::from(found == Some(0));
             }
         }
     }
     assert!(filtered > 0, "none of the lists has a prefilter");
     assert!(covered > 1000 && decided - covered > 1000, "{covered} of {decided} covered");
+    assert!(unconditional > 500 && covered - unconditional > 500, "{unconditional} of {covered} without conditions");
     assert!(decided > asked * 4 / 5, "{decided} of {asked} decided");
 }
 
 #[test]
-fn an_ipv4_index_with_places_names_the_longest_entry() {
-    check_places::<V4>();
+fn an_ipv4_index_with_conditions_finds_those_of_the_longest_entry() {
+    check_conditions::<V4>();
 }
 
 #[test]
-fn an_ipv6_index_with_places_names_the_longest_entry() {
-    check_places::<V6>();
+fn an_ipv6_index_with_conditions_finds_those_of_the_longest_entry() {
+    check_conditions::<V6>();
 }
 
 #[test]

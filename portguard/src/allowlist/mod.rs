@@ -219,6 +219,12 @@ impl Allowlist {
         &self.entries
     }
 
+    /// The entries by their numbers in the kernel: those with conditions first, each part in the order of the file.
+    pub fn numbered(&self) -> impl Iterator<Item = &Entry> {
+        let with = self.entries.iter().filter(|entry| entry.conditions().is_some());
+        with.chain(self.entries.iter().filter(|entry| entry.conditions().is_none()))
+    }
+
     /// The calls that the entries permit over UDP: the key `udp` of the file.
     pub fn udp_calls(&self) -> UdpCalls {
         self.udp_calls

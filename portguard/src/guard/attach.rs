@@ -66,9 +66,10 @@ pub fn attach(
     let mut attach = || {
         let sizes = Sizes::of_this_host(named.sources)?;
         let log_rate = named.log.map_or(Rate::OFF, |log| log.rate(sizes.cpus()));
-        let udp_calls = list.udp_calls();
-        let task = Task { link_type, audit: named.audit.unwrap_or(false), log_rate, udp_calls };
-        let content = Content::of(list)?;
+        let content = Content::of(list, interface)?;
+        let (udp_calls, has_conditions) = (content.udp_calls(), content.has_conditions());
+        let audit = named.audit.unwrap_or(false);
+        let task = Task { link_type, audit, log_rate, udp_calls, has_conditions };
         let instance = Instance::load(&directory, &[], task, Origin::New(sizes, content.capacities()?))?;
         let filled = lists::fill_new(&instance, None, &content, tell)?;
         lists::switch(&instance, &filled)?;

@@ -21,6 +21,7 @@ pub(super) struct Constants {
     audit: u32,
     log_rate: [u64; 2],
     udp_calls: u32,
+    has_conditions: u32,
     bucket_bits: u32,
     bucket_shift: u32,
     /// In the order of `PARTS` in `portguard-ebpf/src/maps.rs`.
@@ -39,12 +40,14 @@ pub(super) struct Task {
     pub log_rate: Rate,
     /// The calls that its list permits over UDP.
     pub udp_calls: UdpCalls,
+    /// Whether entries of its list have conditions.
+    pub has_conditions: bool,
 }
 
 impl Constants {
     /// The constants for a task, and for counters with these sizes and this seed.
     pub(super) fn new(task: Task, sizes: Sizes, seed: Seed) -> Self {
-        let Task { link_type, audit, log_rate: Rate { interval, depth }, udp_calls } = task;
+        let Task { link_type, audit, log_rate: Rate { interval, depth }, udp_calls, has_conditions } = task;
         let log_rate = [interval, depth];
         let layout = CellsLayout::new(sizes.bucket_bits());
         let CellsLayout { v4, v6, bucket_bits } = layout;
@@ -53,6 +56,7 @@ impl Constants {
             audit: audit.into(),
             log_rate,
             udp_calls: udp_calls as u32,
+            has_conditions: has_conditions.into(),
             bucket_bits,
             bucket_shift: layout.bucket_shift(),
             parts: [v6.buckets, v4.records, v6.records],
@@ -67,6 +71,7 @@ impl Constants {
             .override_global("AUDIT", &self.audit, true)
             .override_global("LOG_RATE", &self.log_rate, true)
             .override_global("UDP_CALLS", &self.udp_calls, true)
+            .override_global("HAS_CONDITIONS", &self.has_conditions, true)
             .override_global("BUCKET_BITS", &self.bucket_bits, true)
             .override_global("BUCKET_SHIFT", &self.bucket_shift, true)
             .override_global("PARTS", &self.parts, true)
@@ -96,7 +101,7 @@ pub(super) fn give_lookup<'a>(loader: &mut EbpfLoader<'a>, in_force: &'a [u64]) 
 }
 
 /// Makes a loader make the maps of the lists with this room.
-pub(super) fn give_room(loader: &mut EbpfLoader<'_>, Capacities { v4, v6 }: Capacities) {
+pub(super) fn give_room(loader: &mut EbpfLoader<'_>, Capacities { v4, v6, conditions }: Capacities) {
     loader
         // One more than needed: kernels before 5.11 refuse even a replacement in a full trie.
         .map_max_entries(names::LIST_V4, v4.entries + 1)
@@ -104,5 +109,7 @@ pub(super) fn give_room(loader: &mut EbpfLoader<'_>, Capacities { v4, v6 }: Capa
         .map_max_entries(names::ENTRIES_V4, v4.entries)
         .map_max_entries(names::ENTRIES_V6, v6.entries)
         .map_max_entries(names::BLOCKS_V4, v4.blocks * SLOTS as u32)
-        .map_max_entries(names::BLOCKS_V6, v6.blocks * SLOTS as u32);
+        .map_max_entries(names::BLOCKS_V6, v6.blocks * SLOTS as u32)
+        // A map has one element at least.
+        .map_max_entries(names::CONDITIONS, (conditions * SLOTS as u32).max(1));
 }

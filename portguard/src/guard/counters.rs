@@ -286,7 +286,10 @@ impl Counters {
             sum.add(totals.unattributed);
         }
         // ABI 4 and 5 have no counter of their own for the one reason that they know.
-        let denied = if self.abi <= abi5::LAST { [all, Count::default()] } else { denied_of(&totals) };
+        let mut denied = denied_of(&totals);
+        if self.abi <= abi5::LAST {
+            denied[Denial::NotAllowed as usize] = all;
+        }
         Sums { totals, denied, unattributed: remainders, v4, v6 }
     }
 

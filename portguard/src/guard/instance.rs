@@ -17,6 +17,7 @@ use aya::{EbpfLoader, include_bytes_aligned};
 use aya_obj::generated::BPF_F_MMAPABLE;
 use portguard_common::calls::UdpCalls;
 use portguard_common::cells::CellsLayout;
+use portguard_common::conditions::Conditions;
 use portguard_common::epoch::Epoch;
 use portguard_common::lookup::Lookup;
 use portguard_common::policy::Policy;
@@ -43,7 +44,7 @@ use crate::guard::sizes::Sizes;
 pub(super) static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/portguard.bpf.o"));
 
 /// The maps of the lists that the program uses.
-pub(super) const LIST_MAPS: [&str; 7] = [
+pub(super) const LIST_MAPS: [&str; 8] = [
     names::LOOKUP,
     names::LIST_V4,
     names::LIST_V6,
@@ -51,6 +52,7 @@ pub(super) const LIST_MAPS: [&str; 7] = [
     names::ENTRIES_V6,
     names::BLOCKS_V4,
     names::BLOCKS_V6,
+    names::CONDITIONS,
 ];
 const LOG_MAPS: [&str; 2] = [names::LOG_BUCKETS, names::LOG];
 const COUNTER_MAPS: [&str; 3] = [names::CELLS, names::REQUESTS_V4, names::REQUESTS_V6];
@@ -59,6 +61,9 @@ const COUNTER_MAPS: [&str; 3] = [names::CELLS, names::REQUESTS_V4, names::REQUES
 pub(super) fn counter_maps(abi: u32) -> &'static [&'static str] {
     if abi <= abi5::LAST { &abi5::COUNTER_MAPS } else { &COUNTER_MAPS }
 }
+
+/// The first ABI whose lists can restrict the calls over UDP.
+const FIRST_WITH_UDP_CALLS: u32 = 8;
 
 /// The file name of the program's pin.
 const PROGRAM_PIN: &str = "program";
@@ -74,6 +79,8 @@ pub struct Instance {
     pub policy: Mapped<Policy>,
     /// What the look-ups of the program begin with; `None` in ABI 4 and 5.
     pub lookup: Option<Mapped<Lookup>>,
+    /// The conditions of the entries; `None` before ABI 9.
+    pub(super) conditions: Option<Mapped<Conditions>>,
     /// The counters of the instance, and the earlier sets.
     pub counters: CounterSets,
 }
@@ -272,6 +279,10 @@ impl Instance {
             identity: identity(directory)?,
             policy: open_mapped(directory, names::POLICY)?,
             lookup: if name.abi > abi5::LAST { Some(open_mapped(directory, names::LOOKUP)?) } else { None },
+            conditions: match name.abi {
+                ABI_VERSION => Some(open_mapped(directory, names::CONDITIONS)?),
+                _ => None,
+            },
             counters: CounterSets { own, earlier },
         })
     }
@@ -305,11 +316,16 @@ impl Instance {
     pub(super) fn udp_calls(&self) -> UdpCalls {
         let number = self.policy.read_u32(0, std::mem::offset_of!(Policy, udp_calls));
         // No list of an earlier version has such a condition.
-        if self.is_current() {
+        if self.abi() >= FIRST_WITH_UDP_CALLS {
             UdpCalls::from_number(number).unwrap_or(UdpCalls::None)
         } else {
             UdpCalls::All
         }
+    }
+
+    /// Whether its program has the code for conditions of entries.
+    pub(super) fn has_conditions(&self) -> bool {
+        self.conditions.as_ref().is_some_and(|conditions| conditions.len() > 1)
     }
 
     /// The slot of the list in force.

@@ -11,6 +11,7 @@ use std::thread;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use portguard_common::address::{V4, V6};
 use portguard_common::calls::UdpCalls;
+use portguard_common::conditions::Conditions;
 use portguard_common::lookup::Lookup;
 use portguard_common::policy::{FROM_FILE, FROM_LAST_GOOD, ListRecord, PATH_LEN, Policy, SLOTS};
 
@@ -20,6 +21,7 @@ use crate::error::{Error, Result};
 use crate::family::Family;
 use crate::guard::abi5;
 use crate::guard::clock;
+use crate::guard::conditions;
 use crate::guard::entries::{self, Change, Entries, Room};
 use crate::guard::event::Event;
 use crate::guard::grace::GracePeriod;
@@ -28,6 +30,7 @@ use crate::guard::instance::Instance;
 use crate::guard::list_maps::{Capacity, ListMaps, Listed};
 use crate::guard::mapped::Mapped;
 use crate::guard::tries::{self, Trie, cannot_fill, unreadable};
+use crate::interface::Interface;
 use crate::printable::printable;
 
 /// A list that is complete in the kernel, but not yet in force.
@@ -54,6 +57,8 @@ pub struct ListInfo {
     pub prefixes_v6: u32,
     /// The calls that it permits over UDP.
     pub udp_calls: UdpCalls,
+    /// The number of entries that have conditions.
+    pub conditional: u32,
     /// When it was loaded, in nanoseconds of Unix time.
     pub loaded_at: u64,
 }
@@ -86,7 +91,7 @@ impl ListInfo {
 
 /// The list in force; `None` if the instance never had one.
 pub(super) fn in_force(instance: &Instance) -> Option<ListInfo> {
-    let (_, record) = record_in_force(instance)?;
+    let (slot, record) = record_in_force(instance)?;
     let path = record.path.get(..record.path_len as usize)?;
     Some(ListInfo {
         generation: record.generation,
@@ -96,6 +101,7 @@ pub(super) fn in_force(instance: &Instance) -> Option<ListInfo> {
         prefixes_v4: record.prefixes_v4,
         prefixes_v6: record.prefixes_v6,
         udp_calls: instance.udp_calls(),
+        conditional: conditions::of_slot(instance, slot).count,
         loaded_at: clock::unix_time(instance.abi(), record.loaded_at),
     })
 }
@@ -163,6 +169,8 @@ fn entries_in_force(interface: &Path, instance: &Instance) -> Result<Option<InFo
 pub(super) struct Content {
     v4: Part<V4>,
     v6: Part<V6>,
+    /// The conditions of the entries with the first numbers.
+    conditions: Vec<Conditions>,
     /// The description of the list, without its generation.
     record: ListRecord,
     udp_calls: UdpCalls,
@@ -177,9 +185,17 @@ struct Part<A: Listed> {
 }
 
 impl<A: Listed> Part<A> {
-    fn of(mut entries: Entries<A::Wire>) -> Self {
+    /// `conditional` is the number of entries of the list that have conditions.
+    fn of(mut entries: Entries<A::Wire>, conditional: u32) -> Self {
         entries.sort_unstable_by_key(|(wire, length, _)| (A::from_wire(*wire).upper_bits(), *length));
-        let index = Index::of(entries.iter().map(|(wire, length, _)| (A::from_wire(*wire), *length)));
+        let index = if entries.iter().any(|(.., number)| *number < conditional) {
+            Index::with_conditions(entries.iter().map(|(wire, length, number)| {
+                let conditions = if *number < conditional { number + 1 } else { 0 };
+                (A::from_wire(*wire), *length, conditions)
+            }))
+        } else {
+            Index::of(entries.iter().map(|(wire, length, _)| (A::from_wire(*wire), *length)))
+        };
         Self { entries, index }
     }
 
@@ -189,10 +205,10 @@ impl<A: Listed> Part<A> {
 }
 
 impl Content {
-    /// The content for a list that was read from a file.
-    pub(super) fn of(list: &Allowlist) -> Result<Self> {
+    /// The content for a list that was read from a file, on an interface.
+    pub(super) fn of(list: &Allowlist, interface: &Interface) -> Result<Self> {
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
-        for (number, entry) in (0_u32..).zip(list.entries()) {
+        for (number, entry) in (0_u32..).zip(list.numbered()) {
             match entry.prefix() {
                 IpNet::V4(prefix) => v4.push((prefix.addr().octets(), prefix.prefix_len(), number)),
                 IpNet::V6(prefix) => v6.push((prefix.addr().octets(), prefix.prefix_len(), number)),
@@ -216,12 +232,12 @@ impl Content {
             },
             path,
         };
-        Ok(Self::new(v4, v6, record, list.udp_calls()))
+        Ok(Self::new(v4, v6, conditions::of_list(list, interface), record, list.udp_calls()))
     }
 
     /// The content for the list that an instance has in force, read back from the kernel.
     pub(super) fn in_force(interface: &Path, instance: &Instance) -> Result<Self> {
-        let (_, record, v4, v6) = entries_in_force(interface, instance)?.ok_or_else(no_list)?;
+        let (slot, record, v4, v6) = entries_in_force(interface, instance)?.ok_or_else(no_list)?;
         if (v4.len(), v6.len()) != (record.prefixes_v4 as usize, record.prefixes_v6 as usize) {
             let (has_v4, has_v6) = (v4.len(), v6.len());
             let what = format!(
@@ -231,17 +247,25 @@ impl Content {
             return Err(unreadable(interface).because(what));
         }
         let loaded_at = clock::boot_time(instance.abi(), record.loaded_at);
-        Ok(Self::new(v4, v6, ListRecord { loaded_at, ..record }, instance.udp_calls()))
+        let conditions = conditions::read(instance, slot);
+        Ok(Self::new(v4, v6, conditions, ListRecord { loaded_at, ..record }, instance.udp_calls()))
     }
 
-    fn new(v4: Entries<[u8; 4]>, v6: Entries<[u8; 16]>, record: ListRecord, udp_calls: UdpCalls) -> Self {
+    fn new(
+        v4: Entries<[u8; 4]>,
+        v6: Entries<[u8; 16]>,
+        conditions: Vec<Conditions>,
+        record: ListRecord,
+        udp_calls: UdpCalls,
+    ) -> Self {
+        let conditional = conditions.len() as u32;
         // On another CPU, if there is one.
         let (v4, v6) = thread::scope(|scope| {
-            let v4 = scope.spawn(|| Part::of(v4));
-            let v6 = Part::of(v6);
+            let v4 = scope.spawn(|| Part::of(v4, conditional));
+            let v6 = Part::of(v6, conditional);
             (v4.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), v6)
         });
-        Self { v4, v6, record, udp_calls }
+        Self { v4, v6, conditions, record, udp_calls }
     }
 
     /// The calls that the list permits over UDP.
@@ -249,18 +273,28 @@ impl Content {
         self.udp_calls
     }
 
+    /// Whether any of its entries has conditions.
+    pub(super) fn has_conditions(&self) -> bool {
+        !self.conditions.is_empty()
+    }
+
     /// What maps must have room for, so that they can hold this list.
     pub(super) fn capacities(&self) -> Result<Capacities> {
-        Ok(Capacities { v4: self.v4.capacity()?, v6: self.v6.capacity()? })
+        let conditions = conditions::capacity(self.conditions.len());
+        Ok(Capacities { v4: self.v4.capacity()?, v6: self.v6.capacity()?, conditions })
     }
 
     /// What is to change in the maps of an instance, so that they have this list in the slot that is not in force; `None` if they have
-    /// no room for it, or if the program of the instance permits other calls than the list.
+    /// no room for it, or if the program of the instance permits other calls than the list, or has the code for conditions and the list has
+    /// none, or the other way round.
     ///
     /// # Errors
     /// The maps cannot be opened.
     pub(super) fn plan(&self, instance: &Instance) -> Result<Option<Plan>> {
-        if self.udp_calls != instance.udp_calls() {
+        if self.udp_calls != instance.udp_calls()
+            || self.has_conditions() != instance.has_conditions()
+            || !conditions::have_room(instance, self.conditions.len())
+        {
             return Ok(None);
         }
         let v4 = ListMaps::<V4>::open(instance.directory())?;
@@ -300,6 +334,8 @@ pub(super) struct Plan {
 pub(super) struct Capacities {
     pub(super) v4: Capacity,
     pub(super) v6: Capacity,
+    /// The number of entries of one list that may have conditions.
+    pub(super) conditions: u32,
 }
 
 /// The entry of the list in force that covers an address.
@@ -307,8 +343,10 @@ pub(super) struct Capacities {
 pub struct Covering {
     /// Its prefix.
     pub prefix: IpNet,
-    /// Its number in the file; the first entry has the number 0.
+    /// Its number: see [`Allowlist::numbered`].
     pub number: u32,
+    /// Its conditions, if it has any.
+    pub conditions: Option<Conditions>,
 }
 
 /// Looks an address up in the list in force, in the kernel's tries.
@@ -326,7 +364,8 @@ pub(super) fn covering(interface: &Path, instance: &Instance, address: IpAddr) -
     };
     let covering = |(length, number)| {
         let prefix = IpNet::new(address, length).map_err(|error| unreadable(interface).caused_by(error))?;
-        Ok(Covering { prefix: prefix.trunc(), number })
+        let conditions = conditions::of_entry(instance, slot, number);
+        Ok(Covering { prefix: prefix.trunc(), number, conditions })
     };
     found.map(covering).transpose()
 }
@@ -354,9 +393,10 @@ pub(super) fn fill(
     tell: &mut dyn FnMut(Event),
 ) -> Result<Filled> {
     let generation = before.map_or(1, |generation| generation + 1);
-    let Content { v4, v6, record, udp_calls: _ } = content;
+    let Content { v4, v6, conditions, record, udp_calls: _ } = content;
     let of = v4.entries.len() + v6.entries.len();
     let slot = plan.slot;
+    conditions::fill(instance, slot, conditions)?;
     let mut filling = Filling { instance, slot, done: 0, of, tell };
     filling.family(v4, plan.v4).and_then(|()| filling.family(v6, plan.v6)).inspect_err(|_| {
         // The part that was filled takes memory, and a lack of memory may be the cause. The first error is the one to

@@ -8,6 +8,7 @@ mod by_reason;
 pub mod calls;
 mod cells;
 mod clock;
+mod conditions;
 mod confirm;
 mod connected;
 mod constants;
@@ -232,7 +233,7 @@ impl Guard {
     /// force remains.
     pub fn reload(self, list: &Allowlist, allow_empty: bool, tell: &mut dyn FnMut(Event)) -> Result<()> {
         self.require_reloadable(list, allow_empty)?;
-        let content = Content::of(list)?;
+        let content = Content::of(list, self.interface())?;
         let Some(plan) = content.plan(&self.instance)? else {
             return self.renew_lists(&content, Named::default(), tell)?.forget_rejected();
         };

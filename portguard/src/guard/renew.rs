@@ -5,7 +5,7 @@
 //! | change | policy and lists | counters |
 //! |---|---|---|
 //! | program, audit, log rate | the same maps | the same maps |
-//! | a list that has no room in the maps, or permits other calls | new ones | the same maps |
+//! | a list that has no room in the maps, permits other calls, or is the first or the last with conditions | new ones | the same maps |
 //! | sources, reset | the same maps | new ones; the old ones remain beside them |
 //! | ABI | new ones, filled from the tries in force | new ones; the old ones remain beside them |
 
@@ -79,7 +79,7 @@ impl Guard {
     ) -> Result<Self> {
         let old_sizes = self.instance.counters.own.sizes()?;
         let sizes = order::sizes_for(named.sources, old_sizes)?;
-        let content = list.map(Content::of).transpose()?;
+        let content = list.map(|list| Content::of(list, self.interface())).transpose()?;
         let planned = match content.as_ref() {
             None => None,
             Some(content) => match content.plan(&self.instance)? {
@@ -164,7 +164,7 @@ impl Guard {
     /// The content for a list, or for the list in force.
     pub(super) fn content(&self, list: Option<&Allowlist>) -> Result<Content> {
         match list {
-            Some(list) => Content::of(list),
+            Some(list) => Content::of(list, self.interface()),
             None => Content::in_force(&self.pinned.directory, &self.instance),
         }
     }
@@ -178,7 +178,8 @@ impl Guard {
         origin: Origin<'_>,
         tell: &mut dyn FnMut(Event),
     ) -> Result<Instance> {
-        let task = Task { udp_calls: content.udp_calls(), ..self.task(named)? };
+        let (udp_calls, has_conditions) = (content.udp_calls(), content.has_conditions());
+        let task = Task { udp_calls, has_conditions, ..self.task(named)? };
         let old_policy = self.instance.policy.read(0);
         self.clean_up(tell)?;
         let new = match origin {
@@ -245,8 +246,9 @@ impl Guard {
             Some(log) => log.rate(sizes.cpus()),
             None => self.instance.policy.read(0).log_rate,
         };
-        let (audit, udp_calls) = (named.audit.unwrap_or(self.instance.is_audit()), self.instance.udp_calls());
-        Ok(Task { link_type, audit, log_rate, udp_calls })
+        let audit = named.audit.unwrap_or(self.instance.is_audit());
+        let (udp_calls, has_conditions) = (self.instance.udp_calls(), self.instance.has_conditions());
+        Ok(Task { link_type, audit, log_rate, udp_calls, has_conditions })
     }
 
     /// Removes the leftovers of killed loaders beside the live instance.

@@ -65,6 +65,7 @@ impl Shadow {
             audit: instance.is_audit(),
             log_rate: Rate::OFF,
             udp_calls: instance.udp_calls(),
+            has_conditions: instance.has_conditions(),
         };
         let constants = Constants::new(task, sizes, seed);
         let in_force = instance.lookup.as_ref().map(in_words).unwrap_or_default();

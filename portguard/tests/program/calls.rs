@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use portguard_common::reason::Denial;
 use portguard_testkit::oracle::headers::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ipv4, Ipv6, UDP, extension as ext};
 use portguard_testkit::oracle::source_over_udp;
 
@@ -58,11 +59,11 @@ fn listed6() -> Ipv6 {
 }
 
 fn refused4() -> Expect {
-    Expect::CallDenied(IpAddr::from(LISTED_V4))
+    Expect::Refused(IpAddr::from(LISTED_V4), Denial::CallNotAllowed)
 }
 
 fn refused6() -> Expect {
-    Expect::CallDenied(IpAddr::from(listed6().source))
+    Expect::Refused(IpAddr::from(listed6().source), Denial::CallNotAllowed)
 }
 
 /// Calls, and whether they are lookups.
@@ -211,7 +212,7 @@ fn lists_that_permit_no_calls_over_udp_deny_them_and_nothing_else() {
             if case.expect == Expect::Allowed
                 && let Some(source) = source(case)
             {
-                case.expect = Expect::CallDenied(source);
+                case.expect = Expect::Refused(source, Denial::CallNotAllowed);
             }
         }
         check_host(link, &none, &cases);

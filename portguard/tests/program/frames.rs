@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use portguard_common::reason::Fault;
+use portguard_common::reason::{Denial, Fault};
 pub(crate) use portguard_testkit::oracle::ALLOWLIST;
 
 use portguard_testkit::oracle::headers::{
@@ -21,8 +21,8 @@ pub(crate) enum Expect {
     Allowed,
     /// It is dropped, and attributed to its source.
     Denied(IpAddr, Protocol),
-    /// It is a datagram of a listed source, which may not ask for that: dropped, and attributed to its source.
-    CallDenied(IpAddr),
+    /// It is of a listed source, and denied for what the list says of that: dropped, and attributed to its source.
+    Refused(IpAddr, Denial),
     /// It is dropped whatever its source.
     Fault(Fault),
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ipnet::IpNet;
+use jiff::Timestamp;
 use portguard::allowlist::{Allowlist, Entry};
 use portguard_common::address::Address;
 use portguard_common::calls::{self, UdpCalls};
@@ -15,10 +15,11 @@ use portguard_common::verdict::{
 };
 
 use crate::frames::{Expect, Link, Protocol};
+use crate::kernel::GUARDED;
 
 /// A naive allowlist, and a verdict in the words of the table.
 pub(crate) struct Host {
-    prefixes: Vec<IpNet>,
+    entries: Vec<Entry>,
     pub(crate) udp_calls: UdpCalls,
 }
 
@@ -41,18 +42,30 @@ impl<A: Address> Datapath<A> for Judged<'_> {
 
     fn covers(&self, source: A) -> bool {
         let source = source.ip();
-        self.host.prefixes.iter().any(|prefix| prefix.contains(&source))
+        self.host.entries.iter().any(|entry| entry.prefix().contains(&source))
     }
 
-    fn permits(&self, protocol: transport::Protocol, header_at: HeaderAt) -> bool {
-        match self.host.udp_calls {
+    fn refusal(&self, source: A, protocol: transport::Protocol, header_at: HeaderAt) -> Option<Denial> {
+        let covering = self.host.entries.iter().filter(|entry| entry.prefix().contains(&source.ip()));
+        let entry = covering.max_by_key(|entry| entry.prefix().prefix_len())?;
+        let conditions = entry.conditions().cloned().unwrap_or_default();
+        if conditions.interfaces.is_some_and(|patterns| patterns.iter().all(|it| !it.matches(GUARDED))) {
+            return Some(Denial::WrongInterface);
+        }
+        if conditions.until.is_some_and(|until| until <= Timestamp::now()) {
+            return Some(Denial::Expired);
+        }
+        if protocol == transport::Protocol::Tcp {
+            return None;
+        }
+        let is_permitted = match conditions.udp.unwrap_or(self.host.udp_calls) {
             UdpCalls::All => true,
-            _ if protocol == transport::Protocol::Tcp => true,
             UdpCalls::Lookups => {
                 !header_at.is_in_fragment() && self.frame.at(header_at.offset()).is_some_and(calls::is_lookup)
             }
             UdpCalls::None => false,
-        }
+        };
+        (!is_permitted).then_some(Denial::CallNotAllowed)
     }
 
     fn finish(&self, verdict: Verdict<A>, link_header_len: usize) -> Option<Found> {
@@ -64,8 +77,8 @@ impl<A: Address> Datapath<A> for Judged<'_> {
         let expect = match verdict {
             Verdict::Pass => Expect::Pass,
             Verdict::Allow { .. } => Expect::Allowed,
-            Verdict::Deny(Denied { source, reason: Denial::CallNotAllowed, .. }) => {
-                Expect::CallDenied(source.ip())
+            Verdict::Deny(Denied { source, reason, .. }) if reason != Denial::NotAllowed => {
+                Expect::Refused(source.ip(), reason)
             }
             Verdict::Deny(denied) => Expect::Denied(
                 denied.source.ip(),
@@ -86,7 +99,7 @@ impl Host {
     pub(crate) fn new(allowlist: &str) -> Self {
         let checked = Allowlist::parse(Path::new("allowlist.yaml"), allowlist.as_bytes()).unwrap();
         let list = checked.allowlist;
-        Self { prefixes: list.entries().iter().map(Entry::prefix).collect(), udp_calls: list.udp_calls() }
+        Self { entries: list.entries().to_vec(), udp_calls: list.udp_calls() }
     }
 
     /// What the host build makes of a frame, and the bytes that it would count.

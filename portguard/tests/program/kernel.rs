@@ -25,6 +25,9 @@ pub(crate) const SHORTEST: usize = 14;
 /// 320 of `skb_shared_info`. Longer ones have several buffers, which only `portguard_frags` takes.
 pub(crate) const ONE_BUFFER: usize = 3520;
 
+/// The interface with the guard.
+pub(crate) const GUARDED: &str = "guarded";
+
 /// The file of the guard's list.
 const LIST: &str = "allowlist.yaml";
 
@@ -52,8 +55,8 @@ pub(crate) enum Moved {
     Allowed(Unit),
     /// By the key of the fault.
     Fault(&'static str, Unit),
-    NotAllowed(Unit),
-    CallNotAllowed(Unit),
+    /// By the key of the reason.
+    Denied(&'static str, Unit),
     WouldDrop(Unit),
     Unattributed(Unit),
     Source(IpAddr, Unit),
@@ -243,15 +246,16 @@ impl Outcome {
         let both = |counter: &dyn Fn(Unit) -> Moved| {
             vec![(counter(Unit::Packets), 1), (counter(Unit::Bytes), i128::from(bytes))]
         };
+        let denied = |denial: Denial| move |unit| Moved::Denied(denial.key(), unit);
         let of_source = |source| both(&|unit| Moved::Source(source, unit));
         let refused = !matches!(expect, Expect::Pass | Expect::Allowed);
         let mut moved = match expect {
             Expect::Pass => vec![],
             Expect::Allowed => both(&Moved::Allowed),
             Expect::Fault(fault) => both(&|unit| Moved::Fault(fault.key(), unit)),
-            Expect::CallDenied(source) => [both(&Moved::CallNotAllowed), of_source(source)].concat(),
+            Expect::Refused(source, denial) => [both(&denied(denial)), of_source(source)].concat(),
             Expect::Denied(source, protocol) => {
-                let mut moved = [both(&Moved::NotAllowed), of_source(source)].concat();
+                let mut moved = [both(&denied(Denial::NotAllowed)), of_source(source)].concat();
                 if protocol == Protocol::Tcp {
                     moved.push((Moved::SourceTcp(source), 1));
                 }
@@ -272,14 +276,16 @@ fn moved(before: &Snapshot, after: &Snapshot) -> Vec<(Moved, i128)> {
         let mut values = Vec::new();
         let counts = [
             (Moved::Allowed as fn(Unit) -> Moved, snapshot.allowed),
-            (Moved::NotAllowed, snapshot.denied[Denial::NotAllowed as usize]),
-            (Moved::CallNotAllowed, snapshot.denied[Denial::CallNotAllowed as usize]),
             (Moved::WouldDrop, snapshot.would_drop),
             (Moved::Unattributed, snapshot.unattributed),
         ];
         for (counter, count) in counts {
             values.push((counter(Unit::Packets), i128::from(count.packets)));
             values.push((counter(Unit::Bytes), i128::from(count.bytes)));
+        }
+        for (denial, count) in Denial::ALL.into_iter().zip(snapshot.denied) {
+            values.push((Moved::Denied(denial.key(), Unit::Packets), count.packets.into()));
+            values.push((Moved::Denied(denial.key(), Unit::Bytes), count.bytes.into()));
         }
         for (fault, count) in Fault::ALL.into_iter().zip(snapshot.faults) {
             values.push((Moved::Fault(fault.key(), Unit::Packets), count.packets.into()));

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use portguard_common::calls::UdpCalls;
-use portguard_common::reason::Fault;
+use portguard_common::reason::{Denial, Fault};
 use portguard_testkit::figures::Figures;
 use portguard_testkit::oracle::{self, Finding, Generator, is_listed};
 
@@ -97,7 +97,7 @@ fn against_oracle(host: &Host, frame: &[u8], tally: &mut Tally) -> Option<String
             if is_listed(source) && host.udp_calls == UdpCalls::Lookups =>
         {
             tally.lookups += u64::from(oracle::is_lookup(frame));
-            if oracle::is_lookup(frame) { Expect::Allowed } else { Expect::CallDenied(source) }
+            if oracle::is_lookup(frame) { Expect::Allowed } else { Expect::Refused(source, Denial::CallNotAllowed) }
         }
         Finding::Candidate { source, .. } if is_listed(source) => Expect::Allowed,
         Finding::Candidate { source, is_tcp: true } => Expect::Denied(source, Protocol::Tcp),
@@ -195,7 +195,7 @@ fn compare(expected: &BTreeMap<Moved, i128>, moved: &[(Moved, i128)]) -> Result<
             .map(|(_, by)| by)
             .sum();
         let total = sources + of(&moved, Moved::Unattributed(unit));
-        let should = of(expected, Moved::NotAllowed(unit)) + of(expected, Moved::CallNotAllowed(unit));
+        let should = Denial::ALL.map(|denial| of(expected, Moved::Denied(denial.key(), unit))).into_iter().sum::<i128>();
         if total != should {
             return Err(format!("{unit:?} of all sources: {total} instead of {should}"));
         }

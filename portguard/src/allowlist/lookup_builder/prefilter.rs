@@ -148,8 +148,8 @@ fn undecided_regions<A: Family, T: Annotation>(
 ) -> impl Iterator<Item = RangeInclusive<u64>> {
     let (first, last) = (range.first, range.last);
     let region = |address| number(address, A::REGION_BITS);
-    if T::IS_PLACE {
-        // Hints decide for no range.
+    if !range.annotation.is_unconditional() {
+        // Hints decide for no such range.
         return [Some(region(first)..=region(last)), None].into_iter().flatten();
     }
     let after = u128::MAX >> DIRECT_BITS;

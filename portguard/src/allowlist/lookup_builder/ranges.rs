@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use portguard_common::lookup::form;
+
 use super::Family;
 
 /// The addresses from `first` to `last`, and what a leaf has beside them. The bits of an IPv4 address are the upper 32 of the 128 bits.
@@ -14,22 +16,29 @@ pub(super) struct Range<T> {
 
 /// What a leaf has beside a range.
 pub(super) trait Annotation: Copy + PartialEq + fmt::Debug {
-    /// Whether that is the place of the entry. If not, a range stands for all entries that cover it.
-    const IS_PLACE: bool;
+    /// What it adds to the form of an index: one of [`mod@form`], or nothing.
+    const FORM: u32;
+
+    /// What a range has that contains no address.
+    const NOTHING: Self;
+
+    /// Whether the entries of the range have no conditions. Hints and nodes can stand for such a range.
+    fn is_unconditional(self) -> bool;
 
     /// The number of ranges in a leaf.
     fn ranges<A: Family>() -> usize;
 
     /// Writes a range into a leaf, as the range of this number.
     fn write<A: Family>(leaf: &mut A::Block, at: usize, range: Range<Self>);
-
-    /// What a range has that contains no address.
-    const NOTHING: Self;
 }
 
 impl Annotation for () {
-    const IS_PLACE: bool = false;
+    const FORM: u32 = 0;
     const NOTHING: Self = ();
+
+    fn is_unconditional(self) -> bool {
+        true
+    }
 
     fn ranges<A: Family>() -> usize {
         A::RANGES
@@ -40,20 +49,24 @@ impl Annotation for () {
     }
 }
 
-/// The place of an entry in the table of entries.
+/// The number of the conditions of an entry; 0 if it has none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place(u32);
+pub(super) struct Number(u32);
 
-impl Annotation for Place {
-    const IS_PLACE: bool = true;
+impl Annotation for Number {
+    const FORM: u32 = form::CONDITIONS;
     const NOTHING: Self = Self(0);
 
+    fn is_unconditional(self) -> bool {
+        self.0 == 0
+    }
+
     fn ranges<A: Family>() -> usize {
-        A::RANGES_WITH_PLACES
+        A::RANGES_WITH_NUMBERS
     }
 
     fn write<A: Family>(leaf: &mut A::Block, at: usize, Range { first, last, annotation }: Range<Self>) {
-        A::write_range_with_place(leaf, at, first, last, annotation.0);
+        A::write_range_with_number(leaf, at, first, last, annotation.0);
     }
 }
 
@@ -70,14 +83,17 @@ pub(super) fn joined<A: Family>(prefixes: impl IntoIterator<Item = (A, u8)>) -> 
     ranges
 }
 
-/// The addresses whose longest entry is the same, as ranges in ascending order, which do not overlap.
-pub(super) fn by_entry<A: Family>(entries: impl IntoIterator<Item = (A, u8, u32)>) -> Vec<Range<Place>> {
+/// The addresses whose longest entries have the same conditions, as ranges in ascending order, which do not overlap. Neighbours have
+/// different conditions.
+pub(super) fn by_conditions<A: Family>(
+    entries: impl IntoIterator<Item = (A, u8, u32)>,
+) -> Vec<Range<Number>> {
     let mut split = Split { ranges: Vec::new(), around: Vec::new(), from: Some(0) };
-    for (address, length, place) in entries {
+    for (address, length, number) in entries {
         let Region { first, last } = Region::of(address.upper_bits(), length.into());
         split.end_before(Some(first));
         split.from = Some(first);
-        split.around.push((last, Place(place)));
+        split.around.push((last, Number(number)));
     }
     split.end_before(None);
     split.ranges
@@ -85,9 +101,9 @@ pub(super) fn by_entry<A: Family>(entries: impl IntoIterator<Item = (A, u8, u32)
 
 /// Ranges that are being made of entries.
 struct Split {
-    ranges: Vec<Range<Place>>,
-    /// The entries around the next address, the longest last: their last addresses and their places.
-    around: Vec<(u128, Place)>,
+    ranges: Vec<Range<Number>>,
+    /// The entries around the next address, the longest last: their last addresses and their numbers.
+    around: Vec<(u128, Number)>,
     /// The next address that no range has; `None` behind the last one.
     from: Option<u128>,
 }
@@ -95,19 +111,30 @@ struct Split {
 impl Split {
     /// Makes ranges of all addresses before `next`, or of all that are left.
     fn end_before(&mut self, next: Option<u128>) {
-        while let Some(&(end, place)) = self.around.last() {
+        while let Some(&(end, number)) = self.around.last() {
             let ends = next.is_none_or(|next| end < next);
             let last = if ends { Some(end) } else { next.and_then(|next| next.checked_sub(1)) };
             if let (Some(first), Some(last)) = (self.from, last)
                 && first <= last
             {
-                self.ranges.push(Range { first, last, annotation: place });
+                self.add(Range { first, last, annotation: number });
                 self.from = last.checked_add(1);
             }
             if !ends {
                 break;
             }
             self.around.pop();
+        }
+    }
+
+    fn add(&mut self, range: Range<Number>) {
+        match self.ranges.last_mut() {
+            Some(before)
+                if before.annotation == range.annotation && before.last.checked_add(1) == Some(range.first) =>
+            {
+                before.last = range.last;
+            }
+            _ => self.ranges.push(range),
         }
     }
 }

@@ -216,9 +216,9 @@ fn by_guard(question: &Question, guard: &Guard, services: &Services) -> Result<V
                 }
             };
         }
-        let entry = covering.map(|Covering { prefix, number }| {
+        let entry = covering.map(|Covering { prefix, number, .. }| {
             let Some(allowlist) = text.allowlist() else { return Ok(without_line(prefix)) };
-            match allowlist.entries().get(number as usize) {
+            match allowlist.numbered().nth(number as usize) {
                 Some(entry) if entry.prefix() == prefix => Ok(entry.into()),
                 _ => {
                     let what = format!("{prefix} is entry {number} in the kernel, but not in the text");
