@@ -33,10 +33,13 @@ fn known(name: &str) -> Option<u32> {
 }
 
 /// The instructions that the verifier went through; 0 if the kernel does not say (before 5.16).
-fn verified(name: &str, audit: bool, udp_calls: UdpCalls) -> Result<u32, ProgramError> {
-    let (audit, udp_calls) = (u32::from(audit), udp_calls as u32);
+fn verified(name: &str, [audit, conditions]: [bool; 2], udp_calls: UdpCalls) -> Result<u32, ProgramError> {
+    let ([audit, conditions], udp_calls) = ([audit, conditions].map(u32::from), udp_calls as u32);
     let mut loader = EbpfLoader::new();
-    loader.override_global("AUDIT", &audit, true).override_global("UDP_CALLS", &udp_calls, true);
+    loader
+        .override_global("AUDIT", &audit, true)
+        .override_global("HAS_CONDITIONS", &conditions, true)
+        .override_global("UDP_CALLS", &udp_calls, true);
     let mut object = loader.load(OBJECT).expect("maps");
     let program: &mut Xdp = object.program_mut(name).expect("a program").try_into().expect("an XDP program");
     program.load()?;
@@ -48,7 +51,7 @@ fn verified(name: &str, audit: bool, udp_calls: UdpCalls) -> Result<u32, Program
 fn every_program_is_verified_with_room_to_spare() {
     let mut grown = Vec::new();
     for name in [names::PROGRAM_FRAGS, names::PROGRAM, names::CLOCK] {
-        match verified(name, false, UdpCalls::All) {
+        match verified(name, [false; 2], UdpCalls::All) {
             Ok(0) => println!("fact: {name} = taken, this kernel does not count"),
             Ok(count) => {
                 println!("fact: {name} = {count}");
@@ -75,12 +78,13 @@ fn every_program_is_verified_with_room_to_spare() {
 /// In audit mode, and with conditions, they have code that is removed otherwise.
 #[test]
 fn every_program_is_verified_in_audit_mode_and_with_conditions_too() {
-    for (audit, calls) in
-        [false, true].into_iter().flat_map(|audit| UdpCalls::ALL.map(|calls| (audit, calls)))
-    {
-        let frags = verified(names::PROGRAM_FRAGS, audit, calls).unwrap_or(0);
-        let plain = verified(names::PROGRAM, audit, calls).unwrap_or_else(|error| panic!("{error}"));
-        println!("audit mode {audit}, udp {}: {frags} and {plain} instructions", calls.key());
-        assert!(frags < ENOUGH && plain < ENOUGH, "{frags}, {plain}");
+    for number in 0..4 * UdpCalls::ALL.len() {
+        let (constants, calls) = ([number & 1 != 0, number & 2 != 0], UdpCalls::ALL[number / 4]);
+        let frags = verified(names::PROGRAM_FRAGS, constants, calls).unwrap_or(0);
+        let plain = verified(names::PROGRAM, constants, calls).unwrap_or_else(|error| panic!("{error}"));
+        let [audit, conditions] = constants;
+        let what = format!("audit mode {audit}, conditions {conditions}, udp {}", calls.key());
+        println!("{what}: {frags} and {plain} instructions");
+        assert!(frags < ENOUGH && plain < ENOUGH, "{what}: {frags}, {plain}");
     }
 }
