@@ -53,6 +53,22 @@ impl Conditions {
         }
     }
 
+    /// Whether a list says the same in both: the deadline and what was let pass do not count.
+    pub fn are_stated_as(&self, other: &Self) -> bool {
+        let stated = |it: &Self| (it.until, it.udp_calls, it.is_elsewhere, it.rate);
+        stated(self) == stated(other)
+    }
+
+    /// The same, with the deadline as of a time in nanoseconds of Unix time: what has ended by then is over, and nothing else ends. Without a
+    /// time, they stay as they are.
+    #[must_use]
+    pub const fn at(self, time: Option<u64>) -> Self {
+        match time {
+            None => self,
+            Some(time) => Self { deadline: if self.until <= time { 0 } else { NEVER }, ..self },
+        }
+    }
+
     /// What they say of a packet before its content matters; `now` is asked only if the entry ends.
     #[inline(always)]
     pub fn terms(&self, number: u32, now: impl FnOnce() -> u64) -> Terms {

@@ -13,7 +13,9 @@ pub struct Difference {
     pub added: Vec<IpNet>,
     /// In the old list only.
     pub removed: Vec<IpNet>,
-    /// The number of prefixes in both lists.
+    /// In both lists, with other conditions.
+    pub changed: Vec<IpNet>,
+    /// The number of prefixes in both lists, with the same conditions.
     pub unchanged: usize,
     /// The calls that the old list permits over UDP, and those of the new one.
     pub udp_calls: (UdpCalls, UdpCalls),
@@ -28,6 +30,7 @@ impl Difference {
         let mut difference = Self {
             added: Vec::new(),
             removed: Vec::new(),
+            changed: Vec::new(),
             unchanged: 0,
             udp_calls: (UdpCalls::All, UdpCalls::All),
             generations: (generation, generation + 1),
@@ -57,13 +60,31 @@ impl Difference {
         Self { udp_calls: (old, new), ..self }
     }
 
-    /// The added and removed prefixes, one on each line, at most `limit` of them.
+    /// The same, where these prefixes have other conditions in the new list.
+    #[must_use]
+    pub fn with_changed(mut self, changed: Vec<IpNet>) -> Self {
+        let is_new = |prefix: &IpNet| self.added.binary_search(prefix).is_ok();
+        let is_old = |prefix: &IpNet| self.removed.binary_search(prefix).is_ok();
+        self.changed = changed.into_iter().filter(|prefix| !is_new(prefix) && !is_old(prefix)).collect();
+        self.unchanged -= self.changed.len();
+        self
+    }
+
+    /// The numbers of changed prefixes: `+2 -1`, or `+2 -1 ~1` if some have other conditions.
+    pub fn summary(&self) -> String {
+        let Self { added, removed, changed, .. } = self;
+        let changed = if changed.is_empty() { String::new() } else { format!(" ~{}", changed.len()) };
+        format!("+{} -{}{changed}", added.len(), removed.len())
+    }
+
+    /// The added and removed prefixes, and those with other conditions, one on each line, at most `limit` of them.
     pub fn lines(&self, limit: usize) -> String {
         let changes = self.added.iter().map(|prefix| ('+', prefix));
         let changes = changes.chain(self.removed.iter().map(|prefix| ('-', prefix)));
+        let changes = changes.chain(self.changed.iter().map(|prefix| ('~', prefix)));
         let mut text: String =
             changes.take(limit).map(|(sign, prefix)| format!("  {sign} {prefix}\n")).collect();
-        let all = self.added.len() + self.removed.len();
+        let all = self.added.len() + self.removed.len() + self.changed.len();
         if all > limit {
             text += &format!("  and {} more\n", all - limit);
         }
@@ -74,8 +95,7 @@ impl Difference {
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (old, new) = self.generations;
-        let (added, removed) = (self.added.len(), self.removed.len());
-        write!(f, "+{added} -{removed}, {} unchanged, ", self.unchanged)?;
+        write!(f, "{}, {} unchanged, ", self.summary(), self.unchanged)?;
         if let Some(change) = change_of_udp_calls(self.udp_calls) {
             write!(f, "{change}, ")?;
         }
@@ -108,5 +128,8 @@ mod tests {
         let stricter = difference.clone().with_udp_calls(UdpCalls::All, UdpCalls::Lookups);
         assert_eq!(stricter.to_string(), "+2 -1, 1 unchanged, udp all -> lookups, generation 5 -> 6");
         assert_eq!(difference.lines(1), "  + 203.0.113.0/24\n  and 2 more\n");
+        let changed = difference.with_changed(set(&["192.0.2.0/24", "203.0.113.0/24"]));
+        assert_eq!(changed.to_string(), "+2 -1 ~1, 0 unchanged, generation 5 -> 6");
+        assert!(changed.lines(9).ends_with("  - 198.51.100.7/32\n  ~ 192.0.2.0/24\n"), "{}", changed.lines(9));
     }
 }

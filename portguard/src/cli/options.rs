@@ -1,7 +1,8 @@
 //! Options that several verbs have.
 
-use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::builder::{PossibleValue, PossibleValuesParser, StringValueParser, TypedValueParser};
 use clap::{Args, ValueEnum};
+use jiff::Timestamp;
 use portguard_common::rpc::Procedure;
 use portguard_common::transport::Protocol;
 
@@ -84,6 +85,11 @@ pub(super) fn protocol() -> impl TypedValueParser<Value = Protocol> {
 pub(super) fn call() -> impl TypedValueParser<Value = Procedure> {
     let values = Procedure::ALL.map(|call| PossibleValue::new(call.key()).help(calls::name(call)));
     PossibleValuesParser::new(values).try_map(|key| Procedure::from_key(&key).ok_or("no such call"))
+}
+
+/// A time: RFC 3339, or a date, which means its end.
+pub(super) fn time() -> impl TypedValueParser<Value = Timestamp> {
+    StringValueParser::new().try_map(|text| text.parse::<Timestamp>())
 }
 
 #[cfg(test)]

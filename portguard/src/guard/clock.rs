@@ -65,7 +65,7 @@ pub fn unix_now() -> u64 {
 }
 
 /// The current time in nanoseconds of `CLOCK_BOOTTIME`: since boot, with the time in suspend. This clock is never set.
-pub(super) fn boot_now() -> u64 {
+pub(crate) fn boot_now() -> u64 {
     nanoseconds_of(libc::CLOCK_BOOTTIME)
 }
 

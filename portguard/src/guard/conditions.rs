@@ -123,6 +123,18 @@ pub(super) fn read(instance: &Instance, slot: u32) -> Vec<Conditions> {
         .collect()
 }
 
+/// A copy of the conditions of both slots, at their places. With a time `at`, in nanoseconds of Unix time, the deadlines and what was let
+/// pass are those of that time: what has ended by then has ended, and nothing else does.
+pub(super) fn copy(instance: &Instance, at: Option<u64>) -> Vec<Conditions> {
+    let Some(memory) = &instance.conditions else { return Vec::new() };
+    let copy = (0..memory.len()).map(|place| {
+        let conditions: Conditions = memory.read(place);
+        let budget = if at.is_some() { Budget::default() } else { conditions.budget };
+        Conditions { budget, ..conditions.at(at) }
+    });
+    copy.collect()
+}
+
 /// The conditions of the entry with a number in the list in a slot, if it has any.
 pub(super) fn of_entry(instance: &Instance, slot: u32, number: u32) -> Option<Conditions> {
     let WithConditions { first, count } = of_slot(instance, slot);

@@ -1,6 +1,7 @@
 //! The list in force, and how another one takes its place: it is filled in beside the one in force, verified, and switched to
 //! in one step.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -140,6 +141,24 @@ pub(super) fn prefixes_in_force(interface: &Path, instance: &Instance) -> Result
     // Stable, because they are nearly in order.
     prefixes.sort();
     Ok(prefixes)
+}
+
+/// The entries of the list in force that have conditions, with these.
+pub(super) fn conditions_in_force(
+    interface: &Path,
+    instance: &Instance,
+) -> Result<BTreeMap<IpNet, Conditions>> {
+    let Some((slot, _, v4, v6)) = entries_in_force(interface, instance)? else { return Ok(BTreeMap::new()) };
+    let conditions = conditions::read(instance, slot);
+    let v4 = v4.into_iter().map(|(wire, length, number)| (IpAddr::from(wire), length, number));
+    let v6 = v6.into_iter().map(|(wire, length, number)| (IpAddr::from(wire), length, number));
+    let with = v4.chain(v6).filter_map(|(address, length, number)| {
+        Some((IpNet::new(address, length), *conditions.get(number as usize)?))
+    });
+    with.map(|(prefix, conditions)| {
+        Ok((prefix.map_err(|error| unreadable(interface).caused_by(error))?, conditions))
+    })
+    .collect()
 }
 
 /// The entries of both families, with the slot and the description of their list.

@@ -40,15 +40,16 @@ mod trial;
 mod tries;
 mod uppers;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use portguard_common::READABLE_ABI_VERSIONS;
 
-use crate::allowlist::Allowlist;
+use crate::allowlist::{self, Allowlist};
 use crate::error::{Error, Kind, Result};
 use crate::interface::{self, Interface, XdpMode};
 
@@ -58,6 +59,7 @@ pub use bpffs::{
     network_namespace,
 };
 pub use by_reason::ByReason;
+pub(crate) use clock::boot_now;
 pub use clock::{Uptime, unix_now};
 pub use confirm::{Confirmation, Trial, Waits};
 pub use counters::{Fill, SetId, Snapshot, Sums};
@@ -72,7 +74,7 @@ pub use mounts::{Whose, whose};
 pub use order::{LastOrder, LogLimit, Named, Order};
 pub use privileges::require as require_privileges;
 pub use reset::Reset;
-pub use shadow::{Decision, Shadow};
+pub use shadow::{Decision, Ruling, Shadow};
 pub use trial::{Due, Restored, next_deadline, restore};
 pub use uppers::PutBack;
 
@@ -215,15 +217,37 @@ impl Guard {
         lists::prefixes_in_force(&self.pinned.directory, &self.instance)
     }
 
+    /// The prefixes of a list that have other conditions than in the list in force, in order.
+    pub fn changed_conditions(&self, list: &Allowlist) -> Result<Vec<IpNet>> {
+        let conditional = list.numbered().take_while(|entry| entry.conditions().is_some());
+        let new: BTreeMap<IpNet, _> =
+            conditional.map(allowlist::Entry::prefix).zip(conditions::of_list(list, self.interface())).collect();
+        let old = lists::conditions_in_force(&self.pinned.directory, &self.instance)?;
+        let mut all: Vec<IpNet> = old.keys().chain(new.keys()).copied().collect();
+        all.sort_unstable();
+        all.dedup();
+        all.retain(|prefix| match (old.get(prefix), new.get(prefix)) {
+            (Some(old), Some(new)) => !old.are_stated_as(new),
+            _ => true,
+        });
+        Ok(all)
+    }
+
+    /// By how much a deadline of an entry is off at most, by the clock of now.
+    pub fn deadline_drift(&self) -> Duration {
+        Duration::from_nanos(conditions::drift(&self.instance))
+    }
+
     /// The entry of the list in force that covers an address, if one does.
     pub fn covering(&self, address: IpAddr) -> Result<Option<Covering>> {
         lists::covering(&self.pinned.directory, &self.instance, address)
     }
 
-    /// A shadow of the program, which gives its verdicts. The caller holds the lock.
-    pub fn shadow(&self) -> Result<Shadow> {
+    /// A shadow of the program, which gives its verdicts: those of now, or at a time in nanoseconds of Unix time. The caller holds the
+    /// lock.
+    pub fn shadow(&self, at: Option<u64>) -> Result<Shadow> {
         self.require_current("its program cannot be run for verdicts")?;
-        Shadow::of(self)
+        Shadow::of(self, at)
     }
 
     /// Puts a list in force, in one step. The caller holds the lock.
@@ -289,6 +313,30 @@ impl Guard {
     pub fn counters(&self) -> Result<Snapshot> {
         self.instance.counters.read()
     }
+}
+
+/// Computes the deadlines of the entries of all guards again, by the clock of now. Returns by how much those of each guard were off, by the
+/// name of its interface. The caller holds the lock for changes.
+///
+/// # Errors
+/// The interfaces cannot be listed. A guard that is damaged is left out: who needs it reports that.
+pub fn set_deadlines(pin_root: &PinRoot) -> Result<Vec<(String, Duration)>> {
+    let guards = Guard::select(Some(pin_root), &[])?.into_iter().flatten();
+    Ok(guards
+        .map(|guard| {
+            let moved = Duration::from_nanos(conditions::set_deadlines(&guard.instance));
+            (guard.interface().name.clone(), moved)
+        })
+        .collect())
+}
+
+/// By how much the deadlines of the entries of all guards are off at most, by the clock of now.
+///
+/// # Errors
+/// The interfaces cannot be listed.
+pub fn deadline_drift(pin_root: &PinRoot) -> Result<Duration> {
+    let guards = Guard::select(Some(pin_root), &[])?.into_iter().flatten();
+    Ok(guards.map(|guard| guard.deadline_drift()).max().unwrap_or_default())
 }
 
 /// Detaches the guard from the interface with a name, also if its maps are damaged. Events report the contents of its

@@ -12,15 +12,17 @@ use portguard_common::drop_log::Rate;
 use portguard_common::frame::LinkType;
 use portguard_common::listed;
 use portguard_common::names;
+use portguard_common::reason::{Denial, DropReason};
 use portguard_common::rpc::Procedure;
 use portguard_common::totals::{Count, Totals};
 use portguard_common::transport::Protocol;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
+use crate::guard::conditions;
 use crate::guard::constants::{Constants, Task, give_lookup, in_object, in_words};
 use crate::guard::instance::{LIST_MAPS, OBJECT, cannot_create, refused};
-use crate::guard::mapped::Memory;
+use crate::guard::mapped::{Mapped, Memory};
 use crate::guard::test_frame;
 use crate::guard::{Guard, device};
 
@@ -52,10 +54,19 @@ listed! {
     }
 }
 
+/// What becomes of a packet, and why it is not allowed, if it is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ruling {
+    /// What becomes of it.
+    pub decision: Decision,
+    /// The reason that the program has counted.
+    pub reason: Option<Denial>,
+}
+
 impl Shadow {
     /// Loads the shadow of a guard. The caller holds the lock, so that no other process removes the guard's pins in the
     /// meantime.
-    pub(super) fn of(guard: &Guard) -> Result<Self> {
+    pub(super) fn of(guard: &Guard, at: Option<u64>) -> Result<Self> {
         let instance = &guard.instance;
         let link = device::link_type(guard.interface())?;
         let sizes = instance.counters.own.sizes()?.smallest();
@@ -72,19 +83,26 @@ impl Shadow {
         let mut loader = EbpfLoader::new();
         give_lookup(&mut loader, &in_force);
         // Maps without a path here are new, and end with the shadow.
-        for name in LIST_MAPS {
+        for name in LIST_MAPS.into_iter().filter(|name| *name != names::CONDITIONS) {
             loader.map_pin_path(in_object(name), instance.directory().join(name));
         }
         constants.give(&mut loader, sizes);
+        // A copy of its own: what a test frame takes of a rate, the guard still has.
+        let conditions = conditions::copy(instance, at);
+        loader.map_max_entries(names::CONDITIONS, conditions.len().max(1) as u32);
         let mut object = loader.load(OBJECT).map_err(|error| cannot_create().caused_by(error))?;
         let name = match guard.program().name.as_str() {
             names::PROGRAM => names::PROGRAM,
             _ => names::PROGRAM_FRAGS,
         };
         let tag = load(&mut object, name).map_err(refused)?;
-        let cells =
-            object.map(names::CELLS).and_then(data).ok_or_else(|| broken().because("it has no counters"))?;
-        let cells = Memory::new(cells).map_err(|error| broken().caused_by(error))?;
+        let memory_of = |name: &str| {
+            let map = object.map(name).and_then(data);
+            map.ok_or_else(|| broken().because(format!("it has no map {name}")))
+        };
+        let cells = Memory::new(memory_of(names::CELLS)?).map_err(|error| broken().caused_by(error))?;
+        let memory = Mapped::new(memory_of(names::CONDITIONS)?).map_err(|error| broken().caused_by(error))?;
+        memory.write(0, &conditions);
         Ok(Self { object, name, tag, cells, link })
     }
 
@@ -98,7 +116,7 @@ impl Shadow {
     ///
     /// # Errors
     /// The kernel does not run the program, or its action does not agree with its counters.
-    pub fn judge(&self, source: IpAddr, protocol: Protocol, call: Procedure) -> Result<Decision> {
+    pub fn judge(&self, source: IpAddr, protocol: Protocol, call: Procedure) -> Result<Ruling> {
         let program: &Xdp = self
             .object
             .program(self.name)
@@ -120,14 +138,24 @@ impl Shadow {
             packets(after.would_drop, before.would_drop),
             faults.iter().all(|packets| *packets == 0),
         );
-        match (action, counted) {
-            (XDP_PASS, (1, 0, true)) => Ok(Decision::Allowed),
-            (XDP_DROP, (0, 0, true)) => Ok(Decision::Dropped),
-            (XDP_PASS, (0, 1, true)) => Ok(Decision::WouldDrop),
-            (action, (allowed, would_drop, faults)) => Err(broken().because(format!(
+        let denials = Denial::ALL.into_iter().filter(|denial| {
+            let number = DropReason::Denied(*denial).number();
+            packets(after.drops[number], before.drops[number]) == 1
+        });
+        let denials: Vec<Denial> = denials.collect();
+        match (action, counted, &denials[..]) {
+            (XDP_PASS, (1, 0, true), []) => Ok(Ruling { decision: Decision::Allowed, reason: None }),
+            (XDP_DROP, (0, 0, true), [reason]) => {
+                Ok(Ruling { decision: Decision::Dropped, reason: Some(*reason) })
+            }
+            (XDP_PASS, (0, 1, true), [reason]) => {
+                Ok(Ruling { decision: Decision::WouldDrop, reason: Some(*reason) })
+            }
+            (action, (allowed, would_drop, faults), denials) => Err(broken().because(format!(
                 "it contradicts itself: for {} from {source} it returns {action}, and counts {allowed} allowed, \
-                 {would_drop} that would be dropped, and {faults:?} faulty",
+                 {would_drop} that would be dropped, {denials:?} denied, and faults: {}",
                 protocol.name(),
+                !faults,
             ))),
         }
     }

@@ -126,7 +126,8 @@ fn difference(guard: &Guard, list: &Allowlist, messages: &mut Messages) -> Chang
         Some(old) => {
             let in_force = guard.list().map_or(UdpCalls::All, |list| list.udp_calls);
             let difference = Difference::new(&old, &prefixes_of(list), generation)
-                .with_udp_calls(in_force, list.udp_calls());
+                .with_udp_calls(in_force, list.udp_calls())
+                .with_changed(changed_conditions(guard, list, messages));
             Change { head: format!("{name}: {difference}"), prefixes: difference.lines(LISTED) }
         }
         None => {
@@ -140,6 +141,12 @@ fn difference(guard: &Guard, list: &Allowlist, messages: &mut Messages) -> Chang
 /// The prefixes of the list in force. If they cannot be read, this is only a note: another list can be put in force.
 fn prefixes(guard: &Guard, messages: &mut Messages) -> Option<Vec<IpNet>> {
     guard.prefixes().inspect_err(|error| messages.note(format!("{error}. The changes are not known."))).ok()
+}
+
+/// The prefixes of a list whose conditions differ from those in force, as [`prefixes`].
+fn changed_conditions(guard: &Guard, list: &Allowlist, messages: &mut Messages) -> Vec<IpNet> {
+    let changed = guard.changed_conditions(list);
+    changed.inspect_err(|error| messages.note(format!("{error}. Changed conditions are not known."))).unwrap_or_default()
 }
 
 /// The prefixes of a list, in order.
@@ -157,6 +164,8 @@ struct Before {
     list: Option<ListInfo>,
     /// The prefixes of its list; they are read only if the list changes.
     prefixes: Option<Vec<IpNet>>,
+    /// Those of the new list that have other conditions.
+    changed: Vec<IpNet>,
 }
 
 impl Before {
@@ -165,20 +174,23 @@ impl Before {
         let changes = list
             .is_some_and(|list| in_force.as_ref().is_none_or(|in_force| in_force.sha256 != list.sha256()));
         let prefixes = if changes { prefixes(guard, messages) } else { None };
-        Ok(Self { abi: guard.abi_version(), order: guard.order()?, list: in_force, prefixes })
+        let changed = match list.filter(|_| prefixes.is_some()) {
+            Some(list) => changed_conditions(guard, list, messages),
+            None => Vec::new(),
+        };
+        Ok(Self { abi: guard.abi_version(), order: guard.order()?, list: in_force, prefixes, changed })
     }
 
     /// The changes, a line for each.
     fn changes(&self, guard: &Guard, list: Option<&Allowlist>) -> Result<Vec<String>> {
         let mut changes = self.order.changes_to(&guard.order()?);
         if let (Some(old), Some(list)) = (&self.prefixes, list) {
-            let difference = Difference::new(old, &prefixes_of(list), 0);
-            let (added, removed) = (difference.added.len(), difference.removed.len());
+            let difference = Difference::new(old, &prefixes_of(list), 0).with_changed(self.changed.clone());
             match changes.first_mut().filter(|change| change.starts_with("allowlist ")) {
-                Some(change) => *change += &format!(", +{added} -{removed}"),
+                Some(change) => *change += &format!(", {}", difference.summary()),
                 None => {
                     let unchanged = difference.unchanged;
-                    changes.insert(0, format!("allowlist +{added} -{removed}, {unchanged} unchanged"));
+                    changes.insert(0, format!("allowlist {}, {unchanged} unchanged", difference.summary()));
                 }
             }
         }

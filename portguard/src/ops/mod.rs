@@ -5,6 +5,7 @@
 //! portguard wait.
 
 pub(crate) mod change;
+pub(crate) mod deadlines;
 pub(crate) mod guardian;
 pub(crate) mod list_here;
 pub(crate) mod lists;

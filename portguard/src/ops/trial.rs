@@ -8,13 +8,15 @@ use crate::error::{Error, Kind, Result};
 use crate::guard::{self, Access, Confirmation, Due, Guard, Lock, PinRoot, Restored, Waits};
 use crate::interface::Interface;
 use crate::ops::lists::keep_last_good;
-use crate::ops::{Messages, lock};
+use crate::ops::{Messages, deadlines, lock};
 use crate::time;
 
-/// Takes the lock to change guards, with the waiting time of a command, and restores overdue changes.
+/// Takes the lock to change guards, with the waiting time of a command, restores overdue changes, and lets deadlines of entries follow
+/// the clock.
 pub(crate) fn lock_to_change(pin_root: &PinRoot, messages: &mut Messages) -> Result<Lock> {
     let lock = lock(pin_root, Access::Change, messages)?;
     restore(pin_root, Due::Overdue, messages);
+    deadlines::set(pin_root, messages);
     Ok(lock)
 }
 

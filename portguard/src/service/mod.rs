@@ -16,6 +16,7 @@ mod pins;
 mod reconciler;
 mod reloads;
 mod systemd;
+mod wall_clock;
 mod watch;
 
 use std::future::pending;
@@ -34,6 +35,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 pub use self::order::ServiceOrder;
 use self::reconciler::{Reconciler, Trigger};
 use self::systemd::Systemd;
+use self::wall_clock::WallClock;
 use crate::control;
 use crate::control::server::{Incoming, Server, Task};
 use crate::error::{Error, Result};
@@ -135,6 +137,7 @@ impl Service {
         let links = netlink::watch().map_err(cannot_run)?;
         let pins = pins::watch(self.reconciler().pin_root().root(), &self.console);
         let list = watch::watch(self.reconciler().allowlist(), &self.console);
+        let clock = WallClock::watch(&*self.console);
         let mut reconcile = interval(RECONCILE_INTERVAL);
         reconcile.set_missed_tick_behavior(MissedTickBehavior::Delay);
         reconcile.tick().await;
@@ -184,6 +187,7 @@ impl Service {
                     self.in_thread(Reconciler::reconcile).await;
                     self.tell().await;
                 }
+                () = clock.is_set() => self.in_thread(Reconciler::reconcile).await,
                 () = links.notified() => self.in_thread(Reconciler::reconcile).await,
                 () = pins.notified() => {
                     self.in_thread(Reconciler::reconcile).await;

@@ -24,7 +24,7 @@ use crate::interface::{self, Interface};
 use crate::ops::change::replace_list;
 use crate::ops::lists::load;
 use crate::ops::owner::{owned, owner_of_name};
-use crate::ops::{Console, Messages, tell_holder, trial, unique};
+use crate::ops::{Console, Messages, deadlines, tell_holder, trial, unique};
 use crate::service::ServiceOrder;
 use crate::service::reloads::{Outcome, Reloads};
 
@@ -315,8 +315,10 @@ impl Reconciler {
     }
 
     fn try_reconcile(&mut self, messages: &mut Messages) -> Result<()> {
-        if self.next_deadline().is_some_and(|remaining| remaining.is_zero()) {
-            // Taking the lock restores overdue changes.
+        if self.next_deadline().is_some_and(|remaining| remaining.is_zero())
+            || deadlines::are_off(&self.pin_root)
+        {
+            // Taking the lock restores overdue changes, and computes the deadlines of entries again.
             drop(self.lock(messages)?);
         }
         let interfaces = interface::all()?;
@@ -421,7 +423,7 @@ impl Reconciler {
         }
     }
 
-    /// Takes the lock of all guards, and restores overdue changes. It makes the directory or mounts the BPF file system
+    /// Takes the lock of all guards, restores overdue changes, and lets deadlines of entries follow the clock. It makes the directory or mounts the BPF file system
     /// if they were removed in the meantime.
     fn lock(&mut self, messages: &mut Messages) -> Result<Lock> {
         self.lock_within(LOCK_LIMIT, |_| {}, messages)
@@ -444,6 +446,7 @@ impl Reconciler {
             messages.append(restored);
         }
         self.not_restored = not_restored;
+        deadlines::set(&self.pin_root, messages);
         Ok(lock)
     }
 

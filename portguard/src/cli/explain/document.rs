@@ -5,16 +5,18 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 use portguard_common::calls::UdpCalls;
+use portguard_common::conditions::{self, NEVER};
 use portguard_common::listed;
 use portguard_common::reason::Denial;
 use portguard_common::rpc::Procedure;
 use portguard_common::transport::Protocol;
 use serde::{Serialize, Serializer};
 
-use crate::allowlist::{self, Origin};
+use crate::allowlist::{self, InterfacePattern, Origin};
 use crate::guard::Decision;
 use crate::ops::services::{ServiceState, Unguarded};
 use crate::printable::serialize_path;
+use crate::time;
 
 /// The document of `explain --json`. Fields may be added; no field is renamed or removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -46,6 +48,8 @@ pub struct Verdict {
     /// Why they are not allowed; none if they are.
     #[serde(serialize_with = "denial")]
     pub reason: Option<Denial>,
+    /// The time that is asked about, RFC 3339; none for now.
+    pub at: Option<String>,
     /// Who says so.
     pub judged_by: Judge,
     /// The protocols that were tried; the verdict is the same for each.
@@ -131,11 +135,51 @@ pub struct Entry {
     pub line: Option<u32>,
     /// What the user wrote next to it.
     pub comment: Option<String>,
+    /// Its conditions, if it has any.
+    pub conditions: Option<Conditions>,
 }
 
 impl From<&allowlist::Entry> for Entry {
     fn from(entry: &allowlist::Entry) -> Self {
         let comment = entry.comment().map(str::to_owned);
-        Self { prefix: entry.prefix(), line: Some(entry.line()), comment }
+        let conditions = entry.conditions().map(Into::into);
+        Self { prefix: entry.prefix(), line: Some(entry.line()), comment, conditions }
+    }
+}
+
+/// The conditions of an entry.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Conditions {
+    /// The interfaces that it is for, as the file names them; none if it is for all, or if only the kernel knows the entry.
+    pub interfaces: Option<Vec<String>>,
+    /// When it ends; RFC 3339.
+    pub until: Option<String>,
+    /// What it permits over UDP: `all`, `lookups` or `none`; none if that is what the whole list permits.
+    pub udp: Option<&'static str>,
+    /// How many packets over UDP it lets pass in a second.
+    pub rate: Option<u32>,
+}
+
+impl Conditions {
+    /// Those of an entry that only the kernel knows.
+    pub(super) fn of_kernel(conditions: &conditions::Conditions) -> Self {
+        let until = (conditions.until != NEVER).then(|| time::seconds(conditions.until));
+        let udp = UdpCalls::from_number(conditions.udp_calls).unwrap_or(UdpCalls::None);
+        Self { interfaces: None, until, udp: Some(udp.key()), rate: (conditions.rate > 0).then_some(conditions.rate) }
+    }
+}
+
+impl From<&allowlist::Conditions> for Conditions {
+    fn from(conditions: &allowlist::Conditions) -> Self {
+        let allowlist::Conditions { interfaces, until, udp, rate } = conditions;
+        let names = |patterns: &[InterfacePattern]| {
+            patterns.iter().map(|pattern| pattern.as_str().to_owned()).collect()
+        };
+        Self {
+            interfaces: interfaces.as_deref().map(names),
+            until: until.map(|until| until.to_string()),
+            udp: udp.map(UdpCalls::key),
+            rate: rate.map(Into::into),
+        }
     }
 }

@@ -9,19 +9,20 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use ipnet::IpNet;
-use portguard_common::calls::UdpCalls;
+use jiff::Timestamp;
+use portguard_common::conditions::Conditions;
 use portguard_common::reason::Denial;
 use portguard_common::rpc::Procedure;
 use portguard_common::transport::Protocol;
 
-use self::document::Document;
+use self::document::{Document, Judge};
 use crate::allowlist::{Allowlist, Entry, Origin};
 use crate::cli::options;
 use crate::cli::print::{finish, print, print_before, print_json};
 use crate::error::{Error, Result};
 use crate::explain::text::Text;
 use crate::explain::{entries, source};
-use crate::guard::{self, Access, Covering, Decision, Guard, PinRoot};
+use crate::guard::{self, Access, Covering, Decision, Guard, PinRoot, Ruling};
 use crate::interface;
 use crate::ops::services::{Services, Unguarded};
 use crate::ops::{self, Messages, lists};
@@ -46,6 +47,9 @@ pub struct Args {
     /// What the packets ask for over UDP [default: null]
     #[arg(long, value_name = "CALL", value_parser = options::call())]
     pub call: Option<Procedure>,
+    /// Judge as of this time: RFC 3339 with an offset from UTC, or a date [default: now]
+    #[arg(long, value_name = "TIME", value_parser = options::time())]
+    pub at: Option<Timestamp>,
     /// Judge by this file, even if interfaces are guarded [default: the guards' lists; without any guard,
     /// $PORTGUARD_ALLOWLIST or /etc/portguard/allowlist.yaml]
     #[arg(long, value_name = "PATH", conflicts_with = "interface")]
@@ -63,7 +67,7 @@ pub struct Args {
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode> {
     let sources: Vec<IpAddr> = args.sources.iter().map(|text| source::parse(text)).collect::<Result<_>>()?;
     let protocols = args.protocol.map_or_else(|| Protocol::ALL.to_vec(), |only| vec![only]);
-    let question = Question { sources, protocols, call: args.call.unwrap_or(Procedure::Null) };
+    let question = Question { sources, protocols, call: args.call.unwrap_or(Procedure::Null), at: args.at };
     let mut messages = term::messages();
     let answer = match &args.allowlist {
         Some(path) => by_file(&question, path, &mut messages).map(|verdicts| (verdicts, Vec::new())),
@@ -91,28 +95,53 @@ struct Question {
     protocols: Vec<Protocol>,
     /// What is asked for over UDP.
     call: Procedure,
+    /// The time that is asked about; `None` for now.
+    at: Option<Timestamp>,
 }
 
 impl Question {
-    /// Whether a list that covers a source permits it to ask over this protocol.
-    fn is_permitted(&self, protocol: Protocol, udp_calls: UdpCalls) -> bool {
-        protocol == Protocol::Tcp || udp_calls.permits(self.call)
+    /// Why a packet over this protocol is not allowed if these conditions decide, at a time since boot; `None` if it is.
+    fn refusal(&self, conditions: &Conditions, protocol: Protocol, boot_now: u64) -> Option<Denial> {
+        let terms = conditions.terms(0, || boot_now);
+        let permits = || protocol == Protocol::Tcp || terms.udp_calls().permits(self.call);
+        terms.denial().or_else(|| (!permits()).then_some(Denial::CallNotAllowed))
     }
 
-    /// The protocols by what becomes of their packets: each decision once.
-    fn by_decision(
+    /// The protocols by what becomes of their packets: each ruling once.
+    fn by_ruling(
         &self,
-        mut decide: impl FnMut(Protocol) -> Result<Decision>,
-    ) -> Result<Vec<(Decision, Vec<Protocol>)>> {
-        let mut decisions: Vec<(Decision, Vec<Protocol>)> = Vec::new();
+        mut rule: impl FnMut(Protocol) -> Result<Ruling>,
+    ) -> Result<Vec<(Ruling, Vec<Protocol>)>> {
+        let mut rulings: Vec<(Ruling, Vec<Protocol>)> = Vec::new();
         for &protocol in &self.protocols {
-            let decision = decide(protocol)?;
-            match decisions.iter_mut().find(|(known, _)| *known == decision) {
+            let ruling = rule(protocol)?;
+            match rulings.iter_mut().find(|(known, _)| *known == ruling) {
                 Some((_, protocols)) => protocols.push(protocol),
-                None => decisions.push((decision, vec![protocol])),
+                None => rulings.push((ruling, vec![protocol])),
             }
         }
-        Ok(decisions)
+        Ok(rulings)
+    }
+
+    /// The part of a verdict that is not about who judges.
+    fn verdict(&self, source: IpAddr, allowlist: &document::Allowlist, judged_by: Judge) -> document::Verdict {
+        document::Verdict {
+            source,
+            interface: None,
+            verdict: Decision::Allowed,
+            reason: None,
+            at: self.at.map(|at| at.to_string()),
+            judged_by,
+            call: None,
+            protocols: Vec::new(),
+            allowlist: allowlist.clone(),
+            entry: None,
+            nearest: None,
+            same_program: None,
+            note: source::oddity(source),
+            enforcing: None,
+            service: None,
+        }
     }
 
     /// What is asked for, if that matters.
@@ -173,7 +202,9 @@ fn by_guards(
 fn by_guard(question: &Question, guard: &Guard, services: &Services) -> Result<Vec<document::Verdict>> {
     let name = &guard.interface().name;
     let list = guard.list().ok_or_else(|| Error::failed(format!("{name}: the guard has no list")))?;
-    let shadow = guard.shadow()?;
+    // Both are clocks of this host; a time before 1970 is before any end.
+    let at = question.at.map(|at| u64::try_from(at.as_nanosecond()).unwrap_or(0));
+    let shadow = guard.shadow(at)?;
     let service = services.of(guard);
     let text = Text::of(&list);
     let allowlist = document::Allowlist {
@@ -189,17 +220,27 @@ fn by_guard(question: &Question, guard: &Guard, services: &Services) -> Result<V
     let mut verdicts = Vec::new();
     for &source in &question.sources {
         let covering = guard.covering(source)?;
-        let decisions = question.by_decision(|protocol| {
-            let decision = shadow.judge(source, protocol, question.call)?;
-            let expected = covering.is_some() && question.is_permitted(protocol, list.udp_calls);
-            if (decision == Decision::Allowed) == expected {
-                return Ok(decision);
+        let rulings = question.by_ruling(|protocol| {
+            let expected = || match covering {
+                None => Some(Denial::NotAllowed),
+                Some(covering) => {
+                    let conditions = covering.conditions.unwrap_or(Conditions::none(list.udp_calls));
+                    question.refusal(&conditions.at(at), protocol, guard::boot_now())
+                }
+            };
+            // An entry may end in between.
+            let before = expected();
+            let ruling = shadow.judge(source, protocol, question.call)?;
+            let is_rated = covering.is_some_and(|it| it.conditions.is_some_and(|it| it.rate > 0));
+            let is_expected = [before, expected()].contains(&ruling.reason)
+                || (is_rated && before.is_none() && ruling.reason == Some(Denial::RateExceeded));
+            if is_expected {
+                return Ok(ruling);
             }
             let trie = covering.map_or("no entry".to_owned(), |covering| covering.prefix.to_string());
             let what = format!(
-                "over {} the program returns {decision:?}, but the list has {trie} for the source, and permits {} calls",
+                "over {} the program returns {ruling:?}, but the list has {trie} for the source, so {before:?} is expected",
                 protocol.name(),
-                list.udp_calls.key()
             );
             Err(contradiction(name, source, &what))
         })?;
@@ -216,8 +257,11 @@ fn by_guard(question: &Question, guard: &Guard, services: &Services) -> Result<V
                 }
             };
         }
-        let entry = covering.map(|Covering { prefix, number, .. }| {
-            let Some(allowlist) = text.allowlist() else { return Ok(without_line(prefix)) };
+        let entry = covering.map(|Covering { prefix, number, conditions }| {
+            let Some(allowlist) = text.allowlist() else {
+                let conditions = conditions.as_ref().map(document::Conditions::of_kernel);
+                return Ok(document::Entry { conditions, ..without_line(prefix) });
+            };
             match allowlist.numbered().nth(number as usize) {
                 Some(entry) if entry.prefix() == prefix => Ok(entry.into()),
                 _ => {
@@ -227,33 +271,22 @@ fn by_guard(question: &Question, guard: &Guard, services: &Services) -> Result<V
             }
         });
         let entry = entry.transpose()?;
-        verdicts.extend(decisions.into_iter().map(|(decision, protocols)| document::Verdict {
-            source,
+        let common = question.verdict(source, &allowlist, Judge::Kernel);
+        verdicts.extend(rulings.into_iter().map(|(Ruling { decision, reason }, protocols)| document::Verdict {
             interface: Some(name.clone()),
             verdict: decision,
-            reason: reason(decision, entry.as_ref()),
-            judged_by: document::Judge::Kernel,
+            reason,
             call: question.call_over(&protocols),
             protocols,
-            allowlist: allowlist.clone(),
             entry: entry.clone(),
             nearest: nearest.clone(),
             same_program: Some(shadow.tag() == guard.program().tag),
-            note: source::oddity(source),
             enforcing: Some(guard.is_enforcing()),
             service: service.clone(),
+            ..common.clone()
         }));
     }
     Ok(verdicts)
-}
-
-/// Why packets are not allowed.
-fn reason(decision: Decision, entry: Option<&document::Entry>) -> Option<Denial> {
-    match (decision, entry) {
-        (Decision::Allowed, _) => None,
-        (_, None) => Some(Denial::NotAllowed),
-        (_, Some(_)) => Some(Denial::CallNotAllowed),
-    }
 }
 
 /// What must not be, and would be a bug of portguard.
@@ -267,6 +300,7 @@ fn contradiction(name: &str, source: IpAddr, what: &str) -> Error {
 fn by_file(question: &Question, path: &Path, messages: &mut Messages) -> Result<Vec<Vec<document::Verdict>>> {
     let list = lists::load(path, messages)?;
     let prefixes = || list.entries().iter().map(Entry::prefix);
+    let now = question.at.unwrap_or_else(Timestamp::now);
     let allowlist = document::Allowlist {
         path: list.path().to_owned(),
         sha256: list.sha256().to_string(),
@@ -279,27 +313,35 @@ fn by_file(question: &Question, path: &Path, messages: &mut Messages) -> Result<
         let covering = entries::covering(prefixes(), source);
         let entry = covering.map(|(index, _)| document::Entry::from(&list.entries()[index]));
         let nearest = if entry.is_none() { nearest_in(&list, source) } else { None };
-        let decisions = question.by_decision(|protocol| {
-            let allowed = entry.is_some() && question.is_permitted(protocol, list.udp_calls());
-            Ok(if allowed { Decision::Allowed } else { Decision::Dropped })
+        let rulings = question.by_ruling(|protocol| {
+            let reason = match covering {
+                None => Some(Denial::NotAllowed),
+                Some((index, _)) => {
+                    // Without an interface, it is judged as on one that the entry is for.
+                    let conditions = list.entries()[index].conditions().cloned().unwrap_or_default();
+                    let has_ended = conditions.until.is_some_and(|until| until <= now);
+                    let permits = conditions.udp.unwrap_or(list.udp_calls()).permits(question.call);
+                    match protocol {
+                        _ if has_ended => Some(Denial::Expired),
+                        Protocol::Udp if !permits => Some(Denial::CallNotAllowed),
+                        _ => None,
+                    }
+                }
+            };
+            let decision = if reason.is_none() { Decision::Allowed } else { Decision::Dropped };
+            Ok(Ruling { decision, reason })
         })?;
-        Ok(decisions
+        let common = question.verdict(source, &allowlist, Judge::File);
+        Ok(rulings
             .into_iter()
-            .map(|(decision, protocols)| document::Verdict {
-                source,
-                interface: None,
+            .map(|(Ruling { decision, reason }, protocols)| document::Verdict {
                 verdict: decision,
-                reason: reason(decision, entry.as_ref()),
-                judged_by: document::Judge::File,
+                reason,
                 call: question.call_over(&protocols),
                 protocols,
-                allowlist: allowlist.clone(),
                 entry: entry.clone(),
                 nearest: nearest.clone(),
-                same_program: None,
-                note: source::oddity(source),
-                enforcing: None,
-                service: None,
+                ..common.clone()
             })
             .collect())
     };
@@ -314,5 +356,5 @@ fn nearest_in(list: &Allowlist, source: IpAddr) -> Option<document::Entry> {
 
 /// An entry of which only the kernel knows.
 fn without_line(prefix: IpNet) -> document::Entry {
-    document::Entry { prefix, line: None, comment: None }
+    document::Entry { prefix, line: None, comment: None, conditions: None }
 }

@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 
 use portguard_common::calls::UdpCalls;
+use portguard_common::reason::Denial;
 
-use super::document::{Allowlist, Document, Entry, Verdict};
+use super::document::{Allowlist, Conditions, Document, Entry, Verdict};
 use crate::allowlist::Origin;
 use crate::guard::{Decision, calls};
 use crate::ops::services;
@@ -33,7 +34,15 @@ fn write(text: &mut String, verdict: &Verdict) -> std::fmt::Result {
     if let [only] = verdict.protocols[..] {
         write!(text, " over {}", only.name())?;
     }
+    if let Some(at) = &verdict.at {
+        write!(text, " at {at}")?;
+    }
     writeln!(text, ": {}", reason(verdict))?;
+    if verdict.verdict == Decision::Allowed
+        && let Some(conditions) = verdict.entry.as_ref().and_then(|entry| entry.conditions.as_ref())
+    {
+        writeln!(text, "  note: the entry allows {}", shown_conditions(conditions))?;
+    }
     if let Some(note) = note {
         writeln!(text, "  note: {source} is {note}")?;
     }
@@ -83,14 +92,39 @@ fn reason(verdict: &Verdict) -> String {
         Decision::WouldDrop => "would be dropped, but passes in audit mode",
         _ => "dropped",
     };
-    if let Some(entry) = entry {
+    if let (Some(entry), Some(reason)) = (entry, verdict.reason) {
         let line = entry.line.map(|line| format!(", {}", line_of(allowlist, line))).unwrap_or_default();
-        let call = verdict.call.map_or("it", calls::name);
-        return format!(
-            "{dropped}: `udp: {}` of {path} does not permit {call} over UDP (it is covered by {}{line})",
-            allowlist.udp.key(),
-            entry.prefix
-        );
+        let prefix = entry.prefix;
+        let Conditions { interfaces, until, udp, rate } = entry.conditions.clone().unwrap_or_default();
+        let why = match reason {
+            Denial::CallNotAllowed => {
+                let call = verdict.call.map_or("it", calls::name);
+                let (of, udp) = match udp {
+                    Some(udp) => (format!("{prefix} ({path}{line})"), udp),
+                    None => (path, allowlist.udp.key()),
+                };
+                let covered = format!(" (it is covered by {prefix}{line})");
+                let covered = if of.starts_with(&prefix.to_string()) { "" } else { &covered };
+                format!("`udp: {udp}` of {of} does not permit {call} over UDP{covered}")
+            }
+            Denial::WrongInterface => {
+                let where_else = match interfaces {
+                    Some(interfaces) => printable(&interfaces.join(", ")),
+                    None => "other interfaces".to_owned(),
+                };
+                format!("{prefix} ({path}{line}) is for {where_else} only")
+            }
+            Denial::Expired => {
+                format!("{prefix} ({path}{line}) ended at {}", until.as_deref().unwrap_or("a time that is over"))
+            }
+            Denial::RateExceeded => {
+                let rate = rate.map_or("as many packets as it may".to_owned(), |rate| format!("{rate} packets"));
+                format!("{prefix} ({path}{line}) has let pass {rate} over UDP in this second")
+            }
+            // The list covers the source, so it is none of its entries.
+            Denial::NotAllowed => format!("no entry of {path} covers it"),
+        };
+        return format!("{dropped}: {why}");
     }
     let nearest = match nearest {
         Some(Entry { prefix, line: Some(line), .. }) => {
@@ -101,6 +135,18 @@ fn reason(verdict: &Verdict) -> String {
         None => "it has no IPv6 prefixes".to_owned(),
     };
     format!("{dropped}: no entry of {path} covers it ({nearest})")
+}
+
+/// Conditions as a part of a sentence: `until 2026-12-01T18:00:00Z, on eth1, bond0, 100/s over UDP`.
+fn shown_conditions(conditions: &Conditions) -> String {
+    let Conditions { interfaces, until, udp, rate } = conditions;
+    let parts = [
+        until.as_ref().map(|until| format!("until {until}")),
+        interfaces.as_ref().map(|interfaces| format!("on {}", printable(&interfaces.join(", ")))),
+        udp.map(|udp| format!("`udp: {udp}`")),
+        rate.map(|rate| format!("{rate}/s over UDP")),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 fn shown(allowlist: &Allowlist) -> String {

@@ -82,6 +82,10 @@ pub struct Allowlist {
     pub prefixes_v6: u32,
     /// The calls that it permits over UDP: `all`, `lookups` or `none`.
     pub udp: &'static str,
+    /// The number of entries with conditions.
+    pub conditional: u32,
+    /// By how many seconds the deadline of an entry is off at most, because the clock was set.
+    pub deadlines_off_by: u64,
     /// RFC 3339.
     pub loaded_at: String,
     /// Whether the file holds something else now, or is gone.

@@ -101,6 +101,8 @@ fn describe(guard: &Guard, services: &Services) -> Result<document::Guard> {
             prefixes_v4: list.prefixes_v4,
             prefixes_v6: list.prefixes_v6,
             udp: list.udp_calls.key(),
+            conditional: list.conditional,
+            deadlines_off_by: guard.deadline_drift().as_secs(),
             loaded_at: time::seconds(list.loaded_at),
         },
         confirmation: guard.confirmation()?.map(|confirmation| document::Confirmation {

@@ -9,6 +9,9 @@ use crate::allowlist::Origin;
 use crate::guard::Waits;
 use crate::ops::{services, state};
 
+/// A deadline that is off by so many seconds is shown.
+const WORTH_A_WARNING: u64 = 2;
+
 /// The document for the eye.
 pub fn text(document: &Document) -> String {
     let mut text = String::new();
@@ -44,13 +47,24 @@ fn write(text: &mut String, guard: &Guard) -> std::fmt::Result {
             "             from the copy of the last good list: the file was broken when it was loaded"
         )?;
     }
-    let Allowlist { prefixes_v4, prefixes_v6, udp, loaded_at, sha256, .. } = allowlist;
+    let Allowlist { prefixes_v4, prefixes_v6, udp, conditional, deadlines_off_by, loaded_at, sha256, .. } = allowlist;
     let udp = if *udp == UdpCalls::All.key() { String::new() } else { format!(" udp {udp},") };
+    let conditions = match conditional {
+        0 => String::new(),
+        some => format!(" {some} with conditions,"),
+    };
     writeln!(
         text,
-        "             generation {generation}, {prefixes_v4} IPv4 and {prefixes_v6} IPv6 prefixes,{udp} loaded {loaded_at}"
+        "             generation {generation}, {prefixes_v4} IPv4 and {prefixes_v6} IPv6 prefixes,{conditions}{udp} \
+         loaded {loaded_at}"
     )?;
     writeln!(text, "             sha256 {sha256}")?;
+    if *deadlines_off_by >= WORTH_A_WARNING {
+        writeln!(
+            text,
+            "  deadlines  OFF BY {deadlines_off_by} s: the clock was set (portguard reload {interface})"
+        )?;
+    }
     if let Some(Confirmation { state, deadline }) = &guard.confirmation {
         match state {
             Waits::Pending => writeln!(
