@@ -3,9 +3,12 @@
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use aya::programs::{ProgramError, TestRun as _, TestRunOptions, Xdp};
 use aya_obj::programs::XdpAttachType;
+use nix::time::{ClockId, clock_gettime};
 use portguard::guard::{Guard, PinRoot, Snapshot};
 use portguard_common::reason::{Denial, DropReason, Fault};
 use portguard_common::{ABI_VERSION, names};
@@ -169,6 +172,13 @@ impl Kernel {
             }
             (passed, moved(&before, &after))
         })
+    }
+
+    /// Returns at the beginning of a second of `CLOCK_BOOTTIME`, which rates count by.
+    pub(crate) fn await_second(&self) {
+        let now = clock_gettime(ClockId::CLOCK_BOOTTIME).expect("the clock");
+        let left = 1_000_000_000 - now.tv_nsec() as u64;
+        thread::sleep(Duration::from_nanos(left + 1_000_000));
     }
 
     /// The longest frame that the guard's program takes.

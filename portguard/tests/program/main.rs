@@ -2,6 +2,7 @@
 //! each other, and an oracle, on random frames.
 
 mod calls;
+mod conditions;
 mod earlier;
 mod frames;
 mod host;
