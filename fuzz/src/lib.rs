@@ -1,11 +1,10 @@
 //! What the fuzz targets assert. The test `portguard/tests/seeds.rs` compiles this file, too, and runs the committed seeds
 //! and the crashes of the past through it.
 
-use std::fmt::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use portguard::allowlist::{Allowlist, Entry, Style};
+use portguard::allowlist::{Allowlist, Entry, NewEntry, Style};
 use portguard::guard::calls;
 use portguard_common::address::Address;
 use portguard_common::cursor::Linear;
@@ -105,15 +104,19 @@ pub fn allowlist(bytes: &[u8]) {
         Ok(checked) => {
             let mut again = String::from("allow:\n");
             for entry in checked.allowlist.entries() {
-                writeln!(again, "  - {}", entry.prefix()).expect("strings take anything");
+                let conditions = entry.conditions().cloned().unwrap_or_default();
+                again += &NewEntry { prefix: entry.prefix(), comment: None, conditions }.block("  ", "\n");
             }
             if checked.allowlist.entries().is_empty() {
                 again = "allow: []\n".to_owned();
             }
             let reread = Allowlist::parse(Path::new("again.yaml"), again.as_bytes());
             let reread = reread.unwrap_or_else(|invalid| panic!("{}", invalid.render(Style::Plain)));
-            let prefixes = |list: &Allowlist| list.entries().iter().map(Entry::prefix).collect::<Vec<_>>();
-            assert_eq!(prefixes(&reread.allowlist), prefixes(&checked.allowlist), "{again}");
+            let content = |list: &Allowlist| {
+                let content = |entry: &Entry| (entry.prefix(), entry.conditions().cloned());
+                list.entries().iter().map(content).collect::<Vec<_>>()
+            };
+            assert_eq!(content(&reread.allowlist), content(&checked.allowlist), "{again}");
         }
     }
 }

@@ -45,13 +45,13 @@ fn escaped(text: &str, must_be: impl Fn(char) -> bool) -> String {
     })
 }
 
-/// A number with its noun: `1 packet`, `2 packets`.
+/// A number with its noun: `1 packet`, `2 packets`, `2 entries`, `2 days`.
 pub(crate) fn counted(number: u64, noun: &str) -> String {
     match (number, noun.strip_suffix('y')) {
         (1, _) => format!("1 {noun}"),
-        (_, Some(stem)) => format!("{number} {stem}ies"),
-        (_, None) if noun.ends_with('x') => format!("{number} {noun}es"),
-        (_, None) => format!("{number} {noun}s"),
+        (_, Some(stem)) if !stem.ends_with(['a', 'e', 'o']) => format!("{number} {stem}ies"),
+        _ if noun.ends_with('x') => format!("{number} {noun}es"),
+        _ => format!("{number} {noun}s"),
     }
 }
 

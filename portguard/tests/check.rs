@@ -94,10 +94,42 @@ fn json_of_a_valid_list() {
     let folder = folder_with("list.yaml", list);
     insta::assert_snapshot!(check(folder.path(), &["list.yaml", "--json"]), @r#"
     $ portguard check list.yaml --json
-    {"schema":1,"path":"[FOLDER]/list.yaml","valid":true,"sha256":"c38fd55c72a1efbf8567bbf66a49367430d1b8048008d692ad7ce6311add38df","prefixes_v4":1,"prefixes_v6":1,"udp":"all","errors":[],"errors_total":0,"warnings":[{"line":3,"column":5,"text":"::ffff:192.0.2.1","message":"::ffff:192.0.2.1/128 is an IPv4-mapped prefix, and no packet has such a source","help":"IPv4 clients send from IPv4 addresses; did you mean 192.0.2.1/32?"}],"warnings_total":1}
+    {"schema":1,"path":"[FOLDER]/list.yaml","valid":true,"sha256":"c38fd55c72a1efbf8567bbf66a49367430d1b8048008d692ad7ce6311add38df","prefixes_v4":1,"prefixes_v6":1,"udp":"all","conditions":{"entries":0,"interfaces":0,"until":0,"udp":0,"rate":0},"absent_interfaces":[],"errors":[],"errors_total":0,"warnings":[{"line":3,"column":5,"text":"::ffff:192.0.2.1","message":"::ffff:192.0.2.1/128 is an IPv4-mapped prefix, and no packet has such a source","help":"IPv4 clients send from IPv4 addresses; did you mean 192.0.2.1/32?"}],"warnings_total":1}
     ----- stderr -----
     ----- exit code: 0 -----
     "#);
+}
+
+#[test]
+fn conditions_are_counted_and_interfaces_that_this_host_lacks_are_noted() {
+    let list = "allow:\n  - prefix: 192.0.2.0/24\n    interfaces: [lo, no-such*, no-card]\n    rate: 1/s\n  - prefix: ::1\n    \
+                interfaces: no-card\n    until: 2499-12-01\n    udp: all\n  - 10.0.0.0/8\n";
+    let folder = folder_with("list.yaml", list);
+    let told = check(folder.path(), &["list.yaml"]);
+    assert!(told.contains("list.yaml: 3 entries (2 IPv4, 1 IPv6), 2 with conditions, "), "{told}");
+    assert!(told.contains("note: no interface of this host matches no-card, no-such*\n"), "{told}");
+    let told = check(folder.path(), &["list.yaml", "--json"]);
+    assert!(
+        told.contains(
+            r#""conditions":{"entries":2,"interfaces":2,"until":1,"udp":1,"rate":1},"absent_interfaces":["no-card","no-such*"]"#
+        ),
+        "{told}"
+    );
+}
+
+#[test]
+fn what_has_ended_is_a_warning() {
+    for (seconds, ago) in
+        [(5 * 86_400 + 60, "5 days ago"), (3 * 3_600 + 60, "3 hours ago"), (5 * 60 + 10, "5 minutes ago")]
+    {
+        let until =
+            jiff::Timestamp::from_second(jiff::Timestamp::now().as_second() - seconds).expect("a time");
+        let told =
+            check_content(format!("allow:\n  - 10.0.0.0/8\n  - prefix: 192.0.2.7\n    until: {until}\n"));
+        assert!(told.contains(&format!("warning: 192.0.2.7/32 ended {ago}, at {until}\n")), "{told}");
+        assert!(told.contains("list.yaml:3:13") && told.contains("1 warning\n"), "{told}");
+        assert!(told.contains("----- exit code: 0 -----"), "{told}");
+    }
 }
 
 #[test]
@@ -106,7 +138,7 @@ fn json_of_an_invalid_list() {
     let folder = folder_with("list.yaml", list);
     insta::assert_snapshot!(check(folder.path(), &["--json", "list.yaml"]), @r#"
     $ portguard check --json list.yaml
-    {"schema":1,"path":"[FOLDER]/list.yaml","valid":false,"sha256":"6c3b71a7b7ea26dd438bcc26e76cc882543ae7a2fa0fde7183d18c090a67a131","prefixes_v4":null,"prefixes_v6":null,"udp":null,"errors":[{"line":2,"column":5,"text":"10.1.2.3/16","message":"10.1.2.3/16 has host bits set","help":"did you mean 10.1.0.0/16 or 10.1.2.3/32?"},{"line":3,"column":5,"text":"\"\\e\"","message":"\\u{1b} is not a prefix","help":"write an address, or an address and a prefix length, like 192.0.2.0/24 or 2001:db8::/32"}],"errors_total":2,"warnings":[{"line":4,"column":5,"text":"0.0.0.0/0","message":"0.0.0.0/0 allows everyone: nothing is guarded over IPv4","help":"write the networks of your clients instead"}],"warnings_total":1}
+    {"schema":1,"path":"[FOLDER]/list.yaml","valid":false,"sha256":"6c3b71a7b7ea26dd438bcc26e76cc882543ae7a2fa0fde7183d18c090a67a131","prefixes_v4":null,"prefixes_v6":null,"udp":null,"conditions":null,"absent_interfaces":[],"errors":[{"line":2,"column":5,"text":"10.1.2.3/16","message":"10.1.2.3/16 has host bits set","help":"did you mean 10.1.0.0/16 or 10.1.2.3/32?"},{"line":3,"column":5,"text":"\"\\e\"","message":"\\u{1b} is not a prefix","help":"write an address, or an address and a prefix length, like 192.0.2.0/24 or 2001:db8::/32"}],"errors_total":2,"warnings":[{"line":4,"column":5,"text":"0.0.0.0/0","message":"0.0.0.0/0 allows everyone: nothing is guarded over IPv4","help":"write the networks of your clients instead"}],"warnings_total":1}
     ----- stderr -----
     ----- exit code: 3 -----
     "#);
@@ -117,7 +149,7 @@ fn json_of_a_missing_file() {
     let folder = TempDir::new().expect("a temporary folder");
     insta::assert_snapshot!(check(folder.path(), &["--json", "list.yaml"]), @r#"
     $ portguard check --json list.yaml
-    {"schema":1,"path":"[FOLDER]/list.yaml","valid":false,"sha256":null,"prefixes_v4":null,"prefixes_v6":null,"udp":null,"errors":[{"line":null,"column":null,"text":null,"message":"there is no allowlist: list.yaml does not exist","help":"to write one, run `portguard suggest > list.yaml`; to use another file, name it: `--allowlist PATH`, or `portguard check PATH`"}],"errors_total":1,"warnings":[],"warnings_total":0}
+    {"schema":1,"path":"[FOLDER]/list.yaml","valid":false,"sha256":null,"prefixes_v4":null,"prefixes_v6":null,"udp":null,"conditions":null,"absent_interfaces":[],"errors":[{"line":null,"column":null,"text":null,"message":"there is no allowlist: list.yaml does not exist","help":"to write one, run `portguard suggest > list.yaml`; to use another file, name it: `--allowlist PATH`, or `portguard check PATH`"}],"errors_total":1,"warnings":[],"warnings_total":0}
     ----- stderr -----
     ----- exit code: 3 -----
     "#);
@@ -129,7 +161,7 @@ fn json_of_standard_input() {
     // Of no bytes.
     insta::assert_snapshot!(check(folder.path(), &["-", "--json"]), @r#"
     $ portguard check - --json
-    {"schema":1,"path":"-","valid":false,"sha256":"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","prefixes_v4":null,"prefixes_v6":null,"udp":null,"errors":[{"line":1,"column":1,"text":"","message":"there is no list in the file","help":"write `allow:`, and the prefixes of your clients below it (`portguard suggest` proposes a list), or `allow: []` to allow nobody"}],"errors_total":1,"warnings":[],"warnings_total":0}
+    {"schema":1,"path":"-","valid":false,"sha256":"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","prefixes_v4":null,"prefixes_v6":null,"udp":null,"conditions":null,"absent_interfaces":[],"errors":[{"line":1,"column":1,"text":"","message":"there is no list in the file","help":"write `allow:`, and the prefixes of your clients below it (`portguard suggest` proposes a list), or `allow: []` to allow nobody"}],"errors_total":1,"warnings":[],"warnings_total":0}
     ----- stderr -----
     ----- exit code: 3 -----
     "#);

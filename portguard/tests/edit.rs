@@ -1,6 +1,7 @@
 //! `allow`, `revoke` and `edit`: what they make of the file of a list, whatever its layout is and whatever becomes of the process.
 
 mod edit {
+    mod conditions;
     mod editor;
     mod file;
     mod text;

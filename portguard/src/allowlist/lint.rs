@@ -4,15 +4,18 @@ use std::net::IpAddr;
 use std::ops::BitXor;
 
 use ipnet::{IpNet, Ipv4Net};
+use jiff::Timestamp;
 
 use super::diagnostic::{Diagnostic, Diagnostics, Severity};
+use super::parse::Content;
 use super::text::Source;
-use super::{Entry, MAX_PREFIXES_PER_FAMILY};
+use super::{Effective, Entry, MAX_PREFIXES_PER_FAMILY};
 use crate::family::Family;
+use crate::printable::counted;
 
-/// Adds the errors and warnings about `entries`.
+/// Adds the errors and warnings about the entries of a file.
 pub(super) fn lint(
-    entries: &[Entry],
+    Content { entries, udp_calls }: &Content,
     source: &Source<'_>,
     errors: &mut Diagnostics,
     warnings: &mut Diagnostics,
@@ -33,15 +36,45 @@ pub(super) fn lint(
             });
         }
         Relation::Inside { outer, inner } => {
-            add(warnings, Severity::Warning, source, &entries[inner], || {
-                let Entry { prefix, span, .. } = &entries[outer];
-                (
-                    format!("{} is inside {prefix}, on line {}", entries[inner].prefix, span.line),
-                    "the larger prefix already allows it: remove one of them".to_owned(),
-                )
-            });
+            let (outer, inner) = (&entries[outer], &entries[inner]);
+            let [ours, theirs] = [inner, outer].map(|it| Effective::of(it.conditions(), *udp_calls));
+            let strictures = ours.stricter_than(&theirs);
+            let where_it_is =
+                || format!("{} is inside {}, on line {}", inner.prefix, outer.prefix, outer.span.line);
+            if !strictures.is_empty() {
+                add(warnings, Severity::Warning, source, inner, || {
+                    (
+                        format!("{}, and is stricter: {}", where_it_is(), strictures.text(inner.prefix)),
+                        "the longest prefix decides, with its own conditions; if that is not intended, remove it".to_owned(),
+                    )
+                });
+            } else if ours.is_needless_in(&theirs) {
+                add(warnings, Severity::Warning, source, inner, || {
+                    (where_it_is(), "the larger prefix already allows it: remove one of them".to_owned())
+                });
+            }
         }
     });
+}
+
+/// The warning about an entry that has ended; `now` is not before its end.
+pub(super) fn ended(entry: &Entry, until: Timestamp, now: Timestamp, source: &Source<'_>) -> Diagnostic {
+    let seconds = now.duration_since(until).as_secs().unsigned_abs();
+    let (number, unit) = match seconds {
+        0..120 => (seconds, "second"),
+        120..7_200 => (seconds / 60, "minute"),
+        7_200..172_800 => (seconds / 3_600, "hour"),
+        _ => (seconds / 86_400, "day"),
+    };
+    Diagnostic {
+        severity: Severity::Warning,
+        message: format!("{} ended {} ago, at {until}", entry.prefix, counted(number, unit)),
+        help: Some(
+            "it stays on the list and allows nobody, also inside a larger prefix: change `until`, or remove the entry"
+                .to_owned(),
+        ),
+        place: Some(source.place(entry.span)),
+    }
 }
 
 fn add(

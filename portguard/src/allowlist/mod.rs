@@ -26,12 +26,14 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
+use jiff::Timestamp;
 use portguard_common::calls::UdpCalls;
 use portguard_common::listed;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-pub use self::conditions::{Conditions, InterfacePattern};
+pub use self::conditions::{Conditions, Effective, InterfacePattern};
+pub(crate) use self::conditions::{read_duration, read_interface, read_rate, read_until};
 pub use self::diagnostic::{Diagnostic, Diagnostics, Severity, Style};
 pub use self::difference::{Difference, change_of_udp_calls};
 pub use self::edit::{Addition, ListFile, LockedListFile, NewEntry, short};
@@ -230,6 +232,11 @@ impl Allowlist {
         self.udp_calls
     }
 
+    /// The conditions that are in effect for one of its entries.
+    pub fn effective<'a>(&self, entry: &'a Entry) -> Effective<'a> {
+        Effective::of(entry.conditions(), self.udp_calls)
+    }
+
     /// The number of IPv4 prefixes in the list.
     pub fn prefixes_v4(&self) -> usize {
         self.prefixes_v4
@@ -256,6 +263,19 @@ pub struct Checked {
     pub allowlist: Allowlist,
     /// Parts of the list that are valid, but probably not intended.
     pub warnings: Diagnostics,
+}
+
+impl Checked {
+    /// Adds warnings of the entries that have ended.
+    pub fn warn_of_ended(&mut self, now: Timestamp) {
+        let Self { allowlist, warnings } = self;
+        let Ok(source) = Source::decode(&allowlist.text) else { return };
+        for entry in &allowlist.entries {
+            if let Some(until) = entry.conditions().and_then(|it| it.until).filter(|until| *until <= now) {
+                warnings.push_with(entry.line(), entry.column(), || lint::ended(entry, until, now, &source));
+            }
+        }
+    }
 }
 
 /// A list with errors, which must not be used.
@@ -321,7 +341,7 @@ fn check(path: &Path, text: Vec<u8>, mut errors: Diagnostics) -> Result<Checked,
     let Content { entries, udp_calls } = match Source::decode(&text) {
         Ok(source) => {
             let content = parse::parse(&source, &mut errors, &mut warnings);
-            lint::lint(&content.entries, &source, &mut errors, &mut warnings);
+            lint::lint(&content, &source, &mut errors, &mut warnings);
             content
         }
         Err(not_utf8) => {

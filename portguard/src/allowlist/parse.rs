@@ -5,10 +5,14 @@
 //! continues after a problem, and reports all problems. Aliases are events, too: the reader refuses them, so no alias
 //! is ever expanded.
 
+mod entry;
+mod values;
+
 use ipnet::IpNet;
 use portguard_common::calls::UdpCalls;
 use serde_yaml::granit_parser::Event;
 
+use self::entry::EntryKey;
 use super::diagnostic::{Diagnostic, Diagnostics, Severity};
 use super::nodes::{Node, Nodes, Result, Unreadable};
 use super::text::{Source, Span, cut};
@@ -21,9 +25,6 @@ const MAX_TEXT: usize = 64;
 
 /// The keys of the top level.
 const TOP_KEYS: &[&str] = &["allow", "udp"];
-
-/// The keys of an entry in the long form.
-const ENTRY_KEYS: &[&str] = &["prefix", "comment"];
 
 /// What a file says.
 #[derive(Debug, Default)]
@@ -126,7 +127,8 @@ impl<'s> Reader<'s, '_> {
                 }
                 (Some("udp"), _, None) => {
                     udp = Some(span);
-                    self.udp(span)?;
+                    let calls = self.udp(span)?;
+                    self.content.udp_calls = calls.unwrap_or_default();
                 }
                 (Some(key @ "allow"), Some(first), _) | (Some(key @ "udp"), _, Some(first)) => {
                     self.repeated_key(key, span, first)?;
@@ -140,28 +142,6 @@ impl<'s> Reader<'s, '_> {
         // The list is probably the value of the unknown key, which was reported.
         if allow.is_none() && !unknown {
             self.nodes.error(start, "`allow` is missing", "write `allow:`, and the prefixes below it");
-        }
-        Ok(())
-    }
-
-    /// The value of `udp`, whose key is at `key`.
-    fn udp(&mut self, key: Span) -> Result {
-        const HELP: &str = "write `lookups` (what clients need, and nobody can misuse), `all` or `none`";
-        let (node, span) = self.nodes.node()?;
-        match &node {
-            Node::Text(text) => match UdpCalls::from_key(text) {
-                Some(calls) => self.content.udp_calls = calls,
-                None => {
-                    let shown = printable(&cut(text, MAX_TEXT));
-                    self.nodes.error(span, format!("`{shown}` is no kind of UDP calls"), HELP);
-                }
-            },
-            Node::Null => self.nodes.error(key, "`udp` has no value", HELP),
-            Node::Alias(name) => self.alias(name, span),
-            Node::List | Node::Mapping => {
-                self.nodes.error(span, "`udp` is not text", HELP);
-                return self.nodes.skip(&node);
-            }
         }
         Ok(())
     }
@@ -213,7 +193,7 @@ impl<'s> Reader<'s, '_> {
         match node {
             Node::Text(text) => {
                 if let Some(prefix) = self.prefix(&text, span) {
-                    self.push(prefix, None, span);
+                    self.push(Entry { prefix, comment: None, conditions: None, span });
                 }
             }
             Node::Mapping => return self.long_entry(span),
@@ -233,83 +213,6 @@ impl<'s> Reader<'s, '_> {
         Ok(())
     }
 
-    /// An entry with keys; it begins at `start`.
-    fn long_entry(&mut self, start: Span) -> Result {
-        let mut prefix: Option<(Option<IpNet>, Span)> = None;
-        let mut comment: Option<(Option<Box<str>>, Span)> = None;
-        let mut unknown = false;
-        while let Some((key, span)) = self.nodes.key()? {
-            match (key.as_deref(), &prefix, &comment) {
-                (Some("prefix"), None, _) => prefix = Some(self.prefix_value(span)?),
-                (Some("comment"), _, None) => comment = Some((self.comment_value()?, span)),
-                (Some(key @ "prefix"), Some((_, first)), _)
-                | (Some(key @ "comment"), _, Some((_, first))) => {
-                    let first = *first;
-                    self.repeated_key(key, span, first)?;
-                }
-                (key, ..) => {
-                    unknown = true;
-                    self.unknown_key(key, span, ENTRY_KEYS)?;
-                }
-            }
-        }
-        match prefix {
-            Some((Some(prefix), span)) => self.push(prefix, comment.and_then(|(text, _)| text), span),
-            // The prefix is not valid, or it is probably the value of the unknown key. Both were reported.
-            Some((None, _)) => {}
-            None if unknown => {}
-            None => self.nodes.error(
-                start,
-                "the entry has no `prefix`",
-                "write `prefix:` and a prefix, like 192.0.2.0/24",
-            ),
-        }
-        Ok(())
-    }
-
-    /// The value of `prefix`, whose key is at `key`.
-    fn prefix_value(&mut self, key: Span) -> Result<(Option<IpNet>, Span)> {
-        let (node, span) = self.nodes.node()?;
-        match node {
-            Node::Text(text) => Ok((self.prefix(&text, span), span)),
-            Node::Null => {
-                self.nodes.error(key, "`prefix` has no value", "write a prefix after it, like 192.0.2.0/24");
-                Ok((None, key))
-            }
-            Node::Alias(name) => {
-                self.alias(name, span);
-                Ok((None, span))
-            }
-            Node::List | Node::Mapping => {
-                self.nodes.error(
-                    span,
-                    "`prefix` is not text",
-                    "write one prefix, like 192.0.2.0/24; further ones are entries of their own",
-                );
-                self.nodes.skip(&node)?;
-                Ok((None, span))
-            }
-        }
-    }
-
-    fn comment_value(&mut self) -> Result<Option<Box<str>>> {
-        let (node, span) = self.nodes.node()?;
-        match node {
-            Node::Text(text) => return Ok(Some(text.into_owned().into())),
-            Node::Null => {}
-            Node::Alias(name) => self.alias(name, span),
-            Node::List | Node::Mapping => {
-                self.nodes.error(
-                    span,
-                    "`comment` is not text",
-                    "write it in quotes if it has brackets, braces or colons in it",
-                );
-                self.nodes.skip(&node)?;
-            }
-        }
-        Ok(None)
-    }
-
     fn prefix(&mut self, text: &str, span: Span) -> Option<IpNet> {
         let fault = match prefix::parse(text) {
             Ok(prefix) => return Some(prefix),
@@ -318,12 +221,16 @@ impl<'s> Reader<'s, '_> {
         match self.nodes.continuation(span) {
             // Not the prefix is wrong, but the line below it.
             Some((below, line)) => {
-                let help = match line {
-                    line if line.starts_with('-') => "indent it like the entry above",
-                    line if line.starts_with("comment") => {
-                        "begin the entry with `- prefix:`, and write `comment:` below `prefix:`"
+                let key = line.split(':').next().and_then(EntryKey::from_key);
+                let help = match key {
+                    _ if line.starts_with('-') => "indent it like the entry above".to_owned(),
+                    Some(key) => {
+                        format!(
+                            "begin the entry with `- prefix:`, and write `{}:` below `prefix:`",
+                            key.key()
+                        )
                     }
-                    _ => "write it after `- `, indented like the entry above",
+                    None => "write it after `- `, indented like the entry above".to_owned(),
                 };
                 self.nodes.error(
                     below,
@@ -336,16 +243,16 @@ impl<'s> Reader<'s, '_> {
         None
     }
 
-    fn push(&mut self, prefix: IpNet, comment: Option<Box<str>>, span: Span) {
-        let family = match prefix {
+    fn push(&mut self, entry: Entry) {
+        let family = match entry.prefix {
             IpNet::V4(_) => &mut self.v4,
             IpNet::V6(_) => &mut self.v6,
         };
         family.prefixes += 1;
         if family.prefixes <= MAX_PREFIXES_PER_FAMILY {
-            self.content.entries.push(Entry { prefix, comment, conditions: None, span });
+            self.content.entries.push(entry);
         } else {
-            family.excess.get_or_insert(span);
+            family.excess.get_or_insert(entry.span);
         }
     }
 

@@ -1,5 +1,6 @@
 //! Parses the text of one prefix into an address and a length, or into an error with a suggestion.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, IpSubnets, Ipv4Subnets, Ipv6Subnets};
@@ -17,14 +18,22 @@ const MAX_NAME: usize = 253;
 /// The most prefixes that a message suggests instead of a range of addresses.
 const MAX_COVER: usize = 4;
 
-/// The error of a text that is not a prefix.
+/// The error of a text that is not what it should be, such as a prefix.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Fault {
+pub(crate) struct Fault {
     /// The problem.
     pub(super) message: String,
     /// The text to write instead.
     pub(super) help: String,
 }
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.message, self.help)
+    }
+}
+
+impl std::error::Error for Fault {}
 
 /// Parses `text` as a prefix in CIDR notation, or as a single address.
 pub(super) fn parse(text: &str) -> Result<IpNet, Fault> {
@@ -33,7 +42,7 @@ pub(super) fn parse(text: &str) -> Result<IpNet, Fault> {
 
 /// Reads `text` as a prefix, or says in a sentence why it is none, and what could be meant.
 pub(crate) fn read(text: &str) -> Result<IpNet, String> {
-    parse(text).map_err(|Fault { message, help }| format!("{message}: {help}"))
+    parse(text).map_err(|fault| fault.to_string())
 }
 
 fn cidr(text: &str) -> Result<IpNet, Blunder> {

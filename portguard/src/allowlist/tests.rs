@@ -116,7 +116,7 @@ proptest! {
     }
 
     #[test]
-    fn nothing_like_yaml_makes_it_panic(text in "([-:?,&*#!|>'\"%@`\\[\\]{}~ \t\n\r\u{85}\u{2028}\u{feff}ü\0]|allow|prefix|comment|null|10\\.0\\.0\\.0/8|::/0|<<|---|\\.\\.\\.|\\\\){0,60}") {
+    fn nothing_like_yaml_makes_it_panic(text in "([-:?,&*#!|>'\"%@`\\[\\]{}~ \t\n\r\u{85}\u{2028}\u{feff}ü\0]|allow|prefix|comment|interfaces|until|udp|rate|2026-12-01|1/s|null|10\\.0\\.0\\.0/8|::/0|<<|---|\\.\\.\\.|\\\\){0,60}") {
         parse_any(text.as_bytes());
         parse_any(format!("allow:\n  - {text}").as_bytes());
     }

@@ -4,8 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use ipnet::IpNet;
-use portguard::allowlist::{Addition, Allowlist, Checked, Entry, NewEntry, Style};
+use portguard::allowlist::{Addition, Allowlist, Checked, Conditions, Entry, NewEntry, Style};
 use portguard::error::Result;
+use portguard_common::calls::UdpCalls;
 use proptest::prelude::*;
 
 use crate::Host;
@@ -17,11 +18,44 @@ fn parse(text: &str) -> Checked {
         .unwrap_or_else(|invalid| panic!("{text}\n{}", invalid.render(Style::Plain)))
 }
 
+/// What an entry says.
+type Content = (IpNet, Option<String>, Option<Conditions>);
+
 /// What a list says.
-fn entries(list: &Allowlist) -> Vec<(IpNet, Option<String>)> {
-    let entry =
-        |entry: &Entry| (entry.prefix(), entry.comment().map(|it| it.trim_end_matches('\n').to_owned()));
+fn entries(list: &Allowlist) -> Vec<Content> {
+    let entry = |entry: &Entry| {
+        let comment = entry.comment().map(|it| it.trim_end_matches('\n').to_owned());
+        (entry.prefix(), comment, entry.conditions().cloned())
+    };
     list.entries().iter().map(entry).collect()
+}
+
+/// Conditions, from their texts in a list.
+fn conditions() -> impl Strategy<Value = Conditions> {
+    let name = prop_oneof![
+        "eth[0-9]",
+        "[a-zé*\"'#,&!{}-]{1,9}",
+        Just("null".to_owned()),
+        Just(r"a\xffb".to_owned())
+    ];
+    let until = (0..16_000_000_000_i64).prop_map(|seconds| jiff::Timestamp::from_second(seconds).unwrap());
+    (
+        prop::option::of(prop::collection::btree_set(name, 1..4)),
+        prop::option::of(until),
+        prop::option::of(prop::sample::select(&UdpCalls::ALL[..])),
+        prop::option::of(1..=1_000_000_u32),
+    )
+        .prop_map(|(interfaces, until, udp, rate)| {
+            let names = interfaces.map(|names| {
+                let names: Vec<String> =
+                    names.iter().map(|name| serde_json::json!(name).to_string()).collect();
+                format!(", interfaces: [{}]", names.join(", "))
+            });
+            let list = format!("allow: [{{prefix: 10.0.0.0/8{}}}]", names.unwrap_or_default());
+            let list = parse(&list).allowlist;
+            let interfaces = list.entries()[0].conditions().and_then(|it| it.interfaces.clone());
+            Conditions { interfaces, until, udp, rate: rate.and_then(std::num::NonZeroU32::new) }
+        })
 }
 
 #[track_caller]
@@ -70,6 +104,44 @@ const BY_HAND: &[(&str, &[&str], &str)] = &[
         "allow:\n  - 10.0.0.0/8\n  - ::1\nudp: none\n",
         &["revoke", "::1"],
         "allow:\n  - 10.0.0.0/8\nudp: none\n",
+    ),
+    // Conditions of an entry take the long form.
+    (
+        "allow:\n  - 10.0.0.0/8\n",
+        &[
+            "allow",
+            "192.0.2.7",
+            "--until",
+            "2499-12-01",
+            "--interfaces",
+            "eth1,bond*,eth1",
+            "--udp",
+            "all",
+            "--rate",
+            "100/s",
+        ],
+        "allow:\n  - 10.0.0.0/8\n  - prefix: 192.0.2.7\n    interfaces: [eth1, \"bond*\"]\n    until: 2499-12-02T00:00:00Z\n    \
+         udp: all\n    rate: 100/s\n",
+    ),
+    (
+        "allow: []\n",
+        &["allow", "::1", "--comment", "x", "--until", "2499-12-01T18:00:00+02:00"],
+        "allow:\n  - prefix: ::1\n    comment: \"x\"\n    until: 2499-12-01T16:00:00Z\n",
+    ),
+    (
+        "{\"allow\": []}\n",
+        &["allow", "::1", "--interfaces", "eth1", "--udp", "none", "--rate", "5/s"],
+        "{\"allow\": [\n  {\"prefix\": \"::1\", \"interfaces\": [\"eth1\"], \"udp\": \"none\", \"rate\": \"5/s\"}]}\n",
+    ),
+    (
+        "allow:\n- prefix: 10.0.0.0/8\n  # why\n  interfaces:\n  - eth1\n  - \"eth*\"\n  until: 2499-12-01\n- 192.0.2.7\n",
+        &["revoke", "10.0.0.0/8"],
+        "allow:\n- 192.0.2.7\n",
+    ),
+    (
+        "allow:\n- rate: 1/s  # few\n  prefix: 10.0.0.0/8\n  interfaces: [eth1,\n    eth2]  # there\n- 192.0.2.7\n",
+        &["revoke", "192.0.2.7"],
+        "allow:\n- rate: 1/s  # few\n  prefix: 10.0.0.0/8\n  interfaces: [eth1,\n    eth2]  # there\n",
     ),
     // The brackets of an empty list go.
     ("allow: []\n", &["allow", "192.0.2.7"], "allow:\n  - 192.0.2.7\n"),
@@ -147,7 +219,7 @@ fn every_list_that_check_accepts_can_be_changed_and_changed_back() {
             host.list(&text);
             host.ok(&["revoke", &entry.prefix().to_string()]);
             let mut others = entries(&old);
-            others.retain(|(prefix, _)| *prefix != entry.prefix());
+            others.retain(|(prefix, ..)| *prefix != entry.prefix());
             assert_eq!(entries(&parse(&host.text()).allowlist), others, "{path:?}");
         }
         tried += 1;
@@ -178,20 +250,29 @@ proptest! {
     #[test]
     fn what_was_allowed_and_revoked_has_left_no_trace(
         list in list(),
-        new in prop::collection::btree_map(prefix(), prop::option::of("[a-zA-Z0-9 \"'\\\\#:(),-]{1,20}"), 1..4),
+        new in prop::collection::btree_map(
+            prefix(),
+            (prop::option::of("[a-zA-Z0-9 \"'\\\\#:(),-]{1,20}"), conditions()),
+            1..4,
+        ),
     ) {
         let Ok(checked) = Allowlist::parse(Path::new("list.yaml"), list.as_bytes()) else {
             return Err(TestCaseError::reject("no list"));
         };
         let old = entries(&checked.allowlist);
         let mut new = new;
-        new.retain(|prefix, _| old.iter().all(|(known, _)| known != prefix));
-        let entry = |(prefix, comment): (&IpNet, &Option<String>)| {
-            Addition::Entry(NewEntry { prefix: *prefix, comment: comment.clone() })
+        new.retain(|prefix, _| old.iter().all(|(known, ..)| known != prefix));
+        let entry = |(prefix, (comment, conditions)): (&IpNet, &(Option<String>, Conditions))| {
+            Addition::Entry(NewEntry { prefix: *prefix, comment: comment.clone(), conditions: conditions.clone() })
         };
         let additions: Vec<Addition> = new.iter().map(entry).collect();
         let prefixes: Vec<IpNet> = new.keys().copied().collect();
         let more = text_of(checked.allowlist.with(&additions), &list);
+        let added = entries(&parse(&more).allowlist).split_off(old.len());
+        let expected = new.iter().map(|(prefix, (comment, conditions))| {
+            (*prefix, comment.clone(), Some(conditions.clone()).filter(|it| !it.is_empty()))
+        });
+        prop_assert_eq!(added, expected.collect::<Vec<_>>(), "{:?}", more);
         let again = text_of(parse(&more).allowlist.without(&prefixes), &more);
         prop_assert!(changed_back(&list).contains(&again), "{list:?}\n{more:?}\n{again:?}");
         prop_assert!(again == list || !list.ends_with('\n'), "{list:?}\n{more:?}\n{again:?}");
@@ -211,7 +292,7 @@ proptest! {
             let prefixes: Vec<IpNet> = going.iter().map(|number| old[*number].0).collect();
             let text = text_of(checked.allowlist.without(&prefixes), &list);
             let mut others = old.clone();
-            others.retain(|(prefix, _)| !prefixes.contains(prefix));
+            others.retain(|(prefix, ..)| !prefixes.contains(prefix));
             prop_assert_eq!(entries(&parse(&text).allowlist), others, "{:?}\n{:?}", list, text);
             prop_assert!(is_left_of(&text.replacen(" []", "", 1), &list), "{list:?}\n{text:?}");
         }

@@ -1,4 +1,4 @@
-//! Random lists, in whatever layout YAML has.
+//! Random lists, in whatever layout YAML has, with and without conditions.
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use proptest::prelude::*;
@@ -30,7 +30,7 @@ fn block(entries: &[(IpNet, u8, String)], indentation: usize, ends: &str) -> Str
     let blanks = " ".repeat(indentation);
     let mut text = "allow:\n".to_owned();
     for (prefix, form, word) in entries {
-        text += &match form % 11 {
+        text += &match form % 15 {
             0 => format!("{blanks}- {prefix}\n"),
             1 => format!("{blanks}-   '{prefix}'   # {word}\n"),
             2 => format!("{blanks}- prefix: {prefix}\n{blanks}  comment: {}\n", quoted(word)),
@@ -65,11 +65,15 @@ fn block(entries: &[(IpNet, u8, String)], indentation: usize, ends: &str) -> Str
 fn flow(entries: &[(IpNet, u8, String)], layout: u8) -> String {
     let entries: Vec<String> = entries
         .iter()
-        .map(|(prefix, form, word)| match form % 4 {
+        .map(|(prefix, form, word)| match form % 6 {
             0 => format!("\"{prefix}\""),
             1 => format!("'{prefix}'"),
             2 => format!("{{prefix: \"{prefix}\", comment: {}}}", quoted(word)),
-            _ => format!("prefix: \"{prefix}\""),
+            3 => format!("prefix: \"{prefix}\""),
+            4 => format!("{{prefix: \"{prefix}\", interfaces: [eth1, \"*0\"], rate: 9/s}}"),
+            _ => {
+                format!("{{\"until\": \"2026-12-01T18:00:00Z\", \"prefix\": \"{prefix}\", \"udp\": \"all\"}}")
+            }
         })
         .collect();
     let comma = if layout & 1 == 1 && !entries.is_empty() { "," } else { "" };

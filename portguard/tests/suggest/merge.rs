@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use ipnet::IpNet;
-use portguard::allowlist::{Addition, Allowlist, Checked, Entry, NewEntry};
+use portguard::allowlist::{Addition, Allowlist, Checked, Conditions, Entry, NewEntry};
 use portguard::cli::suggest::merge::{additions, new_in};
 use portguard::suggest::proposal::{Finding, Proposal};
 use proptest::prelude::*;
@@ -40,8 +40,12 @@ fn is_kept(old: &str, new: &str) -> bool {
     old.replace("[]", "").bytes().all(|byte| rest.any(|other| other == byte))
 }
 
+fn entry_of(prefix: IpNet, comment: String) -> NewEntry {
+    NewEntry { prefix, comment: Some(comment), conditions: Conditions::default() }
+}
+
 fn entry(prefix: &str, comment: &str) -> NewEntry {
-    NewEntry { prefix: prefix.parse().unwrap(), comment: Some(comment.to_owned()) }
+    entry_of(prefix.parse().unwrap(), comment.to_owned())
 }
 
 #[test]
@@ -198,12 +202,12 @@ proptest! {
             new.into_iter().filter(|(prefix, _)| old.iter().all(|(known, _)| known != prefix)).collect();
         let mut additions: Vec<Addition> = new
             .iter()
-            .map(|(prefix, comment)| Addition::Entry(NewEntry { prefix: *prefix, comment: Some(comment.clone()) }))
+            .map(|(prefix, comment)| Addition::Entry(entry_of(*prefix, comment.clone())))
             .collect();
         if !open.is_empty() {
             additions.push(Addition::Comment("# Seen.".to_owned()));
         }
-        additions.extend(open.into_iter().map(|(prefix, comment)| Addition::CommentedOut(NewEntry { prefix, comment: Some(comment) })));
+        additions.extend(open.into_iter().map(|(prefix, comment)| Addition::CommentedOut(entry_of(prefix, comment))));
         let text = text_of(checked.allowlist.with(&additions), &list);
         prop_assert!(is_kept(&list, &text), "{list:?}\n{text:?}");
         let union: Vec<_> = old.into_iter().chain(new.into_iter().map(|(prefix, comment)| (prefix, Some(comment)))).collect();

@@ -149,10 +149,10 @@ fn in_brackets(
             let mut more = String::new();
             for (number, entry) in entries.iter().enumerate() {
                 let is_first = number == 0;
-                let gap = match entry.comment {
-                    Some(_) => format!("{newline}  "),
-                    None if is_first && end.is_none() => String::new(),
-                    None => " ".to_owned(),
+                let gap = match entry.is_long() {
+                    true => format!("{newline}  "),
+                    false if is_first && end.is_none() => String::new(),
+                    false => " ".to_owned(),
                 };
                 let _ = write!(more, "{}{gap}{}", if is_first { "" } else { "," }, entry.flow());
             }

@@ -16,19 +16,21 @@ use std::fmt::Write as _;
 use ipnet::IpNet;
 
 use self::layout::Layout;
-use super::{Allowlist, Checked, Entry, MAX_FILE_SIZE};
+use super::{Allowlist, Checked, Conditions, Entry, InterfacePattern, MAX_FILE_SIZE};
 use crate::error::{Error, Result};
 
 pub use self::append::Addition;
 pub use self::replace_file::{ListFile, LockedListFile};
 
-/// An entry that is to be added. Conditions of an entry are further fields here, and further lines of it.
+/// An entry that is to be added.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewEntry {
     /// Its prefix.
     pub prefix: IpNet,
     /// Its comment: one line, without characters that act on a terminal.
     pub comment: Option<String>,
+    /// Its conditions.
+    pub conditions: Conditions,
 }
 
 impl NewEntry {
@@ -41,31 +43,94 @@ impl NewEntry {
             let _ = write!(text, "{before}{sign} {content}{newline}");
             sign = ' ';
         };
-        let Self { prefix, comment } = self;
-        match comment {
-            None => line(short(*prefix)),
-            Some(comment) => {
-                line(format!("prefix: {}", short(*prefix)));
-                line(format!("comment: {}", quoted(comment)));
+        if self.is_long() {
+            for (key, value) in self.values() {
+                line(format!("{key}: {}", value.in_block()));
             }
+        } else {
+            line(short(self.prefix));
         }
         text
     }
 
     /// The entry between brackets, which is JSON as well.
     fn flow(&self) -> String {
-        let Self { prefix, comment } = self;
-        let prefix = short(*prefix);
-        match comment {
-            None => format!("\"{prefix}\""),
-            Some(comment) => format!("{{\"prefix\": \"{prefix}\", \"comment\": {}}}", quoted(comment)),
+        if !self.is_long() {
+            return format!("\"{}\"", short(self.prefix));
         }
+        let values = self.values();
+        let values: Vec<String> =
+            values.into_iter().map(|(key, value)| format!("\"{key}\": {}", value.in_brackets())).collect();
+        format!("{{{}}}", values.join(", "))
+    }
+
+    /// Whether it takes more than its prefix.
+    fn is_long(&self) -> bool {
+        self.comment.is_some() || !self.conditions.is_empty()
+    }
+
+    /// Its keys and their values.
+    fn values(&self) -> Vec<(&'static str, Value)> {
+        let Self { prefix, comment, conditions } = self;
+        let Conditions { interfaces, until, udp, rate } = conditions;
+        let names = |interfaces: &[InterfacePattern]| {
+            Value::Names(interfaces.iter().map(|it| it.as_str().to_owned()).collect())
+        };
+        let mut values = vec![("prefix", Value::Plain(short(*prefix)))];
+        values.extend(comment.as_ref().map(|comment| ("comment", Value::Quoted(comment.clone()))));
+        values.extend(interfaces.as_deref().map(|interfaces| ("interfaces", names(interfaces))));
+        values.extend(until.map(|until| ("until", Value::Plain(until.to_string()))));
+        values.extend(udp.map(|udp| ("udp", Value::Plain(udp.key().to_owned()))));
+        values.extend(rate.map(|rate| ("rate", Value::Plain(format!("{rate}/s")))));
+        values
     }
 
     /// What is to be read of it in the end.
     fn content(&self) -> Content<'_> {
-        Content { prefix: self.prefix, comment: self.comment.as_deref() }
+        let conditions = Some(&self.conditions).filter(|it| !it.is_empty());
+        Content { prefix: self.prefix, comment: self.comment.as_deref(), conditions }
     }
+}
+
+/// The value of a key of an entry.
+enum Value {
+    /// A text that is itself without quotes in a block.
+    Plain(String),
+    /// Any other text of one line.
+    Quoted(String),
+    /// Names of interfaces.
+    Names(Vec<String>),
+}
+
+impl Value {
+    /// As it stands behind the key on a line.
+    fn in_block(&self) -> String {
+        match self {
+            Self::Plain(text) => text.clone(),
+            Self::Quoted(text) => quoted(text),
+            Self::Names(names) => format!("[{}]", listed(names, |name| unquoted(name))),
+        }
+    }
+
+    /// As it stands between braces, in JSON as well.
+    fn in_brackets(&self) -> String {
+        match self {
+            Self::Plain(text) | Self::Quoted(text) => quoted(text),
+            Self::Names(names) => format!("[{}]", listed(names, |name| quoted(name))),
+        }
+    }
+}
+
+fn listed(names: &[String], written: impl Fn(&str) -> String) -> String {
+    names.iter().map(|name| written(name)).collect::<Vec<_>>().join(", ")
+}
+
+/// A name, in quotes unless it looks like `eth0`: whatever else has a meaning in YAML has no digit, or does not begin with a letter.
+fn unquoted(name: &str) -> String {
+    let is_plain = name.starts_with(|first: char| first.is_ascii_alphabetic())
+        && name.contains(|it: char| it.is_ascii_digit())
+        && name.chars().all(|it| it.is_ascii_alphanumeric() || matches!(it, '-' | '_' | '.'));
+    if is_plain { name.to_owned() } else { quoted(name) }
 }
 
 /// What an entry says, wherever it is.
@@ -73,12 +138,14 @@ impl NewEntry {
 struct Content<'a> {
     prefix: IpNet,
     comment: Option<&'a str>,
+    conditions: Option<&'a Conditions>,
 }
 
 impl<'a> From<&'a Entry> for Content<'a> {
     fn from(entry: &'a Entry) -> Self {
         // A block scalar at the end of the file, without a line break, gets one.
-        Self { prefix: entry.prefix, comment: entry.comment().map(|it| it.trim_end_matches('\n')) }
+        let comment = entry.comment().map(|it| it.trim_end_matches('\n'));
+        Self { prefix: entry.prefix, comment, conditions: entry.conditions() }
     }
 }
 

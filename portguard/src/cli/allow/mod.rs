@@ -1,10 +1,14 @@
 //! `portguard allow`: adds entries to the list, and puts it in force.
 
+mod conditions;
+mod listed;
+
 use std::io::Write;
 use std::process::ExitCode;
 
 use ipnet::IpNet;
 
+use self::conditions::ConditionOptions;
 use crate::allowlist::{Addition, Allowlist, NewEntry};
 use crate::cli::change::{self, Change, ChangeOptions, Missing, Placed};
 use crate::error::Result;
@@ -17,7 +21,12 @@ use crate::printable::is_misleading;
         mode and symbolic links. The new list is checked before it takes the place of the old one, in one step. It is put in \
         force on each guard here that uses the file. What is on the list already is no error. A file that does not exist is \
         made if its directory exists.\n\n\
-        Example: portguard allow 192.0.2.0/24 2001:db8:40::/48 --comment \"NFS clients, rack 4\""
+        The longest prefix decides, with its own conditions. An entry with an end, inside a larger one without, cuts its hosts off at its \
+        end. What would be stricter than the entry around it is refused without --force; what is on the list with other conditions \
+        is refused in any case.\n\n\
+        Examples:\n\
+        portguard allow 192.0.2.0/24 2001:db8:40::/48 --comment \"NFS clients, rack 4\"\n\
+        portguard allow 198.51.100.7 --for 2h --udp lookups"
 )]
 pub struct Args {
     /// The prefixes or addresses to allow
@@ -26,6 +35,12 @@ pub struct Args {
     /// The comment of the new entries
     #[arg(long, value_name = "TEXT", value_parser = comment)]
     pub comment: Option<String>,
+    /// Under which conditions.
+    #[command(flatten)]
+    pub conditions: ConditionOptions,
+    /// Add entries that are stricter than the entries around them, too
+    #[arg(long)]
+    pub force: bool,
     /// How.
     #[command(flatten)]
     pub change: ChangeOptions,
@@ -41,9 +56,19 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode> {
 
 fn added(args: &Args, list: &Allowlist) -> Result<Change> {
     let (present, missing) = change::sorted_out(&args.prefixes, list);
-    let mut change = Change { new: None, added: Vec::new(), removed: Vec::new(), present };
+    let conditions = args.conditions.conditions()?;
+    listed::require_same(&present, &conditions, list)?;
+    if !args.force {
+        listed::require_as_permissive(&missing, &conditions, list)?;
+    }
+    let remark = conditions.to_string();
+    let mut change = Change { new: None, added: Vec::new(), removed: Vec::new(), present, remark };
     if !missing.is_empty() {
-        let entry = |prefix: &IpNet| NewEntry { prefix: *prefix, comment: args.comment.clone() };
+        let entry = |prefix: &IpNet| NewEntry {
+            prefix: *prefix,
+            comment: args.comment.clone(),
+            conditions: conditions.clone(),
+        };
         let additions: Vec<Addition> = missing.iter().map(entry).map(Addition::Entry).collect();
         let new = list.with(&additions)?;
         // They are behind all others.

@@ -66,6 +66,8 @@ pub(super) struct Change {
     pub(super) removed: Vec<Placed>,
     /// What was to be added, and is there already.
     pub(super) present: Vec<Placed>,
+    /// The conditions of what it has more, in text; empty without any.
+    pub(super) remark: String,
 }
 
 /// What becomes of a list that does not exist.

@@ -23,12 +23,41 @@ pub(super) struct Document<'a> {
     prefixes_v6: Option<usize>,
     /// The calls that it permits over UDP; absent (null) if the list is invalid.
     udp: Option<&'static str>,
+    /// How many entries have conditions; absent (null) if the list is invalid.
+    conditions: Option<Counts>,
+    /// The interfaces that entries name, and that this host does not have.
+    absent_interfaces: Vec<&'a str>,
     /// The first ones; there may be more.
     errors: Vec<Problem<'a>>,
     errors_total: usize,
     /// The first ones; there may be more.
     warnings: Vec<Problem<'a>>,
     warnings_total: usize,
+}
+
+/// How many entries have a condition.
+#[derive(Debug, Default, Serialize)]
+struct Counts {
+    /// Any.
+    entries: usize,
+    interfaces: usize,
+    until: usize,
+    udp: usize,
+    rate: usize,
+}
+
+impl Counts {
+    fn of(list: &Allowlist) -> Self {
+        let mut counts = Self::default();
+        for conditions in list.entries().iter().filter_map(|entry| entry.conditions()) {
+            counts.entries += 1;
+            counts.interfaces += usize::from(conditions.interfaces.is_some());
+            counts.until += usize::from(conditions.until.is_some());
+            counts.udp += usize::from(conditions.udp.is_some());
+            counts.rate += usize::from(conditions.rate.is_some());
+        }
+        counts
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -42,7 +71,11 @@ struct Problem<'a> {
 }
 
 impl<'a> Document<'a> {
-    pub(super) fn new(path: &Path, checked: &'a Result<Checked, Box<Invalid>>) -> Self {
+    pub(super) fn new(
+        path: &Path,
+        checked: &'a Result<Checked, Box<Invalid>>,
+        absent_interfaces: Vec<&'a str>,
+    ) -> Self {
         let (allowlist, sha256, errors, warnings) = match checked {
             Ok(Checked { allowlist, warnings }) => {
                 (Some(allowlist), Some(allowlist.sha256()), None, warnings)
@@ -57,6 +90,8 @@ impl<'a> Document<'a> {
             prefixes_v4: allowlist.map(Allowlist::prefixes_v4),
             prefixes_v6: allowlist.map(Allowlist::prefixes_v6),
             udp: allowlist.map(|list| list.udp_calls().key()),
+            conditions: allowlist.map(Counts::of),
+            absent_interfaces,
             errors: errors.map_or_else(Vec::new, problems),
             errors_total: errors.map_or(0, Diagnostics::total),
             warnings: problems(warnings),

@@ -1,11 +1,13 @@
 //! `portguard check`: validates an allowlist without touching the kernel.
 
 mod document;
+mod interfaces;
 
 use std::io::{self, Read as _, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use jiff::Timestamp;
 use portguard_common::calls::UdpCalls;
 
 use self::document::Document;
@@ -14,7 +16,7 @@ use crate::cli::print::{print_json, unwritten};
 use crate::error::{Error, Kind, Result};
 use crate::ops::{Console as _, Message};
 use crate::printable::{counted, printable};
-use crate::term::Stderr;
+use crate::term::{self, Stderr};
 
 /// Arguments of `check`.
 #[derive(Debug, clap::Args)]
@@ -35,22 +37,34 @@ const STDIN: &str = "-";
 /// # Errors
 /// The list is invalid, or its file cannot be read.
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode> {
-    let checked = if args.path == Path::new(STDIN) { from_stdin()? } else { Allowlist::load(&args.path) };
+    let mut checked = if args.path == Path::new(STDIN) { from_stdin()? } else { Allowlist::load(&args.path) };
+    if let Ok(checked) = &mut checked {
+        checked.warn_of_ended(Timestamp::now());
+    }
     if args.json {
         let code =
             if checked.is_ok() { ExitCode::SUCCESS } else { Kind::InvalidAllowlist.exit_code().into() };
-        print_json(out, &Document::new(&args.path, &checked))?;
+        let absent = checked.as_ref().map_or_else(|_| Vec::new(), |it| interfaces::absent(&it.allowlist));
+        print_json(out, &Document::new(&args.path, &checked, absent))?;
         return Ok(code);
     }
     let Checked { allowlist, warnings } = checked?;
     Stderr.show(&Message::ListWarnings(warnings.clone()));
+    if let Some(note) = interfaces::note(&interfaces::absent(&allowlist)) {
+        term::note(&note);
+    }
+    let with_conditions = allowlist.entries().iter().filter(|entry| entry.conditions().is_some()).count();
     writeln!(
         out,
-        "{}: {} ({} IPv4, {} IPv6){}, {}",
+        "{}: {} ({} IPv4, {} IPv6){}{}, {}",
         printable(&args.path.to_string_lossy()),
         counted(allowlist.entries().len() as u64, "entry"),
         allowlist.prefixes_v4(),
         allowlist.prefixes_v6(),
+        match with_conditions {
+            0 => String::new(),
+            number => format!(", {number} with conditions"),
+        },
         match allowlist.udp_calls() {
             UdpCalls::All => String::new(),
             calls => format!(", udp {}", calls.key()),

@@ -42,7 +42,8 @@ fn removed(args: &Args, list: &Allowlist) -> Result<Change> {
     if !missing.is_empty() {
         return Err(not_entries(&missing, list));
     }
-    Ok(Change { new: Some(list.without(&args.prefixes)?), added: Vec::new(), removed, present: Vec::new() })
+    let (added, present) = (Vec::new(), Vec::new());
+    Ok(Change { new: Some(list.without(&args.prefixes)?), added, removed, present, remark: String::new() })
 }
 
 /// The error that no entry has these prefixes, with what the list has around them and inside them.

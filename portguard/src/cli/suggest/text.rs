@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::document::Document;
-use crate::allowlist::{NewEntry, short};
+use crate::allowlist::{Conditions, NewEntry, short};
 use crate::suggest::proposal::{LeftOut, Origin, Proposal, Proposed};
 
 /// How many prefixes are named that a larger one covers.
@@ -81,7 +81,8 @@ pub(super) fn left_out(LeftOut { what, origin, why }: &LeftOut) -> String {
 
 /// The entry that a proposal becomes.
 pub(super) fn new_entry(Proposed { prefix, origins }: &Proposed) -> NewEntry {
-    NewEntry { prefix: *prefix, comment: Some(origins.iter().map(words).collect::<Vec<_>>().join("; ")) }
+    let comment = origins.iter().map(words).collect::<Vec<_>>().join("; ");
+    NewEntry { prefix: *prefix, comment: Some(comment), conditions: Conditions::default() }
 }
 
 /// An origin, with what else there is to say.
