@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use portguard_common::rpc::Procedure;
 use portguard_common::transport::Protocol;
 
+use crate::allowlist::read_until;
 use crate::guard::{ModeChoice, Named, Trial, calls};
 
 /// What `attach` and `run` name of the order of a guard.
@@ -89,7 +90,7 @@ pub(super) fn call() -> impl TypedValueParser<Value = Procedure> {
 
 /// A time: RFC 3339, or a date, which means its end.
 pub(super) fn time() -> impl TypedValueParser<Value = Timestamp> {
-    StringValueParser::new().try_map(|text| text.parse::<Timestamp>())
+    StringValueParser::new().try_map(|text| read_until(&text))
 }
 
 #[cfg(test)]
