@@ -46,7 +46,12 @@ fn write(text: &mut String, verdict: &Verdict) -> std::fmt::Result {
     if let Some(note) = note {
         writeln!(text, "  note: {source} is {note}")?;
     }
-    if verdict.verdict == Decision::Allowed && allowlist.udp != UdpCalls::All && verdict.call.is_some() {
+    let own_udp = verdict.entry.as_ref().and_then(|entry| entry.conditions.as_ref()?.udp);
+    if verdict.verdict == Decision::Allowed
+        && own_udp.is_none()
+        && allowlist.udp != UdpCalls::All
+        && verdict.call.is_some()
+    {
         writeln!(
             text,
             "  note: `udp: {}` of {} permits no other calls over UDP than lookups (--call tries one)",
