@@ -21,6 +21,7 @@ mod earlier;
 mod entries;
 mod event;
 mod grace;
+mod in_force;
 mod indexes;
 mod instance;
 mod link;
@@ -67,8 +68,8 @@ pub use denied_source::{Asked, Source};
 pub use device::require_guardable;
 pub use drop_log::{DropLog, LoggedDrop};
 pub use event::{EndReason, Ended, Event};
+pub use in_force::{Covering, ListInfo};
 pub use instance::{Identity, Instance};
-pub use lists::{Covering, ListInfo};
 pub use mode::{Lacking, ModeChoice, Obstacle};
 pub use mounts::{Whose, whose};
 pub use order::{LastOrder, LogLimit, Named, Order};
@@ -209,20 +210,22 @@ impl Guard {
 
     /// The list in force.
     pub fn list(&self) -> Option<ListInfo> {
-        lists::in_force(&self.instance)
+        in_force::list(&self.instance)
     }
 
     /// The prefixes of the list in force, read back from the kernel, in order.
     pub fn prefixes(&self) -> Result<Vec<IpNet>> {
-        lists::prefixes_in_force(&self.pinned.directory, &self.instance)
+        in_force::prefixes(&self.pinned.directory, &self.instance)
     }
 
     /// The prefixes of a list that have other conditions than in the list in force, in order.
     pub fn changed_conditions(&self, list: &Allowlist) -> Result<Vec<IpNet>> {
         let conditional = list.numbered().take_while(|entry| entry.conditions().is_some());
-        let new: BTreeMap<IpNet, _> =
-            conditional.map(allowlist::Entry::prefix).zip(conditions::of_list(list, self.interface())).collect();
-        let old = lists::conditions_in_force(&self.pinned.directory, &self.instance)?;
+        let new: BTreeMap<IpNet, _> = conditional
+            .map(allowlist::Entry::prefix)
+            .zip(conditions::of_list(list, self.interface()))
+            .collect();
+        let old = in_force::conditions_of_entries(&self.pinned.directory, &self.instance)?;
         let mut all: Vec<IpNet> = old.keys().chain(new.keys()).copied().collect();
         all.sort_unstable();
         all.dedup();
@@ -240,7 +243,7 @@ impl Guard {
 
     /// The entry of the list in force that covers an address, if one does.
     pub fn covering(&self, address: IpAddr) -> Result<Option<Covering>> {
-        lists::covering(&self.pinned.directory, &self.instance, address)
+        in_force::covering(&self.pinned.directory, &self.instance, address)
     }
 
     /// A shadow of the program, which gives its verdicts: those of now, or at a time in nanoseconds of Unix time. The caller holds the

@@ -8,8 +8,8 @@ use portguard_common::drop_log::Rate;
 
 use crate::error::Result;
 use crate::guard::ModeChoice;
+use crate::guard::in_force;
 use crate::guard::instance::Instance;
-use crate::guard::lists;
 use crate::guard::sizes::Sizes;
 use crate::interface::XdpMode;
 use crate::printable::printable;
@@ -103,7 +103,7 @@ impl LastOrder {
     /// The last order of an instance.
     pub(super) fn of(instance: &Instance) -> Result<Self> {
         Ok(Self {
-            list: lists::in_force(instance).map(|list| list.path).unwrap_or_default(),
+            list: in_force::list(instance).map(|list| list.path).unwrap_or_default(),
             audit: instance.is_audit(),
             sources: instance.counters.own.sizes()?.sources(),
         })
@@ -115,7 +115,7 @@ impl Order {
     pub(super) fn of(instance: &Instance, mode: XdpMode) -> Result<Self> {
         let sizes = instance.counters.own.sizes()?;
         Ok(Self {
-            list: lists::in_force(instance).map(|list| list.path).unwrap_or_default(),
+            list: in_force::list(instance).map(|list| list.path).unwrap_or_default(),
             mode,
             audit: instance.is_audit(),
             sources: sizes.sources(),

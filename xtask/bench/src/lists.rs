@@ -193,8 +193,7 @@ pub(super) fn yaml_with_conditions(lists: &[&List]) -> String {
     let mut text = "allow:\n".to_owned();
     for list in lists {
         for (address, length) in list.written() {
-            let _ =
-                writeln!(text, "  - {{prefix: '{address}/{length}', until: 2199-12-31, udp: lookups}}");
+            let _ = writeln!(text, "  - {{prefix: '{address}/{length}', until: 2199-12-31, udp: lookups}}");
         }
     }
     text

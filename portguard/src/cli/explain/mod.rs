@@ -124,7 +124,12 @@ impl Question {
     }
 
     /// The part of a verdict that is not about who judges.
-    fn verdict(&self, source: IpAddr, allowlist: &document::Allowlist, judged_by: Judge) -> document::Verdict {
+    fn verdict(
+        &self,
+        source: IpAddr,
+        allowlist: &document::Allowlist,
+        judged_by: Judge,
+    ) -> document::Verdict {
         document::Verdict {
             source,
             interface: None,
@@ -272,18 +277,20 @@ fn by_guard(question: &Question, guard: &Guard, services: &Services) -> Result<V
         });
         let entry = entry.transpose()?;
         let common = question.verdict(source, &allowlist, Judge::Kernel);
-        verdicts.extend(rulings.into_iter().map(|(Ruling { decision, reason }, protocols)| document::Verdict {
-            interface: Some(name.clone()),
-            verdict: decision,
-            reason,
-            call: question.call_over(&protocols),
-            protocols,
-            entry: entry.clone(),
-            nearest: nearest.clone(),
-            same_program: Some(shadow.tag() == guard.program().tag),
-            enforcing: Some(guard.is_enforcing()),
-            service: service.clone(),
-            ..common.clone()
+        verdicts.extend(rulings.into_iter().map(|(Ruling { decision, reason }, protocols)| {
+            document::Verdict {
+                interface: Some(name.clone()),
+                verdict: decision,
+                reason,
+                call: question.call_over(&protocols),
+                protocols,
+                entry: entry.clone(),
+                nearest: nearest.clone(),
+                same_program: Some(shadow.tag() == guard.program().tag),
+                enforcing: Some(guard.is_enforcing()),
+                service: service.clone(),
+                ..common.clone()
+            }
         }));
     }
     Ok(verdicts)
