@@ -17,6 +17,8 @@
 )]
 
 mod accounting;
+#[expect(dead_code, reason = "the log, and the rates of entries, come to use it")]
+mod budget;
 mod connected;
 mod datapath;
 mod denied;

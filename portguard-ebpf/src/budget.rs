@@ -1,0 +1,55 @@
+//! A [`Budget`] in the element of a map: all CPUs read and write it.
+
+use portguard_common::conditions::{Budget, SharedBudget};
+
+/// A budget that other CPUs change at the same time, so there is no reference to it.
+#[derive(Clone, Copy)]
+pub(crate) struct InMap(*mut Budget);
+
+impl InMap {
+    /// The budget at this address.
+    ///
+    /// # Safety
+    ///
+    /// It must lie in the element of a map, aligned to eight bytes. All accesses to it must go through this type, or be such as
+    /// a reader with a memory mapping has.
+    #[inline(always)]
+    pub(crate) unsafe fn new(budget: *mut Budget) -> Self {
+        Self(budget)
+    }
+}
+
+// Aligned words are loaded and stored whole. The accesses are volatile, so that the compiler keeps their order.
+impl SharedBudget for InMap {
+    #[inline(always)]
+    fn total(&self) -> u64 {
+        // SAFETY: by the contract of `new`.
+        unsafe { (&raw const (*self.0).total).read_volatile() }
+    }
+
+    #[inline(always)]
+    fn window(&self) -> u64 {
+        // SAFETY: by the contract of `new`.
+        unsafe { (&raw const (*self.0).window).read_volatile() }
+    }
+
+    #[inline(always)]
+    fn set_window(&self, window: u64) {
+        // SAFETY: by the contract of `new`.
+        unsafe { (&raw mut (*self.0).window).write_volatile(window) }
+    }
+
+    /// The form without a result is the one that Linux before 5.12 has (`BPF_XADD`).
+    #[inline(always)]
+    fn add_one(&self) {
+        // SAFETY: the operation reads and writes the eight bytes of the total.
+        unsafe {
+            core::arch::asm!(
+                "lock *(u64 *)({at} + 0) += {one}",
+                at = in(reg) &raw mut (*self.0).total,
+                one = in(reg) 1_u64,
+                options(nostack),
+            );
+        }
+    }
+}
