@@ -19,8 +19,8 @@ pub(crate) struct Packet {
 }
 
 /// The position of the reason in a packed [`Packet`].
-const REASON_SHIFT: u32 = 63;
-const _: () = assert!(Denial::ALL.len() == 2, "the reason is one bit");
+const REASON_SHIFT: u32 = 60;
+const _: () = assert!(Denial::ALL.len() <= 16, "the reason has four bits");
 
 impl Packet {
     #[inline(always)]
@@ -30,7 +30,7 @@ impl Packet {
     }
 
     /// Packs the packet into 64 bits, as the argument of a call: the length in bits 0 to 31, the two bytes of the source
-    /// port (read as a native integer) in bits 32 to 47, the index of the request in bits 48 to 55, and the reason in bit 63.
+    /// port (read as a native integer) in bits 32 to 47, the index of the request in bits 48 to 55, and the reason in bits 60 to 63.
     #[inline(always)]
     pub(crate) fn pack(self) -> u64 {
         // No packet is near 2^32 bytes long, so the length needs no cut to 32 bits. A cut would change no value, but the
@@ -45,7 +45,7 @@ impl Packet {
             bytes: word & 0xffff_ffff,
             source_port_be: ((word >> 32) as u16).to_ne_bytes(),
             request: Request::from_index((word >> 48) as u8),
-            reason: if word >> REASON_SHIFT == 0 { Denial::NotAllowed } else { Denial::CallNotAllowed },
+            reason: Denial::from_number((word >> REASON_SHIFT) as u8),
         }
     }
 }

@@ -50,7 +50,7 @@ impl<H: Hook, A: Family> Datapath<A> for FastPath<H> {
                 match denied.reason {
                     // The packets of a flood: without a call.
                     Denial::NotAllowed => denied::finish(hook, denied.source, packet),
-                    Denial::CallNotAllowed => denied.source.denied(hook, packet),
+                    _ => denied.source.denied(hook, packet),
                 }
             }
             // Not common, or the packet may continue after the first buffer.

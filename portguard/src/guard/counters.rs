@@ -286,7 +286,8 @@ impl Counters {
             sum.add(totals.unattributed);
         }
         // ABI 4 and 5 have no counter of their own for the one reason that they know.
-        let denied = if self.abi <= abi5::LAST { [all, Count::default()] } else { denied_of(&totals) };
+        let denied =
+            if self.abi <= abi5::LAST { summing_up(all, ByDenial::default()) } else { denied_of(&totals) };
         Sums { totals, denied, unattributed: remainders, v4, v6 }
     }
 
