@@ -48,7 +48,7 @@ impl Cells {
         if abi <= abi5::LAST {
             abi5::Cells::open(map).map(Self::Abi5)
         } else {
-            cells::Cells::open(map).map(Self::Current)
+            cells::Cells::open(abi, map).map(Self::Current)
         }
     }
 

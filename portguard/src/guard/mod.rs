@@ -1,6 +1,7 @@
 //! The guard on an interface: loads, attaches, pins and finds it. No other module opens or writes pinned maps.
 
 mod abi5;
+mod abi8;
 mod attach;
 mod bpf;
 mod bpffs;
