@@ -17,7 +17,6 @@
 )]
 
 mod accounting;
-#[expect(dead_code, reason = "the log, and the rates of entries, come to use it")]
 mod budget;
 mod connected;
 mod datapath;

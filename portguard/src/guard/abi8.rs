@@ -1,7 +1,8 @@
-//! The records of ABI 6 to 8 that have changed since. They are read, and never written.
+//! What was otherwise in guards of ABI 4 to 8. It is read, and never written.
 //!
 //! The records here are frozen: see docs/internals/abi.md.
 
+use portguard_common::drop_log::Rate;
 use portguard_common::layout::Shared;
 use portguard_common::rpc::{REQUESTS, Requests};
 use portguard_common::totals::{Count, Totals};
@@ -19,6 +20,15 @@ pub(super) fn current(old: OldRequests) -> Requests {
         *current = old;
     }
     requests
+}
+
+/// The log rate of a guard of ABI 4 to 8, as one of today. There, each CPU had a token bucket of its own.
+pub(super) fn log_rate(of_each_cpu: Rate, cpus: u32) -> Rate {
+    const SECOND: u64 = 1_000_000_000;
+    let interval = of_each_cpu.entries;
+    // Rounded: the interval was rounded down.
+    let all = (SECOND * u64::from(cpus.max(1)) + interval / 2).checked_div(interval).unwrap_or(0);
+    Rate::per_second(u32::try_from(all).unwrap_or(u32::MAX))
 }
 
 /// What one CPU has counted, beside the sources.

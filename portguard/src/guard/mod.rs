@@ -269,7 +269,7 @@ impl Guard {
         drop_log::id(&self.instance.log()?)
     }
 
-    /// The number of packets that the drop log had no token or no room for.
+    /// The number of packets that the drop log had no budget or no room for.
     pub fn not_logged(&self) -> u64 {
         self.instance.counters.totals().not_logged
     }
