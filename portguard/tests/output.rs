@@ -22,7 +22,7 @@ use portguard::rpcbind::{NoReply, Question};
 use portguard::service::metrics::page as metrics;
 use portguard_common::calls::UdpCalls;
 use portguard_common::reason::{ByFault, Denial, Fault};
-use portguard_common::rpc::{Procedure, REQUESTS, Requests};
+use portguard_common::rpc::{Procedure, REQUESTS, Request, Requests};
 use portguard_common::totals::{Count, Totals};
 use portguard_common::transport::Protocol;
 
@@ -40,7 +40,7 @@ fn requests(packets: u64, tcp_packets: u64) -> Requests {
     let mut requests = [0; REQUESTS];
     requests[Procedure::GetAddress as usize] = udp / 4;
     requests[Procedure::Dump as usize] = udp - udp / 4;
-    requests[REQUESTS / 2 + Procedure::NotRpc as usize] = tcp_packets;
+    requests[Request::new(Protocol::Tcp, Procedure::NotRpc).index()] = tcp_packets;
     requests
 }
 
@@ -60,7 +60,11 @@ fn snapshot() -> Snapshot {
         since: NOW - 3600 * SECOND,
         set: SetId(1),
         allowed: count(12, 1032),
-        denied: [count(1_000_117, 68_007_956), count(13, 884)],
+        denied: Denial::ALL.map(|reason| match reason {
+            Denial::NotAllowed => count(1_000_117, 68_007_956),
+            Denial::CallNotAllowed => count(13, 884),
+            _ => count(0, 0),
+        }),
         faults: Fault::ALL.map(|fault| match fault {
             Fault::Truncated => count(3, 90),
             Fault::TooManyHeaders => count(1, 400),
@@ -81,7 +85,7 @@ fn snapshot() -> Snapshot {
 fn quiet() -> Snapshot {
     let none = count(0, 0);
     Snapshot {
-        denied: [none; 2],
+        denied: [none; Denial::ALL.len()],
         faults: ByFault::default(),
         unattributed: none,
         requests: [0; REQUESTS],

@@ -1,6 +1,7 @@
 //! The guard on an interface: loads, attaches, pins and finds it. No other module opens or writes pinned maps.
 
 mod abi5;
+mod abi8;
 mod attach;
 mod bpf;
 mod bpffs;
@@ -296,7 +297,7 @@ impl Guard {
         drop_log::id(&self.instance.log()?)
     }
 
-    /// The number of packets that the drop log had no token or no room for.
+    /// The number of packets that the drop log had no budget or no room for.
     pub fn not_logged(&self) -> u64 {
         self.instance.counters.totals().not_logged
     }

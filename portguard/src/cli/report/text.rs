@@ -231,15 +231,20 @@ fn replies(document: &Document) -> String {
                     .find(|stated| stated.procedure == procedure.key())
                     .map(|stated| stated.reply_bytes);
                 let Range { at_least, at_most } = size.unwrap_or_default();
-                format!("{at_least} to {at_most}")
+                if at_least == at_most { at_most.to_string() } else { format!("{at_least} to {at_most}") }
             };
             let _ = writeln!(
                 text,
-                "  {family}: GETADDR {} (by the address), SET and UNSET {}, CALLIT {}, other RPC {}, not RPC 0.",
+                "  {family}: GETADDR, GETVERSADDR, TADDR2UADDR {} (by the address), UADDR2TADDR {}, GETADDRLIST {}, GETTIME {},\n    \
+                 SET and UNSET {}, CALLIT {}, other RPC {}, other program {}, not RPC 0.",
                 size(Procedure::GetAddress),
+                size(Procedure::ToTransport),
+                size(Procedure::GetAddressList),
+                size(Procedure::GetTime),
                 size(Procedure::Set),
                 size(Procedure::CallIt),
-                size(Procedure::OtherRpc)
+                size(Procedure::OtherRpc),
+                size(Procedure::OtherProgram)
             );
         }
     }
