@@ -150,6 +150,8 @@ fn guard(enforcing: bool, origin: Origin, file: status::document::File) -> statu
             prefixes_v4: 14,
             prefixes_v6: 1,
             udp: "lookups",
+            conditional: 0,
+            deadlines_off_by: 0,
             loaded_at: "2026-11-23T05:00:00Z".into(),
             changed_on_disk: file != status::document::File::Unchanged,
             origin,
@@ -252,6 +254,7 @@ fn verdict(source: &str, outcome: Decision) -> explain::document::Verdict {
         prefix: prefix.parse().unwrap(),
         line: Some(line),
         comment: comment.map(str::to_owned),
+        conditions: None,
     };
     let allowed = outcome == Decision::Allowed;
     explain::document::Verdict {
@@ -262,6 +265,7 @@ fn verdict(source: &str, outcome: Decision) -> explain::document::Verdict {
         judged_by: explain::document::Judge::Kernel,
         protocols: Protocol::ALL.to_vec(),
         call: Some(Procedure::Null),
+        at: None,
         allowlist: explain::document::Allowlist {
             path: "/etc/portguard/allowlist.yaml".into(),
             sha256: "5e".repeat(32),
@@ -454,6 +458,7 @@ fn metrics() -> metrics::Metrics {
         prefixes_v4: 3,
         prefixes_v6: 2,
         udp_calls: UdpCalls::Lookups,
+        conditional: 2,
         loaded_at: NOW,
     };
     let Snapshot { allowed, faults, .. } = snapshot();

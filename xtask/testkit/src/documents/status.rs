@@ -74,6 +74,8 @@ pub struct AllowlistStatus {
     pub prefixes_v4: u32,
     pub prefixes_v6: u32,
     pub udp: String,
+    pub conditional: u32,
+    pub deadlines_off_by: u64,
     pub loaded_at: String,
     pub changed_on_disk: bool,
     pub origin: String,
