@@ -9,6 +9,8 @@ mod probe;
 #[path = "output/suggest.rs"]
 mod suggest;
 
+use std::time::Duration;
+
 use insta::assert_snapshot;
 use portguard::allowlist::{Origin, Sha256Sum};
 use portguard::cli::stats::SortKey;
@@ -472,6 +474,7 @@ fn metrics() -> metrics::Metrics {
         enforcing: false,
         as_ordered: true,
         list: Some((list, status::document::File::Broken { problem: "line 3: no prefix".into() })),
+        deadline_drift: Duration::from_millis(1500),
         sums: Sums { totals, denied, unattributed, v4, v6 },
     };
     let states = [
