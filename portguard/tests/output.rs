@@ -9,6 +9,8 @@ mod probe;
 #[path = "output/suggest.rs"]
 mod suggest;
 
+use std::time::Duration;
+
 use insta::assert_snapshot;
 use portguard::allowlist::{Origin, Sha256Sum};
 use portguard::cli::stats::SortKey;
@@ -150,6 +152,8 @@ fn guard(enforcing: bool, origin: Origin, file: status::document::File) -> statu
             prefixes_v4: 14,
             prefixes_v6: 1,
             udp: "lookups",
+            conditional: 0,
+            deadlines_off_by: 0,
             loaded_at: "2026-11-23T05:00:00Z".into(),
             changed_on_disk: file != status::document::File::Unchanged,
             origin,
@@ -252,6 +256,7 @@ fn verdict(source: &str, outcome: Decision) -> explain::document::Verdict {
         prefix: prefix.parse().unwrap(),
         line: Some(line),
         comment: comment.map(str::to_owned),
+        conditions: None,
     };
     let allowed = outcome == Decision::Allowed;
     explain::document::Verdict {
@@ -262,6 +267,7 @@ fn verdict(source: &str, outcome: Decision) -> explain::document::Verdict {
         judged_by: explain::document::Judge::Kernel,
         protocols: Protocol::ALL.to_vec(),
         call: Some(Procedure::Null),
+        at: None,
         allowlist: explain::document::Allowlist {
             path: "/etc/portguard/allowlist.yaml".into(),
             sha256: "5e".repeat(32),
@@ -454,6 +460,7 @@ fn metrics() -> metrics::Metrics {
         prefixes_v4: 3,
         prefixes_v6: 2,
         udp_calls: UdpCalls::Lookups,
+        conditional: 2,
         loaded_at: NOW,
     };
     let Snapshot { allowed, faults, .. } = snapshot();
@@ -467,6 +474,7 @@ fn metrics() -> metrics::Metrics {
         enforcing: false,
         as_ordered: true,
         list: Some((list, status::document::File::Broken { problem: "line 3: no prefix".into() })),
+        deadline_drift: Duration::from_millis(1500),
         sums: Sums { totals, denied, unattributed, v4, v6 },
     };
     let states = [

@@ -2,6 +2,7 @@
 //! variants` runs them on sources that have one more.
 
 use std::array;
+use std::time::Duration;
 
 use portguard::cli::stats::SortKey;
 use portguard::cli::{report, stats};
@@ -49,6 +50,7 @@ fn page(Snapshot { faults, requests, denied, unattributed, .. }: Snapshot) -> St
         enforcing: true,
         as_ordered: true,
         list: None,
+        deadline_drift: Duration::ZERO,
         sums: Sums { totals, denied, unattributed, v4: none, v6: none },
     };
     let state = metrics::State::Guarded(Some(Box::new(guard)));
