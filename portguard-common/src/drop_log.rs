@@ -13,7 +13,7 @@ pub struct LogBudget {
     /// All CPUs take from it, by [`crate::conditions::take`].
     pub budget: Budget,
     /// Zero.
-    pub reserved: [u64; 6],
+    pub reserved: [u64; 5],
 }
 
 // SAFETY: integers that fill the 64 bytes (asserted below); zeroes are a budget of which nothing was taken.
