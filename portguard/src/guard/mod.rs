@@ -50,6 +50,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use portguard_common::READABLE_ABI_VERSIONS;
+use portguard_common::conditions::Conditions;
 
 use crate::allowlist::{self, Allowlist};
 use crate::error::{Error, Kind, Result};
@@ -235,6 +236,11 @@ impl Guard {
             _ => true,
         });
         Ok(all)
+    }
+
+    /// The conditions of the entries of the list in force that have any.
+    pub fn conditions(&self) -> Vec<Conditions> {
+        in_force::conditions(&self.instance)
     }
 
     /// By how much a deadline of an entry is off at most, by the clock of now.
