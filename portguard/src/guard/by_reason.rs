@@ -7,6 +7,11 @@ use portguard_common::reason::{ByDenial, ByFault, Denial, DropReason, Fault};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
+/// A reason in text: its key, as words.
+pub fn name(reason: DropReason) -> String {
+    reason.key().replace('_', " ")
+}
+
 /// Something for each [`DropReason`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ByReason<T> {

@@ -5,7 +5,7 @@ mod abi8;
 mod attach;
 mod bpf;
 mod bpffs;
-mod by_reason;
+pub mod by_reason;
 pub mod calls;
 mod cells;
 mod clock;
