@@ -61,7 +61,7 @@ pub use bpffs::{
     Access, BPFFS, Claim, Lock, Patience, PinRoot, is_cut_off, is_mounted as is_bpffs_mounted,
     network_namespace,
 };
-pub use by_reason::ByReason;
+pub use by_reason::{ByReason, PerDenial};
 pub(crate) use clock::boot_now;
 pub use clock::{Uptime, unix_now};
 pub use confirm::{Confirmation, Trial, Waits};
