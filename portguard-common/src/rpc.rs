@@ -257,7 +257,7 @@ fn call(header: &CallHeader) -> Code {
     let program_and_version = u64::from_be_bytes(header.program_and_version_be);
     let version = program_and_version.wrapping_sub(FIRST_VERSION);
     if version > LAST_VERSION - FIRST_VERSION {
-        let is_rpcbind = program_and_version >> 32 == PROGRAM as u64;
+        let is_rpcbind = program_and_version >> 32 == u64::from(PROGRAM);
         return if is_rpcbind { Code::OTHER_RPC } else { Code::OTHER_PROGRAM };
     }
     let number = u32::from_be_bytes(header.procedure_be);

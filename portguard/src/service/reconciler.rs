@@ -2,6 +2,7 @@
 //! that differ. It blocks, and takes the lock of all guards for each change.
 
 mod list_source;
+mod names;
 mod report;
 mod target;
 mod trials;
@@ -14,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use self::names::Names;
 use self::target::{Claims, Keeping, ListSource, State, Target, no_list, refusal_of, require_possible};
 use self::trials::{is_among, is_waiting};
 use crate::allowlist::{Allowlist, Origin, Sha256Sum, absolute};
@@ -46,6 +48,8 @@ pub(super) enum Trigger {
     },
     /// Its file may have changed.
     Changed,
+    /// Names of interfaces have changed: the list is loaded again, even if it has not changed.
+    Renamed,
 }
 
 /// The interfaces that the service must guard, and their state.
@@ -55,6 +59,8 @@ pub(super) struct Reconciler {
     order: ServiceOrder,
     targets: Vec<Target>,
     claims: Claims,
+    /// The names that interfaces had when their lists were loaded.
+    names: Names,
     /// The content of the file when it was last found broken, as a hash; the inner `None` if it could not be read.
     broken: Option<Option<Sha256Sum>>,
     reloads: Reloads,
@@ -93,6 +99,7 @@ impl Reconciler {
             order,
             targets,
             claims,
+            names: Names::new(),
             broken: None,
             reloads,
             deferred: false,
@@ -157,6 +164,7 @@ impl Reconciler {
         let _lock = self.lock_within(Duration::MAX, |holder| tell_holder(&*console, holder), messages)?;
         guard::sweep(&self.pin_root, &mut |event| messages.take_of_leftovers(event))?;
         let interfaces = interface::all()?;
+        self.remember_names(&interfaces);
         let mut first = None;
         let mut targets: Vec<&mut Target> = self.targets.iter_mut().collect();
         interface::lowest_first(&mut targets, &interfaces, |target| &target.name);
@@ -234,7 +242,7 @@ impl Reconciler {
         let mut outcome = Outcome::Same;
         let (allow_empty, trial) = match trigger {
             Trigger::Asked { allow_empty, trial } => (allow_empty, trial),
-            Trigger::Changed => (false, None),
+            Trigger::Changed | Trigger::Renamed => (false, None),
         };
         let interfaces = interface::all()?;
         let (mut deferred, mut done) = (false, BTreeSet::new());
@@ -248,12 +256,12 @@ impl Reconciler {
                 let same = guard.list().is_some_and(|it| {
                     it.sha256 == list.sha256() && it.origin == Origin::File && it.path == list.path()
                 });
-                if trigger == Trigger::Changed {
+                if !matches!(trigger, Trigger::Asked { .. }) {
                     if is_waiting(&guard)? {
                         deferred = true;
                         return Ok(Outcome::Same);
                     }
-                    if same || guard.rejects(list.sha256())? {
+                    if (same && trigger == Trigger::Changed) || guard.rejects(list.sha256())? {
                         return Ok(Outcome::Same);
                     }
                 }
@@ -289,6 +297,7 @@ impl Reconciler {
             self.deferred = false;
             self.reload(Trigger::Changed, &[]).log();
         }
+        self.follow_names();
         let text = failure.as_ref().map(Error::to_string);
         if let Some(error) = failure
             && text != self.failure
@@ -322,6 +331,7 @@ impl Reconciler {
             drop(self.lock(messages)?);
         }
         let interfaces = interface::all()?;
+        self.remember_names(&interfaces);
         let (mut work, mut gone) = (Vec::new(), false);
         for (number, target) in self.targets.iter_mut().enumerate() {
             let interface = interfaces.iter().find(|interface| interface.is_called(&target.name));

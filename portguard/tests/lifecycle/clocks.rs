@@ -1,9 +1,8 @@
 //! A wall clock that is set while a guard counts: units start before the time is known.
 //!
-//! The wall clock of the test machine stays as it is. A library that is loaded before all others (`LD_PRELOAD`) shifts
-//! it for the portguard that attaches; the ones that read afterwards see it as it is.
+//! The wall clock of the test machine stays as it is: a [`ShiftedClock`] shifts it for the portguard that attaches; the ones that
+//! read afterwards see it as it is.
 
-use std::env;
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
@@ -11,60 +10,15 @@ use std::time::Duration;
 use portguard_testkit::documents::doctor::{Document, Finding};
 use portguard_testkit::net::run;
 use serde_json::Value;
-use tempfile::TempDir;
 
 use crate::support::{
-    DENIED, IFACE, Output, PORTGUARD, Portguard, Role, SingleHost, Testbed, Traffic, burst,
+    DENIED, IFACE, Output, PORTGUARD, Portguard, Role, ShiftedClock, SingleHost, Testbed, Traffic, burst,
 };
 
 /// How far the clock is off, in seconds.
 const SHIFT: i64 = 2 * 3600;
 /// A test takes less, in seconds.
 const A_TEST: i64 = 300;
-/// Names the shift to the library.
-const VARIABLE: &str = "PORTGUARD_TEST_SHIFT";
-
-/// Shifts the wall clock of a program that asks for the time by the C library.
-const LIBRARY: &str = r#"
-#define _GNU_SOURCE
-#include <stdlib.h>
-#include <sys/syscall.h>
-#include <time.h>
-#include <unistd.h>
-
-int clock_gettime(clockid_t clock, struct timespec *time) {
-    long result = syscall(SYS_clock_gettime, clock, time);
-    const char *shift = getenv("PORTGUARD_TEST_SHIFT");
-    if (result == 0 && shift && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE))
-        time->tv_sec += atol(shift);
-    return result;
-}
-"#;
-
-/// The library, built.
-struct ShiftedClock {
-    folder: TempDir,
-}
-
-impl ShiftedClock {
-    fn new() -> Self {
-        let folder = TempDir::new().expect("a temporary folder");
-        let source = folder.path().join("clock.c");
-        std::fs::write(&source, LIBRARY).expect("writing");
-        let mut cc = Command::new(env::var_os("CC").unwrap_or_else(|| "cc".into()));
-        cc.args(["-shared", "-fPIC", "-o"]).arg(folder.path().join("clock.so")).arg(source);
-        run(&mut cc).expect("the linker of Rust is a C compiler");
-        Self { folder }
-    }
-
-    /// A command whose clock is off by so many seconds.
-    fn command(&self, portguard: Portguard<'_>, arguments: &[&str], seconds: i64) -> Command {
-        let mut command = portguard.command(arguments);
-        command.env("LD_PRELOAD", self.folder.path().join("clock.so")).env(VARIABLE, seconds.to_string());
-        command
-    }
-}
-
 /// Seconds of Unix time of a time as `date` reads it.
 fn seconds(time: &str) -> i64 {
     let date = run(Command::new("date").args(["-u", "+%s", "--date", time])).expect("date").stdout;

@@ -8,6 +8,7 @@ mod audit_wording;
 mod bpffs;
 mod calls;
 mod clocks;
+mod conditions;
 mod confirm;
 mod damage;
 mod detach;

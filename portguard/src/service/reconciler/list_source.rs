@@ -33,7 +33,7 @@ impl Reconciler {
     /// Reports the problems of the file: once, unless a user has asked for a reload.
     pub(super) fn tell_broken(&mut self, error: Error, trigger: Trigger, messages: &mut Messages) {
         let found = Invalid::of(&error).and_then(|invalid| invalid.sha256);
-        if trigger != Trigger::Changed || self.broken != Some(found) {
+        if matches!(trigger, Trigger::Asked { .. }) || self.broken != Some(found) {
             messages.error(error);
             // At the start, each interface with a list in force has a message of its own.
             if self.keeps_any() {

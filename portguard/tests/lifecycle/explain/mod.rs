@@ -20,7 +20,7 @@ use crate::support::{
 
 /// `explain --json`, with the exit code that goes with what it says.
 #[track_caller]
-fn explained(portguard: Portguard<'_>, arguments: &[&str]) -> Vec<Verdict> {
+pub(crate) fn explained(portguard: Portguard<'_>, arguments: &[&str]) -> Vec<Verdict> {
     let output = portguard.run(&[&["explain", "--json"], arguments].concat());
     let document: Document =
         serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
@@ -33,7 +33,7 @@ fn explained(portguard: Portguard<'_>, arguments: &[&str]) -> Vec<Verdict> {
 
 /// The only verdict.
 #[track_caller]
-fn verdict(portguard: Portguard<'_>, arguments: &[&str]) -> Verdict {
+pub(crate) fn verdict(portguard: Portguard<'_>, arguments: &[&str]) -> Verdict {
     let [verdict] = explained(portguard, arguments).try_into().expect("one verdict");
     verdict
 }
@@ -80,8 +80,12 @@ fn it_names_the_entry_that_lets_a_source_in() {
         Some("192.0.2.7 on eth0 over TCP")
     );
     let allowed = verdict(portguard, &["192.0.2.7"]);
-    let entry =
-        Entry { prefix: "192.0.2.0/24".into(), line: Some(3), comment: Some("NFS clients, rack 4".into()) };
+    let entry = Entry {
+        prefix: "192.0.2.0/24".into(),
+        line: Some(3),
+        comment: Some("NFS clients, rack 4".into()),
+        conditions: None,
+    };
     let allowlist = List {
         path: list,
         sha256: portguard.status().allowlist.sha256,
@@ -97,6 +101,7 @@ fn it_names_the_entry_that_lets_a_source_in() {
             interface: Some(IFACE.into()),
             verdict: "allowed".into(),
             reason: None,
+            at: None,
             judged_by: "kernel".into(),
             protocols: vec!["udp".into(), "tcp".into()],
             call: Some("null".into()),
@@ -193,7 +198,7 @@ fn a_file_that_has_changed_is_not_taken_for_the_list_in_force() {
         fs::remove_file(copy).unwrap();
     }
     let allowed = verdict(portguard, &["192.0.2.200"]);
-    let entry = Entry { prefix: "192.0.2.128/25".into(), line: None, comment: None };
+    let entry = Entry { prefix: "192.0.2.128/25".into(), line: None, comment: None, conditions: None };
     assert_eq!((allowed.entry, allowed.allowlist.lines_of), (Some(entry), None));
     assert_eq!(verdict(portguard, &["203.0.113.9"]).nearest.unwrap().prefix, "203.0.113.0/29");
     let told = says(portguard, 1, &["192.0.2.7", "203.0.113.9"]);

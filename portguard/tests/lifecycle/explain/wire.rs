@@ -5,57 +5,19 @@ use std::net::IpAddr;
 use fastrand::Rng;
 use portguard_testkit::figures::Figures;
 use portguard_testkit::net::frame::Packet;
-use portguard_testkit::net::{End, Namespace, PacketSocket, Veth};
+use portguard_testkit::net::{Namespace, rpc};
 use portguard_testkit::oracle::lists::{Bits, Kind, address, list, probe};
 use portguard_testkit::oracle::seed;
 
 use super::explained;
-use crate::support::{IFACE, Lists, Machine, PATIENCE, PORTGUARD, SERVER, flow};
+use crate::support::{Cable, IFACE, Lists, Machine, PORTGUARD, SERVER, flow};
 
 /// Prefixes of each family on a list.
 const COUNTS: [usize; 5] = [0, 1, 5, 60, 900];
 /// Sources asked about for each list: 10,000 in all.
 const SOURCES: usize = 10_000 / (COUNTS.len() * Kind::ALL.len());
-/// Frames that are sent at once: the ring of a veth holds 256.
-const BATCH: usize = 100;
 /// The two address families, by the bits of their addresses.
 const WIDTHS: [u32; 2] = [32, 128];
-
-/// A guarded host, and one that sends to it.
-struct Cable {
-    near: PacketSocket,
-    far: PacketSocket,
-}
-
-impl Cable {
-    fn frame(&self, source: IpAddr, port: u16) -> Vec<u8> {
-        let to = SERVER[usize::from(source.is_ipv6())];
-        Packet::udp(flow(source, to, port), &[0; 40]).frame(self.far.mac(), self.near.mac(), &[])
-    }
-
-    /// Sends a datagram to port 111 from each source; which of them get past the guard.
-    fn get_past(&self, sources: &[IpAddr]) -> Vec<bool> {
-        let frames: Vec<Vec<u8>> = sources.iter().map(|source| self.frame(*source, 111)).collect();
-        // Nobody drops the last one, and nothing overtakes it.
-        let last = self.frame(SERVER[0], 112);
-        for frame in frames.iter().chain([&last]) {
-            self.far.send(frame).expect("sending");
-        }
-        let mut past = vec![false; sources.len()];
-        let mut next = 0;
-        loop {
-            let frame = self.near.receive(PATIENCE).expect("receiving").expect("the packet for another port");
-            if frame == last {
-                return past;
-            }
-            // In the order in which they were sent; frames of others, such as router solicitations, are none of them.
-            if let Some(ahead) = frames[next..].iter().position(|sent| *sent == frame) {
-                past[next + ahead] = true;
-                next += ahead + 1;
-            }
-        }
-    }
-}
 
 #[test]
 fn what_explain_says_is_what_becomes_of_the_packet() {
@@ -63,12 +25,10 @@ fn what_explain_says_is_what_becomes_of_the_packet() {
     let mut rng = Rng::with_seed(seed);
     let (machine, lists) = (Machine::new(PORTGUARD), Lists::new());
     let [guarded, sender] = ["guarded", "sender"].map(|label| Namespace::new(label).expect("a namespace"));
-    Veth::new().connect(&End::new(&guarded, IFACE), &End::new(&sender, IFACE)).expect("a cable");
+    let cable = Cable::lay(&guarded, &sender, IFACE);
     let portguard = machine.portguard(&guarded);
     let path = lists.write("allowlist.yaml", [""; 0]);
     portguard.ok(&["attach", IFACE, "--allowlist", &path, "--mode", "native"]);
-    let [near, far] = [&guarded, &sender].map(|host| PacketSocket::open(host, IFACE).expect("a socket"));
-    let cable = Cable { near, far };
 
     let (mut pairs, mut allowed) = (0_u64, 0_u64);
     for kind in Kind::ALL {
@@ -91,7 +51,10 @@ fn what_explain_says_is_what_becomes_of_the_packet() {
                 .collect();
             let texts: Vec<String> = sources.iter().map(ToString::to_string).collect();
             let told = explained(portguard, &texts.iter().map(String::as_str).collect::<Vec<_>>());
-            let past: Vec<bool> = sources.chunks(BATCH).flat_map(|batch| cable.get_past(batch)).collect();
+            let packets = sources.iter().map(|source| {
+                Packet::udp(flow(*source, SERVER[usize::from(source.is_ipv6())], rpc::PORT), &[0; 40])
+            });
+            let past = cable.get_past(&packets.collect::<Vec<_>>());
             assert_eq!(told.len(), sources.len());
             for ((source, told), past) in sources.iter().zip(&told).zip(past) {
                 let context = || format!("PORTGUARD_SEED={seed}: {kind:?}, {count} prefixes: {told:?}");

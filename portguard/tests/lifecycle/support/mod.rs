@@ -1,13 +1,16 @@
 //! What the cases share beside the test kit: what administrators, clusters and killers do.
 
 mod behind;
+mod cable;
 mod config_map;
 mod earlier;
 mod form;
 mod http;
+mod shifted_clock;
 mod traced;
 
 pub(crate) use behind::{Typed, behind_its_back, detach_link, typed};
+pub(crate) use cable::Cable;
 pub(crate) use config_map::ConfigMap;
 pub(crate) use earlier::{ABI_4, ABI_6, ABI_8, attach_abi, attach_abi4, attach_earlier};
 pub(crate) use form::{chosen, is_long};
@@ -24,6 +27,7 @@ pub(crate) use portguard_testkit::testbed::{
 };
 pub(crate) use portguard_testkit::traffic::{Traffic, TrafficTotals, burst, port_111, under_traffic};
 pub(crate) use portguard_testkit::until::Until;
+pub(crate) use shifted_clock::ShiftedClock;
 pub(crate) use traced::{Traced, run_to, system_calls, system_calls_until};
 
 use std::time::Duration;

@@ -21,6 +21,7 @@ pub struct Verdict {
     pub interface: Option<String>,
     pub verdict: String,
     pub reason: Option<String>,
+    pub at: Option<String>,
     pub judged_by: String,
     pub protocols: Vec<String>,
     pub call: Option<String>,
@@ -50,4 +51,14 @@ pub struct Entry {
     pub prefix: String,
     pub line: Option<u32>,
     pub comment: Option<String>,
+    pub conditions: Option<Conditions>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Conditions {
+    pub interfaces: Option<Vec<String>>,
+    pub until: Option<String>,
+    pub udp: Option<String>,
+    pub rate: Option<u32>,
 }
