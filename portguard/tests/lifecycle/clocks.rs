@@ -125,7 +125,7 @@ fn doctor_names_deadlines_that_are_off_and_its_remedy_sets_them_right() {
     let output = Output::of(&mut clock.command(portguard, &["attach", IFACE, "--allowlist", &list], SHIFT));
     assert_eq!(output.code, 0, "{output:?}");
     let deadlines = || -> Vec<Finding> {
-        let document = Document::of(&Output::of(&mut portguard.command(&["doctor", "--json"])));
+        let document = Document::of(&Output::of(&mut portguard.command(["doctor", "--json"])));
         document.problems().into_iter().filter(|finding| finding.id == "guard.deadlines").collect()
     };
     let [finding] = &deadlines()[..] else { panic!("{:?}", deadlines()) };
