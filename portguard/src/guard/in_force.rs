@@ -127,6 +127,11 @@ pub(super) fn prefixes(interface: &Path, instance: &Instance) -> Result<Vec<IpNe
     Ok(prefixes)
 }
 
+/// The conditions of the entries of the list in force, in the order of the numbers of their entries.
+pub(super) fn conditions(instance: &Instance) -> Vec<Conditions> {
+    slot_and_record(instance).map_or_else(Vec::new, |(slot, _)| conditions::read(instance, slot))
+}
+
 /// The entries of the list in force that have conditions, with these.
 pub(super) fn conditions_of_entries(
     interface: &Path,

@@ -5,7 +5,7 @@ mod abi8;
 mod attach;
 mod bpf;
 mod bpffs;
-mod by_reason;
+pub mod by_reason;
 pub mod calls;
 mod cells;
 mod clock;
@@ -50,6 +50,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use portguard_common::READABLE_ABI_VERSIONS;
+use portguard_common::conditions::Conditions;
 
 use crate::allowlist::{self, Allowlist};
 use crate::error::{Error, Kind, Result};
@@ -60,7 +61,7 @@ pub use bpffs::{
     Access, BPFFS, Claim, Lock, Patience, PinRoot, is_cut_off, is_mounted as is_bpffs_mounted,
     network_namespace,
 };
-pub use by_reason::ByReason;
+pub use by_reason::{ByReason, PerDenial};
 pub(crate) use clock::boot_now;
 pub use clock::{Uptime, unix_now};
 pub use confirm::{Confirmation, Trial, Waits};
@@ -235,6 +236,11 @@ impl Guard {
             _ => true,
         });
         Ok(all)
+    }
+
+    /// The conditions of the entries of the list in force that have any.
+    pub fn conditions(&self) -> Vec<Conditions> {
+        in_force::conditions(&self.instance)
     }
 
     /// By how much a deadline of an entry is off at most, by the clock of now.
