@@ -1,5 +1,6 @@
 //! `cargo xtask verify`: the long form of what `cargo xtask test` runs in short, with its figures.
 
+mod condition_mutants;
 mod mutants;
 mod patched;
 mod variants;
@@ -43,6 +44,8 @@ enum Part {
     Exports,
     /// Whether deliberate bugs are caught
     Mutants,
+    /// Whether deliberate bugs in the conditions of entries are caught
+    ConditionMutants,
     /// Whether one more variant of a list that users see is everywhere
     Variants,
 }
@@ -66,6 +69,7 @@ fn verify(part: Part, frames: Option<u64>) -> Result<()> {
         Part::Linux => long("linux", "linux", "linux_delivers", frames.unwrap_or(1_000_000)),
         Part::Exports => exports(frames.unwrap_or(3_000)),
         Part::Mutants => mutants::run(),
+        Part::ConditionMutants => condition_mutants::run(),
         Part::Variants => variants::run(),
     }
 }

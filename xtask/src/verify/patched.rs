@@ -46,8 +46,13 @@ impl Patched {
 
     /// Tests of portguard, as the arguments of `cargo test` say.
     pub(super) fn test(&self, arguments: &[&str]) -> Command {
+        self.test_in("portguard", arguments)
+    }
+
+    /// The same, of a package.
+    pub(super) fn test_in(&self, package: &str, arguments: &[&str]) -> Command {
         let mut command = cargo();
-        command.current_dir(&self.copy).arg("test").args(["--locked", "--package=portguard"]);
+        command.current_dir(&self.copy).args(["test", "--locked", "--package", package]);
         command.arg("--target-dir").arg(&self.target).args(arguments);
         command
     }

@@ -17,7 +17,7 @@ pub(super) struct Check {
 }
 
 /// The lines of the matrix.
-pub(super) const CHECKS: [Check; 28] = [
+pub(super) const CHECKS: [Check; 31] = [
     Check {
         what: "the table of frames, host build",
         suite: PROGRAM_SUITE,
@@ -76,12 +76,30 @@ pub(super) const CHECKS: [Check; 28] = [
         tests: &["lookups::index_tries_and_list_agree"],
     },
     Check {
-        what: "conditions of entries: the longest prefix decides; rates",
+        what: "entries with conditions: the longest one decides, and lets pass as many packets as its rate",
         suite: PROGRAM_SUITE,
         tests: &[
             "conditions::the_longest_entry_decides_with_its_own_conditions",
             "conditions::an_entry_lets_pass_as_many_datagrams_in_a_second_as_its_rate",
         ],
+    },
+    Check {
+        what: "conditions come and go under traffic; explain says what becomes of packets",
+        suite: "lifecycle",
+        tests: &[
+            "conditions::changes::conditions_come_and_go_and_no_packet_leaks_and_none_is_lost_in_native_mode",
+            "conditions::wire::what_explain_says_of_lists_with_conditions_is_what_becomes_of_the_packets",
+        ],
+    },
+    Check {
+        what: "the clock is set, forward and back: an entry never allows later than its `until` plus 2 s",
+        suite: "lifecycle",
+        tests: &["conditions::set_clocks::an_entry_ends_in_time_and_comes_back_when_the_clock_is_set"],
+    },
+    Check {
+        what: "the machine sleeps (suspend to memory) beyond the `until` of an entry: it has ended when the machine wakes",
+        suite: "lifecycle",
+        tests: &["conditions::set_clocks::an_entry_ends_while_its_machine_sleeps"],
     },
     Check {
         what: "attach, native mode on veth, under traffic",

@@ -2,6 +2,7 @@
 //! nobody's.
 
 use std::env;
+use std::fs;
 use std::net::UdpSocket;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -27,12 +28,17 @@ struct Clock {
     begun: (SystemTime, Instant),
 }
 
+/// Fails where a test must not set the clock, or let the machine sleep.
+fn require_a_machine_of_its_own() {
+    assert!(
+        env::var_os(VARIABLE).is_some(),
+        "this test is about the whole machine, so it runs in machines of its own: cargo xtask vm-test"
+    );
+}
+
 impl Clock {
     fn new() -> Self {
-        assert!(
-            env::var_os(VARIABLE).is_some(),
-            "this test sets the clock of its machine, so it runs in machines of its own: cargo xtask vm-test"
-        );
+        require_a_machine_of_its_own();
         Self { begun: (SystemTime::now(), Instant::now()) }
     }
 
@@ -134,4 +140,48 @@ fn an_entry_ends_in_time_and_comes_back_when_the_clock_is_set() {
         assert_eq!(portguard.status().allowlist.deadlines_off_by, 0);
     }
     drop(clock);
+}
+
+/// How long the machine sleeps, in seconds.
+const SLEEP: i64 = 12;
+
+/// Suspends the machine to memory, until its clock wakes it.
+fn sleep() {
+    let states = fs::read_to_string("/sys/power/state").unwrap_or_default();
+    assert!(states.contains("mem"), "not supported by this kernel: it cannot be suspended");
+    fs::write("/sys/class/rtc/rtc0/wakealarm", format!("+{SLEEP}")).expect("an alarm");
+    fs::write("/sys/power/state", "mem").expect("suspending the machine");
+}
+
+#[test]
+#[ignore = "suspends the machine: cargo xtask vm-test"]
+fn an_entry_ends_while_its_machine_sleeps() {
+    require_a_machine_of_its_own();
+    let testbed = Testbed::new(PORTGUARD);
+    let portguard = testbed.portguard();
+    let ends = Ends::of(&testbed);
+    let list =
+        |until| write(&testbed, "until.yaml", &[entries(Role::Allowed, &[&format!("until: {until}")])]);
+    let path = list(in_seconds(HOUR));
+    portguard.ok(&["attach", IFACE, "--allowlist", &path]);
+    // The end is within the sleep: a loaded machine may need several attempts until it is not before.
+    for _ in 0..10 {
+        let until = in_seconds(SLEEP - 2);
+        list(until);
+        portguard.ok(&["reload", IFACE]);
+        let is_delivered = ends.is_delivered();
+        let asleep = Timestamp::now();
+        sleep();
+        let awake = Timestamp::now();
+        if !is_delivered || asleep >= until - SignedDuration::from_secs(3) {
+            continue;
+        }
+        assert!(awake >= until, "it slept from {asleep} to {awake}, and the entry ends at {until}");
+        let delivered = ends.is_delivered();
+        assert!(!delivered || awake < until + SLACK, "at {awake}, and the entry ended at {until}");
+        ends.until_delivered(false, "after the end");
+        assert!(portguard.status().allowlist.deadlines_off_by <= 1, "the clocks have slept alike");
+        return;
+    }
+    panic!("this machine takes too long to load a list");
 }
