@@ -30,6 +30,8 @@ broken() { printf 'allow:\n  - 192.0.2.0/33\n' > $LIST; }
 nothing_listens() { [ -z "$(ss --no-header --listening --tcp --udp --numeric 'sport = 111')" ]; }
 open_to() { ip netns exec outside timeout 5 bash -c "echo > /dev/tcp/$1/111" 2> /dev/null; }
 
+# A call of NULL of rpcbind, which is a lookup: transaction 7, a call, RPC 2, program 100000, version 2, procedure 0, no credentials.
+export NULL_CALL='\0\0\0\7\0\0\0\0\0\0\0\2\0\1\206\240\0\0\0\2\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0'
 # From here on an allowed and a denied flow, and a witness who sees what comes through.
 flows_begin() {
   rm -f /run/stop /run/sent /run/seen
@@ -39,7 +41,8 @@ flows_begin() {
   ip netns exec outside bash -c '
     n=0
     while [ ! -e /run/stop ]; do
-      echo d > /dev/udp/198.51.100.1/111; echo a > /dev/udp/192.0.2.1/111; n=$((n + 1)); sleep 0.01
+      printf "$NULL_CALL" > /dev/udp/198.51.100.1/111; printf "$NULL_CALL" > /dev/udp/192.0.2.1/111
+      n=$((n + 1)); sleep 0.01
     done
     echo $n > /run/sent' &
   SENDER=$!
