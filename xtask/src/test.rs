@@ -5,8 +5,10 @@
 mod preconditions;
 
 use std::ffi::OsString;
+use std::panic;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::thread;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use portguard_testkit::built;
@@ -54,7 +56,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 /// Hands the programs of earlier commits to the tests.
 fn give_earlier(command: &mut Command) -> Result<&mut Command> {
-    let (abi_5, abi_8) = (earlier::portguard(earlier::ABI_5)?, earlier::portguard(earlier::ABI_8)?);
+    // At the same time, because a build is for the most part that of one package, which does not keep two CPUs busy.
+    let (abi_5, abi_8) = thread::scope(|scope| {
+        let abi_5 = scope.spawn(|| earlier::portguard(earlier::ABI_5));
+        let abi_8 = earlier::portguard(earlier::ABI_8);
+        (abi_5.join().unwrap_or_else(|panic| panic::resume_unwind(panic)), abi_8)
+    });
+    let (abi_5, abi_8) = (abi_5?, abi_8?);
     Ok(command.env(earlier::VARIABLE, abi_5).env(earlier::VARIABLE_ABI_8, abi_8))
 }
 
