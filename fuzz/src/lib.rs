@@ -12,7 +12,7 @@ use portguard_common::frame::LinkType;
 use portguard_common::ipv6::{CommonFrames, DirectStep};
 use portguard_common::rpc::Request;
 use portguard_common::transport::Protocol;
-use portguard_common::verdict::{Datapath, Fault, HeaderAt, Verdict, judge};
+use portguard_common::verdict::{Datapath, Denial, Fault, HeaderAt, Verdict, judge};
 use portguard_testkit::oracle::{self, Finding, is_listed, rpc as rpc_oracle};
 
 /// How long it may take to read a list of the size that a fuzzer tries, on a machine that is busy with other things.
@@ -29,8 +29,8 @@ impl<A: Address> Datapath<A> for Recorder {
         is_listed(source.ip())
     }
 
-    fn permits(&self, _protocol: Protocol, _header_at: HeaderAt) -> bool {
-        true
+    fn refusal(&self, _source: A, _protocol: Protocol, _header_at: HeaderAt) -> Option<Denial> {
+        None
     }
 
     fn finish(&self, verdict: Verdict<A>, link_header_len: usize) -> Self::Outcome {

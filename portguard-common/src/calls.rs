@@ -28,7 +28,15 @@ impl UdpCalls {
     pub fn permits(self, procedure: Procedure) -> bool {
         match self {
             Self::All => true,
-            Self::Lookups => matches!(procedure, Procedure::Null | Procedure::GetAddress),
+            Self::Lookups => matches!(
+                procedure,
+                Procedure::Null
+                    | Procedure::GetAddress
+                    | Procedure::GetTime
+                    | Procedure::ToTransport
+                    | Procedure::ToUniversal
+                    | Procedure::GetVersionAddress
+            ),
             Self::None => false,
         }
     }

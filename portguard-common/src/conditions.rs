@@ -27,7 +27,7 @@ pub struct Conditions {
     /// it again when the clock is set. The program does not use it.
     pub until: u64,
     /// Zero.
-    pub reserved_too: [u64; 2],
+    pub reserved_too: u64,
 }
 
 // SAFETY: integers, without padding (asserted below); zeroes are an entry that has ended.
@@ -47,9 +47,9 @@ impl Conditions {
             is_elsewhere: 0,
             rate: 0,
             reserved: 0,
-            budget: Budget { total: 0, window: 0 },
+            budget: Budget { total: 0, windows: [0; 2] },
             until: NEVER,
-            reserved_too: [0; 2],
+            reserved_too: 0,
         }
     }
 
@@ -129,7 +129,10 @@ impl Terms {
     }
 }
 
-/// How many packets were let pass: a total that only grows, and what it was when the second began. All CPUs share it.
+/// How many packets were let pass: a total that only grows, and what it was when a second began. All CPUs share it.
+///
+/// Even and odd seconds have a window each. So a CPU that is late, and stores the beginning of a second that is over, does not touch the window of
+/// the next one.
 ///
 /// Linux before 5.12 has no atomic operation for BPF programs that returns a value, so no CPU can take one of a number that goes down.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -137,21 +140,22 @@ impl Terms {
 pub struct Budget {
     /// How many packets were let pass.
     pub total: u64,
-    /// The number of a second in the upper half, and the lower half of the total at its beginning in the lower half.
-    pub window: u64,
+    /// For even and for odd seconds: the number of the last one in the upper half, and the lower half of the total at its beginning in the
+    /// lower half.
+    pub windows: [u64; 2],
 }
 
-// SAFETY: two integers of the same size; zeroes are a budget of which nothing was taken.
+// SAFETY: integers of the same size; zeroes are a budget of which nothing was taken.
 unsafe impl Shared for Budget {}
 
 /// Access to a [`Budget`], which other CPUs read and write at the same time.
 pub trait SharedBudget {
     /// [`Budget::total`].
     fn total(&self) -> u64;
-    /// [`Budget::window`].
-    fn window(&self) -> u64;
-    /// Stores [`Budget::window`].
-    fn set_window(&self, window: u64);
+    /// One of [`Budget::windows`]; `number` is 0 or 1.
+    fn window(&self, number: usize) -> u64;
+    /// Stores one of [`Budget::windows`].
+    fn set_window(&self, number: usize, window: u64);
     /// Adds one to [`Budget::total`], so that no other CPU's addition is lost.
     fn add_one(&self);
 }
@@ -162,15 +166,17 @@ pub const HIGHEST_RATE: u32 = 1_000_000;
 /// Takes one of the `rate` packets of the second with this number. Returns whether there was one.
 ///
 /// Each CPU looks at the total before it adds to it. So in one second, at most `rate` packets are let pass, and one more for each further
-/// CPU; within any second that begins elsewhere, twice the rate and one for each CPU.
+/// CPU; within any second that begins elsewhere, twice the rate and one for each CPU. A CPU that is held up for a second between two of these
+/// steps, as a virtual one can be, may let the second begin once more.
 #[inline(always)]
 pub fn take(budget: &impl SharedBudget, rate: u32, second: u32) -> bool {
     // The total first: what is let pass in a new second comes after its beginning is stored. So a CPU that finds the old second has not
     // counted any of it, and cannot begin the new second too late.
     let total = budget.total() as u32;
-    let window = budget.window();
+    let number = second as usize & 1;
+    let window = budget.window(number);
     let begun = if (second.wrapping_sub((window >> 32) as u32) as i32) > 0 {
-        budget.set_window(u64::from(second) << 32 | u64::from(total));
+        budget.set_window(number, u64::from(second) << 32 | u64::from(total));
         total
     } else {
         window as u32

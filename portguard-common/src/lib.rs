@@ -84,8 +84,8 @@ pub mod names {
     pub const REQUESTS_V4: &str = "REQUESTS_V4";
     /// As `REQUESTS_V4`, for IPv6.
     pub const REQUESTS_V6: &str = "REQUESTS_V6";
-    /// An array with a [`crate::drop_log::TokenBucket`] for each CPU.
-    pub const LOG_BUCKETS: &str = "LOG_BUCKETS";
+    /// One [`crate::drop_log::LogBudget`].
+    pub const LOG_BUDGET: &str = "LOG_BUDGET";
     /// A ring buffer of [`crate::drop_log::Event`].
     pub const LOG: &str = "LOG";
     /// The sources that have asked over a connection of TCP, in audit mode: addresses as of IPv6, without values. An instance

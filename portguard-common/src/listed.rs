@@ -76,7 +76,22 @@ mod tests {
         assert!(faults.starts_with(&["truncated", "malformed", "too_many_headers"]), "{faults:?}");
         assert_eq!(
             Procedure::ALL.map(Procedure::key),
-            ["null", "getaddr", "dump", "callit", "getstat", "set", "other_rpc", "not_rpc"]
+            [
+                "null",
+                "getaddr",
+                "dump",
+                "callit",
+                "getstat",
+                "set",
+                "other_rpc",
+                "not_rpc",
+                "getaddrlist",
+                "gettime",
+                "uaddr2taddr",
+                "taddr2uaddr",
+                "getversaddr",
+                "other_program",
+            ]
         );
         assert_eq!(Protocol::ALL.map(Protocol::key), ["udp", "tcp"]);
     }

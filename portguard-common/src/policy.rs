@@ -31,8 +31,7 @@ pub struct Policy {
     pub udp_calls: u32,
     /// When the guard was attached, in nanoseconds of `CLOCK_BOOTTIME` (of Unix time in ABI 4).
     pub attached_at: u64,
-    /// The log rate of each CPU: a copy of the running program's constant. The loader reads it to give the next program
-    /// the same rate.
+    /// The log rate: a copy of the running program's constant. The loader reads it to give the next program the same rate.
     pub log_rate: Rate,
     /// The descriptions of the lists, indexed by slot.
     pub lists: [ListRecord; SLOTS],

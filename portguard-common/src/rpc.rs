@@ -21,7 +21,7 @@ listed! {
     pub enum Procedure {
         /// `NULL`: is anybody there?
         Null = "null",
-        /// `GETPORT` of version 2, `GETADDR` and `GETVERSADDR` of later ones: where is a service?
+        /// `GETPORT` of version 2, `GETADDR` of later ones: where is a service?
         GetAddress = "getaddr",
         /// `DUMP`: which services are there? The answer is what makes rpcbind a reflector.
         Dump = "dump",
@@ -31,32 +31,49 @@ listed! {
         GetStat = "getstat",
         /// `SET` and `UNSET`: change the register.
         Set = "set",
-        /// A call of any other procedure, version or program.
+        /// A call of rpcbind for any other procedure or version.
         OtherRpc = "other_rpc",
         /// No RPC call, or not enough of one to say what it asks for.
         NotRpc = "not_rpc",
+        /// `GETADDRLIST` of version 4: all addresses of a service.
+        GetAddressList = "getaddrlist",
+        /// `GETTIME` of version 3: which time is it?
+        GetTime = "gettime",
+        /// `UADDR2TADDR` of version 3: a universal address as one of the transport.
+        ToTransport = "uaddr2taddr",
+        /// `TADDR2UADDR` of version 3: the reverse.
+        ToUniversal = "taddr2uaddr",
+        /// `GETVERSADDR` of version 4: where is this version of a service?
+        GetVersionAddress = "getversaddr",
+        /// A call of any other program, which rpcbind does not serve.
+        OtherProgram = "other_program",
     }
 }
 
 /// Something for each [`Procedure`], at its number.
 pub type ByProcedure<T> = [T; Procedure::ALL.len()];
 
-// The kernel program keeps procedures apart by their bits, and the procedures of a version in four bits each.
-const _: () = assert!(Procedure::ALL.len().is_power_of_two() && Procedure::ALL.len() <= 16);
+// The index of a request has four bits for the procedure.
+const _: () = assert!(Procedure::ALL.len() <= 16);
 
 impl Procedure {
     /// The procedure of a call (RFC 1833, sections 2.2.1 and 3.2).
     #[inline(always)]
     pub const fn of_call(program: u32, version: u32, procedure: u32) -> Self {
         if program != PROGRAM {
-            return Self::OtherRpc;
+            return Self::OtherProgram;
         }
         match (version, procedure) {
             (2..=4, 0) => Self::Null,
             (2..=4, 1 | 2) => Self::Set,
-            (2..=4, 3) | (4, 9) => Self::GetAddress,
+            (2..=4, 3) => Self::GetAddress,
             (2..=4, 4) => Self::Dump,
             (2..=4, 5) | (4, 10) => Self::CallIt,
+            (3 | 4, 6) => Self::GetTime,
+            (3 | 4, 7) => Self::ToTransport,
+            (3 | 4, 8) => Self::ToUniversal,
+            (4, 9) => Self::GetVersionAddress,
+            (4, 11) => Self::GetAddressList,
             (4, 12) => Self::GetStat,
             _ => Self::OtherRpc,
         }
@@ -124,24 +141,37 @@ const _: () = assert!(LEAST_LENGTH == 8 + 24);
 const RECORD_MARK_LEN: usize = 4;
 
 /// What a denied packet asks for, and over which protocol: the index of a counter.
+///
+/// Bits 0 to 2 are those of the procedure's number, bit 3 is 1 over TCP, and bit 4 is bit 3 of the procedure's number. Guards of ABI 4 to 8
+/// know the first eight procedures only, and have counted at the same indexes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request(u8);
 
-/// How many kinds of [`Request`] there are: a power of two.
-pub const REQUESTS: usize = Protocol::ALL.len() * Procedure::ALL.len();
+/// How many indexes of a [`Request`] there are: a power of two.
+pub const REQUESTS: usize = 32;
 
-/// A counter for each kind of [`Request`].
+/// A counter for each index of a [`Request`].
 pub type Requests = [u64; REQUESTS];
 
 impl Request {
-    const TCP: u8 = Procedure::ALL.len() as u8;
+    /// 1 over TCP.
+    const TCP: u8 = 1 << 3;
 
-    /// All of them, each at its index.
-    pub fn all() -> impl Iterator<Item = Self> {
-        (0..REQUESTS as u8).map(Self)
+    /// A request for this, over this protocol.
+    pub const fn new(protocol: Protocol, procedure: Procedure) -> Self {
+        let Code(code) = Code::of(procedure);
+        match protocol {
+            Protocol::Udp => Self(code),
+            Protocol::Tcp => Self(code | Self::TCP),
+        }
     }
 
-    /// The request with this index, of which the lowest four bits count.
+    /// All of them, in the order of their indexes. Some indexes are free.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..REQUESTS as u8).map(Self).filter(|request| request.number() < Procedure::ALL.len())
+    }
+
+    /// The request with this index, of which the lowest five bits count.
     #[inline(always)]
     pub fn from_index(index: u8) -> Self {
         Self(index % REQUESTS as u8)
@@ -170,24 +200,29 @@ impl Request {
     /// Whether no call was found in the packet.
     #[inline(always)]
     pub fn is_not_rpc(self) -> bool {
-        self.0 % Self::TCP == Procedure::NotRpc as u8
+        self.0 & !Self::TCP == Procedure::NotRpc as u8
     }
 
     /// Whether a call was found in a segment of TCP.
     #[inline(always)]
     pub fn is_call_over_tcp(self) -> bool {
-        self.0 >= Self::TCP && !self.is_not_rpc()
+        self.0 & Self::TCP != 0 && !self.is_not_rpc()
     }
 
     /// Over which protocol.
     #[inline(always)]
     pub fn protocol(self) -> Protocol {
-        if self.0 < Self::TCP { Protocol::Udp } else { Protocol::Tcp }
+        if self.0 & Self::TCP == 0 { Protocol::Udp } else { Protocol::Tcp }
     }
 
-    /// What is asked for.
+    /// What is asked for. No packet has an index that is free.
     pub fn procedure(self) -> Procedure {
-        Procedure::ALL[self.index() % Procedure::ALL.len()]
+        Procedure::ALL.get(self.number()).copied().unwrap_or(Procedure::OtherRpc)
+    }
+
+    /// The number of the procedure.
+    fn number(self) -> usize {
+        usize::from(self.0 & 7 | (self.0 & Code::HIGHEST) >> 1)
     }
 }
 
@@ -222,21 +257,35 @@ fn call(header: &CallHeader) -> Code {
     let program_and_version = u64::from_be_bytes(header.program_and_version_be);
     let version = program_and_version.wrapping_sub(FIRST_VERSION);
     if version > LAST_VERSION - FIRST_VERSION {
-        return Code::OTHER_RPC;
+        let is_rpcbind = program_and_version >> 32 == u64::from(PROGRAM);
+        return if is_rpcbind { Code::OTHER_RPC } else { Code::OTHER_PROGRAM };
     }
-    let is_last = version == LAST_VERSION - FIRST_VERSION;
-    let codes = if is_last { Codes::OF_VERSION_4 } else { Codes::OF_VERSION_3 };
-    codes.get(u32::from_be_bytes(header.procedure_be))
+    let number = u32::from_be_bytes(header.procedure_be);
+    // What floods ask for: no branch on the version is in its way.
+    if number < OF_ALL_VERSIONS {
+        return Codes::OF_ALL_VERSIONS.get(number);
+    }
+    let numbers = NUMBERS >> (8 * version) & 0xff;
+    if number < numbers as u32 { Codes::OF_LAST_VERSION.get(number) } else { Code::OTHER_RPC }
 }
 
-/// A [`Procedure`] as a number that the verifier can prove to be below eight. From a `match` that returns procedures, the
-/// compiler makes arithmetic whose bounds the verifier cannot follow.
+/// The index of a [`Request`] over UDP, as a number that the verifier can prove to be below 32. From a `match` that returns procedures,
+/// the compiler makes arithmetic whose bounds the verifier cannot follow.
 #[derive(Clone, Copy)]
 struct Code(u8);
 
 impl Code {
-    const OTHER_RPC: Self = Self(Procedure::OtherRpc as u8);
-    const NOT_RPC: Self = Self(Procedure::NotRpc as u8);
+    const OTHER_RPC: Self = Self::of(Procedure::OtherRpc);
+    const NOT_RPC: Self = Self::of(Procedure::NotRpc);
+    const OTHER_PROGRAM: Self = Self::of(Procedure::OtherProgram);
+
+    /// The bit of the procedures from the ninth on.
+    const HIGHEST: u8 = 1 << 4;
+
+    const fn of(procedure: Procedure) -> Self {
+        let number = procedure as u8;
+        Self(number & 7 | (number & 8) << 1)
+    }
 }
 
 /// The first version of rpcbind's program, which is called portmapper: the number of the program in the upper half, and
@@ -245,27 +294,35 @@ pub(crate) const FIRST_VERSION: u64 = (PROGRAM as u64) << 32 | 2;
 /// The last version.
 pub(crate) const LAST_VERSION: u64 = FIRST_VERSION + 2;
 
-/// The procedures of a version, four bits each, by their number.
+/// How many procedures all versions have: with the same numbers (RFC 1833, section 3.2).
+const OF_ALL_VERSIONS: u32 = 6;
+/// How many procedures each version has, in a byte each from the first version on: those of the version before, and more.
+const NUMBERS: u64 = 6 | 9 << 8 | 13 << 16;
+
+/// The [`Code`]s of procedures, five bits each, by their number. In one word, so that the look-up takes no access to memory.
 struct Codes(u64);
 
 impl Codes {
-    const OF_VERSION_3: Self = Self::of(3);
-    const OF_VERSION_4: Self = Self::of(4);
-    /// The greatest number of a procedure.
-    const LAST: u8 = Procedure::ALL.len() as u8 - 1;
+    const OF_ALL_VERSIONS: Self = Self::first(OF_ALL_VERSIONS);
+    const OF_LAST_VERSION: Self = Self::first(13);
+    const BITS: u32 = 5;
 
-    const fn of(version: u32) -> Self {
-        let (mut codes, mut number) = (0, 0);
-        while number < 16 {
-            codes |= (Procedure::of_call(PROGRAM, version, number) as u64) << (4 * number);
+    const fn first(numbers: u32) -> Self {
+        let (mut codes, mut number) = (0_u128, 0);
+        while number < numbers {
+            let Code(code) = Code::of(Procedure::of_call(PROGRAM, 4, number));
+            codes |= (code as u128) << (Self::BITS * number);
             number += 1;
         }
-        Self(codes)
+        // Thirteen have 65 bits. The highest one is not set.
+        assert!(codes <= u64::MAX as u128);
+        Self(codes as u64)
     }
 
+    /// The code of a procedure, which is among these.
     #[inline(always)]
     fn get(&self, number: u32) -> Code {
-        if number < 16 { Code((self.0 >> (4 * number)) as u8 & Self::LAST) } else { Code::OTHER_RPC }
+        Code((self.0 >> (Self::BITS * number)) as u8 & (REQUESTS - 1) as u8)
     }
 }
 
@@ -297,8 +354,30 @@ mod tests {
 
     #[test]
     fn each_is_at_its_index() {
-        for (index, request) in Request::all().enumerate() {
-            assert_eq!((request.index(), Request::from_index(index as u8)), (index, request));
+        let mut seen = [false; REQUESTS];
+        for (protocol, procedure) in
+            Protocol::ALL.into_iter().flat_map(|protocol| Procedure::ALL.map(|it| (protocol, it)))
+        {
+            let request = Request::new(protocol, procedure);
+            assert_eq!(Request::from_index(request.index() as u8), request);
+            assert_eq!((request.protocol(), request.procedure()), (protocol, procedure));
+            assert_eq!(request.is_not_rpc(), procedure == Procedure::NotRpc);
+            let is_call = protocol == Protocol::Tcp && procedure != Procedure::NotRpc;
+            assert_eq!(request.is_call_over_tcp(), is_call);
+            assert!(!core::mem::replace(&mut seen[request.index()], true), "{request:?}");
+        }
+        assert_eq!(Request::all().count(), Protocol::ALL.len() * Procedure::ALL.len());
+        assert!(Request::all().all(|request| seen[request.index()]));
+    }
+
+    /// Guards of ABI 4 to 8 have counted at these indexes.
+    #[test]
+    fn the_first_eight_procedures_keep_their_indexes() {
+        let keys = ["null", "getaddr", "dump", "callit", "getstat", "set", "other_rpc", "not_rpc"];
+        for (index, key) in keys.into_iter().enumerate() {
+            let procedure = Procedure::from_key(key).expect("none is renamed");
+            assert_eq!(Request::new(Protocol::Udp, procedure).index(), index);
+            assert_eq!(Request::new(Protocol::Tcp, procedure).index(), 8 + index);
         }
     }
 
@@ -327,27 +406,31 @@ mod tests {
 
     #[test]
     fn procedures_are_those_of_their_version() {
-        use Procedure::{CallIt, Dump, GetAddress, GetStat, Null, OtherRpc, Set};
-        let versions = [
-            (2, [Null, Set, Set, GetAddress, Dump, CallIt, OtherRpc, OtherRpc, OtherRpc, OtherRpc, OtherRpc]),
-            (3, [Null, Set, Set, GetAddress, Dump, CallIt, OtherRpc, OtherRpc, OtherRpc, OtherRpc, OtherRpc]),
-            (4, [Null, Set, Set, GetAddress, Dump, CallIt, OtherRpc, OtherRpc, OtherRpc, GetAddress, CallIt]),
-        ];
-        for (version, expected) in versions {
-            for (number, expected) in (0..).zip(expected) {
+        use Procedure::{
+            CallIt, Dump, GetAddress, GetAddressList, GetStat, GetTime, GetVersionAddress, Null,
+            OtherProgram, OtherRpc, Set, ToTransport, ToUniversal,
+        };
+        let all = [Null, Set, Set, GetAddress, Dump, CallIt];
+        let since_3 = [GetTime, ToTransport, ToUniversal];
+        let since_4 = [GetVersionAddress, CallIt, GetAddressList, GetStat];
+        let versions = [(2, &[][..], &[][..]), (3, &since_3, &[]), (4, &since_3, &since_4)];
+        for (version, since_3, since_4) in versions {
+            let expected = all.iter().chain(since_3).chain(since_4).chain(&[OtherRpc; 3]);
+            for (number, &expected) in (0..).zip(expected) {
                 assert_eq!(Procedure::of_call(PROGRAM, version, number), expected, "{version} {number}");
             }
         }
-        assert_eq!(Procedure::of_call(PROGRAM, 4, 12), GetStat);
-        assert_eq!(Procedure::of_call(PROGRAM, 4, 13), OtherRpc);
-        for (program, version) in [(PROGRAM, 1), (PROGRAM, 5), (100_003, 3)] {
-            assert_eq!(Procedure::of_call(program, version, 4), OtherRpc);
+        for version in [0, 1, 5, u32::MAX] {
+            assert_eq!(Procedure::of_call(PROGRAM, version, 4), OtherRpc);
+        }
+        for program in [PROGRAM - 1, PROGRAM + 1, 100_003, 0] {
+            assert_eq!(Procedure::of_call(program, 3, 4), OtherProgram);
         }
     }
 
     #[test]
     fn each_call_is_counted_as_what_it_is() {
-        for program in [PROGRAM, PROGRAM + 1] {
+        for program in [PROGRAM - 1, PROGRAM, PROGRAM + 1] {
             for (version, number) in (0..8).flat_map(|version| (0..40).map(move |number| (version, number))) {
                 let mut message = DUMP;
                 message[12..24]

@@ -55,10 +55,10 @@ pub struct Totals {
     pub unattributed: Count,
     /// What all denied packets asked for, in the source tables or not.
     pub requests: Requests,
-    /// Denied packets that the log had no token or no room for.
+    /// Denied packets that the log had no budget or no room for.
     pub not_logged: u64,
     /// Zero. It fills ten cache lines.
-    pub reserved: [u64; 25],
+    pub reserved: [u64; 9],
 }
 
 // SAFETY: integers of the same size that fill the 640 bytes (asserted below); zeroes are the empty value.

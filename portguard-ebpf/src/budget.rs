@@ -28,15 +28,15 @@ impl SharedBudget for InMap {
     }
 
     #[inline(always)]
-    fn window(&self) -> u64 {
-        // SAFETY: by the contract of `new`.
-        unsafe { (&raw const (*self.0).window).read_volatile() }
+    fn window(&self, number: usize) -> u64 {
+        // SAFETY: by the contract of `new`; the number is 0 or 1.
+        unsafe { (&raw const (*self.0).windows[number & 1]).read_volatile() }
     }
 
     #[inline(always)]
-    fn set_window(&self, window: u64) {
-        // SAFETY: by the contract of `new`.
-        unsafe { (&raw mut (*self.0).window).write_volatile(window) }
+    fn set_window(&self, number: usize, window: u64) {
+        // SAFETY: by the contract of `new`; the number is 0 or 1.
+        unsafe { (&raw mut (*self.0).windows[number & 1]).write_volatile(window) }
     }
 
     /// The form without a result is the one that Linux before 5.12 has (`BPF_XADD`).

@@ -110,8 +110,9 @@ pub(crate) fn refusal<H: Hook, A: Family>(
             return denial;
         }
         // The rate comes last: what is denied for another reason does not count.
-        return refusal_of_call(hook, terms.udp_calls(), header_at, part)
-            .or_else(|| terms.rated().and_then(|number| (!list::takes_one(number)).then_some(Denial::RateExceeded)));
+        return refusal_of_call(hook, terms.udp_calls(), header_at, part).or_else(|| {
+            terms.rated().and_then(|number| (!list::takes_one(number)).then_some(Denial::RateExceeded))
+        });
     }
     let calls = maps::udp_calls();
     if calls == UdpCalls::All || protocol == Protocol::Tcp {

@@ -4,21 +4,26 @@
 //! removes it.
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
-use portguard_common::drop_log::{Event, Rate};
+use portguard_common::conditions::take;
+use portguard_common::drop_log::Event;
 
-use crate::accounting::{self, Cells};
+use crate::accounting::Cells;
+use crate::budget::InMap;
 use crate::denied::Packet;
 use crate::family::Family;
 use crate::hook::Hook;
-use crate::maps::{self, LOG, LOG_BUCKETS};
+use crate::maps::{self, LOG, LOG_BUDGET};
 
 /// Logs a denied packet, if the log is on and has room.
 #[inline(always)]
 pub(crate) fn denied<A: Family>(hook: impl Hook, source: A, packet: Packet) {
-    if maps::log_rate() != Rate::OFF {
+    if maps::log_rate() != 0 {
         hook.log(source.words(), packet.pack() | u64::from(A::VERSION) << VERSION_SHIFT);
     }
 }
+
+/// In nanoseconds.
+const SECOND: u64 = 1_000_000_000;
 
 /// The position of the version of IP, above the bits of a packed [`Packet`].
 const VERSION_SHIFT: u32 = 56;
@@ -36,14 +41,15 @@ pub(crate) fn write(hook: impl Hook, source: [u64; 2], packed: u64) {
     }
 }
 
-/// Writes an entry; false if there is no token or no room for it.
+/// Writes an entry; false if there is no budget or no room for it.
 #[inline(always)]
 fn write_entry(hook: impl Hook, source: [u64; 2], packet: Packet, ip_version: u8) -> bool {
     // SAFETY: the helper has no preconditions.
     let at = unsafe { bpf_ktime_get_ns() };
-    let Some(bucket) = LOG_BUCKETS.get_ptr_mut(accounting::cpu()) else { return false };
-    // SAFETY: the map holds zeroed or written buckets, and no other CPU writes to this CPU's.
-    if !unsafe { &mut *bucket }.take(at, maps::log_rate()) {
+    let Some(log) = LOG_BUDGET.get_ptr_mut(0) else { return false };
+    // SAFETY: the element of the map, whose record is aligned and begins with its budget. Nothing else accesses it.
+    let budget = unsafe { InMap::new(log.cast()) };
+    if !take(&budget, maps::log_rate(), (at / SECOND) as u32) {
         return false;
     }
     let Some(mut entry) = LOG.reserve(0) else { return false };

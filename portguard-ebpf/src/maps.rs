@@ -12,7 +12,7 @@ use portguard_common::address::{V4, V6};
 use portguard_common::calls::UdpCalls;
 use portguard_common::cells::{CellsLayout, Parts, SmallestCells};
 use portguard_common::conditions::Conditions;
-use portguard_common::drop_log::{Event, Rate, TokenBucket};
+use portguard_common::drop_log::{Event, LogBudget};
 use portguard_common::entry::Entry;
 use portguard_common::frame::LinkType;
 use portguard_common::lookup::{Indexed, Lookup};
@@ -76,9 +76,9 @@ pub(crate) static REQUESTS_V4: Cells<Requests> = Array::new();
 #[btf_map]
 pub(crate) static REQUESTS_V6: Cells<Requests> = Array::new();
 
-/// Indexed by CPU.
+/// Of all CPUs.
 #[btf_map]
-pub(crate) static LOG_BUCKETS: Cells<TokenBucket> = Array::new();
+pub(crate) static LOG_BUDGET: Cells<LogBudget> = Array::new();
 /// The drop log, which the service reads. It has room for some 1,300 entries.
 #[btf_map]
 pub(crate) static LOG: RingBuf<Event, 65_536> = RingBuf::new();
@@ -118,9 +118,9 @@ static SEED: [Global<u64>; 5] = [const { Global::new(0) }; 5];
 #[unsafe(no_mangle)]
 static AUDIT: Global<u32> = Global::new(0);
 
-/// The log rate of each CPU: the fields of a [`Rate`] in their order.
+/// The most entries of the log in a second, over all CPUs. If it is 0, the verifier removes the code of the log.
 #[unsafe(no_mangle)]
-static LOG_RATE: Global<[u64; 2]> = Global::new([0; 2]);
+static LOG_RATE: Global<u32> = Global::new(0);
 
 /// What listed sources may ask over UDP: a [`UdpCalls`] as integer. It is a constant, so that a list without such a condition runs a
 /// program without the code for it.
@@ -184,7 +184,6 @@ pub(crate) fn is_audit() -> bool {
 }
 
 #[inline(always)]
-pub(crate) fn log_rate() -> Rate {
-    let [interval, depth] = LOG_RATE.load();
-    Rate { interval, depth }
+pub(crate) fn log_rate() -> u32 {
+    LOG_RATE.load()
 }

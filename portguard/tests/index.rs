@@ -243,7 +243,10 @@ fn check_conditions<A: Width>() {
     }
     assert!(filtered > 0, "none of the lists has a prefilter");
     assert!(covered > 1000 && decided - covered > 1000, "{covered} of {decided} covered");
-    assert!(unconditional > 500 && covered - unconditional > 500, "{unconditional} of {covered} without conditions");
+    assert!(
+        unconditional > 500 && covered - unconditional > 500,
+        "{unconditional} of {covered} without conditions"
+    );
     assert!(decided > asked * 4 / 5, "{decided} of {asked} decided");
 }
 

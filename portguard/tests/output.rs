@@ -2,12 +2,16 @@
 
 #[path = "output/doctor.rs"]
 mod doctor;
+#[path = "output/listed.rs"]
+mod listed;
 #[path = "output/lists.rs"]
 mod lists;
 #[path = "output/probe.rs"]
 mod probe;
 #[path = "output/suggest.rs"]
 mod suggest;
+
+use std::time::Duration;
 
 use insta::assert_snapshot;
 use portguard::allowlist::{Origin, Sha256Sum};
@@ -22,7 +26,7 @@ use portguard::rpcbind::{NoReply, Question};
 use portguard::service::metrics::page as metrics;
 use portguard_common::calls::UdpCalls;
 use portguard_common::reason::{ByFault, Denial, Fault};
-use portguard_common::rpc::{Procedure, REQUESTS, Requests};
+use portguard_common::rpc::{Procedure, REQUESTS, Request, Requests};
 use portguard_common::totals::{Count, Totals};
 use portguard_common::transport::Protocol;
 
@@ -40,7 +44,7 @@ fn requests(packets: u64, tcp_packets: u64) -> Requests {
     let mut requests = [0; REQUESTS];
     requests[Procedure::GetAddress as usize] = udp / 4;
     requests[Procedure::Dump as usize] = udp - udp / 4;
-    requests[REQUESTS / 2 + Procedure::NotRpc as usize] = tcp_packets;
+    requests[Request::new(Protocol::Tcp, Procedure::NotRpc).index()] = tcp_packets;
     requests
 }
 
@@ -60,7 +64,11 @@ fn snapshot() -> Snapshot {
         since: NOW - 3600 * SECOND,
         set: SetId(1),
         allowed: count(12, 1032),
-        denied: [count(1_000_117, 68_007_956), count(13, 884)],
+        denied: Denial::ALL.map(|reason| match reason {
+            Denial::NotAllowed => count(1_000_117, 68_007_956),
+            Denial::CallNotAllowed => count(13, 884),
+            _ => count(0, 0),
+        }),
         faults: Fault::ALL.map(|fault| match fault {
             Fault::Truncated => count(3, 90),
             Fault::TooManyHeaders => count(1, 400),
@@ -81,7 +89,7 @@ fn snapshot() -> Snapshot {
 fn quiet() -> Snapshot {
     let none = count(0, 0);
     Snapshot {
-        denied: [none; 2],
+        denied: [none; Denial::ALL.len()],
         faults: ByFault::default(),
         unattributed: none,
         requests: [0; REQUESTS],
@@ -146,6 +154,8 @@ fn guard(enforcing: bool, origin: Origin, file: status::document::File) -> statu
             prefixes_v4: 14,
             prefixes_v6: 1,
             udp: "lookups",
+            conditional: 0,
+            deadlines_off_by: 0,
             loaded_at: "2026-11-23T05:00:00Z".into(),
             changed_on_disk: file != status::document::File::Unchanged,
             origin,
@@ -248,6 +258,7 @@ fn verdict(source: &str, outcome: Decision) -> explain::document::Verdict {
         prefix: prefix.parse().unwrap(),
         line: Some(line),
         comment: comment.map(str::to_owned),
+        conditions: None,
     };
     let allowed = outcome == Decision::Allowed;
     explain::document::Verdict {
@@ -258,6 +269,7 @@ fn verdict(source: &str, outcome: Decision) -> explain::document::Verdict {
         judged_by: explain::document::Judge::Kernel,
         protocols: Protocol::ALL.to_vec(),
         call: Some(Procedure::Null),
+        at: None,
         allowlist: explain::document::Allowlist {
             path: "/etc/portguard/allowlist.yaml".into(),
             sha256: "5e".repeat(32),
@@ -378,9 +390,7 @@ fn evidence(
     answers: &Answers,
     top: Option<usize>,
 ) -> report::document::Document {
-    let interface =
-        report::document::Interface::new("eth0".into(), "native", enforcing, snapshot, answers, top);
-    report::document::Document::new(NOW, "nfs1.example".into(), answers, vec![interface])
+    listed::evidence_about(&[], enforcing, snapshot, answers, top)
 }
 
 #[test]
@@ -450,6 +460,7 @@ fn metrics() -> metrics::Metrics {
         prefixes_v4: 3,
         prefixes_v6: 2,
         udp_calls: UdpCalls::Lookups,
+        conditional: 2,
         loaded_at: NOW,
     };
     let Snapshot { allowed, faults, .. } = snapshot();
@@ -463,6 +474,7 @@ fn metrics() -> metrics::Metrics {
         enforcing: false,
         as_ordered: true,
         list: Some((list, status::document::File::Broken { problem: "line 3: no prefix".into() })),
+        deadline_drift: Duration::from_millis(1500),
         sums: Sums { totals, denied, unattributed, v4, v6 },
     };
     let states = [

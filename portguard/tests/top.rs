@@ -13,9 +13,10 @@ use portguard::top::model::{Model, Order, Poll, Reading};
 use portguard::top::rate::Rate;
 use portguard::top::view::{self, Palette};
 use portguard::top::view_state::{Flow, Page, ViewState};
-use portguard_common::reason::ByFault;
-use portguard_common::rpc::{Procedure, REQUESTS, Requests};
+use portguard_common::reason::{ByFault, Denial};
+use portguard_common::rpc::{Procedure, REQUESTS, Request, Requests};
 use portguard_common::totals::Count;
+use portguard_common::transport::Protocol;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 
@@ -30,7 +31,7 @@ fn count(packets: u64) -> Count {
 fn source(address: &str, packets: u64, first: u64, last: u64) -> Source {
     let mut requests: Requests = [0; REQUESTS];
     requests[Procedure::Dump as usize] = packets - packets / 4;
-    requests[REQUESTS / 2 + Procedure::NotRpc as usize] = packets / 4;
+    requests[Request::new(Protocol::Tcp, Procedure::NotRpc).index()] = packets / 4;
     let [first_seen, last_seen] = [first, last].map(|age| NOW - age * SECOND);
     Source {
         address: address.parse().unwrap(),
@@ -57,7 +58,7 @@ fn snapshot(second: u64, allowed: u64, unattributed: u64, sources: &[Source]) ->
         since: NOW - 3600 * SECOND,
         set: SetId(1),
         allowed: count(allowed),
-        denied: [denied, count(0)],
+        denied: Denial::ALL.map(|reason| if reason == Denial::NotAllowed { denied } else { count(0) }),
         faults: ByFault::default(),
         would_drop: count(0),
         sources: sources.to_vec(),

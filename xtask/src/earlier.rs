@@ -15,8 +15,12 @@ use crate::{cargo, workspace};
 pub(crate) const ABI_4: Commit = Commit("e6a068332b1c9ef60e96a8ed6876f0fb301477a9");
 /// The last commit whose guards have ABI 5.
 pub(crate) const ABI_5: Commit = Commit("870659739bb2cd3a0d6e40e66538f84dd80ce198");
+/// The last commit whose guards have ABI 8.
+pub(crate) const ABI_8: Commit = Commit("b93a9ee0a5eb4b76db6ca580788cf77405fcc88b");
 /// Hands the path of the program to the tests.
 pub(crate) const VARIABLE: &str = "PORTGUARD_EARLIER";
+/// The same, of the program whose guards have ABI 8.
+pub(crate) const VARIABLE_ABI_8: &str = "PORTGUARD_EARLIER_ABI8";
 /// Where the sources and what is built of them are kept, below the root of the workspace.
 const FOLDER: &str = "target/earlier";
 

@@ -43,14 +43,19 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     setup::run(&setup::Args::default())?;
     require_preconditions()?;
     if !args.cargo.is_empty() {
-        let earlier = earlier::portguard(earlier::ABI_5)?;
-        return test(cargo_test(&EVERYTHING).env(earlier::VARIABLE, earlier).args(&args.cargo), args);
+        let mut command = cargo_test(&EVERYTHING);
+        return test(give_earlier(&mut command)?.args(&args.cargo), args);
     }
     let program = program()?;
     // After the tests are built, because it takes over what is built of the dependencies.
-    let earlier = earlier::portguard(earlier::ABI_5)?;
-    test(cargo_test(&PRODUCT).env(earlier::VARIABLE, earlier), args)?;
+    test(give_earlier(&mut cargo_test(&PRODUCT))?, args)?;
     test(cargo_test(&TOOLS).env(PROGRAM, program), args)
+}
+
+/// Hands the programs of earlier commits to the tests.
+fn give_earlier(command: &mut Command) -> Result<&mut Command> {
+    let (abi_5, abi_8) = (earlier::portguard(earlier::ABI_5)?, earlier::portguard(earlier::ABI_8)?);
+    Ok(command.env(earlier::VARIABLE, abi_5).env(earlier::VARIABLE_ABI_8, abi_8))
 }
 
 fn cargo_test(packages: &[&str]) -> Command {

@@ -41,6 +41,7 @@ pub(crate) fn torture(args: &TortureArgs) -> Result<()> {
     if args.part.as_deref().is_none_or(|part| part == UPGRADES) {
         setup::run(&setup::Args::default())?;
         command.env(earlier::VARIABLE, earlier::portguard(earlier::ABI_4)?);
+        command.env(earlier::VARIABLE_ABI_8, earlier::portguard(earlier::ABI_8)?);
     }
     if args.part.as_deref().is_none_or(|part| part == UNLOAD) {
         command.env(unload::VARIABLE, unload::xdp_loader()?);

@@ -16,8 +16,10 @@ fn pretender(directory: &Path) -> PathBuf {
 case "$*" in
   *--json*)
     none='{"packets":0,"bytes":0}'
-    procedures='{"null":0,"getaddr":0,"dump":0,"callit":0,"getstat":0,"set":0,"other_rpc":0,"not_rpc":0}'
-    reasons="{\"not_allowed\":$none,\"call_not_allowed\":$none,\"truncated\":$none,\"malformed\":$none,\"too_many_headers\":$none}"
+    procedures='{"null":0,"getaddr":0,"dump":0,"callit":0,"getstat":0,"set":0,"other_rpc":0,"not_rpc":0,
+      "getaddrlist":0,"gettime":0,"uaddr2taddr":0,"taddr2uaddr":0,"getversaddr":0,"other_program":0}'
+    reasons="{\"not_allowed\":$none,\"call_not_allowed\":$none,\"wrong_interface\":$none,\"expired\":$none,
+      \"rate_exceeded\":$none,\"truncated\":$none,\"malformed\":$none,\"too_many_headers\":$none}"
     calls="{\"udp\":$procedures,\"tcp_best_effort\":$procedures}"
     echo "{\"schema\":1,\"taken_at\":\"2026-11-23T05:12:31Z\",\"interfaces\":[{\"interface\":\"eth0\",\"mode\":\"native\",
       \"enforcing\":true,\"since\":\"2026-11-23T04:00:00Z\",

@@ -130,6 +130,10 @@ mod tests {
         assert_eq!(difference.lines(1), "  + 203.0.113.0/24\n  and 2 more\n");
         let changed = difference.with_changed(set(&["192.0.2.0/24", "203.0.113.0/24"]));
         assert_eq!(changed.to_string(), "+2 -1 ~1, 0 unchanged, generation 5 -> 6");
-        assert!(changed.lines(9).ends_with("  - 198.51.100.7/32\n  ~ 192.0.2.0/24\n"), "{}", changed.lines(9));
+        assert!(
+            changed.lines(9).ends_with("  - 198.51.100.7/32\n  ~ 192.0.2.0/24\n"),
+            "{}",
+            changed.lines(9)
+        );
     }
 }

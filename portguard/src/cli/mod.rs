@@ -3,6 +3,7 @@
 //!
 //! A new verb takes its folder, and a line in each of the three lists of this file.
 
+mod absent;
 pub mod allow;
 pub mod attach;
 mod change;

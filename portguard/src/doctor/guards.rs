@@ -4,6 +4,7 @@ use portguard_common::calls::UdpCalls;
 
 use super::Finding;
 use super::callers::{self, Callers};
+use super::entries::Entries;
 use super::remedy::{self, Remedy, RemedyKind};
 use crate::allowlist::OnDisk;
 use crate::control::Description;
@@ -39,6 +40,7 @@ struct Facts {
     list: String,
     file: OnDisk,
     udp_calls: UdpCalls,
+    entries: Entries,
     owner: Option<Owner>,
     /// What it does otherwise than its owner is ordered.
     differences: Vec<String>,
@@ -159,6 +161,7 @@ fn gather() -> Result<Seen> {
             enforcing: guard.is_enforcing(),
             list: list.as_ref().map(|list| list.path.display().to_string()).unwrap_or_default(),
             udp_calls: list.as_ref().map_or(UdpCalls::All, |list| list.udp_calls),
+            entries: Entries::gather(&guard, list.as_ref()),
             file: list.map_or(OnDisk::Unchanged, |list| OnDisk::of(&list.path, list.sha256)),
             owner: services.owner_of(guard.interface()).map(Owner::from),
             differences: services.of(&guard).map(|service| service.differences).unwrap_or_default(),
@@ -190,7 +193,8 @@ fn judge(seen: &Seen) -> Vec<Finding> {
         findings.push(judge_guard(guard).about(&guard.interface));
         findings.extend(judge_order(guard).map(|finding| finding.about(&guard.interface)));
         findings.push(judge_list(guard).about(&guard.interface));
-        findings.push(judge_udp_calls(guard).about(&guard.interface));
+        let entries = guard.entries.judge(&guard.interface, &guard.list, guard.udp_calls);
+        findings.extend(entries.into_iter().map(|finding| finding.about(&guard.interface)));
         let callers = guard.callers.judge(&guard.interface, &guard.list);
         findings.extend(callers.into_iter().map(|finding| finding.about(&guard.interface)));
     }
@@ -270,23 +274,6 @@ fn judge_unguarded(unguarded: &Unguarded, owner: &Owner) -> Finding {
     }
 }
 
-/// What a forger can do with the addresses of the list.
-fn judge_udp_calls(guard: &Facts) -> Finding {
-    const ID: &str = "guard.udp";
-    Finding::ok(
-        ID,
-        match guard.udp_calls {
-            UdpCalls::All => format!(
-                "listed sources may make all calls over UDP; `udp: lookups` in {} keeps others from forging them, \
-                 unless clients broadcast (NIS, rpcinfo -b)",
-                guard.list
-            ),
-            UdpCalls::Lookups => "listed sources may only make lookups over UDP".to_owned(),
-            UdpCalls::None => "listed sources may make no calls over UDP".to_owned(),
-        },
-    )
-}
-
 fn judge_list(guard: &Facts) -> Finding {
     const ID: &str = "guard.list";
     let Facts { list, interface, .. } = guard;
@@ -320,6 +307,7 @@ mod tests {
             list,
             file,
             udp_calls: UdpCalls::All,
+            entries: Entries::default(),
             owner: None,
             differences: vec![],
             callers: Callers::default(),

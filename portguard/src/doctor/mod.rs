@@ -10,6 +10,7 @@ mod command;
 mod coverage;
 mod detours;
 mod elsewhere;
+mod entries;
 mod facts;
 mod finding;
 mod firewall;

@@ -21,7 +21,7 @@ use crate::guard::link::{LINK_PIN, PinnedLink, remove_directory};
 use crate::guard::lists::{self, Content};
 use crate::guard::mapped::Mapped;
 use crate::guard::mode::{self, Attachment};
-use crate::guard::order::Named;
+use crate::guard::order::{LogLimit, Named};
 use crate::guard::sizes::Sizes;
 use crate::guard::uppers::{Lifted, PutBack};
 use crate::interface::{AttachedXdp, Interface, XdpMode};
@@ -65,7 +65,7 @@ pub fn attach(
     bpffs::make_directory(&directory)?;
     let mut attach = || {
         let sizes = Sizes::of_this_host(named.sources)?;
-        let log_rate = named.log.map_or(Rate::OFF, |log| log.rate(sizes.cpus()));
+        let log_rate = named.log.map_or(Rate::OFF, LogLimit::rate);
         let content = Content::of(list, interface)?;
         let (udp_calls, has_conditions) = (content.udp_calls(), content.has_conditions());
         let audit = named.audit.unwrap_or(false);

@@ -7,6 +7,33 @@ use portguard_common::reason::{ByDenial, ByFault, Denial, DropReason, Fault};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
+/// A reason in text: its key, as words.
+pub fn name(reason: DropReason) -> String {
+    reason.key().replace('_', " ")
+}
+
+/// Something for each [`Denial`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PerDenial<T>(pub ByDenial<T>);
+
+impl<T: Copy> PerDenial<T> {
+    /// Each, with its reason, in the order that users see.
+    pub fn each(self) -> impl Iterator<Item = (Denial, T)> {
+        Denial::ALL.into_iter().zip(self.0)
+    }
+
+    /// Those of sources that an entry of the list covers: all but [`Denial::NotAllowed`].
+    pub fn of_listed(self) -> impl Iterator<Item = (Denial, T)> {
+        self.each().filter(|(denial, _)| *denial != Denial::NotAllowed)
+    }
+}
+
+impl<T: Copy + Serialize> Serialize for PerDenial<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.each().map(|(denial, value)| (denial.key(), value)))
+    }
+}
+
 /// Something for each [`DropReason`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ByReason<T> {

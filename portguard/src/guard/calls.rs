@@ -34,6 +34,12 @@ pub fn name(procedure: Procedure) -> &'static str {
         Procedure::Set => "SET",
         Procedure::OtherRpc => "other RPC",
         Procedure::NotRpc => "not RPC",
+        Procedure::GetAddressList => "GETADDRLIST",
+        Procedure::GetTime => "GETTIME",
+        Procedure::ToTransport => "UADDR2TADDR",
+        Procedure::ToUniversal => "TADDR2UADDR",
+        Procedure::GetVersionAddress => "GETVERSADDR",
+        Procedure::OtherProgram => "other program",
     }
 }
 

@@ -12,6 +12,7 @@ use portguard_common::source_table::{Bucket, Record, Sighting, WAYS};
 use portguard_common::totals::{Count, Totals};
 
 use crate::error::{Error, Result};
+use crate::guard::abi8::{self, OldRequests, OldTotals};
 use crate::guard::counters::mapped;
 use crate::guard::mapped::{Mapped, Memory};
 use crate::guard::sizes::Sizes;
@@ -21,24 +22,49 @@ use crate::guard::sizes::Sizes;
 pub(super) struct Cells {
     memory: Memory,
     layout: CellsLayout,
-    requests_v4: Mapped<Requests>,
-    requests_v6: Mapped<Requests>,
+    abi: u32,
+    requests_v4: RequestsMap,
+    requests_v6: RequestsMap,
+}
+
+/// The requests of the established sources of a family, in the layout of an ABI.
+#[derive(Debug)]
+pub(super) enum RequestsMap {
+    Current(Mapped<Requests>),
+    Abi8(Mapped<OldRequests>),
+}
+
+impl RequestsMap {
+    fn open(abi: u32, map: impl Fn(&str) -> Result<MapData>, name: &str) -> Result<Self> {
+        if abi <= abi8::LAST {
+            mapped(map, name).map(Self::Abi8)
+        } else {
+            mapped(map, name).map(Self::Current)
+        }
+    }
+
+    fn read(&self, index: u32) -> Requests {
+        match self {
+            Self::Current(requests) => requests.read(index),
+            Self::Abi8(requests) => abi8::current(requests.read(index)),
+        }
+    }
 }
 
 /// An address family whose sources are counted.
 pub(super) trait Counted: cells::Counted {
     /// The requests of its established sources.
-    fn requests(cells: &Cells) -> &Mapped<Requests>;
+    fn requests(cells: &Cells) -> &RequestsMap;
 }
 
 impl Counted for V4 {
-    fn requests(cells: &Cells) -> &Mapped<Requests> {
+    fn requests(cells: &Cells) -> &RequestsMap {
         &cells.requests_v4
     }
 }
 
 impl Counted for V6 {
-    fn requests(cells: &Cells) -> &Mapped<Requests> {
+    fn requests(cells: &Cells) -> &RequestsMap {
         &cells.requests_v6
     }
 }
@@ -57,8 +83,8 @@ pub(super) fn new_map(sizes: Sizes) -> std::io::Result<MapData> {
 }
 
 impl Cells {
-    /// Opens the cells; `map` opens one of their maps by name.
-    pub(super) fn open(map: impl Fn(&str) -> Result<MapData>) -> Result<Self> {
+    /// Opens the cells of ABI 6 or later; `map` opens one of their maps by name.
+    pub(super) fn open(abi: u32, map: impl Fn(&str) -> Result<MapData>) -> Result<Self> {
         let broken = || Error::failed(format!("cannot read the map {} of the guard", names::CELLS));
         let memory = Memory::new(&map(names::CELLS)?).map_err(|error| broken().caused_by(error))?;
         let layout = CellsLayout::of_bytes(memory.stride())
@@ -66,8 +92,9 @@ impl Cells {
         Ok(Self {
             memory,
             layout,
-            requests_v4: mapped(&map, names::REQUESTS_V4)?,
-            requests_v6: mapped(&map, names::REQUESTS_V6)?,
+            abi,
+            requests_v4: RequestsMap::open(abi, &map, names::REQUESTS_V4)?,
+            requests_v6: RequestsMap::open(abi, &map, names::REQUESTS_V6)?,
         })
     }
 
@@ -80,7 +107,12 @@ impl Cells {
     pub(super) fn totals(&self, cpu: u32) -> Totals {
         let mut sum = Totals::default();
         for totals in 0..TOTALS {
-            sum.add(&self.memory.read(cpu, totals * size_of::<Totals>()));
+            let at = totals * size_of::<Totals>();
+            if self.abi <= abi8::LAST {
+                sum.add(&self.memory.read::<OldTotals>(cpu, at).current());
+            } else {
+                sum.add(&self.memory.read(cpu, at));
+            }
         }
         sum
     }

@@ -6,7 +6,7 @@ use portguard_common::conditions::{Budget, Conditions, NEVER};
 use portguard_common::lookup::{Lookup, WithConditions};
 use portguard_common::policy::SLOTS;
 
-use crate::allowlist::{self, Allowlist, InterfacePattern};
+use crate::allowlist::{Allowlist, Effective, InterfacePattern};
 use crate::error::Result;
 use crate::guard::clock;
 use crate::guard::instance::Instance;
@@ -19,17 +19,18 @@ const LEAST: u32 = 64;
 /// The conditions of a list on an interface, in the order of the numbers of their entries.
 pub(super) fn of_list(list: &Allowlist, interface: &Interface) -> Vec<Conditions> {
     let clocks = Clocks::now();
-    let entries = list.entries().iter().filter_map(allowlist::Entry::conditions);
-    entries
-        .map(|conditions| {
-            let allowlist::Conditions { interfaces, until, udp, rate } = conditions;
+    let conditional = list.numbered().take_while(|entry| entry.conditions().is_some());
+    conditional
+        .map(|entry| {
+            let Effective { interfaces, until, udp, rate } = list.effective(entry);
             let until = until.map_or(NEVER, |until| u64::try_from(until.as_nanosecond()).unwrap_or(0));
+            let is_elsewhere = interfaces.is_some_and(|patterns| !is_one_of(patterns, interface));
             Conditions {
                 deadline: clocks.deadline(until),
-                is_elsewhere: (!interfaces.as_deref().is_none_or(|patterns| is_one_of(patterns, interface))).into(),
+                is_elsewhere: is_elsewhere.into(),
                 rate: rate.map_or(0, Into::into),
                 until,
-                ..Conditions::none(udp.unwrap_or(list.udp_calls()))
+                ..Conditions::none(udp)
             }
         })
         .collect()

@@ -19,7 +19,7 @@ use crate::guard::sizes::Sizes;
 pub(super) struct Constants {
     link_type: u32,
     audit: u32,
-    log_rate: [u64; 2],
+    log_rate: u32,
     udp_calls: u32,
     has_conditions: u32,
     bucket_bits: u32,
@@ -36,7 +36,7 @@ pub(super) struct Task {
     pub link_type: LinkType,
     /// Whether it runs in audit mode.
     pub audit: bool,
-    /// The log rate of each CPU.
+    /// The log rate.
     pub log_rate: Rate,
     /// The calls that its list permits over UDP.
     pub udp_calls: UdpCalls,
@@ -47,14 +47,13 @@ pub(super) struct Task {
 impl Constants {
     /// The constants for a task, and for counters with these sizes and this seed.
     pub(super) fn new(task: Task, sizes: Sizes, seed: Seed) -> Self {
-        let Task { link_type, audit, log_rate: Rate { interval, depth }, udp_calls, has_conditions } = task;
-        let log_rate = [interval, depth];
+        let Task { link_type, audit, log_rate, udp_calls, has_conditions } = task;
         let layout = CellsLayout::new(sizes.bucket_bits());
         let CellsLayout { v4, v6, bucket_bits } = layout;
         Self {
             link_type: link_type as u32,
             audit: audit.into(),
-            log_rate,
+            log_rate: log_rate.in_program(),
             udp_calls: udp_calls as u32,
             has_conditions: has_conditions.into(),
             bucket_bits,
@@ -76,7 +75,6 @@ impl Constants {
             .override_global("BUCKET_SHIFT", &self.bucket_shift, true)
             .override_global("PARTS", &self.parts, true)
             .override_global("SEED", &self.seed, true)
-            .map_max_entries(names::LOG_BUCKETS, sizes.cpus())
             .map_max_entries(names::CELLS, sizes.cpus())
             .map_max_entries(names::REQUESTS_V4, sizes.places())
             .map_max_entries(names::REQUESTS_V6, sizes.places());

@@ -48,7 +48,7 @@ impl Cells {
         if abi <= abi5::LAST {
             abi5::Cells::open(map).map(Self::Abi5)
         } else {
-            cells::Cells::open(map).map(Self::Current)
+            cells::Cells::open(abi, map).map(Self::Current)
         }
     }
 
@@ -286,10 +286,8 @@ impl Counters {
             sum.add(totals.unattributed);
         }
         // ABI 4 and 5 have no counter of their own for the one reason that they know.
-        let mut denied = denied_of(&totals);
-        if self.abi <= abi5::LAST {
-            denied[Denial::NotAllowed as usize] = all;
-        }
+        let denied =
+            if self.abi <= abi5::LAST { summing_up(all, ByDenial::default()) } else { denied_of(&totals) };
         Sums { totals, denied, unattributed: remainders, v4, v6 }
     }
 

@@ -54,7 +54,7 @@ pub(super) const LIST_MAPS: [&str; 8] = [
     names::BLOCKS_V6,
     names::CONDITIONS,
 ];
-const LOG_MAPS: [&str; 2] = [names::LOG_BUCKETS, names::LOG];
+const LOG_MAPS: [&str; 2] = [names::LOG_BUDGET, names::LOG];
 const COUNTER_MAPS: [&str; 3] = [names::CELLS, names::REQUESTS_V4, names::REQUESTS_V6];
 
 /// The maps with the counters of an ABI, without `EPOCH`.

@@ -1,15 +1,11 @@
-//! The list in force, and how another one takes its place: it is filled in beside the one in force, verified, and switched to
-//! in one step.
+//! How a list takes the place of the one in force: it is filled in beside that, verified, and switched to in one step.
 
-use std::collections::BTreeMap;
-use std::ffi::OsStr;
-use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering, fence};
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::IpNet;
 use portguard_common::address::{V4, V6};
 use portguard_common::calls::UdpCalls;
 use portguard_common::conditions::Conditions;
@@ -17,170 +13,27 @@ use portguard_common::lookup::Lookup;
 use portguard_common::policy::{FROM_FILE, FROM_LAST_GOOD, ListRecord, PATH_LEN, Policy, SLOTS};
 
 use crate::allowlist::lookup_builder::Index;
-use crate::allowlist::{Allowlist, Origin, Sha256Sum};
+use crate::allowlist::{Allowlist, Origin};
 use crate::error::{Error, Result};
-use crate::family::Family;
 use crate::guard::abi5;
 use crate::guard::clock;
 use crate::guard::conditions;
 use crate::guard::entries::{self, Change, Entries, Room};
 use crate::guard::event::Event;
 use crate::guard::grace::GracePeriod;
+use crate::guard::in_force;
 use crate::guard::indexes;
 use crate::guard::instance::Instance;
 use crate::guard::list_maps::{Capacity, ListMaps, Listed};
 use crate::guard::mapped::Mapped;
 use crate::guard::tries::{self, Trie, cannot_fill, unreadable};
 use crate::interface::Interface;
-use crate::printable::printable;
 
 /// A list that is complete in the kernel, but not yet in force.
 #[derive(Debug)]
 #[must_use = "a list that is filled but not switched to is never in force"]
 pub(super) struct Filled {
     slot: u32,
-}
-
-/// Where the list in force came from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ListInfo {
-    /// 1 for the list that the guard was attached with, and one more for each list after it.
-    pub generation: u64,
-    /// The absolute path of the file when the list was read.
-    pub path: PathBuf,
-    /// Whether the list was read from that file, or from the last good list.
-    pub origin: Origin,
-    /// The SHA-256 of the bytes of the list.
-    pub sha256: Sha256Sum,
-    /// The number of IPv4 prefixes.
-    pub prefixes_v4: u32,
-    /// The number of IPv6 prefixes.
-    pub prefixes_v6: u32,
-    /// The calls that it permits over UDP.
-    pub udp_calls: UdpCalls,
-    /// The number of entries that have conditions.
-    pub conditional: u32,
-    /// When it was loaded, in nanoseconds of Unix time.
-    pub loaded_at: u64,
-}
-
-impl ListInfo {
-    /// The prefixes of a family.
-    pub fn prefixes(&self, family: Family) -> u32 {
-        match family {
-            Family::V4 => self.prefixes_v4,
-            Family::V6 => self.prefixes_v6,
-        }
-    }
-
-    /// Fails if this list has entries of an address family, and a list that replaces it has none of them.
-    pub(super) fn require_no_family_lost(&self, list: &Allowlist) -> Result<()> {
-        let is_lost = |family: &Family| self.prefixes(*family) > 0 && list.prefixes(*family) == 0;
-        let lost: Vec<&str> = Family::ALL.into_iter().filter(is_lost).map(Family::name).collect();
-        if lost.is_empty() {
-            return Ok(());
-        }
-        let path = printable(&list.path().to_string_lossy());
-        Err(Error::failed(format!("{path} has no {} entry any more", lost.join(" and no ")))
-            .because(format!(
-                "the list in force has {} IPv4 and {} IPv6 entries",
-                self.prefixes_v4, self.prefixes_v6
-            ))
-            .remedy("The list in force remains. If this is intended, add --allow-empty."))
-    }
-}
-
-/// The list in force; `None` if the instance never had one.
-pub(super) fn in_force(instance: &Instance) -> Option<ListInfo> {
-    let (slot, record) = record_in_force(instance)?;
-    let path = record.path.get(..record.path_len as usize)?;
-    Some(ListInfo {
-        generation: record.generation,
-        path: Path::new(OsStr::from_bytes(path)).to_owned(),
-        origin: if record.origin == FROM_LAST_GOOD { Origin::LastGood } else { Origin::File },
-        sha256: record.sha256.into(),
-        prefixes_v4: record.prefixes_v4,
-        prefixes_v6: record.prefixes_v6,
-        udp_calls: instance.udp_calls(),
-        conditional: conditions::of_slot(instance, slot).count,
-        loaded_at: clock::unix_time(instance.abi(), record.loaded_at),
-    })
-}
-
-/// The slot of the list in force, and its description.
-fn record_in_force(instance: &Instance) -> Option<(u32, ListRecord)> {
-    let read = || {
-        let slot = instance.active();
-        let record = *instance.policy.read(0).lists.get(slot as usize)?;
-        fence(Ordering::Acquire);
-        Some((slot, record))
-    };
-    loop {
-        let (slot, record) = read()?;
-        // Two reloads since the copy began may have overwritten the record.
-        if read().is_some_and(|(again, same)| again == slot && same.generation == record.generation) {
-            return (record.generation > 0).then_some((slot, record));
-        }
-    }
-}
-
-/// The prefixes of the list in force, read back from the kernel, in order.
-pub(super) fn prefixes_in_force(interface: &Path, instance: &Instance) -> Result<Vec<IpNet>> {
-    let Some((_, _, v4, v6)) = entries_in_force(interface, instance)? else { return Ok(Vec::new()) };
-    let mut prefixes: Vec<IpNet> = Vec::with_capacity(v4.len() + v6.len());
-    for (wire, length, _) in v4 {
-        let prefix =
-            Ipv4Net::new(wire.into(), length).map_err(|error| unreadable(interface).caused_by(error))?;
-        prefixes.push(prefix.into());
-    }
-    for (wire, length, _) in v6 {
-        let prefix =
-            Ipv6Net::new(wire.into(), length).map_err(|error| unreadable(interface).caused_by(error))?;
-        prefixes.push(prefix.into());
-    }
-    // Stable, because they are nearly in order.
-    prefixes.sort();
-    Ok(prefixes)
-}
-
-/// The entries of the list in force that have conditions, with these.
-pub(super) fn conditions_in_force(
-    interface: &Path,
-    instance: &Instance,
-) -> Result<BTreeMap<IpNet, Conditions>> {
-    let Some((slot, _, v4, v6)) = entries_in_force(interface, instance)? else { return Ok(BTreeMap::new()) };
-    let conditions = conditions::read(instance, slot);
-    let v4 = v4.into_iter().map(|(wire, length, number)| (IpAddr::from(wire), length, number));
-    let v6 = v6.into_iter().map(|(wire, length, number)| (IpAddr::from(wire), length, number));
-    let with = v4.chain(v6).filter_map(|(address, length, number)| {
-        Some((IpNet::new(address, length), *conditions.get(number as usize)?))
-    });
-    with.map(|(prefix, conditions)| {
-        Ok((prefix.map_err(|error| unreadable(interface).caused_by(error))?, conditions))
-    })
-    .collect()
-}
-
-/// The entries of both families, with the slot and the description of their list.
-type InForce = (u32, ListRecord, Entries<[u8; 4]>, Entries<[u8; 16]>);
-
-/// The entries of the list in force, in no particular order; `None` if there is no list.
-fn entries_in_force(interface: &Path, instance: &Instance) -> Result<Option<InForce>> {
-    loop {
-        let Some((slot, record)) = record_in_force(instance) else { return Ok(None) };
-        let (v4, v6) = if instance.has_current_lists() {
-            let directory = instance.directory();
-            let v4 = entries::of_slot::<V4>(&ListMaps::open(directory)?.entries, slot);
-            (v4, entries::of_slot::<V6>(&ListMaps::open(directory)?.entries, slot))
-        } else {
-            let v4 = abi5::entries(interface, record.generation, "v4")?;
-            (v4, abi5::entries(interface, record.generation, "v6")?)
-        };
-        // Two reloads meanwhile have written another list into the slot.
-        if record_in_force(instance).is_none_or(|(_, same)| same.generation == record.generation) {
-            return Ok(Some((slot, record, v4, v6)));
-        }
-    }
 }
 
 /// A list, before it has a generation.
@@ -256,7 +109,7 @@ impl Content {
 
     /// The content for the list that an instance has in force, read back from the kernel.
     pub(super) fn in_force(interface: &Path, instance: &Instance) -> Result<Self> {
-        let (slot, record, v4, v6) = entries_in_force(interface, instance)?.ok_or_else(no_list)?;
+        let (slot, record, v4, v6) = in_force::entries(interface, instance)?.ok_or_else(no_list)?;
         if (v4.len(), v6.len()) != (record.prefixes_v4 as usize, record.prefixes_v6 as usize) {
             let (has_v4, has_v6) = (v4.len(), v6.len());
             let what = format!(
@@ -324,7 +177,7 @@ impl Content {
         {
             return Ok(None);
         }
-        let active = record_in_force(instance).map(|(slot, _)| slot);
+        let active = in_force::slot_and_record(instance).map(|(slot, _)| slot);
         let slot = active.map_or(0, |active| 1 - active);
         let (change_v4, room_v4) = entries::plan(&v4, slot, active, &self.v4.entries);
         let (change_v6, room_v6) = entries::plan(&v6, slot, active, &self.v6.entries);
@@ -355,38 +208,6 @@ pub(super) struct Capacities {
     pub(super) v6: Capacity,
     /// The number of entries of one list that may have conditions.
     pub(super) conditions: u32,
-}
-
-/// The entry of the list in force that covers an address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Covering {
-    /// Its prefix.
-    pub prefix: IpNet,
-    /// Its number: see [`Allowlist::numbered`].
-    pub number: u32,
-    /// Its conditions, if it has any.
-    pub conditions: Option<Conditions>,
-}
-
-/// Looks an address up in the list in force, in the kernel's tries.
-pub(super) fn covering(interface: &Path, instance: &Instance, address: IpAddr) -> Result<Option<Covering>> {
-    let Some((slot, record)) = record_in_force(instance) else { return Ok(None) };
-    let found = match address {
-        IpAddr::V4(v4) if instance.has_current_lists() => {
-            entries::covering::<V4>(&mut ListMaps::open(instance.directory())?, slot, v4.octets())?
-        }
-        IpAddr::V6(v6) if instance.has_current_lists() => {
-            entries::covering::<V6>(&mut ListMaps::open(instance.directory())?, slot, v6.octets())?
-        }
-        IpAddr::V4(v4) => abi5::covering(interface, record.generation, "v4", v4.octets(), 32)?,
-        IpAddr::V6(v6) => abi5::covering(interface, record.generation, "v6", v6.octets(), 128)?,
-    };
-    let covering = |(length, number)| {
-        let prefix = IpNet::new(address, length).map_err(|error| unreadable(interface).caused_by(error))?;
-        let conditions = conditions::of_entry(instance, slot, number);
-        Ok(Covering { prefix: prefix.trunc(), number, conditions })
-    };
-    found.map(covering).transpose()
 }
 
 /// Fills the slot that is not in force of an instance whose maps were made for the list.
@@ -500,7 +321,7 @@ fn describe(policy: &Mapped<Policy>, slot: u32, record: ListRecord) {
 /// memory may be the cause of the failure. Errors are ignored: the next list removes it, too.
 pub(super) fn discard(instance: &Instance) {
     // Lists are never filled into the slots of an earlier ABI.
-    if let Some((active, _)) = record_in_force(instance).filter(|_| instance.is_current()) {
+    if let Some((active, _)) = in_force::slot_and_record(instance).filter(|_| instance.is_current()) {
         let remove = || {
             entries::remove_others(&mut ListMaps::<V4>::open(instance.directory())?, active)?;
             entries::remove_others(&mut ListMaps::<V6>::open(instance.directory())?, active)
@@ -511,7 +332,7 @@ pub(super) fn discard(instance: &Instance) {
 
 /// Removes the pins of the lists of ABI 4 and 5, except those of the list that an instance has in force.
 pub(super) fn keep_pins_in_force(interface: &Path, instance: &Instance) -> Result<()> {
-    let in_force = in_force(instance).filter(|_| !instance.has_current_lists());
+    let in_force = in_force::list(instance).filter(|_| !instance.has_current_lists());
     abi5::keep_pins(interface, in_force.map(|list| list.generation))
 }
 
@@ -524,7 +345,7 @@ pub(super) struct Remains {
 impl Remains {
     /// Those of the list that an instance has in force, if it is long. The pins may be removed then.
     pub(super) fn of(interface: &Path, instance: &Instance) -> Option<Self> {
-        let (_, record) = record_in_force(instance)?;
+        let (_, record) = in_force::slot_and_record(instance)?;
         if record.prefixes_v4.max(record.prefixes_v6) < tries::MANY {
             return None;
         }

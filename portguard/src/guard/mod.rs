@@ -1,10 +1,11 @@
 //! The guard on an interface: loads, attaches, pins and finds it. No other module opens or writes pinned maps.
 
 mod abi5;
+mod abi8;
 mod attach;
 mod bpf;
 mod bpffs;
-mod by_reason;
+pub mod by_reason;
 pub mod calls;
 mod cells;
 mod clock;
@@ -21,6 +22,7 @@ mod earlier;
 mod entries;
 mod event;
 mod grace;
+mod in_force;
 mod indexes;
 mod instance;
 mod link;
@@ -48,6 +50,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use portguard_common::READABLE_ABI_VERSIONS;
+use portguard_common::conditions::Conditions;
 
 use crate::allowlist::{self, Allowlist};
 use crate::error::{Error, Kind, Result};
@@ -58,7 +61,7 @@ pub use bpffs::{
     Access, BPFFS, Claim, Lock, Patience, PinRoot, is_cut_off, is_mounted as is_bpffs_mounted,
     network_namespace,
 };
-pub use by_reason::ByReason;
+pub use by_reason::{ByReason, PerDenial};
 pub(crate) use clock::boot_now;
 pub use clock::{Uptime, unix_now};
 pub use confirm::{Confirmation, Trial, Waits};
@@ -67,8 +70,8 @@ pub use denied_source::{Asked, Source};
 pub use device::require_guardable;
 pub use drop_log::{DropLog, LoggedDrop};
 pub use event::{EndReason, Ended, Event};
+pub use in_force::{Covering, ListInfo};
 pub use instance::{Identity, Instance};
-pub use lists::{Covering, ListInfo};
 pub use mode::{Lacking, ModeChoice, Obstacle};
 pub use mounts::{Whose, whose};
 pub use order::{LastOrder, LogLimit, Named, Order};
@@ -209,20 +212,22 @@ impl Guard {
 
     /// The list in force.
     pub fn list(&self) -> Option<ListInfo> {
-        lists::in_force(&self.instance)
+        in_force::list(&self.instance)
     }
 
     /// The prefixes of the list in force, read back from the kernel, in order.
     pub fn prefixes(&self) -> Result<Vec<IpNet>> {
-        lists::prefixes_in_force(&self.pinned.directory, &self.instance)
+        in_force::prefixes(&self.pinned.directory, &self.instance)
     }
 
     /// The prefixes of a list that have other conditions than in the list in force, in order.
     pub fn changed_conditions(&self, list: &Allowlist) -> Result<Vec<IpNet>> {
         let conditional = list.numbered().take_while(|entry| entry.conditions().is_some());
-        let new: BTreeMap<IpNet, _> =
-            conditional.map(allowlist::Entry::prefix).zip(conditions::of_list(list, self.interface())).collect();
-        let old = lists::conditions_in_force(&self.pinned.directory, &self.instance)?;
+        let new: BTreeMap<IpNet, _> = conditional
+            .map(allowlist::Entry::prefix)
+            .zip(conditions::of_list(list, self.interface()))
+            .collect();
+        let old = in_force::conditions_of_entries(&self.pinned.directory, &self.instance)?;
         let mut all: Vec<IpNet> = old.keys().chain(new.keys()).copied().collect();
         all.sort_unstable();
         all.dedup();
@@ -233,6 +238,11 @@ impl Guard {
         Ok(all)
     }
 
+    /// The conditions of the entries of the list in force that have any.
+    pub fn conditions(&self) -> Vec<Conditions> {
+        in_force::conditions(&self.instance)
+    }
+
     /// By how much a deadline of an entry is off at most, by the clock of now.
     pub fn deadline_drift(&self) -> Duration {
         Duration::from_nanos(conditions::drift(&self.instance))
@@ -240,7 +250,7 @@ impl Guard {
 
     /// The entry of the list in force that covers an address, if one does.
     pub fn covering(&self, address: IpAddr) -> Result<Option<Covering>> {
-        lists::covering(&self.pinned.directory, &self.instance, address)
+        in_force::covering(&self.pinned.directory, &self.instance, address)
     }
 
     /// A shadow of the program, which gives its verdicts: those of now, or at a time in nanoseconds of Unix time. The caller holds the
@@ -293,7 +303,7 @@ impl Guard {
         drop_log::id(&self.instance.log()?)
     }
 
-    /// The number of packets that the drop log had no token or no room for.
+    /// The number of packets that the drop log had no budget or no room for.
     pub fn not_logged(&self) -> u64 {
         self.instance.counters.totals().not_logged
     }

@@ -8,8 +8,9 @@ use portguard_common::drop_log::Rate;
 
 use crate::error::Result;
 use crate::guard::ModeChoice;
+use crate::guard::abi8;
+use crate::guard::in_force;
 use crate::guard::instance::Instance;
-use crate::guard::lists;
 use crate::guard::sizes::Sizes;
 use crate::interface::XdpMode;
 use crate::printable::printable;
@@ -24,26 +25,21 @@ pub enum LogLimit {
 }
 
 impl LogLimit {
-    /// The rate of each CPU.
-    pub(super) fn rate(self, cpus: u32) -> Rate {
+    /// The same as a record of the policy.
+    pub(super) fn rate(self) -> Rate {
         match self {
             Self::Off => Rate::OFF,
-            Self::PerSecond(lines) => Rate::per_cpu(lines, cpus),
+            Self::PerSecond(lines) => Rate::per_second(lines),
         }
     }
 
-    /// The limit that is in force after this one was ordered: rates are rounded.
-    fn rounded(self, cpus: u32) -> Self {
-        Self::of(self.rate(cpus), cpus)
-    }
-
-    /// The limit of all CPUs together, from the rate of each.
-    pub(super) fn of(rate: Rate, cpus: u32) -> Self {
-        const SECOND: u64 = 1_000_000_000;
-        // Rounded: the interval was rounded down.
-        let all = SECOND * u64::from(cpus.max(1));
-        let lines = (all + rate.interval / 2).checked_div(rate.interval);
-        lines.map_or(Self::Off, |lines| Self::PerSecond(u32::try_from(lines).unwrap_or(u32::MAX)))
+    /// The limit from the policy of a guard with this ABI and so many CPUs.
+    pub(super) fn of(rate: Rate, abi: u32, cpus: u32) -> Self {
+        let rate = if abi <= abi8::LAST { abi8::log_rate(rate, cpus) } else { rate };
+        match rate.in_program() {
+            0 => Self::Off,
+            lines => Self::PerSecond(lines),
+        }
     }
 }
 
@@ -83,9 +79,6 @@ pub struct Order {
     pub sources: u32,
     /// The limit of the drop log.
     pub log: LogLimit,
-    /// The number of CPUs that share the limit. Each CPU gets a whole number of nanoseconds for an entry, so some
-    /// limits are the same after rounding.
-    pub cpus: u32,
 }
 
 /// The order of a guard whose link is gone. It has no mode, because only the link had it.
@@ -103,7 +96,7 @@ impl LastOrder {
     /// The last order of an instance.
     pub(super) fn of(instance: &Instance) -> Result<Self> {
         Ok(Self {
-            list: lists::in_force(instance).map(|list| list.path).unwrap_or_default(),
+            list: in_force::list(instance).map(|list| list.path).unwrap_or_default(),
             audit: instance.is_audit(),
             sources: instance.counters.own.sizes()?.sources(),
         })
@@ -115,12 +108,11 @@ impl Order {
     pub(super) fn of(instance: &Instance, mode: XdpMode) -> Result<Self> {
         let sizes = instance.counters.own.sizes()?;
         Ok(Self {
-            list: lists::in_force(instance).map(|list| list.path).unwrap_or_default(),
+            list: in_force::list(instance).map(|list| list.path).unwrap_or_default(),
             mode,
             audit: instance.is_audit(),
             sources: sizes.sources(),
-            log: LogLimit::of(instance.policy.read(0).log_rate, sizes.cpus()),
-            cpus: sizes.cpus(),
+            log: LogLimit::of(instance.policy.read(0).log_rate, instance.abi(), sizes.cpus()),
         })
     }
 
@@ -158,8 +150,7 @@ impl Order {
             mode: mode.and_then(mode_in_force).unwrap_or(self.mode),
             audit: audit.unwrap_or(self.audit),
             sources: sources.map_or(self.sources, Sizes::sources_for),
-            log: log.map_or(self.log, |log| log.rounded(self.cpus)),
-            cpus: self.cpus,
+            log: log.unwrap_or(self.log),
         })
     }
 }
@@ -188,18 +179,27 @@ pub(super) fn sizes_for(sources: Option<u32>, now: Sizes) -> Result<Sizes> {
 
 #[cfg(test)]
 mod tests {
+    use portguard_common::ABI_VERSION;
+
     use super::*;
 
     #[test]
     fn whatever_limit_is_ordered_is_the_one_in_force() {
+        for ordered in (1..=100_000).map(LogLimit::PerSecond).chain([LogLimit::Off]) {
+            assert_eq!(LogLimit::of(ordered.rate(), ABI_VERSION, 2), ordered);
+        }
+    }
+
+    #[test]
+    fn a_guard_of_an_earlier_abi_keeps_its_limit_in_an_upgrade() {
         for cpus in [1, 2, 3, 16, 64, 8192] {
-            for lines in 1..=100_000 {
-                let ordered = LogLimit::PerSecond(lines);
-                let in_force = LogLimit::of(ordered.rate(cpus), cpus);
-                assert_eq!(ordered.rounded(cpus), in_force, "{lines} on {cpus} CPUs");
+            for lines in [1, 2, 3, 10, 99, 1000, 20_000] {
+                // As ABI 8 has stored it.
+                let interval = 1_000_000_000 * u64::from(cpus) / u64::from(lines);
+                let rate = Rate { entries: interval, reserved: interval.max(1_000_000_000) };
+                assert_eq!(LogLimit::of(rate, 8, cpus), LogLimit::PerSecond(lines), "{lines} on {cpus} CPUs");
             }
-            assert_eq!(LogLimit::PerSecond(10).rounded(cpus), LogLimit::PerSecond(10));
-            assert_eq!(LogLimit::Off.rounded(cpus), LogLimit::Off);
+            assert_eq!(LogLimit::of(Rate::OFF, 8, cpus), LogLimit::Off);
         }
     }
 
@@ -211,7 +211,6 @@ mod tests {
             audit: true,
             sources: 16_384,
             log: LogLimit::Off,
-            cpus: 2,
         };
         assert_eq!(order.changes_to(&order), Vec::<String>::new());
         let other = Order {
@@ -220,7 +219,6 @@ mod tests {
             audit: false,
             sources: 512,
             log: LogLimit::PerSecond(10),
-            cpus: 2,
         };
         assert_eq!(
             order.changes_to(&other),

@@ -22,7 +22,7 @@ use crate::guard::event::{EndReason, Event, tell_ends};
 use crate::guard::grace::GracePeriod;
 use crate::guard::instance::{self, Instance, InstanceName, Origin};
 use crate::guard::lists::{self, Content, Filled, Remains};
-use crate::guard::order::{self, Named};
+use crate::guard::order::{self, LogLimit, Named};
 use crate::guard::sizes::Sizes;
 use crate::guard::{Guard, bpf, clock, confirm, device, earlier, mode};
 
@@ -242,11 +242,11 @@ impl Guard {
     fn task(&self, named: Named) -> Result<Task> {
         let link_type = device::link_type(self.interface())?;
         let sizes = self.instance.counters.own.sizes()?;
-        let log_rate = match named.log {
-            Some(log) => log.rate(sizes.cpus()),
-            None => self.instance.policy.read(0).log_rate,
+        let log = match named.log {
+            Some(log) => log,
+            None => LogLimit::of(self.instance.policy.read(0).log_rate, self.instance.abi(), sizes.cpus()),
         };
-        let audit = named.audit.unwrap_or(self.instance.is_audit());
+        let (audit, log_rate) = (named.audit.unwrap_or(self.instance.is_audit()), log.rate());
         let (udp_calls, has_conditions) = (self.instance.udp_calls(), self.instance.has_conditions());
         Ok(Task { link_type, audit, log_rate, udp_calls, has_conditions })
     }

@@ -144,10 +144,12 @@ mod tests {
     fn more_cpus_share_a_bounded_amount_of_memory() {
         const MUCH: usize = 64 << 30;
         assert_eq!(Sizes::for_host(2, MUCH).sources(), 16_384);
-        assert_eq!(Sizes::for_host(64, MUCH).bucket_bits(), 9);
+        assert_eq!(Sizes::for_host(6, MUCH).sources(), 16_384);
+        assert_eq!(Sizes::for_host(7, MUCH).sources(), 8192);
+        assert_eq!(Sizes::for_host(64, MUCH).bucket_bits(), 8);
         assert_eq!(Sizes::for_host(8192, MUCH).bucket_bits(), Sizes::FEWEST_BITS);
-        assert_eq!(Sizes::for_host(2, 512 << 20).sources(), 8192);
-        assert_eq!(Sizes::for_host(2, 128 << 20).sources(), 2048, "a small host");
+        assert_eq!(Sizes::for_host(2, 512 << 20).sources(), 4096);
+        assert_eq!(Sizes::for_host(2, 128 << 20).sources(), 1024, "a small host");
     }
 
     #[test]

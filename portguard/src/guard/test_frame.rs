@@ -71,6 +71,18 @@ fn ipv6(protocol: u8, length: u16, addresses: &[u8]) -> Vec<u8> {
 
 /// A datagram with a call (RFC 5531, RFC 1833), without checksum.
 fn udp(call: Procedure) -> Vec<u8> {
+    // `struct rpcb`: NFS version 3 over UDP, without an address and an owner.
+    const SERVICE: [u32; 6] = [100_003, 3, 3, u32::from_be_bytes(*b"udp\0"), 0, 0];
+    // A string of 13 bytes, padded.
+    const UNIVERSAL: [u32; 5] = [
+        13,
+        u32::from_be_bytes(*b"192."),
+        u32::from_be_bytes(*b"0.2."),
+        u32::from_be_bytes(*b"1.8."),
+        u32::from_be_bytes(*b"1\0\0\0"),
+    ];
+    // `struct netbuf`: its size, its length, and the server's own `struct sockaddr_in`.
+    const OF_TRANSPORT: [u32; 6] = [16, 16, 0x0200_0801, 0xc000_0201, 0, 0];
     // The program, the version, the procedure, and the arguments.
     let (call, arguments): ([u32; 3], &[u32]) = match call {
         Procedure::Null => ([PROGRAM, 2, 0], &[]),
@@ -80,9 +92,15 @@ fn udp(call: Procedure) -> Vec<u8> {
         Procedure::CallIt => ([PROGRAM, 2, 5], &[100_003, 3, 0, 0]),
         Procedure::GetStat => ([PROGRAM, 4, 12], &[]),
         Procedure::Set => ([PROGRAM, 2, 1], &[100_003, 3, 17, 2049]),
-        Procedure::OtherRpc => ([100_003, 3, 0], &[]),
+        Procedure::OtherRpc => ([PROGRAM, 4, 13], &[]),
         // Not the version of RPC.
         Procedure::NotRpc => ([0, 0, 0], &[]),
+        Procedure::GetAddressList => ([PROGRAM, 4, 11], &SERVICE),
+        Procedure::GetTime => ([PROGRAM, 3, 6], &[]),
+        Procedure::ToTransport => ([PROGRAM, 3, 7], &UNIVERSAL),
+        Procedure::ToUniversal => ([PROGRAM, 3, 8], &OF_TRANSPORT),
+        Procedure::GetVersionAddress => ([PROGRAM, 4, 9], &SERVICE),
+        Procedure::OtherProgram => ([100_003, 3, 0], &[]),
     };
     let version = if call[0] == 0 { 0 } else { 2 };
     let message = [&[0x7067_6578, 0, version][..], &call, &[0; 4], arguments].concat();

@@ -25,6 +25,7 @@ use crate::error::{Error, Result};
 use crate::guard::bpffs::PinRoot;
 use crate::guard::confirm::{self, Confirmation, Trial, Waits};
 use crate::guard::event::Event;
+use crate::guard::in_force;
 use crate::guard::instance::{self, Instance, InstanceName, Origin};
 use crate::guard::link::{PinnedLink, remove_directory};
 use crate::guard::order::{self, Named};
@@ -73,7 +74,7 @@ impl Guard {
             Origin::New(sizes, content.capacities()?)
         };
         let new = self.prepare(&content, named, origin, tell)?;
-        let hash = |instance| lists::in_force(instance).map(|list| list.sha256);
+        let hash = |instance| in_force::list(instance).map(|list| list.sha256);
         let record = confirm::exchange(trial, [&self.instance, &new], [hash(&self.instance), hash(&new)]);
         let former = confirm::read(&interface)?;
         confirm::write(&interface, &record).inspect_err(|_| self.abandon(&new))?;

@@ -154,7 +154,7 @@ pub struct RequestCounts {
     pub tcp_best_effort: BTreeMap<String, u64>,
 }
 
-/// A source that is not on the list.
+/// A source that was denied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceCount {
     /// The address.

@@ -7,7 +7,8 @@
 //!
 //! Invariants:
 //! - A line has absolute values, so that the last line of a set has all its counts, and no packet counts twice.
-//! - In each line, the listed sources, the other sources and what is unattributed add up to `not_allowed` and `call_not_allowed`.
+//! - In each line, the listed sources, the other sources and what is unattributed add up to the sum of the attributed reasons
+//!   ([`Denial`](portguard_common::reason::Denial)).
 //! - A line is complete or absent. A writer that is killed leaves at most one torn line, and damages no other line.
 //! - The directory is bounded in age and size, and no writer waits longer than a second for another one.
 

@@ -170,7 +170,7 @@ mod tests {
     fn fields_and_reasons_of_later_versions_do_no_harm() {
         let later = text(&line(1, 10))
             .replace("\"detach\"", "\"evaporated\"")
-            .replace("\"truncated\":", "\"expired\":{\"packets\":1,\"bytes\":2},\"truncated\":")
+            .replace("\"truncated\":", "\"evaporated\":{\"packets\":1,\"bytes\":2},\"truncated\":")
             .replacen('{', "{\"new\":[{}],", 1);
         let history = read(later.as_bytes());
         assert_eq!(history, History { lines: vec![Line { reason: None, ..line(1, 10) }], skipped: 0 });

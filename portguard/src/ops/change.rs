@@ -146,7 +146,9 @@ fn prefixes(guard: &Guard, messages: &mut Messages) -> Option<Vec<IpNet>> {
 /// The prefixes of a list whose conditions differ from those in force, as [`prefixes`].
 fn changed_conditions(guard: &Guard, list: &Allowlist, messages: &mut Messages) -> Vec<IpNet> {
     let changed = guard.changed_conditions(list);
-    changed.inspect_err(|error| messages.note(format!("{error}. Changed conditions are not known."))).unwrap_or_default()
+    changed
+        .inspect_err(|error| messages.note(format!("{error}. Changed conditions are not known.")))
+        .unwrap_or_default()
 }
 
 /// The prefixes of a list, in order.

@@ -9,6 +9,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Add;
 use std::time::Duration;
 
+use libc::{sockaddr_in, sockaddr_in6};
 use portguard_common::PORT;
 use portguard_common::rpc::Procedure;
 use portguard_common::transport::Protocol;
@@ -88,18 +89,33 @@ impl Family {
         // A string has its length in front; none is in it if the service is not there.
         let address = WORD + self.address_len();
         match procedure {
-            Procedure::GetAddress => Some(Range::new(REPLY + WORD, REPLY + address)),
+            Procedure::GetAddress | Procedure::GetVersionAddress | Procedure::ToUniversal => {
+                Some(Range::new(REPLY + WORD, REPLY + address))
+            }
+            // More follow, the address, "udp6", semantics, "inet6", "udp"; for UDP and TCP. Of a service that is not there, none
+            // follow.
+            Procedure::GetAddressList => {
+                let family = if matches!(self, Self::V4) { 4 } else { 8 };
+                let entry = WORD + address + (WORD + 4) + WORD + (WORD + family) + (WORD + 4);
+                Some(Range::new(REPLY + WORD, REPLY + 2 * entry + WORD))
+            }
+            Procedure::GetTime => Some(Range::new(REPLY + WORD, REPLY + WORD)),
+            // `struct netbuf`: its size, its length, and an address of the server's own kind, if it could make one.
+            Procedure::ToTransport => {
+                let address = if matches!(self, Self::V4) {
+                    size_of::<sockaddr_in>()
+                } else {
+                    size_of::<sockaddr_in6>()
+                };
+                Some(Range::new(REPLY + 2 * WORD, REPLY + 2 * WORD + address as u64))
+            }
             // Strangers are refused; who is not gets a bool.
             Procedure::Set => Some(Range::new(REJECTED, REPLY + WORD)),
             // Silence, and an error for INDIRECT; unless rpcbind runs with -r, which nobody can measure safely.
             Procedure::CallIt => Some(Range::new(0, REPLY)),
-            Procedure::OtherRpc => {
-                // The longest is GETADDRLIST's: more follow, the address, "udp6", semantics, "inet6", "udp"; for UDP
-                // and TCP.
-                let family = if matches!(self, Self::V4) { 4 } else { 8 };
-                let entry = WORD + address + (WORD + 4) + WORD + (WORD + family) + (WORD + 4);
-                Some(Range::new(REPLY, REPLY + 2 * entry + WORD))
-            }
+            // An error: of another version, with the first and the last one that there are.
+            Procedure::OtherRpc => Some(Range::new(REPLY, REPLY + 2 * WORD)),
+            Procedure::OtherProgram => Some(Range::new(REPLY, REPLY)),
             // Not even an error. The first fragment of a call that is torn within its header is counted here, too.
             Procedure::NotRpc => Some(Range::default()),
             Procedure::Null | Procedure::Dump | Procedure::GetStat => None,

@@ -17,7 +17,7 @@ pub struct Question {
 }
 
 impl Question {
-    /// Those whose procedures a guard counts by their names.
+    /// Those whose answers a report measures. What it says of all others is stated by RFC 1833.
     pub const COUNTED: [Self; 10] = [
         Self::new("NULL", 2, 0),
         Self::new("NULL", 3, 0),

@@ -25,7 +25,8 @@ impl WallClock {
     /// Begins to watch. A service that cannot watch computes the deadlines at its next check.
     pub(super) fn watch(console: &dyn Console) -> Self {
         let timer = new_timer().map_err(|error| {
-            console.warning(format!("cannot watch the clock ({error}): entries with `until` follow it later"));
+            console
+                .warning(format!("cannot watch the clock ({error}): entries with `until` follow it later"));
         });
         Self(timer.ok())
     }
@@ -44,8 +45,7 @@ impl WallClock {
 }
 
 fn new_timer() -> io::Result<AsyncFd<OwnedFd>> {
-    let timer =
-        TimerFd::new(ClockId::CLOCK_REALTIME, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?;
+    let timer = TimerFd::new(ClockId::CLOCK_REALTIME, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?;
     timer.set(
         Expiration::OneShot(TimeSpec::from_duration(NEVER)),
         TimerSetTimeFlags::TFD_TIMER_ABSTIME | TimerSetTimeFlags::TFD_TIMER_CANCEL_ON_SET,

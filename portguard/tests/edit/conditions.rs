@@ -4,6 +4,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use portguard::allowlist::Allowlist;
+use portguard_testkit::documents::change::Document;
 
 use crate::Host;
 
@@ -85,6 +86,23 @@ fn an_entry_that_would_cut_off_what_a_larger_one_allows_takes_force() {
     let told = host.fails(1, &["allow", "192.0.2.7"]);
     assert!(told.contains("over UDP it permits nothing"), "{told}");
     host.ok(&["allow", "192.0.2.7", "--udp", "all"]);
+}
+
+#[test]
+fn the_document_has_the_conditions_and_absent_interfaces_are_noted() {
+    let host = Host::default();
+    host.list("allow: []\n");
+    let named = ["--until", "2499-12-01", "--interfaces", "lo,no-card", "--udp", "none", "--rate", "5/s"];
+    let told = host.ok(&[&["allow", "192.0.2.7", "--json"], &named[..]].concat());
+    assert!(told.stderr.contains("note: no interface of this host matches no-card\n"), "{}", told.stderr);
+    let document: Document = serde_json::from_str(&told.stdout).expect("JSON");
+    let conditions = document.conditions.expect("conditions");
+    assert_eq!(conditions.interfaces.expect("interfaces"), ["lo", "no-card"]);
+    assert_eq!(conditions.until.as_deref(), Some("2499-12-02T00:00:00Z"));
+    assert_eq!((conditions.udp.as_deref(), conditions.rate), (Some("none"), Some(5)));
+    let told = host.ok(&["allow", "::1", "--json"]);
+    let document: Document = serde_json::from_str(&told.stdout).expect("JSON");
+    assert!(document.conditions.is_none());
 }
 
 #[test]

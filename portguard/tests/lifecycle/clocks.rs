@@ -7,11 +7,12 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
+use portguard_testkit::documents::doctor::{Document, Finding};
 use portguard_testkit::net::run;
 use serde_json::Value;
 
 use crate::support::{
-    DENIED, IFACE, Output, PORTGUARD, Portguard, Role, ShiftedClock, Testbed, Traffic, burst,
+    DENIED, IFACE, Output, PORTGUARD, Portguard, Role, ShiftedClock, SingleHost, Testbed, Traffic, burst,
 };
 
 /// How far the clock is off, in seconds.
@@ -112,4 +113,29 @@ fn a_clock_that_is_set_back_after_attach_leaves_the_times_in_order() {
 #[test]
 fn a_clock_that_is_set_forward_after_attach_leaves_the_times_in_order() {
     a_clock_is_set_right(-SHIFT);
+}
+
+#[test]
+fn doctor_names_deadlines_that_are_off_and_its_remedy_sets_them_right() {
+    let clock = ShiftedClock::new();
+    let host = SingleHost::new(PORTGUARD);
+    let portguard = host.portguard();
+    let list = "allow:\n  - prefix: 192.0.2.0/24\n    until: 2400-01-01T00:00:00Z\n";
+    let list = host.lists.write_text("ends.yaml", list);
+    let output = Output::of(&mut clock.command(portguard, &["attach", IFACE, "--allowlist", &list], SHIFT));
+    assert_eq!(output.code, 0, "{output:?}");
+    let deadlines = || -> Vec<Finding> {
+        let document = Document::of(&Output::of(&mut portguard.command(["doctor", "--json"])));
+        document.problems().into_iter().filter(|finding| finding.id == "guard.deadlines").collect()
+    };
+    let [finding] = &deadlines()[..] else { panic!("{:?}", deadlines()) };
+    assert_eq!((finding.subject.as_deref(), &*finding.status), (Some(IFACE), "warning"), "{finding:?}");
+    let off = portguard.status().allowlist.deadlines_off_by;
+    assert!(off.abs_diff(SHIFT as u64) <= 1, "{off} s");
+    assert!(finding.found.contains("the clock was set"), "{finding:?}");
+    assert_eq!(finding.remedy.as_deref(), Some("portguard reload eth0"), "{finding:?}");
+
+    portguard.ok(&["reload", IFACE]);
+    assert_eq!(deadlines(), []);
+    assert_eq!(portguard.status().allowlist.deadlines_off_by, 0);
 }

@@ -83,7 +83,10 @@ fn text_and_csv_say_what_json_says() {
     let mut lines = csv.lines();
     let header = "interface,source,packets,bytes,udp_packets,tcp_packets,first_seen,last_seen,\
                   udp_null,udp_getaddr,udp_dump,udp_callit,udp_getstat,udp_set,udp_other_rpc,udp_not_rpc,\
-                  tcp_null,tcp_getaddr,tcp_dump,tcp_callit,tcp_getstat,tcp_set,tcp_other_rpc,tcp_not_rpc,counted_as";
+                  udp_getaddrlist,udp_gettime,udp_uaddr2taddr,udp_taddr2uaddr,udp_getversaddr,udp_other_program,\
+                  tcp_null,tcp_getaddr,tcp_dump,tcp_callit,tcp_getstat,tcp_set,tcp_other_rpc,tcp_not_rpc,\
+                  tcp_getaddrlist,tcp_gettime,tcp_uaddr2taddr,tcp_taddr2uaddr,tcp_getversaddr,tcp_other_program,\
+                  counted_as";
     assert_eq!(lines.next(), Some(header));
     let rows: Vec<String> = stats
         .sources

@@ -2,14 +2,15 @@
 //! variants` runs them on sources that have one more.
 
 use std::array;
+use std::time::Duration;
 
 use portguard::cli::stats::SortKey;
 use portguard::cli::{report, stats};
 use portguard::guard::{Fill, Snapshot, Sums};
 use portguard::history::{HEAVIEST, Identity, Line, Reason};
 use portguard::service::metrics::page as metrics;
-use portguard_common::reason::DropReason;
-use portguard_common::rpc::{Procedure, Request, Requests};
+use portguard_common::reason::{Denial, DropReason};
+use portguard_common::rpc::{Procedure, REQUESTS, Request, Requests};
 use portguard_common::totals::{Count, Totals};
 use portguard_common::transport::Protocol;
 use serde_json::Value;
@@ -18,14 +19,21 @@ use super::{NOW, answers, count, document, evidence, quiet, source};
 
 /// Counters of which each has a number of its own.
 fn numbered() -> Snapshot {
-    let requests: Requests = array::from_fn(|index| 1001 + index as u64);
+    let mut requests: Requests = [0; REQUESTS];
+    for request in Request::all() {
+        requests[request.index()] = 1001 + request.index() as u64;
+    }
     let mut source = source("203.0.113.9", 1, 0, 1);
     source.asked = (&requests).into();
-    let of_listed = count(777, 30_777);
+    let mut denied = Denial::ALL.map(|reason| count(777 + reason as u64, 30_777 + reason as u64));
     source.count = count(requests.iter().sum(), 999_999);
-    let others = count(source.count.packets - of_listed.packets, source.count.bytes - of_listed.bytes);
+    denied[0] = source.count;
+    for of_listed in denied.into_iter().skip(1) {
+        denied[0].packets -= of_listed.packets;
+        denied[0].bytes -= of_listed.bytes;
+    }
     Snapshot {
-        denied: [others, of_listed],
+        denied,
         faults: array::from_fn(|index| count(101 + index as u64, 20_001 + index as u64)),
         sources: vec![source],
         requests,
@@ -42,6 +50,7 @@ fn page(Snapshot { faults, requests, denied, unattributed, .. }: Snapshot) -> St
         enforcing: true,
         as_ordered: true,
         list: None,
+        deadline_drift: Duration::ZERO,
         sums: Sums { totals, denied, unattributed, v4: none, v6: none },
     };
     let state = metrics::State::Guarded(Some(Box::new(guard)));

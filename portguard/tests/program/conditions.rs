@@ -52,11 +52,18 @@ impl Rule {
     }
 
     fn yaml(&self, width: u32) -> String {
-        let mut text = format!("  - prefix: {}/{}\n", address(self.prefix.network, width), self.prefix.length);
-        let interfaces = if self.is_elsewhere { "[other, lan*]".to_owned() } else { format!("[lo, {}*]", &GUARDED[..3]) };
+        let mut text =
+            format!("  - prefix: {}/{}\n", address(self.prefix.network, width), self.prefix.length);
+        let interfaces =
+            if self.is_elsewhere { "[other, lan*]".to_owned() } else { format!("[lo, {}*]", &GUARDED[..3]) };
         // A condition that holds is one, too.
         writeln!(text, "    interfaces: {interfaces}").unwrap();
-        writeln!(text, "    until: {}", if self.has_ended { "2020-01-01" } else { "2199-12-31T23:59:59+02:00" }).unwrap();
+        writeln!(
+            text,
+            "    until: {}",
+            if self.has_ended { "2020-01-01" } else { "2199-12-31T23:59:59+02:00" }
+        )
+        .unwrap();
         if let Some(udp) = self.udp {
             writeln!(text, "    udp: {udp}").unwrap();
         }
@@ -93,7 +100,11 @@ fn yaml(udp: &str, lists: &[(u32, &[Rule])]) -> String {
 }
 
 fn frame_of(source: IpAddr, sent: Sent) -> Vec<u8> {
-    let null = { let mut call = DUMP; call[23] = 0; call };
+    let null = {
+        let mut call = DUMP;
+        call[23] = 0;
+        call
+    };
     let message: &[u8] = if sent == Sent::Null { &null } else { &DUMP };
     let (ethertype, packet) = match source {
         IpAddr::V4(source) => {
@@ -166,7 +177,9 @@ fn the_longest_entry_decides_with_its_own_conditions() {
                 })
                 .collect();
             if counted != reasons {
-                wrong.push(format!("PORTGUARD_SEED={seed}, {kind:?}, {count}, udp {udp}: {counted:?}, not {reasons:?}"));
+                wrong.push(format!(
+                    "PORTGUARD_SEED={seed}, {kind:?}, {count}, udp {udp}: {counted:?}, not {reasons:?}"
+                ));
             }
         }
     }

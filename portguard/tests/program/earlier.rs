@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::env;
 use std::path::Path;
 
+use portguard_common::rpc::{Procedure, Request};
 use portguard_testkit::figures::Figures;
 use portguard_testkit::oracle::{self, Generator};
 
@@ -56,11 +57,26 @@ fn sums(moved: &[(Moved, i128)]) -> BTreeMap<String, i128> {
             Moved::Source(_, unit) | Moved::Unattributed(unit) => format!("denied, {unit:?}"),
             // Those of evicted sources are nowhere.
             Moved::SourceTcp(_) => continue,
+            Moved::Request(index) => format!("{:?}", in_abi_8(Request::from_index(*index as u8))),
             other => format!("{other:?}"),
         };
         *sums.entry(name).or_default() += by;
     }
     sums
+}
+
+/// As what guards of ABI 4 to 8 count a request, which know fewer kinds.
+fn in_abi_8(request: Request) -> Request {
+    let procedure = match request.procedure() {
+        Procedure::GetVersionAddress => Procedure::GetAddress,
+        Procedure::GetAddressList
+        | Procedure::GetTime
+        | Procedure::ToTransport
+        | Procedure::ToUniversal
+        | Procedure::OtherProgram => Procedure::OtherRpc,
+        known => known,
+    };
+    Request::new(request.protocol(), procedure)
 }
 
 fn hex(frame: &[u8]) -> String {

@@ -97,7 +97,11 @@ fn against_oracle(host: &Host, frame: &[u8], tally: &mut Tally) -> Option<String
             if is_listed(source) && host.udp_calls == UdpCalls::Lookups =>
         {
             tally.lookups += u64::from(oracle::is_lookup(frame));
-            if oracle::is_lookup(frame) { Expect::Allowed } else { Expect::Refused(source, Denial::CallNotAllowed) }
+            if oracle::is_lookup(frame) {
+                Expect::Allowed
+            } else {
+                Expect::Refused(source, Denial::CallNotAllowed)
+            }
         }
         Finding::Candidate { source, .. } if is_listed(source) => Expect::Allowed,
         Finding::Candidate { source, is_tcp: true } => Expect::Denied(source, Protocol::Tcp),
@@ -195,7 +199,10 @@ fn compare(expected: &BTreeMap<Moved, i128>, moved: &[(Moved, i128)]) -> Result<
             .map(|(_, by)| by)
             .sum();
         let total = sources + of(&moved, Moved::Unattributed(unit));
-        let should = Denial::ALL.map(|denial| of(expected, Moved::Denied(denial.key(), unit))).into_iter().sum::<i128>();
+        let should = Denial::ALL
+            .map(|denial| of(expected, Moved::Denied(denial.key(), unit)))
+            .into_iter()
+            .sum::<i128>();
         if total != should {
             return Err(format!("{unit:?} of all sources: {total} instead of {should}"));
         }

@@ -188,6 +188,17 @@ pub(super) fn yaml(lists: &[&List]) -> String {
     text
 }
 
+/// A list whose entries all have conditions: each ends some time, and permits lookups only.
+pub(super) fn yaml_with_conditions(lists: &[&List]) -> String {
+    let mut text = "allow:\n".to_owned();
+    for list in lists {
+        for (address, length) in list.written() {
+            let _ = writeln!(text, "  - {{prefix: '{address}/{length}', until: 2199-12-31, udp: lookups}}");
+        }
+    }
+    text
+}
+
 /// An address that hosts in the internet may have: 1.0.0.0 to 223.255.255.255 but 127.0.0.0/8, 2000::/3.
 fn anywhere(random: &mut fastrand::Rng, family: Family) -> u128 {
     match family {

@@ -72,15 +72,15 @@ impl<'a> Guard<'a> {
         Ok(guard)
     }
 
-    /// Attaches it with a list that permits lookups only.
-    pub(super) fn attach_to_permit_lookups(
+    /// Attaches it with a list of the same prefixes that was written in another way.
+    pub(super) fn attach_with_text(
         binary: &'a Path,
         namespace: &'a Namespace,
         lists: &[List; 2],
+        text: &str,
     ) -> Result<Self> {
         let guard = Self::new(binary, namespace, lists);
-        let text = format!("udp: lookups\n{}", yaml(&lists.each_ref()));
-        guard.lists.write_text(ALLOWLIST, &text);
+        guard.lists.write_text(ALLOWLIST, text);
         guard.portguard.complete(&guard.with_list("attach", &[]))?;
         Ok(guard)
     }

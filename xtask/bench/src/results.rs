@@ -176,6 +176,8 @@ pub(super) enum TestProgram {
     /// portguard with a list that permits lookups only: the packets for its port, which are DUMPs, are dropped from listed sources,
     /// too.
     PortguardLookups,
+    /// portguard with a list whose entries all have conditions: each ends some time, and permits lookups only. DUMPs are dropped.
+    PortguardConditions,
     /// An LPM trie that holds the list, and nothing else.
     Lpm,
     /// An LPM trie and an LRU hash per CPU of 64 Ki sources.
@@ -188,12 +190,13 @@ pub(super) enum TestProgram {
 
 impl TestProgram {
     /// All, the one that the others are compared with first.
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Bare,
         Self::Portguard,
         Self::PortguardAudit,
         Self::PortguardLog,
         Self::PortguardLookups,
+        Self::PortguardConditions,
         Self::Lpm,
         Self::LpmLru,
         Self::XdpFilter,
@@ -209,6 +212,7 @@ impl fmt::Display for TestProgram {
             Self::PortguardAudit => "portguard --audit",
             Self::PortguardLog => "portguard --log-drops",
             Self::PortguardLookups => "portguard, udp: lookups",
+            Self::PortguardConditions => "portguard, conditions",
             Self::Lpm => "LPM",
             Self::LpmLru => "LPM + LRU",
             Self::XdpFilter => "xdp-filter",

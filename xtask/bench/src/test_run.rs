@@ -14,7 +14,7 @@ use super::Effort;
 use super::bpf;
 use super::cpu;
 use super::frames::{Question, frame};
-use super::lists::List;
+use super::lists::{List, yaml, yaml_with_conditions};
 use super::peers::{Guard, XdpFilter, place};
 use super::programs::{Object, Order, Program, Programs};
 use super::results::{Accounts, Case, Family, Measured, Sources, TestProgram};
@@ -52,7 +52,7 @@ pub(super) fn run(effort: &Effort, portguard: &Path, object: &Object) -> Result<
     let [guarded, audited, logged] = [place("guard")?, place("audit")?, place("log")?];
     let [filtered, filtered_udp] = [place("filter")?, place("filter-udp")?];
     let places = [place("fresh")?, place("established")?];
-    let permitting_lookups = place("lookups")?;
+    let [permitting_lookups, conditional] = [place("lookups")?, place("conditions")?];
     let filters = [
         (TestProgram::XdpFilter, XdpFilter::load(&filtered, &["--mode", "native"])?),
         (
@@ -82,8 +82,12 @@ pub(super) fn run(effort: &Effort, portguard: &Path, object: &Object) -> Result<
         let cases = cases(effort, size);
         // They stay for as long as this list is measured.
         let (audit, log);
-        let lookups = Guard::attach_to_permit_lookups(portguard, &permitting_lookups, &lists)?;
+        let text = format!("udp: lookups\n{}", yaml(&lists.each_ref()));
+        let lookups = Guard::attach_with_text(portguard, &permitting_lookups, &lists, &text)?;
         all.push(Tested::new(TestProgram::PortguardLookups, lookups.program()?));
+        let text = yaml_with_conditions(&lists.each_ref());
+        let conditions = Guard::attach_with_text(portguard, &conditional, &lists, &text)?;
+        all.push(Tested::new(TestProgram::PortguardConditions, conditions.program()?));
         let mut own_tables = Vec::new();
         if size == LIST {
             audit = Guard::attach(portguard, &audited, &lists, &["--audit"])?;
@@ -191,8 +195,8 @@ impl Tested {
                 Sources::DeniedSame => true,
                 sources => sources == Sources::Denied && case.source_count == flood,
             },
-            // Its listed sources are of interest, and that others cost what they cost without the condition.
-            TestProgram::PortguardLookups => match case.sources {
+            // Their listed sources are of interest, and that others cost what they cost without conditions.
+            TestProgram::PortguardLookups | TestProgram::PortguardConditions => match case.sources {
                 Sources::AllowedSame | Sources::Allowed | Sources::DeniedSame => true,
                 sources => sources == Sources::Denied && case.source_count == flood && case.list == LIST,
             },
@@ -294,7 +298,9 @@ impl Bench<'_> {
         let Tested { which, program, .. } = one;
         let drops = match which {
             TestProgram::PortguardAudit => false,
-            TestProgram::PortguardLookups => case.sources != Sources::OtherPort,
+            TestProgram::PortguardLookups | TestProgram::PortguardConditions => {
+                case.sources != Sources::OtherPort
+            }
             _ => case.sources.are_denied(),
         };
         let expected = if drops { XDP_DROP } else { XDP_PASS };

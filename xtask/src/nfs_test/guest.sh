@@ -89,14 +89,14 @@ grants() {
 # The guard of the client, with the entries of its list.
 guard_client() {
   nsenter --net=/run/netns/outside portguard detach eth0 > /dev/null 2>&1
-  { echo "allow:"; for entry in "$@"; do echo "  - $entry"; done; } > /etc/portguard/client.yaml
+  { printf "udp: lookups\nallow:\n"; for entry in "$@"; do echo "  - $entry"; done; } > /etc/portguard/client.yaml
   nsenter --net=/run/netns/outside portguard attach eth0 --allowlist /etc/portguard/client.yaml
 }
 
 # client_says COMMAND WORDS: what portguard prints on the client, with each list in one line.
 client_says() { client portguard "$1" > /run/said 2>&1; tr '\n' ' ' < /run/said | grep -q "$2" || { cat /run/said; false; }; }
 
-printf 'allow:\n  - 192.0.2.0/24\n  - 2001:db8:1::/64\n' > $LIST
+printf 'udp: lookups\nallow:\n  - 192.0.2.0/24\n  - 2001:db8:1::/64\n' > $LIST
 check "the server is guarded" guarded
 check "the list has both families" systemctl reload portguard@eth0
 check "the NFS server is up" within 60 active nfs-server.service

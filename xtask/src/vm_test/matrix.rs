@@ -20,7 +20,7 @@ pub(super) struct Check {
 pub(super) const CHECKS: [Check; 31] = [
     Check {
         what: "the table of frames, host build",
-        suite: "program",
+        suite: PROGRAM_SUITE,
         tests: &[
             "the_host_build_judges_ethernet_frames_as_the_table_says",
             "the_host_build_judges_raw_ip_frames_as_the_table_says",
@@ -28,37 +28,37 @@ pub(super) const CHECKS: [Check; 31] = [
     },
     Check {
         what: "the table of frames in the kernel: verdict and counters",
-        suite: "program",
+        suite: PROGRAM_SUITE,
         tests: &["the_kernel_judges_and_counts_ethernet_frames_as_the_table_says"],
     },
     Check {
         what: "the same without Ethernet header (tun)",
-        suite: "program",
+        suite: PROGRAM_SUITE,
         tests: &["the_kernel_judges_and_counts_raw_ip_frames_as_the_table_says"],
     },
     Check {
         what: "the same in audit mode",
-        suite: "program",
+        suite: PROGRAM_SUITE,
         tests: &["in_audit_mode_everything_passes_and_is_counted_the_same"],
     },
     Check {
         what: "the same for frames of several pages (MTU 9000)",
-        suite: "program",
+        suite: PROGRAM_SUITE,
         tests: &["the_kernel_judges_and_counts_frames_of_several_pages_as_the_table_says"],
     },
     Check {
         what: "the same with headers spread over several buffers",
-        suite: "program",
+        suite: PROGRAM_SUITE,
         tests: &["it_does_not_matter_how_much_of_a_frame_is_in_its_first_buffer"],
     },
     Check {
         what: "50,000 random frames: oracle, host build and kernel agree",
-        suite: "program",
+        suite: PROGRAM_SUITE,
         tests: &["parsers::oracle_host_and_kernel_agree_on_random_frames"],
     },
     Check {
         what: "`udp: lookups`: the table of calls, and 50,000 random calls",
-        suite: "program",
+        suite: PROGRAM_SUITE,
         tests: &[
             "calls::the_kernel_permits_lookups_only",
             "calls::lists_that_permit_no_calls_over_udp_deny_them_and_nothing_else",
@@ -67,17 +67,17 @@ pub(super) const CHECKS: [Check; 31] = [
     },
     Check {
         what: "the same with calls spread over several buffers",
-        suite: "program",
+        suite: PROGRAM_SUITE,
         tests: &["calls::the_kernel_permits_lookups_only_however_little_is_in_the_first_buffer"],
     },
     Check {
         what: "look-ups: the index, the tries and the list agree",
-        suite: "program",
+        suite: PROGRAM_SUITE,
         tests: &["lookups::index_tries_and_list_agree"],
     },
     Check {
         what: "entries with conditions: the longest one decides, and lets pass as many packets as its rate",
-        suite: "program",
+        suite: PROGRAM_SUITE,
         tests: &[
             "conditions::the_longest_entry_decides_with_its_own_conditions",
             "conditions::an_entry_lets_pass_as_many_datagrams_in_a_second_as_its_rate",
@@ -198,13 +198,16 @@ pub(super) const CHECKS: [Check; 31] = [
     },
     Check {
         what: "the verifier takes every program",
-        suite: "program",
+        suite: PROGRAM_SUITE,
         tests: &[
             "verifier::every_program_is_verified_with_room_to_spare",
             "verifier::every_program_is_verified_in_audit_mode_and_with_conditions_too",
         ],
     },
 ];
+
+/// The tests of the kernel program.
+pub(super) const PROGRAM_SUITE: &str = "program";
 
 /// The facts that the tests tell, and what they are.
 const FACTS: [(&str, &str); 4] = [
@@ -220,6 +223,19 @@ pub(super) enum Scope {
     Everything,
     /// The kinds of devices alone.
     Devices,
+    /// The kernel program alone: the verifier, and its verdicts.
+    Program,
+}
+
+impl Scope {
+    /// Whether a check belongs to it.
+    fn has(self, check: &Check) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Devices => check.tests.iter().all(|test| devices::is_about(test)),
+            Self::Program => check.suite == PROGRAM_SUITE,
+        }
+    }
 }
 
 /// What was found out about one kernel.
@@ -252,11 +268,10 @@ impl Column {
         if !self.console.complete {
             failures.push("the machine did not get to its end".to_owned());
         }
-        failures.extend(devices::failures(self));
-        let tried = |check: &&Check| {
-            self.scope == Scope::Everything || check.tests.iter().all(|test| devices::is_about(test))
-        };
-        for check in CHECKS.iter().filter(tried) {
+        if self.scope != Scope::Program {
+            failures.extend(devices::failures(self));
+        }
+        for check in CHECKS.iter().filter(|check| self.scope.has(check)) {
             if let Cell::Failed(why) = self.cell(check) {
                 failures.push(format!("{}: {why}", check.what));
             }

@@ -26,7 +26,7 @@ use self::debian::SERIES;
 pub(crate) use self::debian::{Apt, Kernel, Series, mirror, mirrors, output};
 use self::guest::Programs;
 pub(crate) use self::guest::{install_module, pack};
-use self::matrix::{CHECKS, Column, Scope};
+use self::matrix::{CHECKS, Column, PROGRAM_SUITE, Scope};
 use self::verdict::Console;
 use crate::setup::{self, Purpose};
 use crate::workspace;
@@ -47,11 +47,18 @@ pub(crate) struct Args {
     /// Only the kinds of devices, whose table is in docs/attach-points.md
     #[arg(long)]
     devices: bool,
+    /// Only the kernel program: whether the verifier takes it, and its verdicts
+    #[arg(long, conflicts_with = "devices")]
+    program: bool,
 }
 
 impl Args {
     fn scope(&self) -> Scope {
-        if self.devices { Scope::Devices } else { Scope::Everything }
+        match self {
+            Self { devices: true, .. } => Scope::Devices,
+            Self { program: true, .. } => Scope::Program,
+            _ => Scope::Everything,
+        }
     }
 }
 
@@ -68,8 +75,13 @@ fn suites(scope: Scope) -> Vec<(&'static str, Vec<&'static str>)> {
             None => suites.push((check.suite, others)),
         }
     }
-    if scope == Scope::Devices {
-        suites.clear();
+    match scope {
+        Scope::Everything => {}
+        Scope::Devices => suites.clear(),
+        Scope::Program => {
+            suites.retain(|(suite, _)| *suite == PROGRAM_SUITE);
+            return suites;
+        }
     }
     suites.push((devices::SUITE, devices));
     suites
@@ -121,8 +133,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if args.scope() == Scope::Everything {
         print!("{document}");
     }
-    print!("{}", devices::table(&columns));
-    if args.kernels.is_empty() {
+    if args.scope() != Scope::Program {
+        print!("{}", devices::table(&columns));
+    }
+    if args.kernels.is_empty() && args.scope() != Scope::Program {
         devices::write(&columns)?;
     }
     if args.kernels.is_empty() && args.scope() == Scope::Everything {

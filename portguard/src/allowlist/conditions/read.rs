@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
 use jiff::tz::Offset;
+use portguard_common::conditions::HIGHEST_RATE;
 
 use super::InterfacePattern;
 use crate::allowlist::prefix::Fault;
@@ -18,8 +19,6 @@ pub(in crate::allowlist) const MAX_INTERFACES: usize = 64;
 
 /// The longest name that an interface can have, in bytes: an alternative one (`ALTIFNAMSIZ`, without the NUL).
 const MAX_NAME: usize = 127;
-/// The highest rate, in packets a second.
-const MAX_RATE: u32 = 1_000_000;
 /// The years that `until` may be in: its nanoseconds of Unix time fit into 64 bits.
 const YEARS: std::ops::Range<i16> = 1970..2500;
 /// The most bytes of a text that a message repeats.
@@ -69,7 +68,7 @@ pub(crate) fn read_interface(text: &str) -> Result<InterfacePattern, Fault> {
 
 /// Reads how many packets may pass in a second.
 pub(crate) fn read_rate(text: &str) -> Result<NonZeroU32, Fault> {
-    let help = format!("write a number from 1 to {MAX_RATE} and `/s`, like 100/s");
+    let help = format!("write a number from 1 to {HIGHEST_RATE} and `/s`, like 100/s");
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let it = shown(text);
     let Some(number) = text.strip_suffix("/s").filter(|number| is_number(number)) else {
@@ -82,7 +81,7 @@ pub(crate) fn read_rate(text: &str) -> Result<NonZeroU32, Fault> {
     if number.starts_with('0') {
         return Err(fault(format!("`{it}` has leading zeros"), help));
     }
-    let rate = number.parse().ok().filter(|rate: &NonZeroU32| rate.get() <= MAX_RATE);
+    let rate = number.parse().ok().filter(|rate: &NonZeroU32| rate.get() <= HIGHEST_RATE);
     rate.ok_or_else(|| fault(format!("the rate `{it}` is out of range"), help))
 }
 

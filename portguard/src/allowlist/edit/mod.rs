@@ -108,7 +108,7 @@ impl Value {
         match self {
             Self::Plain(text) => text.clone(),
             Self::Quoted(text) => quoted(text),
-            Self::Names(names) => format!("[{}]", listed(names, |name| unquoted(name))),
+            Self::Names(names) => format!("[{}]", listed(names, unquoted)),
         }
     }
 
@@ -116,7 +116,7 @@ impl Value {
     fn in_brackets(&self) -> String {
         match self {
             Self::Plain(text) | Self::Quoted(text) => quoted(text),
-            Self::Names(names) => format!("[{}]", listed(names, |name| quoted(name))),
+            Self::Names(names) => format!("[{}]", listed(names, quoted)),
         }
     }
 }

@@ -130,7 +130,8 @@ impl Split {
     fn add(&mut self, range: Range<Number>) {
         match self.ranges.last_mut() {
             Some(before)
-                if before.annotation == range.annotation && before.last.checked_add(1) == Some(range.first) =>
+                if before.annotation == range.annotation
+                    && before.last.checked_add(1) == Some(range.first) =>
             {
                 before.last = range.last;
             }

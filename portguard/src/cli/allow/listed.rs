@@ -10,6 +10,9 @@ use crate::error::{Error, Result};
 
 /// Fails if an entry that is there already allows something else than the new one would.
 pub(super) fn require_same(present: &[Placed], new: &Conditions, list: &Allowlist) -> Result<()> {
+    if present.is_empty() {
+        return Ok(());
+    }
     let entries = by_prefix(list);
     let effective = Effective::of(Some(new), list.udp_calls());
     for Placed { prefix, line } in present {

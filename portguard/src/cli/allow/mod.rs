@@ -10,9 +10,11 @@ use ipnet::IpNet;
 
 use self::conditions::ConditionOptions;
 use crate::allowlist::{Addition, Allowlist, NewEntry};
+use crate::cli::absent;
 use crate::cli::change::{self, Change, ChangeOptions, Missing, Placed};
 use crate::error::Result;
 use crate::printable::is_misleading;
+use crate::term;
 
 /// Arguments of `allow`.
 #[derive(Debug, clap::Args)]
@@ -51,6 +53,9 @@ pub struct Args {
 /// # Errors
 /// The list is invalid or cannot be changed; or it was changed, and a guard cannot take it.
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode> {
+    if let Some(note) = absent::note(&absent::absent(args.conditions.interfaces.iter())) {
+        term::note(&note);
+    }
     change::change(&args.change, "allow", Missing::Make, |list| added(args, list), out)
 }
 
@@ -61,13 +66,13 @@ fn added(args: &Args, list: &Allowlist) -> Result<Change> {
     if !args.force {
         listed::require_as_permissive(&missing, &conditions, list)?;
     }
-    let remark = conditions.to_string();
-    let mut change = Change { new: None, added: Vec::new(), removed: Vec::new(), present, remark };
+    let (added, removed) = (Vec::new(), Vec::new());
+    let mut change = Change { new: None, added, removed, present, conditions };
     if !missing.is_empty() {
         let entry = |prefix: &IpNet| NewEntry {
             prefix: *prefix,
             comment: args.comment.clone(),
-            conditions: conditions.clone(),
+            conditions: change.conditions.clone(),
         };
         let additions: Vec<Addition> = missing.iter().map(entry).map(Addition::Entry).collect();
         let new = list.with(&additions)?;

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use ipnet::IpNet;
 
 use self::document::Document;
-use crate::allowlist::{Allowlist, Checked, ListFile, LockedListFile, read_prefix};
+use crate::allowlist::{Allowlist, Checked, Conditions, ListFile, LockedListFile, read_prefix};
 use crate::cli::print::{print, print_json};
 use crate::cli::reload;
 use crate::error::Result;
@@ -66,8 +66,8 @@ pub(super) struct Change {
     pub(super) removed: Vec<Placed>,
     /// What was to be added, and is there already.
     pub(super) present: Vec<Placed>,
-    /// The conditions of what it has more, in text; empty without any.
-    pub(super) remark: String,
+    /// The conditions of what it has more.
+    pub(super) conditions: Conditions,
 }
 
 /// What becomes of a list that does not exist.

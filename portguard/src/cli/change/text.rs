@@ -11,14 +11,17 @@ use crate::printable::printable;
 pub(super) fn changes(path: &Path, change: &Change, is_dry_run: bool) -> String {
     let path = self::path(path);
     let would = if is_dry_run { "would be " } else { "" };
-    let remark = if change.remark.is_empty() { String::new() } else { format!(": {}", change.remark) };
+    let conditions = match change.conditions.is_empty() {
+        true => String::new(),
+        false => format!(": {}", change.conditions),
+    };
     let mut text = String::new();
     // Writing to a string does not fail.
     for Placed { prefix, line } in &change.present {
         let _ = writeln!(text, "{prefix} is already on the list, line {line}");
     }
     for Placed { prefix, line } in &change.added {
-        let _ = writeln!(text, "{prefix} {would}added to {path}, line {line}{remark}");
+        let _ = writeln!(text, "{prefix} {would}added to {path}, line {line}{conditions}");
     }
     for Placed { prefix, line } in &change.removed {
         let _ = writeln!(text, "{prefix} {would}taken out of {path}, line {line}");

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::STDIN;
-use crate::allowlist::{Allowlist, Checked, Diagnostic, Diagnostics, Invalid, absolute};
+use crate::allowlist::{Allowlist, Checked, Diagnostic, Diagnostics, Entry, Invalid, absolute};
 use crate::printable::serialize_path;
 
 /// The document of `check --json`. Fields may be added; no field is renamed or removed.
@@ -49,7 +49,7 @@ struct Counts {
 impl Counts {
     fn of(list: &Allowlist) -> Self {
         let mut counts = Self::default();
-        for conditions in list.entries().iter().filter_map(|entry| entry.conditions()) {
+        for conditions in list.entries().iter().filter_map(Entry::conditions) {
             counts.entries += 1;
             counts.interfaces += usize::from(conditions.interfaces.is_some());
             counts.until += usize::from(conditions.until.is_some());

@@ -1,7 +1,6 @@
 //! `portguard check`: validates an allowlist without touching the kernel.
 
 mod document;
-mod interfaces;
 
 use std::io::{self, Read as _, Write};
 use std::path::{Path, PathBuf};
@@ -11,7 +10,8 @@ use jiff::Timestamp;
 use portguard_common::calls::UdpCalls;
 
 use self::document::Document;
-use crate::allowlist::{Allowlist, Checked, DEFAULT_PATH, Invalid, MAX_FILE_SIZE};
+use crate::allowlist::{Allowlist, Checked, DEFAULT_PATH, Entry, Invalid, MAX_FILE_SIZE};
+use crate::cli::absent;
 use crate::cli::print::{print_json, unwritten};
 use crate::error::{Error, Kind, Result};
 use crate::ops::{Console as _, Message};
@@ -44,16 +44,16 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode> {
     if args.json {
         let code =
             if checked.is_ok() { ExitCode::SUCCESS } else { Kind::InvalidAllowlist.exit_code().into() };
-        let absent = checked.as_ref().map_or_else(|_| Vec::new(), |it| interfaces::absent(&it.allowlist));
+        let absent = checked.as_ref().map_or_else(|_| Vec::new(), |it| absent_interfaces(&it.allowlist));
         print_json(out, &Document::new(&args.path, &checked, absent))?;
         return Ok(code);
     }
     let Checked { allowlist, warnings } = checked?;
     Stderr.show(&Message::ListWarnings(warnings.clone()));
-    if let Some(note) = interfaces::note(&interfaces::absent(&allowlist)) {
+    if let Some(note) = absent::note(&absent_interfaces(&allowlist)) {
         term::note(&note);
     }
-    let with_conditions = allowlist.entries().iter().filter(|entry| entry.conditions().is_some()).count();
+    let with_conditions = allowlist.entries().iter().filter_map(Entry::conditions).count();
     writeln!(
         out,
         "{}: {} ({} IPv4, {} IPv6){}{}, {}",
@@ -73,6 +73,12 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode> {
     )
     .map_err(unwritten)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The interfaces that entries name, and that this host does not have.
+fn absent_interfaces(list: &Allowlist) -> Vec<&str> {
+    let conditions = list.entries().iter().filter_map(Entry::conditions);
+    absent::absent(conditions.filter_map(|it| it.interfaces.as_deref()).flatten())
 }
 
 /// Validates what comes on standard input.

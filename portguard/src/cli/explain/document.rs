@@ -165,7 +165,12 @@ impl Conditions {
     pub(super) fn of_kernel(conditions: &conditions::Conditions) -> Self {
         let until = (conditions.until != NEVER).then(|| time::seconds(conditions.until));
         let udp = UdpCalls::from_number(conditions.udp_calls).unwrap_or(UdpCalls::None);
-        Self { interfaces: None, until, udp: Some(udp.key()), rate: (conditions.rate > 0).then_some(conditions.rate) }
+        Self {
+            interfaces: None,
+            until,
+            udp: Some(udp.key()),
+            rate: (conditions.rate > 0).then_some(conditions.rate),
+        }
     }
 }
 

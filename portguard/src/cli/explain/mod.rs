@@ -16,7 +16,7 @@ use portguard_common::rpc::Procedure;
 use portguard_common::transport::Protocol;
 
 use self::document::{Document, Judge};
-use crate::allowlist::{Allowlist, Entry, Origin};
+use crate::allowlist::{Allowlist, Effective, Entry, Origin};
 use crate::cli::options;
 use crate::cli::print::{finish, print, print_before, print_json};
 use crate::error::{Error, Result};
@@ -124,7 +124,12 @@ impl Question {
     }
 
     /// The part of a verdict that is not about who judges.
-    fn verdict(&self, source: IpAddr, allowlist: &document::Allowlist, judged_by: Judge) -> document::Verdict {
+    fn verdict(
+        &self,
+        source: IpAddr,
+        allowlist: &document::Allowlist,
+        judged_by: Judge,
+    ) -> document::Verdict {
         document::Verdict {
             source,
             interface: None,
@@ -272,18 +277,20 @@ fn by_guard(question: &Question, guard: &Guard, services: &Services) -> Result<V
         });
         let entry = entry.transpose()?;
         let common = question.verdict(source, &allowlist, Judge::Kernel);
-        verdicts.extend(rulings.into_iter().map(|(Ruling { decision, reason }, protocols)| document::Verdict {
-            interface: Some(name.clone()),
-            verdict: decision,
-            reason,
-            call: question.call_over(&protocols),
-            protocols,
-            entry: entry.clone(),
-            nearest: nearest.clone(),
-            same_program: Some(shadow.tag() == guard.program().tag),
-            enforcing: Some(guard.is_enforcing()),
-            service: service.clone(),
-            ..common.clone()
+        verdicts.extend(rulings.into_iter().map(|(Ruling { decision, reason }, protocols)| {
+            document::Verdict {
+                interface: Some(name.clone()),
+                verdict: decision,
+                reason,
+                call: question.call_over(&protocols),
+                protocols,
+                entry: entry.clone(),
+                nearest: nearest.clone(),
+                same_program: Some(shadow.tag() == guard.program().tag),
+                enforcing: Some(guard.is_enforcing()),
+                service: service.clone(),
+                ..common.clone()
+            }
         }));
     }
     Ok(verdicts)
@@ -318,9 +325,9 @@ fn by_file(question: &Question, path: &Path, messages: &mut Messages) -> Result<
                 None => Some(Denial::NotAllowed),
                 Some((index, _)) => {
                     // Without an interface, it is judged as on one that the entry is for.
-                    let conditions = list.entries()[index].conditions().cloned().unwrap_or_default();
-                    let has_ended = conditions.until.is_some_and(|until| until <= now);
-                    let permits = conditions.udp.unwrap_or(list.udp_calls()).permits(question.call);
+                    let Effective { until, udp, .. } = list.effective(&list.entries()[index]);
+                    let has_ended = until.is_some_and(|until| until <= now);
+                    let permits = udp.permits(question.call);
                     match protocol {
                         _ if has_ended => Some(Denial::Expired),
                         Protocol::Udp if !permits => Some(Denial::CallNotAllowed),

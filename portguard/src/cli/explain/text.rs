@@ -120,10 +120,14 @@ fn reason(verdict: &Verdict) -> String {
                 format!("{prefix} ({path}{line}) is for {where_else} only")
             }
             Denial::Expired => {
-                format!("{prefix} ({path}{line}) ended at {}", until.as_deref().unwrap_or("a time that is over"))
+                format!(
+                    "{prefix} ({path}{line}) ended at {}",
+                    until.as_deref().unwrap_or("a time that is over")
+                )
             }
             Denial::RateExceeded => {
-                let rate = rate.map_or("as many packets as it may".to_owned(), |rate| format!("{rate} packets"));
+                let rate =
+                    rate.map_or("as many packets as it may".to_owned(), |rate| format!("{rate} packets"));
                 format!("{prefix} ({path}{line}) has let pass {rate} over UDP in this second")
             }
             // The list covers the source, so it is none of its entries.

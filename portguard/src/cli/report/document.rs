@@ -2,14 +2,14 @@
 
 use std::cmp::Reverse;
 
-use portguard_common::reason::Denial;
 use portguard_common::rpc::Procedure;
 use serde::Serialize;
 
+use super::covered::Covered;
 use crate::cli::stats::document::{COUNTED_AS, CountedAs, Packets, SourceRow};
 use crate::family::Family;
 use crate::guard::calls::{self, Calls};
-use crate::guard::{Snapshot, Source};
+use crate::guard::{PerDenial, Snapshot, Source};
 use crate::rpcbind::amplification::{Answers, Range};
 use crate::time;
 
@@ -96,7 +96,9 @@ pub struct Interface {
     /// The sources, biggest first. Those of UDP are probably forged: the victims.
     pub sources: Vec<Row>,
     /// The sources that `--top` has left out.
-    pub not_shown: NotShown,
+    pub not_shown: SourceSum,
+    /// The sources that the list in force covers now, shown or not: clients of this host, in whose name somebody may have asked.
+    pub listed: SourceSum,
     /// Packets whose sources had to make way for others.
     pub unattributed: Unattributed,
 }
@@ -108,12 +110,10 @@ pub struct Totals {
     pub dropped: Packets,
     /// Let through in audit mode.
     pub would_drop: Packets,
-    /// Of both, those for port 111 from sources that are not on the list.
-    pub not_allowed: Packets,
-    /// Of both, calls over UDP that the list permits to nobody, from sources that are on it. This report is about these and the
-    /// ones above.
-    pub call_not_allowed: Packets,
-    /// What the packets of both asked for.
+    /// Of both, those that were denied for their source, by reason. This report is about these.
+    #[serde(flatten)]
+    pub denied: PerDenial<Packets>,
+    /// What they asked for.
     pub calls: Calls,
     /// The answers.
     pub answer_bytes: Option<Range>,
@@ -122,7 +122,7 @@ pub struct Totals {
 impl Totals {
     /// How many packets the report is about.
     pub fn denied(&self) -> u64 {
-        self.not_allowed.packets + self.call_not_allowed.packets
+        self.denied.each().map(|(_, count)| count.packets).sum()
     }
 }
 
@@ -147,13 +147,15 @@ pub struct Row {
     /// As in `stats --json`.
     #[serde(flatten)]
     pub source: SourceRow,
+    /// Whether the list in force covers it now.
+    pub listed: bool,
     /// The answers.
     pub answer_bytes: Option<Range>,
 }
 
-/// Sources that are not shown.
+/// The sums over several sources.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct NotShown {
+pub struct SourceSum {
     /// How many.
     pub sources: u64,
     /// Their packets, and the bytes of these.
@@ -211,12 +213,14 @@ impl Replies {
 }
 
 impl Interface {
-    /// What a guard has counted, and what `answers` make of it; with at most `top` sources.
+    /// What a guard has counted, and what `answers` make of it; with at most `top` sources. Its list in force covers the sources in
+    /// `covered`.
     pub fn new(
         interface: String,
         mode: &'static str,
         enforcing: bool,
         mut snapshot: Snapshot,
+        covered: &Covered,
         answers: &Answers,
         top: Option<usize>,
     ) -> Self {
@@ -227,18 +231,12 @@ impl Interface {
         let calls = Calls::from(snapshot.requests);
         let replies = ReplyTotals::new(&snapshot.sources, &calls, answers);
         let (shown, rest) = snapshot.sources.split_at(top.unwrap_or(usize::MAX).min(snapshot.sources.len()));
-        let none = answers.are_known().then(Range::default);
-        let mut not_shown = NotShown {
-            sources: rest.len() as u64,
-            count: Packets { packets: 0, bytes: 0 },
-            answer_bytes: none,
+        let listed = snapshot.sources.iter().filter(|source| covered.contains(source.address));
+        let row = |source: &Source| Row {
+            source: source.into(),
+            listed: covered.contains(source.address),
+            answer_bytes: answers_to(source, answers),
         };
-        for source in rest {
-            not_shown.count.packets += source.count.packets;
-            not_shown.count.bytes += source.count.bytes;
-            not_shown.answer_bytes = sum([not_shown.answer_bytes, answers_to(source, answers)]);
-        }
-        let row = |source: &Source| Row { source: source.into(), answer_bytes: answers_to(source, answers) };
         Self {
             interface,
             mode,
@@ -247,14 +245,14 @@ impl Interface {
             totals: Totals {
                 dropped: dropped.into(),
                 would_drop: would_drop.into(),
-                not_allowed: snapshot.denied[Denial::NotAllowed as usize].into(),
-                call_not_allowed: snapshot.denied[Denial::CallNotAllowed as usize].into(),
+                denied: PerDenial(snapshot.denied.map(Packets::from)),
                 calls,
                 answer_bytes: sum(replies.procedures.iter().map(|row| row.answer_bytes)),
             },
             procedures: replies.procedures,
             sources: shown.iter().map(row).collect(),
-            not_shown,
+            not_shown: SourceSum::of(rest, answers),
+            listed: SourceSum::of(listed, answers),
             unattributed: Unattributed {
                 count: snapshot.unattributed.into(),
                 answer_bytes: replies.unattributed,
@@ -267,6 +265,20 @@ impl Interface {
     /// Which sums the packets of the sources are part of.
     pub(super) fn counted_as(&self) -> CountedAs {
         CountedAs::of(self.totals.dropped, self.totals.would_drop)
+    }
+}
+
+impl SourceSum {
+    fn of<'s>(sources: impl IntoIterator<Item = &'s Source>, answers: &Answers) -> Self {
+        let none = answers.are_known().then(Range::default);
+        let mut all = Self { sources: 0, count: Packets::default(), answer_bytes: none };
+        for source in sources {
+            all.sources += 1;
+            all.count.packets += source.count.packets;
+            all.count.bytes += source.count.bytes;
+            all.answer_bytes = sum([all.answer_bytes, answers_to(source, answers)]);
+        }
+        all
     }
 }
 
@@ -338,9 +350,11 @@ pub fn csv(document: &Document) -> Result<String, csv::Error> {
     const ANSWERS: [&str; 2] = ["answer_bytes_at_least", "answer_bytes_at_most"];
     let mut writer = csv::Writer::from_writer(Vec::new());
     let columns = COLUMNS.map(str::to_owned).into_iter().chain(Calls::columns());
-    writer.write_record(columns.chain(ANSWERS.map(str::to_owned)).chain([COUNTED_AS.to_owned()]))?;
+    writer.write_record(
+        columns.chain(ANSWERS.map(str::to_owned)).chain([COUNTED_AS, "listed"].map(str::to_owned)),
+    )?;
     for interface in &document.interfaces {
-        for Row { source: row, answer_bytes } in &interface.sources {
+        for Row { source: row, listed, answer_bytes } in &interface.sources {
             let cells = [
                 document.taken_at.clone(),
                 document.host.clone(),
@@ -358,7 +372,11 @@ pub fn csv(document: &Document) -> Result<String, csv::Error> {
             let answers = super::text::cells(*answer_bytes, "");
             let counted_as = interface.counted_as().key().to_owned();
             writer.write_record(
-                cells.into_iter().chain(row.calls.cells()).chain(answers).chain([counted_as]),
+                cells
+                    .into_iter()
+                    .chain(row.calls.cells())
+                    .chain(answers)
+                    .chain([counted_as, listed.to_string()]),
             )?;
         }
     }

@@ -1,5 +1,6 @@
 //! `portguard report`: the evidence that an abuse desk asks for.
 
+pub mod covered;
 pub mod document;
 pub mod text;
 
@@ -7,6 +8,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use self::covered::Covered;
 use self::document::Document;
 use crate::cli::print::{NOTHING_GUARDED, for_each, print, print_json, unwritten};
 use crate::error::{Error, Result};
@@ -67,9 +69,10 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode> {
         let guard = guard?;
         let snapshot = guard.counters()?;
         taken_at = snapshot.taken_at;
+        let covered = Covered::by(&guard.prefixes()?);
         let name = guard.interface().name.clone();
         let (mode, enforcing) = (guard.mode().key(), guard.is_enforcing());
-        interfaces.push(document::Interface::new(name, mode, enforcing, snapshot, &answers, top));
+        interfaces.push(document::Interface::new(name, mode, enforcing, snapshot, &covered, &answers, top));
         Ok(())
     });
     let document = Document::new(taken_at, host.trim().to_owned(), &answers, interfaces);

@@ -3,11 +3,13 @@
 use std::fmt::Write as _;
 
 use comfy_table::{CellAlignment, Table};
+use portguard_common::reason::DropReason;
 use portguard_common::rpc::Procedure;
 
-use super::document::{Document, Interface, Replies, Reply, Rpcbind};
+use super::document::{Document, Interface, Replies, Reply, Rpcbind, SourceSum};
 use crate::cli::stats::document::CountedAs;
 use crate::family::Family;
+use crate::guard::by_reason;
 use crate::printable::counted;
 use crate::rpcbind::amplification::Range;
 use crate::term::table;
@@ -36,6 +38,7 @@ fn of_interface(document: &Document, interface: &Interface) -> String {
         return text;
     }
     paragraph(&mut text, document, interface);
+    listed(&mut text, interface);
     text += "\n";
     text += &procedures(interface);
     text += "\n";
@@ -56,9 +59,15 @@ fn paragraph(text: &mut String, document: &Document, interface: &Interface) {
     let let_through = totals.would_drop.packets.min(packets);
     let _ = writeln!(
         text,
-        "  {} arrived from {more}{} that may not use this port: {udp} over UDP, {tcp} over TCP.",
+        "  {} arrived from {more}{}{}: {udp} over UDP, {tcp} over TCP.",
         counted(packets, "packet"),
-        counted(remembered, "source")
+        counted(remembered, "source"),
+        // Sources on the list may use the port, but not for these packets.
+        match (concerns_listed(interface), packets) {
+            (false, _) => " that may not use this port",
+            (true, 1) => ", and the list did not permit it",
+            (true, _) => ", and the list did not permit them",
+        }
     );
     let _ = match counted_as {
         CountedAs::Dropped => {
@@ -93,17 +102,76 @@ fn paragraph(text: &mut String, document: &Document, interface: &Interface) {
         );
         return;
     };
-    let whose = match counted_as {
-        CountedAs::Dropped => "The replies to the UDP requests, which were prevented,",
-        CountedAs::WouldDrop => "The replies to the UDP requests, which were not prevented but sent,",
-        CountedAs::Either => "The replies to the UDP requests, some prevented and some sent,",
-    };
     let _ = writeln!(
         text,
-        "  {whose} are at least {at_least} and at most {at_most} bytes\n  \
+        "  The replies to the UDP requests, {}, are at least {at_least} and at most {at_most} bytes\n  \
          of UDP payload, if rpcbind replies to each of them as it replies to well-formed calls now. Replies over TCP do not go to\n  \
-         forged sources, and are not counted."
+         forged sources, and are not counted.",
+        what_became(counted_as)
     );
+}
+
+/// What became of replies.
+fn what_became(counted_as: CountedAs) -> &'static str {
+    match counted_as {
+        CountedAs::Dropped => "which were prevented",
+        CountedAs::WouldDrop => "which were not prevented but sent",
+        CountedAs::Either => "some prevented and some sent",
+    }
+}
+
+/// Whether packets came in the name of sources that are on the list, or were on it at that time.
+fn concerns_listed(interface: &Interface) -> bool {
+    let mut denied = interface.totals.denied.of_listed();
+    interface.listed.sources > 0 || denied.any(|(_, count)| count.packets > 0)
+}
+
+/// What came in the name of this host's own clients.
+fn listed(text: &mut String, interface: &Interface) {
+    let SourceSum { sources, count, answer_bytes } = interface.listed;
+    let is_one = sources == 1;
+    if sources > 0 {
+        let _ = writeln!(
+            text,
+            "  {}{} of the packets came in the name of {} that {} on the list now.",
+            // Those of sources that are no longer remembered may be among them.
+            if interface.unattributed.count.packets > 0 { "At least " } else { "" },
+            count.packets,
+            counted(sources, "source"),
+            if is_one { "is" } else { "are" }
+        );
+    }
+    if let Some(Range { at_least, at_most: at_most @ 1.. }) = answer_bytes {
+        let (their, client) = if is_one { ("its", "this client") } else { ("their", "these clients") };
+        let received = match interface.counted_as() {
+            CountedAs::Dropped => "would have received",
+            CountedAs::WouldDrop => "received",
+            CountedAs::Either => "received, or would have received,",
+        };
+        let _ = writeln!(
+            text,
+            "  The replies to {their} UDP requests, {}, are at least {at_least} and at most {at_most} bytes:\n  \
+             {client} of this host {received} them.",
+            what_became(interface.counted_as())
+        );
+    }
+    let denied = interface.totals.denied.of_listed().filter(|(_, count)| count.packets > 0);
+    let denied: Vec<_> = denied.map(|(denial, count)| (denial, count.packets)).collect();
+    if !denied.is_empty() {
+        let of_each = denied
+            .iter()
+            .map(|(denial, packets)| format!("{packets} {}", by_reason::name(DropReason::Denied(*denial))));
+        let packets = denied.iter().map(|(_, packets)| packets).sum();
+        let (sources, they, them) =
+            if packets == 1 { ("source", "it", "it") } else { ("sources", "they", "them") };
+        let _ = writeln!(
+            text,
+            "  An entry of the list covered the {sources} of {} when {they} arrived,\n  \
+             and did not permit {them}: {}.",
+            counted(packets, "packet"),
+            of_each.collect::<Vec<_>>().join(", ")
+        );
+    }
 }
 
 /// A range as two cells.
@@ -115,7 +183,7 @@ pub(super) fn cells(range: Option<Range>, unknown: &str) -> [String; 2] {
 }
 
 /// A table with numbers in those columns.
-fn with_numbers<const N: usize>(header: [&str; N], numbers: std::ops::Range<usize>) -> Table {
+fn with_numbers<'h>(header: impl IntoIterator<Item = &'h str>, numbers: std::ops::Range<usize>) -> Table {
     let mut table = table::new(header);
     for (index, column) in table.column_iter_mut().enumerate() {
         if numbers.contains(&index) {
@@ -147,14 +215,24 @@ fn procedures(interface: &Interface) -> String {
 }
 
 fn sources(interface: &Interface) -> String {
-    let mut table = with_numbers(
-        ["source", "UDP", "TCP", "reply bytes, at least", "at most", "mostly", "first seen", "last seen"],
-        1..5,
-    );
+    const HEADER: [&str; 9] = [
+        "source",
+        "UDP",
+        "TCP",
+        "reply bytes, at least",
+        "at most",
+        "mostly",
+        "first seen",
+        "last seen",
+        "on the list",
+    ];
+    let shows_listed = interface.listed.sources > 0;
+    let columns = if shows_listed { HEADER.len() } else { HEADER.len() - 1 };
+    let mut table = with_numbers(HEADER.into_iter().take(columns), 1..5);
     for row in &interface.sources {
         let [least, most] = cells(row.answer_bytes, UNKNOWN);
         let source = &row.source;
-        table.add_row([
+        let cells = [
             source.source.clone(),
             source.udp_packets.to_string(),
             source.tcp_packets.to_string(),
@@ -163,7 +241,9 @@ fn sources(interface: &Interface) -> String {
             source.calls.mostly().to_owned(),
             source.first_seen.clone(),
             source.last_seen.clone(),
-        ]);
+        ];
+        let listed = shows_listed.then(|| if row.listed { "yes" } else { "no" }.to_owned());
+        table.add_row(cells.into_iter().chain(listed));
     }
     let mut text = if interface.sources.is_empty() { String::new() } else { table::indented(&table) };
     let mut line = |of_whom: &str, packets: u64, range: Option<Range>| {
@@ -231,15 +311,20 @@ fn replies(document: &Document) -> String {
                     .find(|stated| stated.procedure == procedure.key())
                     .map(|stated| stated.reply_bytes);
                 let Range { at_least, at_most } = size.unwrap_or_default();
-                format!("{at_least} to {at_most}")
+                if at_least == at_most { at_most.to_string() } else { format!("{at_least} to {at_most}") }
             };
             let _ = writeln!(
                 text,
-                "  {family}: GETADDR {} (by the address), SET and UNSET {}, CALLIT {}, other RPC {}, not RPC 0.",
+                "  {family}: GETADDR, GETVERSADDR, TADDR2UADDR {} (by the address), UADDR2TADDR {}, GETADDRLIST {}, GETTIME {},\n    \
+                 SET and UNSET {}, CALLIT {}, other RPC {}, other program {}, not RPC 0.",
                 size(Procedure::GetAddress),
+                size(Procedure::ToTransport),
+                size(Procedure::GetAddressList),
+                size(Procedure::GetTime),
                 size(Procedure::Set),
                 size(Procedure::CallIt),
-                size(Procedure::OtherRpc)
+                size(Procedure::OtherRpc),
+                size(Procedure::OtherProgram)
             );
         }
     }

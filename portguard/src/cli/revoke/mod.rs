@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use ipnet::IpNet;
 
-use crate::allowlist::{Allowlist, Entry};
+use crate::allowlist::{Allowlist, Conditions, Entry};
 use crate::cli::change::{self, Change, ChangeOptions, Missing};
 use crate::error::{Error, Result};
 
@@ -42,8 +42,8 @@ fn removed(args: &Args, list: &Allowlist) -> Result<Change> {
     if !missing.is_empty() {
         return Err(not_entries(&missing, list));
     }
-    let (added, present) = (Vec::new(), Vec::new());
-    Ok(Change { new: Some(list.without(&args.prefixes)?), added, removed, present, remark: String::new() })
+    let (added, present, conditions) = (Vec::new(), Vec::new(), Conditions::default());
+    Ok(Change { new: Some(list.without(&args.prefixes)?), added, removed, present, conditions })
 }
 
 /// The error that no entry has these prefixes, with what the list has around them and inside them.

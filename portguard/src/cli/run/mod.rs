@@ -43,7 +43,7 @@ pub struct Args {
     /// Log a sample of the dropped packets
     #[arg(long)]
     pub log_drops: bool,
-    /// Log at most N of them a second, in bursts of at most N; log the number of those left out
+    /// Log at most N of them a second, on all CPUs together; log the number of those left out
     #[arg(long, value_name = "N", requires = "log_drops", default_value_t = 10,
         value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub log_rate: u32,

@@ -23,7 +23,7 @@ pub struct Document {
 }
 
 /// The counters of a guard. The sum over `sources`, `not_shown` and `unattributed` is that of
-/// `not_allowed` and `call_not_allowed` in `totals.by_reason`.
+/// the reasons in `totals.by_reason` for which a source is denied: all but those of faulty packets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Interface {
     /// The name of its interface now.

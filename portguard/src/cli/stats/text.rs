@@ -7,6 +7,7 @@ use portguard_common::reason::DropReason;
 use portguard_common::rpc::Procedure;
 
 use super::document::{CountedAs, Document, Interface, NotShown, Packets};
+use crate::guard::by_reason;
 use crate::guard::calls::{self, Calls};
 use crate::ops::state;
 use crate::printable::counted;
@@ -36,7 +37,7 @@ fn interface_text(interface: &Interface) -> String {
     }
     for (reason, count) in totals.by_reason.each() {
         if count.packets > 0 {
-            row(&format!("  {}", name_of(reason)), count);
+            row(&format!("  {}", by_reason::name(reason)), count);
         }
     }
     text += &table::indented(&table);
@@ -95,14 +96,14 @@ fn interface_text(interface: &Interface) -> String {
         let denied = totals.by_reason.each().filter(|(reason, _)| matches!(reason, DropReason::Denied(_)));
         let denied: Vec<(DropReason, Packets)> = denied.filter(|(_, count)| count.packets > 0).collect();
         let reasons: Vec<String> =
-            denied.iter().map(|(reason, _)| format!("\"{}\"", name_of(*reason))).collect();
+            denied.iter().map(|(reason, _)| format!("\"{}\"", by_reason::name(*reason))).collect();
         let Packets { packets, bytes } = denied.into_iter().map(|(_, count)| count).sum();
         let _ = writeln!(
             text,
             "  in total {}, {}: {} above, {}",
             counted(packets, "packet"),
             counted(bytes, "byte"),
-            reasons.join(" and "),
+            enumerated(&reasons),
             match interface.counted_as() {
                 CountedAs::Dropped => "all dropped",
                 CountedAs::WouldDrop => "all let through in audit mode",
@@ -113,9 +114,12 @@ fn interface_text(interface: &Interface) -> String {
     text
 }
 
-/// A reason in text.
-fn name_of(reason: DropReason) -> String {
-    reason.key().replace('_', " ")
+/// `a`, `a and b`, or `a, b and c`.
+fn enumerated(words: &[String]) -> String {
+    match words {
+        [first @ .., last] if !first.is_empty() => format!("{} and {last}", first.join(", ")),
+        _ => words.concat(),
+    }
 }
 
 /// A table whose second to fifth columns are numbers.

@@ -47,7 +47,8 @@ fn write(text: &mut String, guard: &Guard) -> std::fmt::Result {
             "             from the copy of the last good list: the file was broken when it was loaded"
         )?;
     }
-    let Allowlist { prefixes_v4, prefixes_v6, udp, conditional, deadlines_off_by, loaded_at, sha256, .. } = allowlist;
+    let Allowlist { prefixes_v4, prefixes_v6, udp, conditional, deadlines_off_by, loaded_at, sha256, .. } =
+        allowlist;
     let udp = if *udp == UdpCalls::All.key() { String::new() } else { format!(" udp {udp},") };
     let conditions = match conditional {
         0 => String::new(),

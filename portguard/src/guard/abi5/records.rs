@@ -3,9 +3,11 @@
 use portguard_common::address::{V4, V6};
 use portguard_common::layout::Shared;
 use portguard_common::reason::{DropReason, Fault};
-use portguard_common::rpc::{REQUESTS, Request, Requests};
+use portguard_common::rpc::{REQUESTS, Request};
 use portguard_common::source_table::{Key, Sighting, Stamp, WAYS};
 use portguard_common::totals::{Count, Totals};
+
+use crate::guard::abi8::{OldRequests, current};
 
 /// What one CPU has counted, without the packets that were denied for their source.
 #[derive(Clone, Copy, Debug)]
@@ -17,7 +19,7 @@ pub(super) struct OldTotals {
     too_many_headers: Count,
     would_drop: Count,
     unattributed: Count,
-    requests: Requests,
+    requests: OldRequests,
     not_logged: u64,
     reserved: [u64; 3],
 }
@@ -34,7 +36,7 @@ impl OldTotals {
             allowed: self.allowed,
             would_drop: self.would_drop,
             unattributed: self.unattributed,
-            requests: self.requests,
+            requests: current(self.requests),
             not_logged: self.not_logged,
             ..Totals::default()
         };
@@ -76,7 +78,7 @@ pub(super) struct OldRecord {
     count: Count,
     last_seen: Stamp,
     reserved: u32,
-    requests: Requests,
+    requests: OldRequests,
 }
 
 // SAFETY: integers and an array of them, without padding (asserted below); zeroes are an empty record.
@@ -87,7 +89,7 @@ const _: () = assert!(size_of::<OldRecord>() == 152);
 /// The states of a way.
 const EMPTY: u8 = 0;
 const FIRST_SINGLE: u8 = 1;
-const ESTABLISHED: u8 = FIRST_SINGLE + REQUESTS as u8;
+const ESTABLISHED: u8 = FIRST_SINGLE + 16;
 
 impl<K: Key> OldBucket<K> {
     /// The offset of the sequence number, in bytes.
@@ -100,7 +102,7 @@ impl<K: Key> OldBucket<K> {
             EMPTY => return None,
             ESTABLISHED => {
                 let OldRecord { count, last_seen, requests, .. } = record();
-                Sighting { count, requests, first_seen, last_seen }
+                Sighting { count, requests: current(requests), first_seen, last_seen }
             }
             single => {
                 let mut requests = [0; REQUESTS];

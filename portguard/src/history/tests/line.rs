@@ -1,5 +1,6 @@
 use std::collections::BTreeSet;
 
+use portguard_common::reason::Denial;
 use portguard_common::rpc::REQUESTS;
 use portguard_common::totals::Count;
 use proptest::collection::vec;
@@ -33,7 +34,8 @@ fn the_format_is_fixed() {
         r#""since":"2026-11-26T11:00:00.000000Z","until":"2026-11-26T12:00:00.000000Z","enforcing":true,"#,
         r#""totals":{"allowed":{"packets":12,"bytes":1032},"dropped":{"packets":94,"bytes":6344},"#,
         r#""would_drop":{"packets":0,"bytes":0},"by_reason":{"not_allowed":{"packets":93,"bytes":6324},"#,
-        r#""call_not_allowed":{"packets":0,"bytes":0},"#,
+        r#""call_not_allowed":{"packets":0,"bytes":0},"wrong_interface":{"packets":0,"bytes":0},"#,
+        r#""expired":{"packets":0,"bytes":0},"rate_exceeded":{"packets":0,"bytes":0},"#,
         r#""truncated":{"packets":1,"bytes":20},"malformed":{"packets":0,"bytes":0},"#,
         r#""too_many_headers":{"packets":0,"bytes":0}}},"requests":{"udp":{"dump":63}},"#,
         r#""sources":[{"source":"203.0.113.4","packets":60,"bytes":4080,"requests":{"udp":{"dump":60}},"#,
@@ -48,6 +50,31 @@ fn the_format_is_fixed() {
     let (example, _) = from.split_once("```").expect("the end of the example");
     let parsed = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
     assert_eq!(parsed(example), parsed(expected), "the example in docs/history.md is this line");
+}
+
+#[test]
+fn reasons_to_drop_packets_come_and_a_line_without_them_has_none() {
+    let mut all = snapshot(vec![source(9, 60)], Count::default());
+    let others = Denial::ALL.len() as u64 - 1;
+    all.denied = Denial::ALL.map(|reason| match reason {
+        Denial::NotAllowed => Count { packets: 60 - others, bytes: 68 * (60 - others) },
+        _ => Count { packets: 1, bytes: 68 },
+    });
+    let line = line_of(&all, HEAVIEST);
+    let parsed = Line::parse(text(&line).as_bytes()).unwrap();
+    assert_eq!((&parsed, parsed.counted()), (&line, 12 + 60 + 1));
+
+    // As an earlier version has written it, and a later one would.
+    let mut value: serde_json::Value = serde_json::from_str(&text(&line)).unwrap();
+    let reasons = value["totals"]["by_reason"].as_object_mut().unwrap();
+    for reason in ["wrong_interface", "expired", "rate_exceeded"] {
+        assert!(reasons.remove(reason).is_some(), "{reason}");
+    }
+    reasons.insert("of_a_later_version".to_owned(), serde_json::json!({"packets": 5, "bytes": 340}));
+    let parsed = Line::parse(value.to_string().as_bytes()).unwrap();
+    assert_eq!(parsed.counted(), 12 + 60 + 1 - 3);
+    assert_eq!(parsed.totals.by_reason.denied[Denial::CallNotAllowed as usize].packets, 1);
+    assert_eq!(parsed.totals.by_reason.denied[Denial::Expired as usize], Packets::default());
 }
 
 #[test]
@@ -98,7 +125,7 @@ fn the_longest_line_is_far_below_the_limit_of_readers() {
     let line = line_of(&all, HEAVIEST);
     assert_eq!(line.sources.len(), 256);
     let length = text(&line).len();
-    assert!(length < 256 * 1024, "{length}");
+    assert!(length < 512 * 1024, "{length}");
 }
 
 proptest! {
@@ -114,7 +141,13 @@ proptest! {
             source
         });
         let unattributed = Count { packets: unattributed.0, bytes: unattributed.1 };
-        let snapshot = snapshot(sources.collect(), unattributed);
+        let mut snapshot = snapshot(sources.collect(), unattributed);
+        // The reasons share what was denied.
+        let [all, others @ ..] = &mut snapshot.denied;
+        for other in others {
+            *other = Count { packets: all.packets / 2, bytes: all.bytes / 2 };
+            *all = Count { packets: all.packets - other.packets, bytes: all.bytes - other.bytes };
+        }
         let line = line_of(&snapshot, heaviest);
 
         prop_assert_eq!(line.sources.len(), heaviest.min(counts.len()));
@@ -127,7 +160,12 @@ proptest! {
             sum.packets += source.packets;
             sum.bytes += source.bytes;
         }
-        prop_assert_eq!(sum, line.totals.by_reason.denied[0]);
+        let mut attributed = Packets::default();
+        for Packets { packets, bytes } in line.totals.by_reason.denied {
+            attributed.packets += packets;
+            attributed.bytes += bytes;
+        }
+        prop_assert_eq!(sum, attributed);
         prop_assert_eq!(sum, Packets::from(snapshot.all_denied()));
 
         // The listed sources are the heaviest, in order.

@@ -3,7 +3,7 @@ mod store;
 
 use std::net::Ipv4Addr;
 
-use portguard_common::reason::Fault;
+use portguard_common::reason::{Denial, Fault};
 use portguard_common::rpc::{Procedure, REQUESTS, Request, Requests};
 use portguard_common::totals::Count;
 use portguard_common::transport::Protocol;
@@ -71,7 +71,8 @@ fn snapshot(sources: Vec<Source>, unattributed: Count) -> Snapshot {
         taken_at: NOON,
         since: NOON - 3_600 * SECOND,
         allowed: Count { packets: 12, bytes: 1_032 },
-        denied: [denied, Count::default()],
+        denied: Denial::ALL
+            .map(|reason| if reason == Denial::NotAllowed { denied } else { Count::default() }),
         faults: Fault::ALL.map(|fault| match fault {
             Fault::Truncated => Count { packets: 1, bytes: 20 },
             _ => Count::default(),

@@ -153,8 +153,8 @@ fn files_older_than_thirty_days_go_by_their_names() {
 fn the_oldest_files_go_until_the_rest_is_within_the_limit() {
     // The store reckons with one byte more, in case that the last line has no newline.
     let length = text(&line(1, 10)).len() as u64 + 1;
-    let (parent, store) = store(Limits { bytes: 3_000 + length, ..Limits::default() });
-    make(&parent, &["2026-11-22.jsonl", "2026-11-23.jsonl", "2026-11-24.jsonl", "2026-12-24.jsonl"], 1_000);
+    let (parent, store) = store(Limits { bytes: 4 * length, ..Limits::default() });
+    make(&parent, &["2026-11-22.jsonl", "2026-11-23.jsonl", "2026-11-24.jsonl", "2026-12-24.jsonl"], length);
     store.append(&line(1, 10)).unwrap();
     assert_eq!(
         names(&parent),
@@ -167,7 +167,7 @@ fn the_oldest_files_go_until_the_rest_is_within_the_limit() {
             .iter()
             .map(|name| fs::metadata(parent.path().join("history").join(name)).unwrap().len())
             .sum();
-        assert!(total <= 3_000 + length, "{total}");
+        assert!(total <= 4 * length, "{total}");
     }
     assert_eq!(names(&parent), ["2026-11-26.jsonl", "2026-12-24.jsonl"]);
 }

@@ -134,7 +134,7 @@ fn differences(ordered: &OrderDescription, in_force: &Order) -> Vec<String> {
 }
 
 impl From<Order> for OrderDescription {
-    fn from(Order { list, mode, audit, sources, log, cpus: _ }: Order) -> Self {
+    fn from(Order { list, mode, audit, sources, log }: Order) -> Self {
         Self {
             allowlist: list,
             mode: Some(mode.key().to_owned()),

@@ -2,6 +2,7 @@
 //! number of time series for each interface.
 
 use std::fmt;
+use std::time::Duration;
 
 use portguard_common::rpc::Request;
 use portguard_common::totals::Count;
@@ -68,6 +69,8 @@ pub struct Guard {
     pub as_ordered: bool,
     /// The list in force, and the current content of its file.
     pub list: Option<(ListInfo, OnDisk)>,
+    /// By how much a deadline of an entry is off at most.
+    pub deadline_drift: Duration,
     /// The counters.
     pub sums: Sums,
 }
@@ -179,6 +182,18 @@ impl Metrics {
                     ([("interface", name), ("family", family.key())], f64::from(list.prefixes(family)))
                 })
             }),
+        )?;
+        page.gauge(
+            "portguard_allowlist_conditional_prefixes",
+            "Prefixes of the list in force that have conditions.",
+            self.lists().map(|(name, list, _)| ([("interface", name)], f64::from(list.conditional))),
+        )?;
+        page.gauge(
+            "portguard_allowlist_deadline_drift_seconds",
+            "How far the end of a prefix of the list in force is off at most, because the clock was set.",
+            self.guards()
+                .filter(|(_, guard)| guard.list.is_some())
+                .map(|(name, guard)| ([("interface", name)], guard.deadline_drift.as_secs_f64())),
         )?;
         page.gauge(
             "portguard_allowlist_loaded_timestamp_seconds",

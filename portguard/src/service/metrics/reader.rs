@@ -76,6 +76,7 @@ impl Reader {
                         enforcing: guard.is_enforcing(),
                         as_ordered: differences.is_empty(),
                         list,
+                        deadline_drift: guard.deadline_drift(),
                         sums: guard.sums(),
                     })))
                 }

@@ -96,12 +96,12 @@ fn facts(row: &Row, model: &Model, followed: &Followed, width: u16) -> Vec<Line<
     .map(|(name, value)| Line::raw(format!(" {name:<width$}{value}", width = NAMES.into())))
     .collect();
     let calls = Calls::from(&source.asked);
-    lines.push(Line::raw(format!(" {:<12}{:>12}{:>12}", "requested", "UDP", "TCP")));
+    lines.push(Line::raw(format!(" {:<15}{:>12}{:>12}", "requested", "UDP", "TCP")));
     for procedure in Procedure::ALL {
         let (udp, tcp) = (calls.udp.of(procedure), calls.tcp_best_effort.of(procedure));
         if udp > 0 || tcp > 0 {
             let (udp, tcp) = (whole(udp), whole(tcp));
-            lines.push(Line::raw(format!("   {:<10}{udp:>12}{tcp:>12}", calls::name(procedure))));
+            lines.push(Line::raw(format!("   {:<13}{udp:>12}{tcp:>12}", calls::name(procedure))));
         }
     }
     if packets > source.tcp_packets() {

@@ -148,6 +148,18 @@ const HARMS: &[(&str, Harm, &[Problem])] = &[
         ],
     ),
     (
+        "the only entry of the list has ended",
+        |patient| {
+            let ended = "allow:\n  - prefix: 192.0.2.0/24\n    until: 2026-01-01\n";
+            patient.host.lists.write_text("allowlist.yaml", ended);
+            patient.portguard().ok(&["reload"]);
+        },
+        &[
+            ("guard.entries", IFACE, "warning", &["allows anybody now: 1 has ended", "portguard check "]),
+            ("guard.entries", "eth1", "warning", &["allows anybody now: 1 has ended", "portguard check "]),
+        ],
+    ),
+    (
         "the list is broken",
         |patient| drop(patient.host.lists.write("allowlist.yaml", ["192.0.2.1/24"])),
         &[

@@ -27,7 +27,8 @@ fn call(program: u32, version: u32, number: u32, arguments: &[u8]) -> Vec<u8> {
 pub(super) fn all(is_v6: bool) -> Vec<Call> {
     const UDP: u32 = 17;
     /// RFC 1833, sections 3.1 and 2.2.1, by their numbers.
-    const VERSION_2: [&str; 7] = ["null", "set", "set", "getaddr", "dump", "callit", "other_rpc"];
+    const VERSION_2: [&str; 8] =
+        ["null", "set", "set", "getaddr", "dump", "callit", "other_rpc", "other_rpc"];
     const VERSION_3: [&str; 10] = [
         "null",
         "set",
@@ -35,9 +36,9 @@ pub(super) fn all(is_v6: bool) -> Vec<Call> {
         "getaddr",
         "dump",
         "callit",
-        "other_rpc",
-        "other_rpc",
-        "other_rpc",
+        "gettime",
+        "uaddr2taddr",
+        "taddr2uaddr",
         "other_rpc",
     ];
     const VERSION_4: [&str; 14] = [
@@ -47,12 +48,12 @@ pub(super) fn all(is_v6: bool) -> Vec<Call> {
         "getaddr",
         "dump",
         "callit",
-        "other_rpc",
-        "other_rpc",
-        "other_rpc",
-        "getaddr",
+        "gettime",
+        "uaddr2taddr",
+        "taddr2uaddr",
+        "getversaddr",
         "callit",
-        "other_rpc",
+        "getaddrlist",
         "getstat",
         "other_rpc",
     ];
@@ -79,9 +80,10 @@ pub(super) fn all(is_v6: bool) -> Vec<Call> {
         }
     }
     let mut more = |procedure, message| calls.push(Call { procedure, message });
-    for (program, version) in [(PROGRAM, 1), (PROGRAM, 5), (100_003, 3)] {
-        more("other_rpc", call(program, version, 0, &[]));
+    for version in [1, 5] {
+        more("other_rpc", call(PROGRAM, version, 0, &[]));
     }
+    more("other_program", call(100_003, 3, 0, &[]));
     // A datagram of nothing much, the beginning of a call, a reply, and a call of an RPC that is no more.
     more("not_rpc", vec![0; 4]);
     more("not_rpc", call(PROGRAM, 3, 4, &[])[..20].to_vec());

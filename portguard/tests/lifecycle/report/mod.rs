@@ -1,6 +1,7 @@
 //! `portguard report`: what it says of an attack is what the attack does without the guard.
 
 mod calls;
+mod listed;
 mod procedures;
 
 use std::fs;
@@ -169,7 +170,7 @@ fn without_an_rpcbind_no_sizes_are_stated() {
     assert!(text.contains("No rpcbind replies on 127.0.0.1:111 or [::1]:111 now"), "{text}");
     let csv = portguard.run(&["report", "--csv"]);
     assert_eq!(csv.code, 0);
-    assert!(csv.stdout.lines().skip(1).all(|line| line.ends_with(",,,dropped")), "{csv:?}");
+    assert!(csv.stdout.lines().skip(1).all(|line| line.ends_with(",,,dropped,false")), "{csv:?}");
     assert!(csv.stderr.contains("no rpcbind of this host replies"), "{csv:?}");
 }
 

@@ -5,13 +5,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::thread;
 use std::time::Duration;
 
+use portguard_common::ABI_VERSION;
 use portguard_common::rpc::Procedure;
 use portguard_testkit::net::frame::Packet;
 use portguard_testkit::net::{Forger, Outcome, PacketSocket, run_within};
 use portguard_testkit::oracle::rpc::procedure;
 
 use super::calls;
-use crate::support::{Calls, DENIED, OTHER, PORTGUARD, Role, SERVER, SILENCE, Testbed, flow};
+use crate::support::{
+    ABI_8, Calls, DENIED, IFACE, OTHER, PORTGUARD, Role, SERVER, SILENCE, Testbed, attach_abi, flow,
+};
 use portguard_testkit::documents::report::report_of;
 
 /// How long no frame may come until the wire counts as quiet.
@@ -53,6 +56,12 @@ fn seen(wire: &mut PacketSocket) -> BTreeMap<IpAddr, Calls> {
             "DUMP" => "dump",
             "CALLIT" => "callit",
             "GETSTAT" => "getstat",
+            "GETADDRLIST" => "getaddrlist",
+            "GETTIME" => "gettime",
+            "UADDR2TADDR" => "uaddr2taddr",
+            "TADDR2UADDR" => "taddr2uaddr",
+            "GETVERSADDR" => "getversaddr",
+            "other program" => "other_program",
             "other RPC" => "other_rpc",
             "not RPC" => "not_rpc",
             unknown => panic!("{unknown}"),
@@ -71,15 +80,24 @@ fn add(sum: &mut Calls, calls: &Calls) {
     }
 }
 
-#[test]
-fn procedures_are_counted_to_the_last_call() {
-    let testbed = Testbed::new(PORTGUARD);
-    testbed.attach();
-    let mut wire = PacketSocket::open(testbed.switch.namespace(), "server").expect("a witness");
+/// The sum of what each source has asked for.
+fn total(by_source: &BTreeMap<IpAddr, Calls>) -> Calls {
+    let mut total = Calls::default();
+    by_source.values().for_each(|calls| add(&mut total, calls));
+    total
+}
 
-    // By hand: each call a number of times, and connections.
+fn packets(calls: &Calls) -> u64 {
+    calls.udp.counts().chain(calls.tcp_best_effort.counts()).sum()
+}
+
+/// Sends each call a number of times, and connections. Adds to `sent` what is to be counted of each source; `key` says as what.
+fn send_by_hand(
+    testbed: &Testbed,
+    sent: &mut BTreeMap<IpAddr, Calls>,
+    key: impl Fn(&'static str) -> &'static str,
+) {
     let forger = Forger::new(testbed.host(Role::Denied), &testbed.server).expect("a packet socket");
-    let mut sent = BTreeMap::<IpAddr, Calls>::new();
     for (source, server) in OTHER.into_iter().zip(SERVER) {
         let counts = sent.entry(source).or_default();
         for (index, call) in (0..).zip(calls::all(server.is_ipv6())) {
@@ -87,13 +105,55 @@ fn procedures_are_counted_to_the_last_call() {
             for _ in 0..times {
                 forger.send(&Packet::udp(flow(source, server, 111), &call.message)).expect("sending");
             }
-            *counts.udp.counter(call.procedure) += times;
+            *counts.udp.counter(key(call.procedure)) += times;
         }
         for _ in 0..3 {
             forger.send(&Packet::tcp_syn(flow(source, server, 111))).expect("sending");
         }
         *counts.tcp_best_effort.counter("not_rpc") += 3;
     }
+}
+
+/// As what a guard of ABI 8 counts a call.
+fn in_abi_8(procedure: &'static str) -> &'static str {
+    match procedure {
+        "getversaddr" => "getaddr",
+        "getaddrlist" | "gettime" | "uaddr2taddr" | "taddr2uaddr" | "other_program" => "other_rpc",
+        known => known,
+    }
+}
+
+#[test]
+fn what_a_guard_of_abi_8_has_counted_stays_after_an_upgrade() {
+    let testbed = Testbed::new(PORTGUARD);
+    attach_abi(&testbed, ABI_8, &["--allowlist", &testbed.list()]);
+    let portguard = testbed.portguard();
+    let mut sent = BTreeMap::new();
+    let assert_counted = |sent: &BTreeMap<IpAddr, Calls>, when: &str| {
+        let total = total(sent);
+        let stats = portguard.stats_of(packets(&total));
+        let counted: BTreeMap<IpAddr, Calls> =
+            stats.sources.iter().map(|row| (row.source, row.calls)).collect();
+        assert_eq!((&counted, stats.totals.calls), (sent, total), "{when}");
+    };
+    send_by_hand(&testbed, &mut sent, in_abi_8);
+    assert_counted(&sent, "before the upgrade");
+    portguard.ok(&["attach", IFACE]);
+    assert_eq!(portguard.status().program.abi_version, ABI_VERSION);
+    assert_counted(&sent, "after the upgrade");
+    send_by_hand(&testbed, &mut sent, |procedure| procedure);
+    assert_counted(&sent, "with what came later");
+}
+
+#[test]
+fn procedures_are_counted_to_the_last_call() {
+    let testbed = Testbed::new(PORTGUARD);
+    testbed.attach();
+    let mut wire = PacketSocket::open(testbed.switch.namespace(), "server").expect("a witness");
+
+    // By hand: each call a number of times, and connections.
+    let mut sent = BTreeMap::<IpAddr, Calls>::new();
+    send_by_hand(&testbed, &mut sent, |procedure| procedure);
     let by_hand = seen(&mut wire);
     assert_eq!(by_hand, sent, "what was sent is on the wire");
 
@@ -126,10 +186,8 @@ fn procedures_are_counted_to_the_last_call() {
     }
     all.extend(sent);
 
-    let mut total = Calls::default();
-    all.values().for_each(|calls| add(&mut total, calls));
-    let packets = total.udp.counts().chain(total.tcp_best_effort.counts()).sum();
-    let stats = testbed.portguard().stats_of(packets);
+    let total = total(&all);
+    let stats = testbed.portguard().stats_of(packets(&total));
     let counted: BTreeMap<IpAddr, Calls> = stats.sources.iter().map(|row| (row.source, row.calls)).collect();
     assert_eq!(counted, all, "stats");
     assert_eq!(stats.totals.calls, total, "stats");

@@ -151,7 +151,8 @@ fn a_million_forged_packets_write_no_more_lines_than_they_may() {
     let (logged, left_out) = logged_and_left_out(&service);
     assert_eq!((logged + left_out, left_out), (sent.packets, stats.totals.not_logged));
     let cpus = aya::util::nr_cpus().expect("the number of CPUs") as u64;
-    let at_once = RATE.max(cpus);
-    assert!(logged > 0 && logged <= at_once + RATE * seconds, "{logged} lines in {seconds} seconds");
+    // Each second of the clock has its own lines; CPUs that look at the same time may take one more each.
+    let most = (RATE + cpus - 1) * (seconds + 1);
+    assert!(logged > 0 && logged <= most, "{logged} lines in {seconds} seconds");
     println!("{} packets: {logged} lines in {seconds} s, {left_out} left out", sent.packets);
 }

@@ -69,6 +69,8 @@ fn assert_same(samples: &BTreeMap<String, f64>, portguard: Portguard<'_>) {
     assert_eq!(of("allowlist_generation", "") as u64, status.generation);
     assert_eq!(of("allowlist_prefixes", ",family=\"ipv4\"") as u32, list.prefixes_v4);
     assert_eq!(of("allowlist_prefixes", ",family=\"ipv6\"") as u32, list.prefixes_v6);
+    assert_eq!(of("allowlist_conditional_prefixes", "") as u32, list.conditional);
+    assert_eq!(of("allowlist_deadline_drift_seconds", "") as u64, list.deadlines_off_by);
     assert_eq!(truth("allowlist_changed_on_disk"), list.changed_on_disk);
     assert_eq!(truth("allowlist_broken_on_disk"), list.file.state == "broken");
     let info = format!(",path=\"{}\",sha256=\"{}\",origin=\"{}\"", list.path, list.sha256, list.origin);

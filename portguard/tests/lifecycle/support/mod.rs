@@ -12,7 +12,7 @@ mod traced;
 pub(crate) use behind::{Typed, behind_its_back, detach_link, typed};
 pub(crate) use cable::Cable;
 pub(crate) use config_map::ConfigMap;
-pub(crate) use earlier::{ABI_4, ABI_6, attach_abi, attach_abi4, attach_earlier};
+pub(crate) use earlier::{ABI_4, ABI_6, ABI_8, attach_abi, attach_abi4, attach_earlier};
 pub(crate) use form::{chosen, is_long};
 pub(crate) use http::{ask, connect, samples};
 pub(crate) use portguard_testkit::documents::{Calls, OrderStatus, Stats, Status};

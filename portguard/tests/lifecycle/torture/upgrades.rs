@@ -11,7 +11,7 @@ use portguard_testkit::net::{Count, Size, Terminal};
 
 use super::{SAMPLE, assert_attached, assert_guarded};
 use crate::support::{
-    ABI_4, ABI_6, IFACE, PATIENCE, PORTGUARD, Service, Stats, Status, Testbed, Traced, attach_abi,
+    ABI_4, ABI_6, ABI_8, IFACE, PATIENCE, PORTGUARD, Service, Stats, Status, Testbed, Traced, attach_abi,
     attach_abi4, attach_earlier, chosen, run_to, sum, system_calls, under_traffic,
 };
 
@@ -23,7 +23,7 @@ fn testbed() -> Testbed {
     testbed_of(ABI_4)
 }
 
-/// A host with a guard of ABI 4 or 6.
+/// A host with a guard of ABI 4, 6 or 8.
 fn testbed_of(abi: u32) -> Testbed {
     let testbed = Testbed::new(PORTGUARD);
     attach_abi(&testbed, abi, &["--allowlist", &testbed.list()]);
@@ -56,6 +56,11 @@ fn a_guard_of_abi_4_is_upgraded_without_a_gap_and_goes_on_counting() {
 #[test]
 fn a_guard_of_abi_6_is_upgraded_without_a_gap_and_goes_on_counting() {
     upgrade_without_a_gap(&testbed_of(ABI_6));
+}
+
+#[test]
+fn a_guard_of_abi_8_is_upgraded_without_a_gap_and_goes_on_counting() {
+    upgrade_without_a_gap(&testbed_of(ABI_8));
 }
 
 fn upgrade_without_a_gap(testbed: &Testbed) {

@@ -10,6 +10,7 @@ pub struct Document {
     pub sha256: String,
     pub written: bool,
     pub added: Vec<Entry>,
+    pub conditions: Option<Conditions>,
     pub removed: Vec<Entry>,
     pub present: Vec<Entry>,
     pub guards: Option<Vec<Guard>>,
@@ -20,6 +21,15 @@ pub struct Document {
 pub struct Entry {
     pub prefix: String,
     pub line: u32,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Conditions {
+    pub interfaces: Option<Vec<String>>,
+    pub until: Option<String>,
+    pub udp: Option<String>,
+    pub rate: Option<u32>,
 }
 
 #[derive(Debug, Deserialize)]

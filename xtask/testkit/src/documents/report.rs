@@ -83,7 +83,8 @@ pub struct Interface {
     pub totals: Totals,
     pub procedures: Vec<ProcedureRow>,
     pub sources: Vec<Source>,
-    pub not_shown: NotShown,
+    pub not_shown: SourceSum,
+    pub listed: SourceSum,
     pub unattributed: Unattributed,
 }
 
@@ -94,6 +95,9 @@ pub struct Totals {
     pub would_drop: Count,
     pub not_allowed: Count,
     pub call_not_allowed: Count,
+    pub wrong_interface: Count,
+    pub expired: Count,
+    pub rate_exceeded: Count,
     pub calls: Calls,
     pub answer_bytes: Option<Range>,
 }
@@ -118,16 +122,17 @@ pub struct Source {
     pub first_seen: String,
     pub last_seen: String,
     pub calls: Calls,
+    pub listed: bool,
     pub answer_bytes: Option<Range>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct NotShown {
+pub struct SourceSum {
     pub sources: u64,
-    packets: u64,
-    bytes: u64,
-    answer_bytes: Option<Range>,
+    pub packets: u64,
+    pub bytes: u64,
+    pub answer_bytes: Option<Range>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -136,6 +141,14 @@ pub struct Unattributed {
     packets: u64,
     bytes: u64,
     answer_bytes: Option<Range>,
+}
+
+impl Totals {
+    /// All packets that the report is about.
+    fn denied(&self) -> Count {
+        let Self { not_allowed, call_not_allowed, wrong_interface, expired, rate_exceeded, .. } = *self;
+        sum([not_allowed, call_not_allowed, wrong_interface, expired, rate_exceeded])
+    }
 }
 
 impl Interface {
@@ -162,12 +175,26 @@ impl Interface {
             .map(|Source { packets, bytes, .. }| Count { packets: *packets, bytes: *bytes });
         let rest = [(not_shown.packets, not_shown.bytes), (unattributed.packets, unattributed.bytes)]
             .map(|(packets, bytes)| Count { packets, bytes });
-        assert_eq!(sum(sources.chain(rest)), sum([totals.not_allowed, totals.call_not_allowed]), "{self:?}");
+        assert_eq!(sum(sources.chain(rest)), totals.denied(), "{self:?}");
         for source in &self.sources {
             assert_eq!(source.udp_packets + source.tcp_packets, source.packets, "{source:?}");
         }
         let by_procedure: u64 = self.procedures.iter().map(|row| row.udp + row.tcp_best_effort).sum();
-        assert_eq!(by_procedure, totals.not_allowed.packets + totals.call_not_allowed.packets, "{self:?}");
+        assert_eq!(by_procedure, totals.denied().packets, "{self:?}");
+        let listed = || self.sources.iter().filter(|source| source.listed);
+        if not_shown.sources == 0 {
+            let expected = SourceSum {
+                sources: listed().count() as u64,
+                packets: listed().map(|source| source.packets).sum(),
+                bytes: listed().map(|source| source.bytes).sum(),
+                answer_bytes: total(
+                    [totals.answer_bytes.map(|_| Range::default())]
+                        .into_iter()
+                        .chain(listed().map(|source| source.answer_bytes)),
+                ),
+            };
+            assert_eq!(self.listed, expected, "{self:?}");
+        }
     }
 }
 

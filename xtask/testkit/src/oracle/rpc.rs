@@ -39,7 +39,6 @@ fn message(fixed_part: &[u8]) -> &'static str {
 
 /// RFC 1833, sections 2.2.1, 3.2 and, for the numbers of each version, 3.1.
 fn call(body: &CallBody<&[u8], &[u8]>) -> &'static str {
-    const VERSION_2: [&str; 6] = ["NULL", "SET", "SET", "GETADDR", "DUMP", "CALLIT"];
     const VERSION_4: [&str; 13] = [
         "NULL",
         "SET",
@@ -47,18 +46,21 @@ fn call(body: &CallBody<&[u8], &[u8]>) -> &'static str {
         "GETADDR",
         "DUMP",
         "CALLIT",
-        "other RPC",
-        "other RPC",
-        "other RPC",
-        "GETADDR",
+        "GETTIME",
+        "UADDR2TADDR",
+        "TADDR2UADDR",
+        "GETVERSADDR",
         "CALLIT",
-        "other RPC",
+        "GETADDRLIST",
         "GETSTAT",
     ];
     let procedures = match (body.program(), body.program_version()) {
-        (100_000, 2 | 3) => &VERSION_2[..],
+        // Version 2 ends with CALLIT, and version 3 with TADDR2UADDR.
+        (100_000, 2) => &VERSION_4[..6],
+        (100_000, 3) => &VERSION_4[..9],
         (100_000, 4) => &VERSION_4[..],
-        _ => &[],
+        (100_000, _) => &[],
+        _ => return "other program",
     };
     procedures.get(body.procedure() as usize).copied().unwrap_or("other RPC")
 }

@@ -1,8 +1,8 @@
-//! Whether this host has the interfaces that entries name.
+//! Whether this host has the interfaces that entries of a list name.
 
 use std::collections::BTreeSet;
 
-use crate::allowlist::{Allowlist, InterfacePattern};
+use crate::allowlist::InterfacePattern;
 use crate::interface;
 use crate::printable::printable;
 
@@ -11,10 +11,8 @@ const NAMED: usize = 10;
 
 /// The names and patterns that no interface of this host has, in order. None if the interfaces cannot be read: the list may be for
 /// another host.
-pub(super) fn absent(list: &Allowlist) -> Vec<&str> {
-    let conditions = list.entries().iter().filter_map(|entry| entry.conditions());
-    let patterns = conditions.filter_map(|it| it.interfaces.as_deref()).flatten();
-    let patterns: BTreeSet<&InterfacePattern> = patterns.collect();
+pub(super) fn absent<'a>(named: impl Iterator<Item = &'a InterfacePattern>) -> Vec<&'a str> {
+    let patterns: BTreeSet<&InterfacePattern> = named.collect();
     if patterns.is_empty() {
         return Vec::new();
     }
