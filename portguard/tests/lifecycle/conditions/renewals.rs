@@ -6,7 +6,9 @@ use nix::sys::signal::Signal;
 
 use super::{entries, in_seconds, write};
 use crate::explain::explained;
-use crate::support::{IFACE, OTHER, PORTGUARD, Portguard, Role, Service, Testbed, under_traffic};
+use crate::support::{
+    ABI_6, IFACE, OTHER, PORTGUARD, Portguard, Role, Service, Testbed, attach_abi, under_traffic,
+};
 
 /// Sources of entries with conditions of all kinds.
 const SOURCES: [&str; 7] =
@@ -120,4 +122,34 @@ fn a_service_that_starts_with_a_broken_file_keeps_the_conditions_in_force() {
     let service = Service::start(portguard, &[IFACE, "--allowlist", &path]);
     assert!(service.said().contains("guarded with the last list that was in force"), "{}", service.said());
     assert_eq!(judged(portguard), before);
+}
+
+/// A guard of an ABI that knows no conditions gets a list with some, in place.
+#[test]
+fn an_upgrade_from_an_earlier_abi_brings_conditions_and_none_come_from_nowhere() {
+    let testbed = Testbed::new(PORTGUARD);
+    let portguard = testbed.portguard();
+    let plain = write(&testbed, "plain.yaml", &[entries(Role::Allowed, &[])]);
+    attach_abi(&testbed, ABI_6, &["--allowlist", &plain]);
+    assert_eq!(portguard.status().allowlist.conditional, 0);
+    let path = list(&testbed);
+    let ((), exchanged) = under_traffic(&testbed, || {
+        portguard.ok(&["attach", IFACE, "--allowlist", &path]);
+        let status = portguard.status();
+        assert_eq!(status.program.abi_version, portguard_common::ABI_VERSION);
+        assert_eq!(status.allowlist.conditional, 8);
+    });
+    exchanged.assert_sealed();
+    let stats = portguard.stats_of(exchanged.sent().packets);
+    assert_eq!(stats.totals.allowed, exchanged.sent_allowed());
+    assert_eq!(stats.by_source(), exchanged.denied().collect());
+    assert!(stats.totals.by_reason.of("not_allowed").packets > 0, "before: {stats:?}");
+    assert!(stats.totals.by_reason.of("expired").packets > 0, "after: {stats:?}");
+
+    // The same guard, renewed from the kernel alone.
+    portguard.ok(&["detach", IFACE]);
+    attach_abi(&testbed, ABI_6, &["--allowlist", &plain]);
+    portguard.ok(&["attach", IFACE]);
+    assert_eq!(portguard.status().allowlist.conditional, 0);
+    testbed.machine.assert_tidy(1);
 }
