@@ -47,7 +47,7 @@ pub struct Args {
     /// What the packets ask for over UDP [default: null]
     #[arg(long, value_name = "CALL", value_parser = options::call())]
     pub call: Option<Procedure>,
-    /// Judge as of this time: RFC 3339 with an offset from UTC, or a date [default: now]
+    /// Judge as of this time: RFC 3339 with an offset from UTC, or a date, which means its end [default: now]
     #[arg(long, value_name = "TIME", value_parser = options::time())]
     pub at: Option<Timestamp>,
     /// Judge by this file, even if interfaces are guarded [default: the guards' lists; without any guard,
