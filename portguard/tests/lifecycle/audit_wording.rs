@@ -86,7 +86,8 @@ fn the_rows_of_a_guard_that_was_in_both_modes_say_what_they_add_up_to() {
         let mut table = csv::Reader::from_reader(text.as_bytes());
         let headers = table.headers().expect("a header").clone();
         let column = headers.iter().position(|name| name == "counted_as").expect("the column");
-        assert_eq!(column + 1, headers.len(), "behind those that were there before");
+        let behind: Vec<&str> = headers.iter().skip(column + 1).collect();
+        assert!(behind.is_empty() || behind == ["listed"], "only what came later is behind it: {headers:?}");
         table.records().map(|row| row.expect("a row")[column].to_owned()).collect()
     };
     send(&testbed, DENIED[0], 3);

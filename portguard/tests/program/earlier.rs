@@ -41,7 +41,8 @@ fn an_earlier_program_and_this_one_judge_and_count_the_same() {
             assert_eq!(now, before, "PORTGUARD_SEED={seed}: passes: {}", hex(frame));
         }
         assert_eq!(sums(&counted_now), sums(&counted_before), "PORTGUARD_SEED={seed}");
-        denied += sums(&counted_now).get("NotAllowed(Packets)").copied().unwrap_or_default() as u64;
+        denied +=
+            sums(&counted_now).get(r#"Denied("not_allowed", Packets)"#).copied().unwrap_or_default() as u64;
         tried += batch.len() as u64;
     }
     let figures = Figures::of("earlier").with("frames", tried).with("denied", denied).with("differences", 0);
