@@ -73,16 +73,22 @@ print `date +%s.%N`;
 close(STDOUT);
 select(undef, undef, undef, $ARGV[1]);
 PERL
-# How long after its release a lock of the server's own reaches the client, in tenths of a second: in GRANTED.
+# on_client PERL WORDS: runs a script on the client, where the mounts are.
+on_client() { nsenter --target $HOST --net --mount -- perl - "${@:2}" < "$1"; }
+# How long after its release by another owner a lock reaches the client, in tenths of a second: in GRANTED. The other owner has a mount of
+# its own.
 grants() {
   touch /srv/locked
+  mkdir -p /mnt2
   client mount -t nfs -o vers=3,proto=tcp,mountproto=tcp 192.0.2.1:/srv /mnt || return
-  perl /run/client/lock.pl /srv/locked 8 > /run/held &
+  client mount -t nfs -o vers=3,proto=tcp,mountproto=tcp,nosharecache 192.0.2.1:/srv /mnt2 || return
+  on_client /run/client/lock.pl /mnt2/locked 8 > /run/held &
   local holder=$!
   within 10 test -s /run/held
-  local got; got=$(LIMIT=90 nsenter --target $HOST --net --mount -- perl - /mnt/locked 0 < /run/client/lock.pl)
+  local got; got=$(LIMIT=90 on_client /run/client/lock.pl /mnt/locked 0)
   wait $holder
   client umount /mnt
+  client umount /mnt2
   GRANTED=$(perl -e "printf '%d', (${got:-0} - $(cat /run/held) - 8) * 10")
   [ -n "$got" ]
 }
@@ -127,13 +133,22 @@ printf 'allowed -fstype=nfs,vers=3 192.0.2.1:/srv\ndenied -fstype=nfs,vers=3 198
 echo marker > /srv/marker
 client_runs automount --foreground &
 
+# What locks take without a guard: lockd of Linux 6.12 sends no notice, and the client asks again after half a minute.
+systemctl stop portguard@eth0
+portguard detach eth0
+check "without a guard, a lock that another mount holds is granted" grants
+WITHOUT=$GRANTED
+echo "LOCK no guard | $WITHOUT"
+systemctl start portguard@eth0
+check "the server is guarded again" within 30 guarded
+
 works "guard on the server, native"
 check "automount of a map" within 20 client cat /auto/allowed/marker
 check "automount of what the server exports" within 20 client cat /net/192.0.2.1/srv/marker
 echo "domain test server 192.0.2.1" > /etc/yp.conf
 check "NIS by the name of the server" binds
-check "a lock that the server holds is granted" grants
-check "and at once" [ "$GRANTED" -lt 30 ]
+check "a lock that another mount holds is granted" grants
+check "and as soon as without a guard" [ "$GRANTED" -lt $((WITHOUT + 30)) ]
 echo "LOCK guard on the server | $GRANTED"
 
 from_document /etc/nftables.conf > /run/nftables.conf
@@ -181,7 +196,7 @@ flows_end
 sysctl -q fs.nfs.nlm_tcpport=0 fs.nfs.nlm_udpport=0
 check "the client is guarded, its server not on its list" guard_client 203.0.113.0/24
 works "guard on both, the server not on the client's list"
-check "a lock that the server holds comes" grants
+check "a lock that another mount holds comes" grants
 check "but late, because its notice is dropped" [ "$GRANTED" -gt 50 ]
 echo "LOCK guard on the client, whose list lacks the server | $GRANTED"
 # A lock that the client holds, while the server's services end, start again, and report that. A machine that boots forgets the
@@ -191,7 +206,9 @@ nsenter --target $HOST --net --mount -- perl - /mnt/locked 600 < /run/client/loc
 HOLDER=$!
 LOCKED=$(printf '%02x:%02x:%s' $(stat -c '%Hd %Ld %i' /srv/locked))
 has_lock() { grep -q " $LOCKED " /proc/locks; }
-restarts() { systemctl stop nfs-server && echo /srv > /proc/fs/nfsd/unlock_filesystem && systemctl start nfs-server && not has_lock && sm-notify -f; }
+# Linux 6.12 drops the locks of a file system only while its server runs, 6.1 also afterwards.
+unlock() { echo /srv > /proc/fs/nfsd/unlock_filesystem; } 2> /dev/null
+restarts() { unlock; systemctl stop nfs-server; unlock; systemctl start nfs-server && not has_lock && sm-notify -f; }
 check "the server has a lock of the client" within 30 has_lock
 check "the server restarts, and has it no more" restarts
 check "doctor on the client names the server that its list lacks" client_says doctor "lacks the NFS server 192.0.2.1"
@@ -204,8 +221,8 @@ check "doctor has nothing to say of it any more" not client_says doctor "lacks t
 kill $HOLDER; wait $HOLDER
 client umount /mnt
 works "guard on both, the server on the client's list"
-check "a lock that the server holds is granted" grants
-check "and at once" [ "$GRANTED" -lt 30 ]
+check "a lock that another mount holds is granted" grants
+check "and as soon as without a guard" [ "$GRANTED" -lt $((WITHOUT + 30)) ]
 echo "LOCK guard on the client, whose list has the server | $GRANTED"
 
 # Generic mode.
@@ -216,5 +233,5 @@ check "the guard starts in generic mode" systemctl start portguard@eth0
 check "and is on" within 30 guarded
 check "in that mode" grep -q generic /run/status
 works "guard on the server, generic"
-check "a lock that the server holds is granted" grants
+check "a lock that another mount holds is granted" grants
 complete
