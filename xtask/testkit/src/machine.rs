@@ -24,6 +24,11 @@ pub struct Machine {
     runtime: TempDir,
 }
 
+/// A program that fails while another one of it runs on the same host: its lock file, in `/run`, is that of all namespaces.
+const XDP_FILTER: &str = "xdp-filter";
+/// Lets one wait for the other.
+const XDP_FILTER_LOCK: &str = "/tmp/portguard-xdp-filter.lock";
+
 impl Machine {
     /// One with this portguard.
     pub fn new(program: impl AsRef<Path>) -> Self {
@@ -92,9 +97,21 @@ impl Machine {
 
     /// A command that sees the machine's BPF file system.
     pub fn command(&self, namespace: &Namespace, program: impl AsRef<Path>) -> Command {
-        let mut command = namespace.command(program);
+        let program = program.as_ref();
+        let mut command = if program == Path::new(XDP_FILTER) {
+            let mut command = namespace.command("flock");
+            command.args([XDP_FILTER_LOCK, XDP_FILTER]);
+            command
+        } else {
+            namespace.command(program)
+        };
         self.mounts.enter(&mut command);
         command
+    }
+
+    /// A script for a shell on the machine, in which only one `xdp-filter` of this host runs at a time.
+    pub fn script(text: &str) -> String {
+        text.replace(&format!("{XDP_FILTER} "), &format!("flock {XDP_FILTER_LOCK} {XDP_FILTER} "))
     }
 
     /// Everything below portguard's directory, as paths relative to it, sorted.

@@ -13,7 +13,7 @@ use portguard_testkit::documents::doctor::{Document, Finding};
 use portguard_testkit::net::RpcServices;
 
 use super::Patient;
-use crate::support::{Output, PORTGUARD, Service, detach_link};
+use crate::support::{Machine, Output, PORTGUARD, Service, detach_link};
 
 /// Something goes wrong, doctor says so, and its remedy is followed.
 struct Case {
@@ -393,7 +393,7 @@ impl Patient {
         let path = env::var("PATH").expect("PATH");
         let mut shell = machine.command(&self.host.namespace, "sh");
         shell
-            .args(["-ec", &format!("{FUNCTIONS}{script}")])
+            .args(["-ec", &format!("{FUNCTIONS}{}", Machine::script(script))])
             .env("PATH", format!("{}:{path}", folder.display()))
             .env("PORTGUARD_ALLOWLIST", &self.list)
             .env("STATE_DIRECTORY", machine.state())

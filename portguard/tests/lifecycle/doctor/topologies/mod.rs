@@ -11,7 +11,7 @@ use std::thread;
 use portguard_testkit::documents::doctor::Document;
 use portguard_testkit::net::{End, Namespace, RpcServices, Veth, rpc, run};
 
-use crate::support::{Output, PORTGUARD, SILENCE, SingleHost, port_111};
+use crate::support::{Machine, Output, PORTGUARD, SILENCE, SingleHost, port_111};
 
 /// The host, with `eth0`; a stranger at the other end of its cable; and a guest, with nothing. None is on the list.
 struct Site {
@@ -75,7 +75,7 @@ impl Site {
     fn set_up(&self, scripts: [&str; 3]) {
         let mut command = self.host.machine.command(&self.host.namespace, "sh");
         let prelude = "set -e; attach() { $PORTGUARD attach --allowlist $LIST \"$@\"; }\n";
-        command.args(["-c", &format!("{prelude}{}", scripts.join("\n"))]);
+        command.args(["-c", &format!("{prelude}{}", Machine::script(&scripts.join("\n")))]);
         command.env("PORTGUARD", PORTGUARD).env("LIST", &self.list);
         command.env("STRANGER", self.stranger.name()).env("GUEST", self.guest.name());
         run(&mut command).unwrap_or_else(|error| panic!("{error:#}"));
