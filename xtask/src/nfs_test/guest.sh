@@ -206,9 +206,9 @@ nsenter --target $HOST --net --mount -- perl - /mnt/locked 600 < /run/client/loc
 HOLDER=$!
 LOCKED=$(printf '%02x:%02x:%s' $(stat -c '%Hd %Ld %i' /srv/locked))
 has_lock() { grep -q " $LOCKED " /proc/locks; }
-# Linux 6.12 drops the locks of a file system only while its server runs, 6.1 also afterwards.
+# Linux 6.12 refuses this while no server runs.
 unlock() { echo /srv > /proc/fs/nfsd/unlock_filesystem; } 2> /dev/null
-restarts() { unlock; systemctl stop nfs-server; unlock; systemctl start nfs-server && not has_lock && sm-notify -f; }
+restarts() { systemctl stop nfs-server; unlock; systemctl start nfs-server && not has_lock && sm-notify -f; }
 check "the server has a lock of the client" within 30 has_lock
 check "the server restarts, and has it no more" restarts
 check "doctor on the client names the server that its list lacks" client_says doctor "lacks the NFS server 192.0.2.1"
