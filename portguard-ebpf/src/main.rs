@@ -6,7 +6,8 @@
 //! Invariants:
 //! - One exit: counter first, then action.
 //! - Only a CPU itself writes its cells, without atomics: XDP runs with softirqs off.
-//! - A packet is judged by one list: the slot in force is read once.
+//! - A packet is judged by one list: a look-up reads the slot in force once. With conditions there are two look-ups: if a reload comes
+//!   between them, the first list denies the packet, or the second one decides.
 //! - If a map has no element for a key (the loader prevents this), the packet is treated as denied: fail closed.
 #![no_std]
 #![no_main]
