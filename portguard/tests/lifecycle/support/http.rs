@@ -31,7 +31,9 @@ pub(crate) fn ask(
     more: &str,
 ) -> io::Result<Answer> {
     let mut stream = connect(namespace, server)?;
-    write!(stream, "{request} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\n{more}\r\n")?;
+    // In one piece: a server that answers before it has read all closes the connection under the next one.
+    let question = format!("{request} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\n{more}\r\n");
+    stream.write_all(question.as_bytes())?;
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes)?;
     let text = String::from_utf8(bytes).map_err(io::Error::other)?;
