@@ -375,7 +375,7 @@ mod tests {
     fn the_first_eight_procedures_keep_their_indexes() {
         let keys = ["null", "getaddr", "dump", "callit", "getstat", "set", "other_rpc", "not_rpc"];
         for (index, key) in keys.into_iter().enumerate() {
-            let procedure = Procedure::from_key(key).expect("none is renamed");
+            let procedure = Procedure::from_key(key).expect("no key is renamed");
             assert_eq!(Request::new(Protocol::Udp, procedure).index(), index);
             assert_eq!(Request::new(Protocol::Tcp, procedure).index(), 8 + index);
         }

@@ -220,6 +220,8 @@ fn by_guard(question: &Question, guard: &Guard, services: &Services) -> Result<V
         changed_on_disk: text.changed_on_disk(),
         lines_of: text.allowlist().map(Allowlist::origin),
     };
+    // By their numbers in the kernel, once for all sources.
+    let numbered: Vec<&Entry> = text.allowlist().into_iter().flat_map(Allowlist::numbered).collect();
     // Read back from the kernel only if there is no text, and only once.
     let mut kernel: Option<Vec<IpNet>> = None;
     let mut verdicts = Vec::new();
@@ -263,12 +265,12 @@ fn by_guard(question: &Question, guard: &Guard, services: &Services) -> Result<V
             };
         }
         let entry = covering.map(|Covering { prefix, number, conditions }| {
-            let Some(allowlist) = text.allowlist() else {
+            if text.allowlist().is_none() {
                 let conditions = conditions.as_ref().map(document::Conditions::of_kernel);
                 return Ok(document::Entry { conditions, ..without_line(prefix) });
-            };
-            match allowlist.numbered().nth(number as usize) {
-                Some(entry) if entry.prefix() == prefix => Ok(entry.into()),
+            }
+            match numbered.get(number as usize) {
+                Some(&entry) if entry.prefix() == prefix => Ok(entry.into()),
                 _ => {
                     let what = format!("{prefix} is entry {number} in the kernel, but not in the text");
                     Err(contradiction(name, source, &what))
