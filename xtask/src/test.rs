@@ -4,7 +4,9 @@
 
 mod preconditions;
 
+use std::env;
 use std::ffi::OsString;
+use std::num::NonZero;
 use std::panic;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -15,6 +17,8 @@ use portguard_testkit::built;
 
 use crate::{cargo, earlier, setup};
 
+/// How many tests of a program run at a time (`cargo test` has it from libtest).
+const TEST_THREADS: &str = "RUST_TEST_THREADS";
 /// Hands the path of the built portguard to the tests of [`TOOLS`]. Cargo tells it to the tests of portguard's package only;
 /// others would build it once more, with other features.
 const PROGRAM: &str = "PORTGUARD_PROGRAM";
@@ -66,9 +70,15 @@ fn give_earlier(command: &mut Command) -> Result<&mut Command> {
     Ok(command.env(earlier::VARIABLE, abi_5).env(earlier::VARIABLE_ABI_8, abi_8))
 }
 
+/// `cargo test`, with more tests at a time than CPUs: those of the life cycle wait for a packet, a process or the kernel for
+/// a third of their time.
 fn cargo_test(packages: &[&str]) -> Command {
     let mut command = cargo();
     command.args(["test", "--locked"]).args(packages);
+    if env::var_os(TEST_THREADS).is_none() {
+        let cpus = thread::available_parallelism().map_or(1, NonZero::get);
+        command.env(TEST_THREADS, (2 * cpus).to_string());
+    }
     command
 }
 

@@ -4,7 +4,7 @@ use std::thread;
 
 use nix::sys::signal::Signal;
 
-use crate::support::{BEFORE_THE_LOOK, IFACE, PORTGUARD, Service, SingleHost, Until};
+use crate::support::{BEFORE_THE_LOOK, IFACE, PORTGUARD, Service, SingleHost, Until, pause};
 
 /// So many that the kernel needs several messages to list them.
 const INTERFACES: u32 = 100;
@@ -49,7 +49,7 @@ fn events_that_the_kernel_dropped_do_not_end_the_watch() {
     let portguard = host.portguard();
     let service = Service::start(portguard, &[IFACE, "--allowlist", &host.list()]);
     host.plug("other", "peer1");
-    service.signal(Signal::SIGSTOP);
+    pause(&host.machine, &service);
     let lines: Vec<String> =
         (0..1000).map(|number| format!("link set other mtu {}", 1300 + number % 2)).collect();
     host.namespace.ip(&lines.join("\n")).expect("events");

@@ -13,7 +13,7 @@ use portguard_testkit::documents::doctor::{Document, Finding};
 use portguard_testkit::net::RpcServices;
 
 use super::Patient;
-use crate::support::{Machine, Output, PORTGUARD, Service, detach_link};
+use crate::support::{Machine, Output, PORTGUARD, Service, detach_link, pause};
 
 /// Something goes wrong, doctor says so, and its remedy is followed.
 struct Case {
@@ -268,7 +268,7 @@ fn what_a_service_cannot_guard_is_guarded_once_the_cause_is_removed() {
     let patient = Patient::unguarded();
     let service = Service::start(patient.portguard(), &["eth0", "eth1", "--allowlist", &patient.list]);
     // Somebody else is faster than the service.
-    service.signal(Signal::SIGSTOP);
+    pause(&patient.host.machine, &service);
     detach_link(&patient.host.machine, patient.portguard(), "eth1");
     patient.run("xdp-filter load --mode skb --features udp eth1");
     service.signal(Signal::SIGCONT);
@@ -320,7 +320,7 @@ fn a_service_that_does_not_reply_is_restarted_and_its_guards_remain() {
     let patient = Patient::unguarded();
     let arguments = ["eth0", "eth1", "--allowlist", &patient.list];
     let mut service = Service::start(patient.portguard(), &arguments);
-    service.signal(Signal::SIGSTOP);
+    pause(&patient.host.machine, &service);
     assert_remedy(&patient.examine(), "guard.service", "", RemedyKind::RestartService);
     service.signal(Signal::SIGKILL);
     service.ended();

@@ -8,7 +8,8 @@ use nix::mount::{MntFlags, MsFlags, umount2};
 use nix::sys::signal::Signal;
 
 use crate::support::{
-    BEFORE_THE_LOOK, BPFFS, IFACE, PORTGUARD, SILENCE, Service, SingleHost, Testbed, Traffic, program_on,
+    BEFORE_THE_LOOK, BPFFS, IFACE, PORTGUARD, SILENCE, Service, SingleHost, Testbed, Traffic, pause,
+    program_on,
 };
 
 /// Waits until another program than that is on the interface, and `status` knows it.
@@ -127,9 +128,9 @@ fn at_its_end_a_service_says_which_interfaces_are_open() {
         let mut service = Service::start(portguard, &["eth0", "eth1", "--allowlist", &list]);
         // Before the service is stopped: `status` asks it, and waits for its answer.
         let pins: Vec<String> = lost.iter().map(|name| portguard.status_of(name).pinned).collect();
-        // So that it does not put them on again: stopped when it has nothing to do, it finds the signal first.
+        // So that it does not put them on again: once it has read all events of its start, it finds the signal first.
         thread::sleep(SILENCE);
-        service.signal(Signal::SIGSTOP);
+        pause(&host.machine, &service);
         for pinned in &pins {
             host.machine.mounts().run(|| Ok(fs::remove_file(pinned)?)).expect("removing the pin");
         }

@@ -2,7 +2,8 @@
 
 use std::env;
 use std::fs::{self, File};
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use nix::fcntl::{Flock, FlockArg};
@@ -19,11 +20,52 @@ pub(crate) struct Held {
 
 /// As a `portguard explain` does that is stopped.
 pub(crate) fn hold_lock(machine: &Machine) -> Held {
-    let lock = machine.mounts().run(|| {
-        let directory = File::open(Path::new(BPFFS).join("portguard"))?;
-        Flock::lock(directory, FlockArg::LockShared).map_err(|(_, errno)| errno.into())
+    Held { _lock: lock_of_all_guards(machine, FlockArg::LockShared).expect("the lock of all guards") }
+}
+
+fn lock_of_all_guards(machine: &Machine, argument: FlockArg) -> io::Result<Flock<File>> {
+    let directory = machine.mounts().run(|| Ok(File::open(Path::new(BPFFS).join("portguard"))));
+    let lock = Flock::lock(directory.expect("the mounts of the machine")?, argument);
+    lock.map_err(|(_, errno)| errno.into())
+}
+
+/// Stops a service at a moment at which it has no work in hand. One that is stopped within its work keeps the lock that
+/// the commands wait for, or a link that outlives its pin.
+pub(crate) fn pause(machine: &Machine, service: &Service) {
+    service.wait_until("the service has no work in hand", || {
+        service.signal(Signal::SIGSTOP);
+        let process = PathBuf::from(format!("/proc/{}", service.id()));
+        service.wait_until("all its threads are stopped", || is_stopped(&process).expect("its threads"));
+        // Without the directory of the lock, nobody has a guard.
+        let holds_lock = lock_of_all_guards(machine, FlockArg::LockExclusiveNonblock)
+            .is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+        let is_idle = !holds_lock && !has_link(&process).expect("its open files");
+        if !is_idle {
+            service.signal(Signal::SIGCONT);
+        }
+        is_idle
     });
-    Held { _lock: lock.expect("the lock of all guards") }
+}
+
+/// Whether the kernel has stopped all threads of a process: proc_pid_stat(5), the field after the name in parentheses.
+fn is_stopped(process: &Path) -> io::Result<bool> {
+    for thread in fs::read_dir(process.join("task"))? {
+        let stat = fs::read_to_string(thread?.path().join("stat"))?;
+        if !stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T')) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Whether a process has a BPF link open.
+fn has_link(process: &Path) -> io::Result<bool> {
+    for file in fs::read_dir(process.join("fd"))? {
+        if fs::read_link(file?.path())?.to_string_lossy().contains("bpf_link") {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Detaches the link of the guard on an interface.
@@ -42,8 +84,8 @@ pub(crate) fn behind_its_back(
     service: &Service,
     arguments: &[&str],
 ) -> Held {
-    service.signal(Signal::SIGSTOP);
     let pin = portguard.status_of(IFACE).pinned;
+    pause(machine, service);
     let interface = Path::new(&pin).parent().expect("the directory of the interface");
     machine.mounts().run(|| Ok(fs::remove_dir_all(interface)?)).expect("removing the pins");
     // The kernel takes its time to free the link.

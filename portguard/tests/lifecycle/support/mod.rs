@@ -9,7 +9,7 @@ mod http;
 mod shifted_clock;
 mod traced;
 
-pub(crate) use behind::{Typed, behind_its_back, detach_link, typed};
+pub(crate) use behind::{Typed, behind_its_back, detach_link, pause, typed};
 pub(crate) use cable::Cable;
 pub(crate) use config_map::ConfigMap;
 pub(crate) use earlier::{ABI_4, ABI_6, ABI_8, attach_abi, attach_abi4, attach_earlier};

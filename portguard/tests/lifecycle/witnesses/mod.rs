@@ -14,7 +14,7 @@ use portguard_testkit::net::run;
 
 use self::testimony::{Condition, Expected, assert_agree};
 use crate::orders::{DEFAULT_LIST, write_default_list};
-use crate::support::{IFACE, PORTGUARD, Service, Testbed, behind_its_back, detach_link};
+use crate::support::{IFACE, PORTGUARD, Service, Testbed, behind_its_back, detach_link, pause};
 
 /// A guard, and who keeps it.
 #[derive(Debug, Clone, Copy)]
@@ -142,7 +142,7 @@ fn they_agree_with_the_wire_about_interfaces_without_a_guard() {
     assert_agree(&testbed, Some(&service), enforcing);
 
     // The guard is taken off while the service can neither notice nor answer.
-    service.signal(Signal::SIGSTOP);
+    pause(&testbed.machine, &service);
     detach_link(&testbed.machine, testbed.portguard(), IFACE);
     assert_agree(&testbed, None, Expected::without_guard(Condition::Open));
     service.signal(Signal::SIGCONT);
