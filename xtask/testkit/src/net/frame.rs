@@ -8,6 +8,8 @@ use etherparse::{
 };
 
 const HOPS: u8 = 64;
+const ETHERTYPE_IPV4: u16 = 0x0800;
+const ETHERTYPE_IPV6: u16 = 0x86dd;
 
 /// A MAC address.
 pub type Mac = [u8; 6];
@@ -123,13 +125,103 @@ impl Packet {
         })
     }
 
+    /// The same with options that ask for nothing: those of IPv4 (RFC 791), or those that stand hop-by-hop and for the
+    /// destination behind the header of IPv6 (RFC 8200, section 4.2).
+    pub fn with_options(&self) -> Self {
+        const NOP: u8 = 1;
+        const PAD_N: [u8; 6] = [1, 4, 0, 0, 0, 0];
+        const HOP_BY_HOP: u8 = 0;
+        const DESTINATION: u8 = 60;
+        self.with_ip(|ip| match ip {
+            Ip::V4(header, payload) => {
+                header.options = [NOP; 8].into();
+                payload
+            }
+            Ip::V6(header, payload) => {
+                let of_destination = [&[header.next_header.0, 0][..], &PAD_N].concat();
+                let of_hops = [&[DESTINATION, 0][..], &PAD_N].concat();
+                header.next_header = HOP_BY_HOP.into();
+                [of_hops, of_destination, payload].concat()
+            }
+        })
+    }
+
+    /// The same in two fragments; `identification` tells them from those of other packets.
+    pub fn fragments(&self, identification: u16) -> [Self; 2] {
+        /// The UDP header and some words: fragments begin at multiples of eight bytes.
+        const FIRST: usize = 16;
+        const FRAGMENT: u8 = 44;
+        [false, true].map(|rest| {
+            let part =
+                |payload: &[u8]| if rest { payload[FIRST..].to_vec() } else { payload[..FIRST].to_vec() };
+            let offset = if rest { (FIRST / 8) as u16 } else { 0 };
+            self.with_ip(|ip| match ip {
+                Ip::V4(header, payload) => {
+                    header.identification = identification;
+                    header.dont_fragment = false;
+                    header.more_fragments = !rest;
+                    header.fragment_offset = offset.try_into().expect("a short packet");
+                    part(&payload)
+                }
+                Ip::V6(header, payload) => {
+                    let own = [
+                        &[header.next_header.0, 0][..],
+                        &(offset << 3 | u16::from(!rest)).to_be_bytes(),
+                        &u32::from(identification).to_be_bytes(),
+                    ];
+                    header.next_header = FRAGMENT.into();
+                    [own.concat(), part(&payload)].concat()
+                }
+            })
+        })
+    }
+
+    /// A datagram over IPv6 with the UDP length 0, which means "to the end of the packet" (RFC 2675, section 4). Linux has it so
+    /// in packets of any length (`__udp6_lib_rcv`, net/ipv6/udp.c).
+    pub fn without_udp_length(&self) -> Self {
+        const LENGTH: usize = 4;
+        const CHECKSUM: usize = 6;
+        self.with_ip(|ip| match ip {
+            Ip::V4(..) => panic!("UDP over IPv4 has a length"),
+            Ip::V6(_, mut payload) => {
+                let word = |at: usize| u16::from_be_bytes([payload[at], payload[at + 1]]);
+                // RFC 1624, equation 3, with 0 for the new length.
+                let sum = u32::from(!word(CHECKSUM)) + u32::from(!word(LENGTH));
+                let checksum = !((sum & 0xffff) + (sum >> 16)) as u16;
+                payload[LENGTH..][..2].fill(0);
+                payload[CHECKSUM..][..2].copy_from_slice(&checksum.to_be_bytes());
+                payload
+            }
+        })
+    }
+
+    /// The packet with another header and payload; the length and the checksum of the header are written anew.
+    fn with_ip(&self, change: impl FnOnce(Ip<'_>) -> Vec<u8>) -> Self {
+        let mut bytes = Vec::new();
+        if self.ethertype == ETHERTYPE_IPV4 {
+            let (mut header, payload) = Ipv4Header::from_slice(&self.bytes).expect("its own header");
+            let payload = change(Ip::V4(&mut header, payload.to_vec()));
+            header.set_payload_len(payload.len()).expect("a short packet");
+            header.header_checksum = header.calc_header_checksum();
+            header.write(&mut bytes).expect("writing into memory");
+            bytes.extend(payload);
+        } else {
+            let (mut header, payload) = Ipv6Header::from_slice(&self.bytes).expect("its own header");
+            let payload = change(Ip::V6(&mut header, payload.to_vec()));
+            header.set_payload_length(payload.len()).expect("a short packet");
+            header.write(&mut bytes).expect("writing into memory");
+            bytes.extend(payload);
+        }
+        Self { ethertype: self.ethertype, bytes }
+    }
+
     fn build<E: std::fmt::Debug>(
         flow: Flow,
         write: impl FnOnce(PacketBuilderStep<IpHeaders>, &mut Vec<u8>) -> Result<(), E>,
     ) -> Self {
         let ethertype = match flow {
-            Flow::V4(..) => 0x0800,
-            Flow::V6(..) => 0x86dd,
+            Flow::V4(..) => ETHERTYPE_IPV4,
+            Flow::V6(..) => ETHERTYPE_IPV6,
         };
         let mut bytes = Vec::new();
         write(flow.headers(), &mut bytes).expect("the payload fits into one packet");
@@ -152,6 +244,12 @@ impl Packet {
         frame.extend(&self.bytes);
         frame
     }
+}
+
+/// The header of a packet, and what is behind it.
+enum Ip<'a> {
+    V4(&'a mut Ipv4Header, Vec<u8>),
+    V6(&'a mut Ipv6Header, Vec<u8>),
 }
 
 #[cfg(test)]
