@@ -1,9 +1,9 @@
 //! IPv6 (RFC 8200), as far as it decides which port a packet is for, and the walk along extension headers. IPv4 has one
 //! of these headers, too: the authentication header.
 //!
-//! The walk consists of steps. A step is a pure function of the frame and a [`Position`] that fits into 64 bits. The
-//! kernel program calls it as a BPF global function: the verifier checks that function once, and not once for each of
-//! the [`MAX_EXTENSION_HEADERS`] rounds. The host calls it directly.
+//! The walk consists of steps over some headers each. A step is a pure function of the frame and a [`Position`] that fits
+//! into 64 bits. The kernel program calls it as a BPF global function: the verifier checks that function once, and not once for
+//! each step. The host calls it directly.
 //!
 //! The payload length does not influence the verdict, for the reasons in [`crate::ipv4`].
 
@@ -16,6 +16,11 @@ use crate::verdict::{Candidate, Fault, HeaderAt, Stop, UNDECLARED};
 /// The most extension headers in front of TCP or UDP. RFC 8200 has seven kinds, and recommends that each occurs once
 /// (destination options twice). Linux has no limit.
 pub const MAX_EXTENSION_HEADERS: usize = 16;
+
+/// The most extension headers of one step.
+const HEADERS_OF_STEP: usize = 4;
+const STEPS: usize = MAX_EXTENSION_HEADERS / HEADERS_OF_STEP;
+const _: () = assert!(STEPS * HEADERS_OF_STEP == MAX_EXTENSION_HEADERS);
 
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
@@ -86,7 +91,8 @@ impl Chain {
 /// The state of the walk along the extension headers, packed into 64 bits. Bits 0 to 31 are the offset from the start of
 /// the frame, and bits 32 to 39 the number of the header at that offset. Bit 40 alone (`ENDED`) means that the packet has
 /// no ports. Bit 41 alone (`CUT_SHORT`) means that the frame ends before the header does. Bit 42 (`FRAGMENT`) means that the packet is
-/// the first fragment of several.
+/// the first fragment of several, bit 43 (`IPV4`) that the chain is that of IPv4, and bit 44 (`GOES_ON`) that the header at
+/// the offset is an extension header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Position(pub u64);
 
@@ -94,6 +100,15 @@ impl Position {
     const ENDED: Self = Self(1 << 40);
     const CUT_SHORT: Self = Self(1 << 41);
     pub(crate) const FRAGMENT: u64 = 1 << 42;
+    const IPV4: u64 = 1 << 43;
+    const GOES_ON: u64 = 1 << 44;
+
+    /// At the first extension header of a packet.
+    #[inline(always)]
+    fn first(offset: usize, header: u8, chain: Chain) -> Self {
+        let chain = if chain == Chain::Ipv4 { Self::IPV4 } else { 0 };
+        Self(Self::new(offset, header).0 | chain)
+    }
 
     #[inline(always)]
     pub(crate) fn new(offset: usize, header: u8) -> Self {
@@ -109,15 +124,31 @@ impl Position {
     fn header(self) -> u8 {
         (self.0 >> 32) as u8
     }
+
+    #[inline(always)]
+    fn chain(self) -> Chain {
+        if self.0 & Self::IPV4 == 0 { Chain::Ipv6 } else { Chain::Ipv4 }
+    }
+
+    /// Whether the walk ended before it was at a header behind the extension headers.
+    #[inline(always)]
+    fn is_nowhere(self) -> bool {
+        self == Self::ENDED || self == Self::CUT_SHORT
+    }
+
+    #[inline(always)]
+    fn goes_on(self) -> bool {
+        self.0 & Self::GOES_ON != 0
+    }
 }
 
-/// One step of the walk: [`step_over`], applied to one frame.
+/// One step of the walk: [`walk_on`], applied to one frame.
 pub trait ChainStep {
     /// Whether the parser follows chains of headers of any length. If not, it takes common frames only, and leaves the
     /// others: [`crate::verdict::Verdict::Uncommon`].
     const FOLLOWS: bool = true;
 
-    /// The position after the extension header at `position`.
+    /// The position after the extension header at `position` and some that follow it.
     fn step(&self, position: Position) -> Position;
 }
 
@@ -143,16 +174,32 @@ pub struct DirectStep<C>(
 
 impl<C: Cursor> ChainStep for DirectStep<C> {
     fn step(&self, position: Position) -> Position {
-        step_over(self.0, position)
+        walk_on(self.0, position)
     }
 }
 
-/// The position after the extension header at `position`. `frame` is a cursor anywhere in the frame.
+/// The position after the extension header at `position` and those that follow it, but no more than a step has. `frame` is a
+/// cursor anywhere in the frame.
 #[inline(always)]
-pub fn step_over(frame: impl Cursor, position: Position) -> Position {
+pub fn walk_on(frame: impl Cursor, mut position: Position) -> Position {
+    for _ in 0..HEADERS_OF_STEP {
+        position = step_over(frame, position);
+        if position.is_nowhere() || Protocol::from_number(position.header()).is_some() {
+            return position;
+        }
+        if !position.chain().has(position.header()) {
+            return Position::ENDED;
+        }
+    }
+    Position(position.0 | Position::GOES_ON)
+}
+
+/// The position after the extension header at `position`.
+#[inline(always)]
+fn step_over(frame: impl Cursor, position: Position) -> Position {
     let Some(mut cursor) = frame.at(position.offset()) else { return Position::CUT_SHORT };
     let Some(header) = cursor.read::<ExtensionHeader>() else { return Position::CUT_SHORT };
-    let mut is_fragment = position.0 & Position::FRAGMENT;
+    let mut flags = position.0 & (Position::FRAGMENT | Position::IPV4);
     let length = match position.header() {
         FRAGMENT => {
             let [high, low] = header.fragment_offset_be;
@@ -161,7 +208,7 @@ pub fn step_over(frame: impl Cursor, position: Position) -> Position {
                 return Position::ENDED;
             }
             if low & 1 != 0 {
-                is_fragment = Position::FRAGMENT;
+                flags |= Position::FRAGMENT;
             }
             EXTENSION_HEADER_LEN
         }
@@ -170,7 +217,7 @@ pub fn step_over(frame: impl Cursor, position: Position) -> Position {
         // In units of eight bytes, not counting the first (RFC 8200, section 4).
         _ => (usize::from(header.length) + 1) * 8,
     };
-    Position(Position::new(position.offset() + length, header.next_header).0 | is_fragment)
+    Position(Position::new(position.offset() + length, header.next_header).0 | flags)
 }
 
 /// Walks along the extension headers that begin at `cursor`, the first of which has the number `header`. Returns the
@@ -189,24 +236,22 @@ pub(crate) fn upper_layer<C: Cursor, S: ChainStep>(
     if !S::FOLLOWS {
         return Err(Stop::Uncommon);
     }
-    let mut position = Position::new(cursor.offset(), header);
-    for _ in 0..MAX_EXTENSION_HEADERS {
+    let mut position = Position::first(cursor.offset(), header, chain);
+    for _ in 0..STEPS {
         position = step.step(position);
-        if position == Position::ENDED {
-            return Ok(None);
-        }
-        if position == Position::CUT_SHORT {
-            return Err(Fault::Truncated.into());
-        }
-        if let Some(protocol) = Protocol::from_number(position.header()) {
-            let cursor = cursor.at(position.offset()).ok_or(Fault::Truncated)?;
-            return Ok(Some((protocol, cursor, position)));
-        }
-        if !chain.has(position.header()) {
-            return Ok(None);
+        if !position.goes_on() {
+            break;
         }
     }
-    Err(Fault::TooManyHeaders.into())
+    if position == Position::CUT_SHORT {
+        return Err(Fault::Truncated.into());
+    }
+    if position.goes_on() {
+        return Err(Fault::TooManyHeaders.into());
+    }
+    let Some(protocol) = Protocol::from_number(position.header()) else { return Ok(None) };
+    let cursor = cursor.at(position.offset()).ok_or(Fault::Truncated)?;
+    Ok(Some((protocol, cursor, position)))
 }
 
 /// Parses the packet at `cursor`; `None` if it is no segment or datagram for the guarded port.

@@ -164,7 +164,7 @@ pub trait Datapath<A: Address> {
 
 /// Judges a frame; `frame` is a cursor at its first byte.
 ///
-/// `step` is [`ipv6::step_over`] applied to the frame, or a call with the same result.
+/// `step` is [`ipv6::walk_on`] applied to the frame, or a call with the same result.
 #[inline(always)]
 pub fn judge<Outcome, C, S>(frame: impl Cursor, link_type: LinkType, datapath: &C, step: &S) -> Outcome
 where

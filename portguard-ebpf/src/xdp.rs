@@ -181,18 +181,18 @@ pub(crate) extern "C" fn portguard_scattered(ctx: *mut xdp_md) -> u32 {
 }
 
 /// [`Hook::step`] in the first buffer. The verifier assumes nothing about the value that it returns: if it were inlined
-/// into the walk, the verifier's states of sixteen rounds would multiply.
+/// into the walk, the verifier's states of all steps would multiply.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn portguard_step(ctx: *mut xdp_md, position: u64) -> u64 {
-    ipv6::step_over(Xdp::<false>(ctx).first_buffer(), Position(position)).0
+    ipv6::walk_on(Xdp::<false>(ctx).first_buffer(), Position(position)).0
 }
 
 /// [`Hook::step`] in any buffer.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn portguard_scattered_step(ctx: *mut xdp_md, position: u64) -> u64 {
-    ipv6::step_over(AllBuffers::new(Xdp::<true>(ctx)), Position(position)).0
+    ipv6::walk_on(AllBuffers::new(Xdp::<true>(ctx)), Position(position)).0
 }
 
 /// [`Hook::is_lookup`] in the first buffer. Returns 0 or 1.

@@ -199,8 +199,9 @@ works "guard on both, the server not on the client's list"
 check "a lock that another mount holds comes" grants
 check "but late, because its notice is dropped" [ "$GRANTED" -gt 50 ]
 echo "LOCK guard on the client, whose list lacks the server | $GRANTED"
-# A lock that the client holds, while the server's services end, start again, and report that. A machine that boots forgets the
-# locks; here lockd runs on, for the client, so the server is told to forget them.
+# A lock that the client holds, while the server's services end, start again, and report that, as after a crash: such a machine has
+# forgotten the locks, and has what rpc.statd wrote of its clients. Here lockd runs on, for the client, so the server is told to
+# forget the locks; and Linux 6.12 ends the watch of a client with the service, so what was written is put back.
 client mount -t nfs -o vers=3,proto=tcp 192.0.2.1:/srv /mnt
 nsenter --target $HOST --net --mount -- perl - /mnt/locked 600 < /run/client/lock.pl > /dev/null &
 HOLDER=$!
@@ -208,7 +209,14 @@ LOCKED=$(printf '%02x:%02x:%s' $(stat -c '%Hd %Ld %i' /srv/locked))
 has_lock() { grep -q " $LOCKED " /proc/locks; }
 # Linux 6.12 refuses this while no server runs.
 unlock() { echo /srv > /proc/fs/nfsd/unlock_filesystem; } 2> /dev/null
-restarts() { systemctl stop nfs-server; unlock; systemctl start nfs-server && not has_lock && sm-notify -f; }
+restarts() {
+  mkdir -p /run/watched
+  cp -a /var/lib/nfs/sm/. /run/watched
+  systemctl stop nfs-server
+  unlock
+  cp -a /run/watched/. /var/lib/nfs/sm
+  systemctl start nfs-server && not has_lock && sm-notify -f
+}
 check "the server has a lock of the client" within 30 has_lock
 check "the server restarts, and has it no more" restarts
 check "doctor on the client names the server that its list lacks" client_says doctor "lacks the NFS server 192.0.2.1"
