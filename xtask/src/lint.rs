@@ -13,8 +13,16 @@ use crate::toolchain::Toolchain;
 use crate::{cargo, licences, setup, workspace};
 
 /// The crates that run on the host.
-const HOST: [&str; 4] =
-    ["--workspace", "--exclude=portguard-ebpf", "--exclude=portguard-bench-ebpf", "--locked"];
+const HOST: [&str; 5] = [
+    "--workspace",
+    "--exclude=portguard-ebpf",
+    "--exclude=portguard-bench-ebpf",
+    "--exclude=portguard-models",
+    "--locked",
+];
+
+/// The models for loom, apart because of the features that loom asks for.
+const MODELS: [&str; 2] = ["--package=portguard-models", "--locked"];
 
 /// The packages for the kernel.
 const KERNEL: &str = "portguard-ebpf";
@@ -69,6 +77,8 @@ fn checks(toolchain: &Toolchain) -> Result<Vec<(&'static str, Command)>> {
 
     let mut clippy = cargo();
     clippy.arg("clippy").args(HOST).args(["--all-targets", "--", STRICT]);
+    let mut models = cargo();
+    models.arg("clippy").args(MODELS).args(["--all-targets", "--", STRICT]);
 
     // Of the whole workspace, as clippy's, so that cargo chooses the same features and checks each dependency once.
     let documentation = || {
@@ -108,6 +118,7 @@ fn checks(toolchain: &Toolchain) -> Result<Vec<(&'static str, Command)>> {
         ("formatting", format),
         ("formatting, start", start_format),
         ("clippy, host", clippy),
+        ("clippy, models", models),
         ("clippy, start", start_clippy),
         ("clippy, kernel", kernel_clippy(KERNEL)?),
         ("clippy, kernel programs of the bench", kernel_clippy(BENCH)?),

@@ -30,7 +30,9 @@ const PROGRAM: &str = "PORTGUARD_PROGRAM";
 const PRODUCT: [&str; 3] = ["--tests", "--package=portguard", "--package=portguard-common"];
 const TOOLS: [&str; 4] =
     ["--tests", "--package=xtask", "--package=portguard-bench", "--package=portguard-testkit"];
-/// Both. The kernel programs are tested as the objects that the others embed; they cannot run on the host.
+/// The models of what several CPUs do at once, for loom, apart for the same reason.
+const MODELS: [&str; 2] = ["--tests", "--package=portguard-models"];
+/// All of them. The kernel programs are tested as the objects that the others embed; they cannot run on the host.
 const EVERYTHING: [&str; 3] = ["--workspace", "--exclude=portguard-ebpf", "--exclude=portguard-bench-ebpf"];
 
 /// Arguments of `cargo xtask test`.
@@ -55,7 +57,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let program = program()?;
     // After the tests are built, because it takes over what is built of the dependencies.
     test(give_earlier(&mut cargo_test(&PRODUCT))?, args)?;
-    test(cargo_test(&TOOLS).env(PROGRAM, program), args)
+    test(cargo_test(&TOOLS).env(PROGRAM, program), args)?;
+    test(&mut cargo_test(&MODELS), args)
 }
 
 /// Hands the programs of earlier commits to the tests.
