@@ -37,7 +37,7 @@ const BOOT: Boot = Boot {
     // To all of them: it is the guard that makes the difference.
     exports: Some(
         "/srv 192.0.2.0/24(rw,fsid=1,no_root_squash) 2001:db8:1::/64(rw,fsid=1,no_root_squash) \
-         198.51.100.0/24(rw,fsid=1,no_root_squash)\n",
+         198.51.100.0/24(rw,fsid=1,no_root_squash) 2001:db8:2::/64(rw,fsid=1,no_root_squash)\n",
     ),
     limit: Duration::from_secs(60 * 60),
 };

@@ -8,9 +8,9 @@ ip netns add outside
 ip link add eth0 type veth peer name eth0 netns outside
 for side in "ip:1:1" "ip -n outside:10:20"; do
   IFS=: read -r ip allowed denied <<< "$side"
-  $ip addr add 192.0.2.$allowed/24 dev eth0
+  $ip addr add 192.0.2.$allowed/24 brd + dev eth0
   $ip addr add 2001:db8:1::$allowed/64 dev eth0 nodad
-  $ip addr add 198.51.100.$denied/24 dev eth0
+  $ip addr add 198.51.100.$denied/24 brd + dev eth0
   $ip addr add 2001:db8:2::$denied/64 dev eth0 nodad
   $ip link set eth0 up
 done
