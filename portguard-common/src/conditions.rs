@@ -166,7 +166,7 @@ pub const HIGHEST_RATE: u32 = 1_000_000;
 /// Takes one of the `rate` packets of the second with this number. Returns whether there was one.
 ///
 /// Each CPU looks at the total before it adds to it. So in one second, at most `rate` packets are let pass, and one more for each further
-/// CPU; within any second that begins elsewhere, twice the rate and one for each CPU. A CPU that is held up for a second between two of these
+/// CPU; within any second that begins elsewhere, twice that. A CPU that is held up for a second between two of these
 /// steps, as a virtual one can be, may let the second begin once more.
 #[inline(always)]
 pub fn take(budget: &impl SharedBudget, rate: u32, second: u32) -> bool {

@@ -11,7 +11,7 @@ use portguard_common::calls::UdpCalls;
 
 pub use self::compare::Effective;
 pub(super) use self::read::MAX_INTERFACES;
-pub(crate) use self::read::{read_duration, read_interface, read_rate, read_until};
+pub(crate) use self::read::{read_duration, read_interface, read_moment, read_rate, read_until};
 
 /// The conditions of an entry. Without any, the entry allows always and everywhere.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -61,7 +61,7 @@ fn either(interfaces: &[InterfacePattern]) -> String {
 pub struct InterfacePattern(Box<str>);
 
 impl InterfacePattern {
-    /// As the file has it.
+    /// Its text, as portguard shows names.
     pub fn as_str(&self) -> &str {
         &self.0
     }

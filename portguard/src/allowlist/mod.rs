@@ -33,7 +33,7 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 pub use self::conditions::{Conditions, Effective, InterfacePattern};
-pub(crate) use self::conditions::{read_duration, read_interface, read_rate, read_until};
+pub(crate) use self::conditions::{read_duration, read_interface, read_moment, read_rate, read_until};
 pub use self::diagnostic::{Diagnostic, Diagnostics, Severity, Style};
 pub use self::difference::{Difference, change_of_udp_calls};
 pub use self::edit::{Addition, ListFile, LockedListFile, NewEntry, short};

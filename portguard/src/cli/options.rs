@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use portguard_common::rpc::Procedure;
 use portguard_common::transport::Protocol;
 
-use crate::allowlist::read_until;
+use crate::allowlist::read_moment;
 use crate::guard::{ModeChoice, Named, Trial, calls};
 
 /// What `attach` and `run` name of the order of a guard.
@@ -88,9 +88,9 @@ pub(super) fn call() -> impl TypedValueParser<Value = Procedure> {
     PossibleValuesParser::new(values).try_map(|key| Procedure::from_key(&key).ok_or("no such call"))
 }
 
-/// A time: RFC 3339, or a date, which means its end.
+/// A moment: RFC 3339, or a date, which stands for its last second.
 pub(super) fn time() -> impl TypedValueParser<Value = Timestamp> {
-    StringValueParser::new().try_map(|text| read_until(&text))
+    StringValueParser::new().try_map(|text| read_moment(&text))
 }
 
 #[cfg(test)]

@@ -5,12 +5,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::path::Path;
 
 use portguard_common::PORT;
+use portguard_common::calls::UdpCalls;
+use portguard_common::conditions::Conditions;
 
 use super::Finding;
 use super::coverage::{DEEPEST, all_below};
 use super::remedy::RemedyKind;
 use crate::error::Result;
-use crate::guard::Guard;
+use crate::guard::{self, Guard};
 use crate::interface::{self, Interface};
 use crate::printable::{counted, quoted};
 use crate::suggest::files::Files;
@@ -51,6 +53,15 @@ fn local_address(remote: IpAddr) -> Option<IpAddr> {
     Some(socket.local_addr().ok()?.ip())
 }
 
+/// Whether the list of a guard lets a host make calls now, over UDP, too.
+fn may_call(guard: &Guard, address: IpAddr) -> Result<bool> {
+    let Some(covering) = guard.covering(address)? else { return Ok(false) };
+    let of_list = guard.list().map_or(UdpCalls::All, |list| list.udp_calls);
+    let conditions = covering.conditions.unwrap_or(Conditions::none(of_list));
+    let terms = conditions.terms(0, guard::boot_now);
+    Ok(terms.denial().is_none() && terms.udp_calls() != UdpCalls::None)
+}
+
 /// Those that the list of a guard lacks.
 #[derive(Debug, Default)]
 pub(super) struct Callers {
@@ -58,13 +69,16 @@ pub(super) struct Callers {
     servers: Vec<Server>,
     /// Link-local sources of IPv6 that it has counted, and how many packets of theirs.
     link_local: Vec<(IpAddr, u64)>,
+    /// Whether its list permits broadcasts, which are `CALLIT`.
+    permits_broadcasts: bool,
 }
 
 impl Callers {
     pub(super) fn gather(guard: &Guard, servers: &[Reached]) -> Result<Self> {
-        let mut callers = Self::default();
+        let permits_broadcasts = guard.list().is_none_or(|list| list.udp_calls == UdpCalls::All);
+        let mut callers = Self { permits_broadcasts, ..Self::default() };
         for Reached { server, interfaces } in servers {
-            if interfaces.contains(&guard.interface().index) && guard.covering(server.address)?.is_none() {
+            if interfaces.contains(&guard.interface().index) && !may_call(guard, server.address)? {
                 callers.servers.push(server.clone());
             }
         }
@@ -102,8 +116,9 @@ impl Callers {
                  broadcast over IPv6 (NIS, rpcinfo -b)",
                 counted(packets, "packet")
             );
+            let with = if self.permits_broadcasts { "" } else { ", with `udp: all`, which broadcasts need" };
             let remedy = format!(
-                "If those are your clients, add {first}, or fe80::/10 for every host of the link, to {in_force}"
+                "If those are your clients, add {first}, or fe80::/10 for every host of the link{with}, to {in_force}"
             );
             findings.push(Finding::warning(
                 "guard.link_local",
@@ -125,6 +140,7 @@ mod tests {
         let callers = Callers {
             servers: vec![server("192.0.2.1"), server("192.0.2.1"), server("2001:db8::1")],
             link_local: vec![("fe80::1".parse().unwrap(), 2), ("fe80::2".parse().unwrap(), 3)],
+            permits_broadcasts: true,
         };
         let findings = callers.judge("eth0", "/etc/list.yaml");
         let [servers, link_local] = &findings[..] else { panic!("{findings:?}") };
@@ -135,6 +151,13 @@ mod tests {
             "Add 192.0.2.1 and 2001:db8::1 to /etc/list.yaml, then run: portguard reload eth0"
         );
         assert!(link_local.found.starts_with("5 packets came from fe80::1 and 1 more"), "{link_local:?}");
+        assert!(!link_local.remedy.as_ref().unwrap().text.contains("udp"), "{link_local:?}");
+        let callers = Callers { permits_broadcasts: false, ..callers };
+        let remedy = callers.judge("eth0", "/etc/list.yaml").remove(1).remedy.unwrap().text;
+        assert!(
+            remedy.contains("for every host of the link, with `udp: all`, which broadcasts need, to"),
+            "{remedy}"
+        );
         assert!(Callers::default().judge("eth0", "/etc/list.yaml").is_empty());
     }
 

@@ -79,15 +79,23 @@ impl Entries {
                     format!("{} {permit} {what}", counted(entries, "entry"))
                 });
                 let each = each.collect::<Vec<_>>().join(", ");
-                let advice = match self.permitting[UdpCalls::All as usize] {
-                    0 => String::new(),
-                    _ => format!(
+                let advice = match (self.permitting[UdpCalls::All as usize], udp_calls) {
+                    (0, _) => String::new(),
+                    (_, UdpCalls::All) => format!(
                         "; `udp: lookups` in {list} keeps others from forging the sources of those with all calls, {unless}"
+                    ),
+                    // The entries have it themselves.
+                    _ => format!(
+                        "; others can forge the sources of the entries that have `udp: all` in {list}: take that out, {unless}"
                     ),
                 };
                 format!("over UDP, {each}{advice}")
             }
             ref of_one_kind => match of_one_kind.first().unwrap_or(&udp_calls) {
+                UdpCalls::All if udp_calls != UdpCalls::All => format!(
+                    "listed sources may make all calls over UDP, because the entries have `udp: all` in {list}: others can forge \
+                     them; take that out, {unless}"
+                ),
                 UdpCalls::All => format!(
                     "listed sources may make all calls over UDP; `udp: lookups` in {list} keeps others from forging them, {unless}"
                 ),
@@ -170,13 +178,23 @@ mod tests {
         let told = &found(&[lookups, all], UdpCalls::Lookups)[0].1;
         assert!(
             told.starts_with(
-                "over UDP, 1 entry permits all calls, 1 entry permits only lookups; `udp: lookups`"
+                "over UDP, 1 entry permits all calls, 1 entry permits only lookups; others can forge the sources"
             ),
+            "{told}"
+        );
+        let told = &found(&[lookups, all], UdpCalls::All)[0].1;
+        assert!(
+            told.contains("; `udp: lookups` in LIST keeps others from forging the sources of those"),
+            "{told}"
+        );
+        let told = &found(&[all], UdpCalls::All)[0].1;
+        assert!(
+            told.starts_with("listed sources may make all calls over UDP; `udp: lookups` in LIST"),
             "{told}"
         );
         let told = &found(&[all], UdpCalls::Lookups)[0].1;
         assert!(
-            told.starts_with("listed sources may make all calls over UDP; `udp: lookups` in LIST"),
+            told.contains("because the entries have `udp: all` in LIST") && told.contains("take that out"),
             "{told}"
         );
     }

@@ -115,7 +115,7 @@ fn judge_service(
     Finding::warning(
         ID,
         format!("remains open beside port 111, unless a firewall blocks other hosts: {}", open.join(", ")),
-        RemedyKind::BlockPorts.text("portguard guards port 111 only: set fixed ports (/etc/nfs.conf for NFS), and block them with nft \
+        RemedyKind::BlockPorts.text("portguard guards port 111 only: set fixed ports (/etc/nfs.conf for NFS, fs.nfs.nlm_tcpport and nlm_udpport of sysctl for nlockmgr), and block them with nft \
          for hosts that must not use them."),
     )
 }

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use aya::maps::{Map, MapData};
 use aya::programs::{ProgramError, TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
+use portguard_common::conditions::Conditions;
 use portguard_common::drop_log::Rate;
 use portguard_common::frame::LinkType;
 use portguard_common::listed;
@@ -37,6 +38,9 @@ pub struct Shadow {
     name: &'static str,
     tag: u64,
     cells: Memory,
+    conditions: Mapped<Conditions>,
+    /// The conditions that have a rate, as the guard has them, with their places.
+    rated: Vec<(u32, Conditions)>,
     link: LinkType,
 }
 
@@ -103,7 +107,8 @@ impl Shadow {
         let cells = Memory::new(memory_of(names::CELLS)?).map_err(|error| broken().caused_by(error))?;
         let memory = Mapped::new(memory_of(names::CONDITIONS)?).map_err(|error| broken().caused_by(error))?;
         memory.write(0, &conditions);
-        Ok(Self { object, name, tag, cells, link })
+        let rated = (0..).zip(conditions).filter(|(_, conditions)| conditions.rate > 0).collect();
+        Ok(Self { object, name, tag, cells, conditions: memory, rated, link })
     }
 
     /// The hash of its instructions. It is that of the guard's program, unless another build of portguard attached the
@@ -123,6 +128,10 @@ impl Shadow {
             .and_then(|program| program.try_into().ok())
             .ok_or_else(|| broken().because("it has no program"))?;
         let frame = test_frame::frame(self.link, source, protocol, call);
+        // What a test frame takes of a rate, the next one still has.
+        for (place, conditions) in &self.rated {
+            self.conditions.write(*place, std::slice::from_ref(conditions));
+        }
         let before = self.counted();
         let options = TestRunOptions { data_in: Some(&frame), ..TestRunOptions::default() };
         let action = program.test_run(options).map_err(|error| broken().caused_by(error))?.return_value;

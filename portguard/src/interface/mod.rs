@@ -20,7 +20,7 @@ use crate::netlink;
 
 pub use self::details::{BondMode, Details};
 pub(crate) use self::ethtool::Driver;
-pub(crate) use self::name::unescape as name_bytes;
+pub(crate) use self::name::{escape as name_text, unescape as name_bytes};
 
 use self::decode::AddressMessage;
 

@@ -23,14 +23,20 @@ pub(crate) fn lock_to_change(pin_root: &PinRoot, messages: &mut Messages) -> Res
 /// Takes back the changes that are due, and reports it. The caller holds the lock.
 pub(crate) fn restore(pin_root: &PinRoot, due: Due, messages: &mut Messages) {
     let restored = guard::restore(pin_root, due, &mut |interface, event| messages.take(interface, event));
-    match restored {
-        Ok(restored) => restored.into_iter().for_each(|Restored { interface, result }| match result {
-            Ok(()) => messages.warning(format!(
-                "{interface}: the change was not confirmed, and the previous state is in force"
-            )),
-            Err(error) => messages.error(error),
-        }),
+    let restored = match restored {
+        Ok(restored) => restored,
+        Err(error) => return messages.error(error),
+    };
+    let is_any = !restored.is_empty();
+    restored.into_iter().for_each(|Restored { interface, result }| match result {
+        Ok(()) => messages.warning(format!(
+            "{interface}: the change was not confirmed, and the previous state is in force"
+        )),
         Err(error) => messages.error(error),
+    });
+    // The deadlines of what is in force again are those of before the trial, and the clock may have been set since.
+    if is_any {
+        deadlines::set(pin_root, messages);
     }
 }
 

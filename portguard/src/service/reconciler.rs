@@ -164,7 +164,7 @@ impl Reconciler {
         let _lock = self.lock_within(Duration::MAX, |holder| tell_holder(&*console, holder), messages)?;
         guard::sweep(&self.pin_root, &mut |event| messages.take_of_leftovers(event))?;
         let interfaces = interface::all()?;
-        self.remember_names(&interfaces);
+        self.remember_names(&interfaces, matches!(source, ListSource::File(_)));
         let mut first = None;
         let mut targets: Vec<&mut Target> = self.targets.iter_mut().collect();
         interface::lowest_first(&mut targets, &interfaces, |target| &target.name);
@@ -269,7 +269,11 @@ impl Reconciler {
                 replace_list(guard, list, allow_empty, trial, messages).map(|()| Outcome::Done)
             });
             match replaced {
-                Ok(done) => outcome = outcome.max(done),
+                Ok(done) => {
+                    outcome = outcome.max(done);
+                    let loaded = interfaces.iter().filter(|it| done == Outcome::Done && it.index == ifindex);
+                    self.names.extend(loaded.map(|it| (ifindex, names::names(it))));
+                }
                 // The guard has gone in the meantime; a check follows.
                 Err(error) if error.kind() == Kind::NotThere => {}
                 Err(error) => {
@@ -331,7 +335,7 @@ impl Reconciler {
             drop(self.lock(messages)?);
         }
         let interfaces = interface::all()?;
-        self.remember_names(&interfaces);
+        self.remember_names(&interfaces, self.broken.is_none());
         let (mut work, mut gone) = (Vec::new(), false);
         for (number, target) in self.targets.iter_mut().enumerate() {
             let interface = interfaces.iter().find(|interface| interface.is_called(&target.name));

@@ -109,19 +109,53 @@ fn the_document_has_the_conditions_and_absent_interfaces_are_noted() {
 fn what_is_there_with_other_conditions_is_named() {
     let host = Host::default();
     host.list("udp: lookups\nallow:\n  - 192.0.2.0/24\n  - prefix: ::1\n    until: 2499-12-01\n");
-    let told = host.fails(1, &["allow", "192.0.2.0/24", "--udp", "all", "--force"]);
+    let told = host.fails(1, &["allow", "192.0.2.0/24", "--udp", "all"]);
     assert!(
         told.contains(
             "192.0.2.0/24 is on the list already, on line 3, with other conditions: it has: none; the command names: udp all"
         ),
         "{told}"
     );
-    assert!(told.contains("portguard revoke 192.0.2.0/24") && told.contains("portguard edit"), "{told}");
+    assert!(told.contains("use --force") && told.contains("portguard edit"), "{told}");
     let told = host.fails(1, &["allow", "::1"]);
     assert!(told.contains("it has: until 2499-12-02T00:00:00Z; the command names: none"), "{told}");
     // What comes to the same is no error.
     let before = host.text();
     host.ok(&["allow", "192.0.2.0/24", "--udp", "lookups"]);
     host.ok(&["allow", "::1", "--until", "2499-12-02T02:00:00+02:00"]);
+    assert_eq!(host.text(), before);
+}
+
+#[test]
+fn a_later_end_takes_the_place_of_the_one_before_and_the_rest_stays() {
+    let host = Host::default();
+    host.list(
+        "udp: lookups\nallow:\n  - 192.0.2.0/24  # ours\n  - prefix: 198.51.100.7\n    until: 2498-12-01\n    udp: all\n    comment: a guest\n",
+    );
+    let told = host.ok(&["allow", "198.51.100.7", "--until", "2499-12-01"]);
+    assert!(told.stdout.contains("198.51.100.7/32 changed in"), "{}", told.stdout);
+    assert!(told.stdout.contains(": until 2499-12-02T00:00:00Z, udp all\n"), "{}", told.stdout);
+    let text = host.text();
+    assert!(text.starts_with("udp: lookups\nallow:\n  - 192.0.2.0/24  # ours\n"), "{text}");
+    assert!(text.contains("comment: \"a guest\"") && text.contains("udp: all"), "{text}");
+    assert!(!text.contains("2498"), "{text}");
+    assert_eq!(text.matches("198.51.100.7").count(), 1, "{text}");
+    // An earlier end, and other conditions, take --force.
+    for other in
+        [&["--until", "2497-12-01"][..], &["--until", "2499-12-03", "--udp", "none"], &["--rate", "5/s"], &[]]
+    {
+        let before = host.text();
+        let command = [&["allow", "198.51.100.7"], other].concat();
+        assert!(host.fails(1, &command).contains("with other conditions"), "{other:?}");
+        assert_eq!(host.text(), before);
+        let document = host.ok(&[&command[..], &["--force", "--json"]].concat()).stdout;
+        let document: serde_json::Value = serde_json::from_str(&document).expect("JSON");
+        assert_eq!(document["changed"][0]["prefix"], "198.51.100.7/32", "{document}");
+        assert_eq!(document["added"].as_array().map(Vec::len), Some(0), "{document}");
+        host.list(&before);
+    }
+    // Without a change there is none.
+    let before = host.text();
+    host.ok(&["allow", "198.51.100.7", "--until", "2499-12-01", "--udp", "all"]);
     assert_eq!(host.text(), before);
 }

@@ -3,15 +3,15 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
 use jiff::tz::Offset;
+use jiff::{SignedDuration, Timestamp};
 use portguard_common::conditions::HIGHEST_RATE;
 
 use super::InterfacePattern;
 use crate::allowlist::prefix::Fault;
 use crate::allowlist::text::cut;
-use crate::interface::name_bytes;
+use crate::interface::{name_bytes, name_text};
 use crate::printable::{is_misleading, printable};
 
 /// The most interfaces that an entry names.
@@ -63,7 +63,8 @@ pub(crate) fn read_interface(text: &str) -> Result<InterfacePattern, Fault> {
     if text.contains(is_misleading) {
         return Err(fault(is_no_name, "write its bytes as `portguard status` shows them, like \\x1b"));
     }
-    Ok(InterfacePattern(text.into()))
+    // Each name has one text, with which it is compared.
+    Ok(InterfacePattern(name_text(&name_bytes(text)).into()))
 }
 
 /// Reads how many packets may pass in a second.
@@ -156,6 +157,23 @@ pub(crate) fn read_until(text: &str) -> Result<Timestamp, Fault> {
         );
         fault(format!("`{it}` is out of range"), help)
     })
+}
+
+/// Reads a moment: a time with an offset from UTC, or a day, which stands for its last second in UTC.
+pub(crate) fn read_moment(text: &str) -> Result<Timestamp, Fault> {
+    let is_day = matches!(date(text), Some((_, "")));
+    match read_until(text) {
+        Ok(end) if is_day => Ok(end - SignedDuration::from_secs(1)),
+        Ok(time) => Ok(time),
+        // Its help is about lists.
+        Err(_) if read_duration(text).is_ok() => {
+            Err(fault(format!("`{}` is not a time", shown(text)), A_TIME))
+        }
+        Err(Fault { message, help }) => {
+            let help = help.split_once("; an entry").map_or(&*help, |(help, _)| help);
+            Err(fault(message, help))
+        }
+    }
 }
 
 /// The fault of a text that does not look like a time.

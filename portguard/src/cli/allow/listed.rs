@@ -4,20 +4,45 @@ use std::collections::HashMap;
 
 use ipnet::IpNet;
 
-use crate::allowlist::{Allowlist, Conditions, Effective, Entry, short};
+use crate::allowlist::{Allowlist, Conditions, Effective, Entry};
 use crate::cli::change::Placed;
 use crate::error::{Error, Result};
 
-/// Fails if an entry that is there already allows something else than the new one would.
-pub(super) fn require_same(present: &[Placed], new: &Conditions, list: &Allowlist) -> Result<()> {
+/// What becomes of an entry that is there already.
+pub(super) struct Renewed {
+    pub(super) prefix: IpNet,
+    pub(super) comment: Option<String>,
+    pub(super) conditions: Conditions,
+}
+
+/// The entries that are there already, and get other conditions: a later end, or with `force` those that the command names. `present`
+/// keeps the others.
+///
+/// # Errors
+/// An entry allows something else than the new one would.
+pub(super) fn renewed(
+    present: &mut Vec<Placed>,
+    new: &Conditions,
+    list: &Allowlist,
+    force: bool,
+) -> Result<Vec<Renewed>> {
     if present.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let entries = by_prefix(list);
     let effective = Effective::of(Some(new), list.udp_calls());
-    for Placed { prefix, line } in present {
-        let Some(entry) = entries.get(prefix) else { continue };
-        if !effective.allows_as(&list.effective(entry)) {
+    let (mut renewed, mut kept) = (Vec::new(), Vec::new());
+    for placed in present.drain(..) {
+        let Placed { prefix, line } = placed;
+        let Some(entry) = entries.get(&prefix) else { continue };
+        let comment = entry.comment().map(str::to_owned);
+        if effective.allows_as(&list.effective(entry)) {
+            kept.push(placed);
+        } else if let Some(conditions) = with_later_end(entry, new, list) {
+            renewed.push(Renewed { prefix, comment, conditions });
+        } else if force {
+            renewed.push(Renewed { prefix, comment, conditions: new.clone() });
+        } else {
             let told = |conditions: &Conditions| match conditions.is_empty() {
                 true => "none".to_owned(),
                 false => conditions.to_string(),
@@ -27,13 +52,25 @@ pub(super) fn require_same(present: &[Placed], new: &Conditions, list: &Allowlis
                 "{prefix} is on the list already, on line {line}, with other conditions"
             ))
             .because(format!("it has: {has}; the command names: {}", told(new)))
-            .remedy(format!(
-                "Nothing was changed. Take it out first (portguard revoke {}), or change it: portguard edit",
-                short(*prefix)
-            )));
+            .remedy("Nothing was changed. To give it the conditions that the command names, use --force; or change it: portguard edit"));
         }
     }
-    Ok(())
+    *present = kept;
+    Ok(renewed)
+}
+
+/// The conditions of an entry with a later end, if that is all in which it would differ. Conditions that the command does not name stay.
+fn with_later_end(entry: &Entry, new: &Conditions, list: &Allowlist) -> Option<Conditions> {
+    let old = entry.conditions()?;
+    let until = new.until.filter(|new| old.until.is_some_and(|old| old < *new))?;
+    let named = Conditions {
+        interfaces: new.interfaces.clone().or_else(|| old.interfaces.clone()),
+        until: old.until,
+        udp: new.udp.or(old.udp),
+        rate: new.rate.or(old.rate),
+    };
+    let is_same = Effective::of(Some(&named), list.udp_calls()).allows_as(&list.effective(entry));
+    is_same.then(|| Conditions { until: Some(until), ..old.clone() })
 }
 
 /// Fails if a new entry would deny what the entry around it allows: the longest prefix decides.

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use ipnet::IpNet;
 
 use self::conditions::ConditionOptions;
+use self::listed::Renewed;
 use crate::allowlist::{Addition, Allowlist, NewEntry};
 use crate::cli::absent;
 use crate::cli::change::{self, Change, ChangeOptions, Missing, Placed};
@@ -24,8 +25,8 @@ use crate::term;
         force on each guard here that uses the file. What is on the list already is no error. A file that does not exist is \
         made if its directory exists.\n\n\
         The longest prefix decides, with its own conditions. An entry with an end, inside a larger one without, cuts its hosts off at its \
-        end. What would be stricter than the entry around it is refused without --force; what is on the list with other conditions \
-        is refused in any case.\n\n\
+        end. What would be stricter than the entry around it is refused without --force. An entry that is on the list gets a later \
+        end at once, and other conditions only with --force.\n\n\
         Examples:\n\
         portguard allow 192.0.2.0/24 2001:db8:40::/48 --comment \"NFS clients, rack 4\"\n\
         portguard allow 198.51.100.7 --for 2h --udp lookups"
@@ -40,7 +41,7 @@ pub struct Args {
     /// Under which conditions.
     #[command(flatten)]
     pub conditions: ConditionOptions,
-    /// Add entries that are stricter than the entries around them, too
+    /// Add entries that are stricter than the entries around them, too, and give entries that are there other conditions
     #[arg(long)]
     pub force: bool,
     /// How.
@@ -60,27 +61,40 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode> {
 }
 
 fn added(args: &Args, list: &Allowlist) -> Result<Change> {
-    let (present, missing) = change::sorted_out(&args.prefixes, list);
+    let (mut present, missing) = change::sorted_out(&args.prefixes, list);
     let conditions = args.conditions.conditions()?;
-    listed::require_same(&present, &conditions, list)?;
+    let renewed = listed::renewed(&mut present, &conditions, list, args.force)?;
     if !args.force {
         listed::require_as_permissive(&missing, &conditions, list)?;
     }
-    let (added, removed) = (Vec::new(), Vec::new());
-    let mut change = Change { new: None, added, removed, present, conditions };
-    if !missing.is_empty() {
-        let entry = |prefix: &IpNet| NewEntry {
-            prefix: *prefix,
-            comment: args.comment.clone(),
-            conditions: change.conditions.clone(),
-        };
-        let additions: Vec<Addition> = missing.iter().map(entry).map(Addition::Entry).collect();
-        let new = list.with(&additions)?;
-        // They are behind all others.
-        let entries = new.allowlist.entries().iter().skip(list.entries().len());
-        change.added = entries.map(|it| Placed { prefix: it.prefix(), line: it.line() }).collect();
-        change.new = Some(new);
+    let (added, changed, removed) = (Vec::new(), Vec::new(), Vec::new());
+    let mut change = Change { new: None, added, changed, removed, present, conditions };
+    if missing.is_empty() && renewed.is_empty() {
+        return Ok(change);
     }
+    let number = renewed.len();
+    let old: Vec<IpNet> = renewed.iter().map(|it| it.prefix).collect();
+    let renewed = renewed.into_iter().map(|Renewed { prefix, comment, conditions }| NewEntry {
+        prefix,
+        comment: args.comment.clone().or(comment),
+        conditions,
+    });
+    let entry = |prefix: &IpNet| NewEntry {
+        prefix: *prefix,
+        comment: args.comment.clone(),
+        conditions: change.conditions.clone(),
+    };
+    let additions: Vec<Addition> = renewed.chain(missing.iter().map(entry)).map(Addition::Entry).collect();
+    let new = match number {
+        0 => list.with(&additions)?,
+        _ => list.without(&old)?.allowlist.with(&additions)?,
+    };
+    // They are behind all others.
+    let entries = new.allowlist.entries().iter().skip(list.entries().len() - number);
+    let mut placed: Vec<Placed> = entries.map(|it| Placed { prefix: it.prefix(), line: it.line() }).collect();
+    change.added = placed.split_off(number);
+    change.changed = placed;
+    change.new = Some(new);
     Ok(change)
 }
 

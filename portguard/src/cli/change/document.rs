@@ -27,6 +27,8 @@ pub(super) struct Document<'a> {
     added: Vec<Entry>,
     /// The conditions of what was added; absent (null) if there are none.
     conditions: Option<Conditions<'a>>,
+    /// What has other conditions now, with the lines that it has now.
+    changed: Vec<Entry>,
     /// With the lines that they had.
     removed: Vec<Entry>,
     /// What was to be added, and was on the list already.
@@ -74,6 +76,7 @@ impl<'a> Document<'a> {
             conditions: Some(&change.conditions)
                 .filter(|it| !change.added.is_empty() && !it.is_empty())
                 .map(Conditions::from),
+            changed: entries(&change.changed),
             removed: entries(&change.removed),
             present: entries(&change.present),
             guards: guards.then(|| here.state(list.sha256()).into_iter().map(guard).collect()),

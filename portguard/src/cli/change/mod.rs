@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use ipnet::IpNet;
 
 use self::document::Document;
-use crate::allowlist::{Allowlist, Checked, Conditions, ListFile, LockedListFile, read_prefix};
+use crate::allowlist::{self, Allowlist, Checked, Conditions, ListFile, LockedListFile, read_prefix};
 use crate::cli::print::{print, print_json};
 use crate::cli::reload;
 use crate::error::Result;
@@ -62,12 +62,23 @@ pub(super) struct Change {
     pub(super) new: Option<Checked>,
     /// What it has more than the old one, with the lines of the new one.
     pub(super) added: Vec<Placed>,
+    /// What has other conditions in it, with the lines of the new one.
+    pub(super) changed: Vec<Placed>,
     /// What it has less, with the lines of the old one.
     pub(super) removed: Vec<Placed>,
     /// What was to be added, and is there already.
     pub(super) present: Vec<Placed>,
     /// The conditions of what it has more.
     pub(super) conditions: Conditions,
+}
+
+impl Change {
+    /// The conditions of an entry of the changed list, in words.
+    fn conditions_of(&self, prefix: IpNet) -> String {
+        let mut entries = self.new.iter().flat_map(|new| new.allowlist.entries());
+        let conditions = entries.find(|it| it.prefix() == prefix).and_then(allowlist::Entry::conditions);
+        conditions.map_or_else(|| "no conditions".to_owned(), Conditions::to_string)
+    }
 }
 
 /// What becomes of a list that does not exist.

@@ -23,6 +23,10 @@ pub(super) fn changes(path: &Path, change: &Change, is_dry_run: bool) -> String 
     for Placed { prefix, line } in &change.added {
         let _ = writeln!(text, "{prefix} {would}added to {path}, line {line}{conditions}");
     }
+    for Placed { prefix, line } in &change.changed {
+        let other = change.conditions_of(*prefix);
+        let _ = writeln!(text, "{prefix} {would}changed in {path}, now line {line}: {other}");
+    }
     for Placed { prefix, line } in &change.removed {
         let _ = writeln!(text, "{prefix} {would}taken out of {path}, line {line}");
     }

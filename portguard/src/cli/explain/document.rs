@@ -161,14 +161,14 @@ pub struct Conditions {
 }
 
 impl Conditions {
-    /// Those of an entry that only the kernel knows.
-    pub(super) fn of_kernel(conditions: &conditions::Conditions) -> Self {
+    /// Those of an entry that only the kernel knows, of a list that permits these calls.
+    pub(super) fn of_kernel(conditions: &conditions::Conditions, of_list: UdpCalls) -> Self {
         let until = (conditions.until != NEVER).then(|| time::seconds(conditions.until));
         let udp = UdpCalls::from_number(conditions.udp_calls).unwrap_or(UdpCalls::None);
         Self {
             interfaces: None,
             until,
-            udp: Some(udp.key()),
+            udp: (udp != of_list).then(|| udp.key()),
             rate: (conditions.rate > 0).then_some(conditions.rate),
         }
     }

@@ -266,7 +266,8 @@ fn by_guard(question: &Question, guard: &Guard, services: &Services) -> Result<V
         }
         let entry = covering.map(|Covering { prefix, number, conditions }| {
             if text.allowlist().is_none() {
-                let conditions = conditions.as_ref().map(document::Conditions::of_kernel);
+                let conditions =
+                    conditions.as_ref().map(|it| document::Conditions::of_kernel(it, list.udp_calls));
                 return Ok(document::Entry { conditions, ..without_line(prefix) });
             }
             match numbered.get(number as usize) {

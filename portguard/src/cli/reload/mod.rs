@@ -17,7 +17,7 @@ use crate::ops::change::{compare_list, replace_list};
 use crate::ops::guardian::Guardian;
 use crate::ops::lists::{Lists, keep_last_good};
 use crate::ops::owner::{owned, owned_by_somebody, owner_of_name};
-use crate::ops::{self, Messages, default_allowlist};
+use crate::ops::{self, Messages, deadlines, default_allowlist, trial};
 use crate::term;
 
 /// Arguments of `reload`.
@@ -144,7 +144,14 @@ fn reload(
     };
     // The list of a service is valid if the service says so. Those of the others are read before it is asked.
     for path in wanted()? {
-        lists.load(&path, messages).inspect_err(tell_stopped)?;
+        if let Err(error) = lists.load(&path, messages) {
+            tell_stopped(&error);
+            // Deadlines follow the clock whatever is in the file: the list in force has them.
+            if deadlines::are_off(pin_root) {
+                drop(trial::lock_to_change(pin_root, messages)?);
+            }
+            return Err(error);
+        }
     }
     hand_over(args, services, handed, on_trial, messages);
     let trial = args.trial.trial();

@@ -42,8 +42,9 @@ fn removed(args: &Args, list: &Allowlist) -> Result<Change> {
     if !missing.is_empty() {
         return Err(not_entries(&missing, list));
     }
-    let (added, present, conditions) = (Vec::new(), Vec::new(), Conditions::default());
-    Ok(Change { new: Some(list.without(&args.prefixes)?), added, removed, present, conditions })
+    let (added, changed, present) = (Vec::new(), Vec::new(), Vec::new());
+    let new = Some(list.without(&args.prefixes)?);
+    Ok(Change { new, added, changed, removed, present, conditions: Conditions::default() })
 }
 
 /// The error that no entry has these prefixes, with what the list has around them and inside them.

@@ -11,11 +11,13 @@ use crate::interface::{self, Interface};
 pub(super) type Names = BTreeMap<u32, Vec<String>>;
 
 impl Reconciler {
-    /// Remembers the names of interfaces that are about to get a guard, and that have none so far.
-    pub(super) fn remember_names(&mut self, interfaces: &[Interface]) {
+    /// Remembers the names of interfaces that are about to get a guard, and that have none so far. If the file cannot be
+    /// loaded, a guard may have a list that was loaded when its interface had other names.
+    pub(super) fn remember_names(&mut self, interfaces: &[Interface], is_loaded: bool) {
         for interface in interfaces {
             if self.targets.iter().any(|target| interface.is_called(&target.name)) {
-                self.names.entry(interface.index).or_insert_with(|| names(interface));
+                let known = || if is_loaded { names(interface) } else { Vec::new() };
+                self.names.entry(interface.index).or_insert_with(known);
             }
         }
     }
@@ -42,16 +44,16 @@ impl Reconciler {
         if renamed.is_empty() {
             return;
         }
-        let mut messages = self.messages();
-        for (interface, _) in &renamed {
-            messages.note(format!("{}: it has other names; its list is loaded again", interface.name));
-        }
         let only: Vec<String> = renamed.iter().map(|(interface, _)| interface.name.clone()).collect();
-        messages.append(self.reload(Trigger::Renamed, &only));
-        messages.log();
-        if self.broken.is_none() {
-            self.names.extend(renamed.into_iter().map(|(interface, now)| (interface.index, now)));
+        let mut messages = self.reload(Trigger::Renamed, &only);
+        // What could not be loaded keeps the names of before, and is tried again.
+        for (interface, now) in &renamed {
+            if self.names.get(&interface.index) == Some(now) {
+                let text = format!("{}: it has other names; its list was loaded again", interface.name);
+                messages.note(text);
+            }
         }
+        messages.log();
     }
 
     /// Whether the list of an interface with other names must be loaded again; none if that cannot be done now.
@@ -69,6 +71,6 @@ impl Reconciler {
     }
 }
 
-fn names(interface: &Interface) -> Vec<String> {
+pub(super) fn names(interface: &Interface) -> Vec<String> {
     interface.names().into_iter().map(str::to_owned).collect()
 }

@@ -1,8 +1,10 @@
 //! A wall clock that is set: deadlines in the kernel follow it.
 
+use nix::sys::signal::Signal;
 use portguard_testkit::net::{RpcServices, rpc};
 
 use super::{entries, in_seconds, write};
+use crate::confirm::kill_guardian;
 use crate::support::{
     IFACE, Output, PORTGUARD, Role, SERVER, SILENCE, Service, ShiftedClock, Testbed, port_111,
 };
@@ -113,6 +115,55 @@ fn a_service_sets_deadlines_right_at_its_next_check() {
         assert_eq!(is_answered(&testbed), step.is_right_to_answer());
         assert_eq!(portguard.status().generation, generation, "no list was loaded");
         drop(service);
+        portguard.ok(&["detach", IFACE]);
+    }
+}
+
+/// What comes back had its deadlines computed before the trial, by the clock of then.
+#[test]
+fn a_change_that_is_taken_back_has_deadlines_by_the_clock_of_then() {
+    let clock = ShiftedClock::new();
+    let testbed = Testbed::new(PORTGUARD);
+    let portguard = testbed.portguard();
+    let _rpcbind = RpcServices::start(testbed.server.namespace()).expect("rpcbind");
+    for step in STEPS {
+        let list = step.list(&testbed);
+        let told =
+            Output::of(&mut clock.command(portguard, &["attach", IFACE, "--allowlist", &list], step.off));
+        assert_eq!(told.code, 0, "{told:?}");
+        // By the clock that is off, so that nothing corrects what will come back; its guardian has that clock, too.
+        let trial = ["attach", IFACE, "--audit", "--confirm=600"];
+        let told = Output::of(&mut clock.command(portguard, &trial, step.off));
+        assert_eq!(told.code, 0, "{told:?}");
+        kill_guardian(&testbed);
+        // The service corrects what is on trial. At its end it takes the change back.
+        let mut service = Service::start(portguard, &[IFACE, "--allowlist", &list]);
+        assert!(!portguard.status().enforcing);
+        service.signal(Signal::SIGTERM);
+        assert!(service.ended().success());
+        assert!(portguard.status().enforcing, "{}", service.said());
+        assert_right(&testbed, "what came back");
+        assert_eq!(is_answered(&testbed), step.is_right_to_answer());
+        portguard.ok(&["detach", IFACE]);
+    }
+}
+
+#[test]
+fn a_reload_sets_deadlines_right_also_when_the_file_is_broken() {
+    let clock = ShiftedClock::new();
+    let testbed = Testbed::new(PORTGUARD);
+    let portguard = testbed.portguard();
+    for step in STEPS {
+        let list = step.list(&testbed);
+        let told =
+            Output::of(&mut clock.command(portguard, &["attach", IFACE, "--allowlist", &list], step.off));
+        assert_eq!(told.code, 0, "{told:?}");
+        testbed.lists.write_text("step.yaml", "allow: [");
+        assert_off(&testbed);
+        let told = portguard.run(&["reload"]);
+        assert_eq!(told.code, 3, "{told:?}");
+        assert!(told.stderr.contains("the clock was set"), "{told:?}");
+        assert_right(&testbed, "a reload of a broken file");
         portguard.ok(&["detach", IFACE]);
     }
 }

@@ -151,7 +151,7 @@ fn a_service_loads_the_list_again_when_names_change() {
         host.guarded.ip(change).expect("another name");
         host.until_allowed_on(&service, expected, change);
     }
-    service.until_said("lan7: it has other names; its list is loaded again");
+    service.until_said("lan7: it has other names; its list was loaded again");
     let generations = |portguard: Portguard<'_>| -> Vec<u64> {
         portguard.all_status().iter().map(|guard| guard.generation).collect()
     };
@@ -166,6 +166,52 @@ fn a_service_loads_the_list_again_when_names_change() {
     portguard.ok(&["reload"]);
     let reloaded: Vec<u64> = before.iter().map(|generation| generation + 1).collect();
     assert_eq!(generations(portguard), reloaded, "by the command only: {}", service.said());
+}
+
+/// What could not be loaded is not forgotten, and not told as loaded.
+#[test]
+fn a_service_goes_on_to_follow_names_where_the_list_could_not_be_loaded() {
+    let host = Cables::new();
+    let portguard = host.portguard();
+    let list = host.list("[lan*]");
+    let service = Service::start(portguard, &["lan0", "wan0", "--allowlist", &list]);
+    // The file has a list that was rejected.
+    host.list("['lan*', x]");
+    portguard.ok(&["reload", "--confirm=1"]);
+    service.wait_until("it is taken back", || {
+        portguard
+            .all_status()
+            .iter()
+            .all(|it| it.confirmation.as_ref().is_some_and(|it| it.state == "rejected"))
+    });
+    host.guarded.ip("link property add dev wan0 altname lan-too").expect("a name");
+    host.guarded.ip("link set lan0 mtu 1400").expect("an event");
+    portguard.run(&["explain", "192.0.2.10"]);
+    assert_eq!(host.get_past(), [true, false], "{}", service.said());
+    assert!(!service.said().contains("other names"), "{}", service.said());
+    // A good file, and the names are followed.
+    host.list("['lan*', y]");
+    host.until_allowed_on(&service, [true, true], "another list");
+    drop(service);
+
+    // Names change while no service runs, and the next one starts with a broken file.
+    let good = std::fs::read_to_string(&list).expect("the list");
+    host.lists.write_text("interfaces.yaml", "allow: [");
+    host.guarded.ip("link property del dev wan0 altname lan-too").expect("no name");
+    let service = Service::start(portguard, &["lan0", "wan0", "--allowlist", &list]);
+    assert_eq!(host.get_past(), [true, true], "{}", service.said());
+    host.lists.write_text("interfaces.yaml", &good);
+    host.until_allowed_on(&service, [true, false], "the same file, valid again");
+}
+
+/// The bytes of a name can be written in capitals, as on the command line.
+#[test]
+fn names_of_any_bytes_are_matched() {
+    let host = Cables::new();
+    let portguard = host.portguard();
+    host.guarded.ip("link property add dev wan0 altname größe").expect("a name");
+    portguard.ok(&["attach", "lan0", "wan0", "--allowlist", &host.list("['gr\\xC3\\xb6\\xC3\\x9fe']")]);
+    host.assert_allowed_on([false, true], "escaped");
 }
 
 #[test]

@@ -84,7 +84,7 @@ fn guardians(testbed: &Testbed) -> Vec<Pid> {
 
 /// Kills the guardian of the only change, so that nobody restores what was before it.
 #[track_caller]
-fn kill_guardian(testbed: &Testbed) {
+pub(crate) fn kill_guardian(testbed: &Testbed) {
     let [guardian] = guardians(testbed)[..] else { panic!("one guardian: {:?}", guardians(testbed)) };
     kill(guardian, Signal::SIGKILL).expect("a guardian");
     wait_until("its end", PATIENCE, || Ok(guardians(testbed).is_empty())).expect("its end");

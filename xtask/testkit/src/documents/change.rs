@@ -12,6 +12,7 @@ pub struct Document {
     pub added: Vec<Entry>,
     pub conditions: Option<Conditions>,
     pub removed: Vec<Entry>,
+    pub changed: Vec<Entry>,
     pub present: Vec<Entry>,
     pub guards: Option<Vec<Guard>>,
 }
