@@ -177,6 +177,8 @@ check "the client is guarded, its server not on its list" guard_client 203.0.113
 works "guard on the client, whose list lacks the server"
 lock "guard on the client, whose list lacks the server" late
 [ $NOTICES = no ] || check "its guard has dropped the notice" [ "$(dropped_of_server)" -gt 0 ]
+# After a notice that was dropped, lockd asks for the client's ports again a minute later (NLM_HOST_REBIND, include/linux/lockd/lockd.h).
+sleep 60
 nsenter --net=/run/netns/outside portguard detach eth0
 from_document /etc/sysctl.d/lockd.conf | sysctl --load=- > /dev/null
 
