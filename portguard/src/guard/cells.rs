@@ -7,7 +7,7 @@ use aya_obj::generated::{BPF_F_MMAPABLE, bpf_map_type::BPF_MAP_TYPE_ARRAY};
 use portguard_common::address::{V4, V6};
 use portguard_common::cells::{self, CellsLayout, TOTALS};
 use portguard_common::names;
-use portguard_common::rpc::Requests;
+use portguard_common::rpc::{REQUESTS, Requests};
 use portguard_common::source_table::{Bucket, Record, Sighting, WAYS};
 use portguard_common::totals::{Count, Totals};
 
@@ -23,8 +23,15 @@ pub(super) struct Cells {
     memory: Memory,
     layout: CellsLayout,
     abi: u32,
-    requests_v4: RequestsMap,
-    requests_v6: RequestsMap,
+    requests_v4: MapData,
+    requests_v6: MapData,
+}
+
+/// The requests of the established sources, for as long as sources are read: the kernel maps all pages of the maps at once.
+#[derive(Debug)]
+pub(super) struct AllRequests {
+    v4: RequestsMap,
+    v6: RequestsMap,
 }
 
 /// The requests of the established sources of a family, in the layout of an ABI.
@@ -35,7 +42,7 @@ pub(super) enum RequestsMap {
 }
 
 impl RequestsMap {
-    fn open(abi: u32, map: impl Fn(&str) -> Result<MapData>, name: &str) -> Result<Self> {
+    fn new(abi: u32, map: &MapData, name: &str) -> Result<Self> {
         if abi <= abi8::LAST {
             mapped(map, name).map(Self::Abi8)
         } else {
@@ -54,18 +61,18 @@ impl RequestsMap {
 /// An address family whose sources are counted.
 pub(super) trait Counted: cells::Counted {
     /// The requests of its established sources.
-    fn requests(cells: &Cells) -> &RequestsMap;
+    fn requests(all: &AllRequests) -> &RequestsMap;
 }
 
 impl Counted for V4 {
-    fn requests(cells: &Cells) -> &RequestsMap {
-        &cells.requests_v4
+    fn requests(all: &AllRequests) -> &RequestsMap {
+        &all.v4
     }
 }
 
 impl Counted for V6 {
-    fn requests(cells: &Cells) -> &RequestsMap {
-        &cells.requests_v6
+    fn requests(all: &AllRequests) -> &RequestsMap {
+        &all.v6
     }
 }
 
@@ -93,8 +100,16 @@ impl Cells {
             memory,
             layout,
             abi,
-            requests_v4: RequestsMap::open(abi, &map, names::REQUESTS_V4)?,
-            requests_v6: RequestsMap::open(abi, &map, names::REQUESTS_V6)?,
+            requests_v4: map(names::REQUESTS_V4)?,
+            requests_v6: map(names::REQUESTS_V6)?,
+        })
+    }
+
+    /// What [`Cells::bucket`] takes to tell what sources have asked for.
+    pub(super) fn requests(&self) -> Result<AllRequests> {
+        Ok(AllRequests {
+            v4: RequestsMap::new(self.abi, &self.requests_v4, names::REQUESTS_V4)?,
+            v6: RequestsMap::new(self.abi, &self.requests_v6, names::REQUESTS_V6)?,
         })
     }
 
@@ -119,8 +134,14 @@ impl Cells {
 
     /// Puts the sources of a bucket into `seen`, and returns the bucket's remainder. If the CPU of the bucket changes it
     /// in the meantime, the bucket is copied again. Even a flood makes only a few thousand changes a second in one
-    /// bucket, so a copy between two changes soon succeeds.
-    pub(super) fn bucket<K: Counted>(&self, cpu: u32, bucket: u32, seen: &mut Vec<(K, Sighting)>) -> Count {
+    /// bucket, so a copy between two changes soon succeeds. Without `requests`, it does not tell what they asked for.
+    pub(super) fn bucket<K: Counted>(
+        &self,
+        cpu: u32,
+        bucket: u32,
+        requests: Option<&AllRequests>,
+        seen: &mut Vec<(K, Sighting)>,
+    ) -> Count {
         let index = bucket as usize;
         let parts = K::parts(&self.layout);
         let (at, records) = (parts.bucket::<K>(index), parts.records(index));
@@ -134,7 +155,9 @@ impl Cells {
             fence(Ordering::Acquire);
             seen.extend((0..WAYS).filter_map(|way| {
                 let record = || self.memory.read(cpu, records + way * size_of::<Record>());
-                bucket.sighting(way, record, || K::requests(self).read(first_way + way as u32))
+                bucket.sighting(way, record, || {
+                    requests.map_or([0; REQUESTS], |all| K::requests(all).read(first_way + way as u32))
+                })
             }));
             fence(Ordering::Acquire);
             if Bucket::<K>::is_whole(before, sequence()) {

@@ -66,10 +66,25 @@ impl Cells {
         }
     }
 
-    /// Puts the sources of a bucket into `seen`, and returns the bucket's remainder.
-    fn bucket<K: InBoth>(&self, cpu: u32, bucket: u32, seen: &mut Vec<(K, Sighting)>) -> Count {
+    /// What takes memory to tell what sources have asked for.
+    fn requests(&self) -> Result<Option<cells::AllRequests>> {
         match self {
-            Self::Current(cells) => cells.bucket(cpu, bucket, seen),
+            Self::Current(cells) => cells.requests().map(Some),
+            Self::Abi5(_) => Ok(None),
+        }
+    }
+
+    /// Puts the sources of a bucket into `seen`, and returns the bucket's remainder. Without `requests`, it may not tell what they
+    /// asked for.
+    fn bucket<K: InBoth>(
+        &self,
+        cpu: u32,
+        bucket: u32,
+        requests: Option<&cells::AllRequests>,
+        seen: &mut Vec<(K, Sighting)>,
+    ) -> Count {
+        match self {
+            Self::Current(cells) => cells.bucket(cpu, bucket, requests, seen),
             Self::Abi5(cells) => cells.bucket(cpu, bucket, seen),
         }
     }
@@ -225,7 +240,12 @@ fn summing_up(all: Count, mut by_reason: ByDenial<Count>) -> ByDenial<Count> {
 impl Counters {
     /// Opens a set of counters with the layout of an ABI; `map` opens one of its maps by name.
     pub fn open(abi: u32, map: impl Fn(&str) -> Result<MapData>, clock: Clock) -> Result<Self> {
-        Ok(Self { abi, cells: Cells::open(abi, &map)?, epoch: mapped(&map, names::EPOCH)?, clock })
+        Ok(Self {
+            abi,
+            cells: Cells::open(abi, &map)?,
+            epoch: mapped(&map(names::EPOCH)?, names::EPOCH)?,
+            clock,
+        })
     }
 
     /// Stores the current time as the beginning of the counters, which are at zero.
@@ -293,6 +313,7 @@ impl Counters {
 
     /// What they hold now.
     pub fn read(&self) -> Result<Snapshot> {
+        let requests = self.cells.requests()?;
         let epoch = self.epoch.read(0);
         let now = self.clock.now()?;
         let since = clock::unix_time(self.abi, epoch.since);
@@ -301,8 +322,9 @@ impl Counters {
         // Before the sources: what is counted in between is not among these, or its reason is the first one.
         let by_reason = denied_of(&self.totals());
         let (mut sources, mut unattributed) = (Vec::new(), Count::default());
-        self.read_sources::<V4>(&calendar, &mut sources, &mut unattributed);
-        self.read_sources::<V6>(&calendar, &mut sources, &mut unattributed);
+        let requests = requests.as_ref();
+        self.read_sources::<V4>(&calendar, requests, &mut sources, &mut unattributed);
+        self.read_sources::<V6>(&calendar, requests, &mut sources, &mut unattributed);
         let totals = self.totals();
         unattributed.add(totals.unattributed);
         let mut all = unattributed;
@@ -326,12 +348,18 @@ impl Counters {
 
     /// Reads the sources of an address family. The cells of all CPUs share one hash, so a source is in the same bucket on
     /// each CPU: the counts of all CPUs are added bucket by bucket.
-    fn read_sources<K: InBoth>(&self, calendar: &Calendar, sources: &mut Vec<Source>, remainder: &mut Count) {
+    fn read_sources<K: InBoth>(
+        &self,
+        calendar: &Calendar,
+        requests: Option<&cells::AllRequests>,
+        sources: &mut Vec<Source>,
+        remainder: &mut Count,
+    ) {
         let Some(sizes) = self.cells.sizes() else { return };
         let (mut seen, mut together) = (Vec::new(), Vec::<(K, Sighting)>::new());
         for bucket in 0..sizes.buckets() {
             for cpu in 0..sizes.cpus() {
-                remainder.add(self.cells.bucket(cpu, bucket, &mut seen));
+                remainder.add(self.cells.bucket(cpu, bucket, requests, &mut seen));
                 if together.is_empty() {
                     std::mem::swap(&mut seen, &mut together);
                     continue;
@@ -362,7 +390,7 @@ impl Counters {
         for (cpu, bucket) in
             (0..sizes.cpus()).flat_map(|cpu| (0..sizes.buckets()).map(move |bucket| (cpu, bucket)))
         {
-            let remainder = self.cells.bucket(cpu, bucket, &mut seen);
+            let remainder = self.cells.bucket(cpu, bucket, None, &mut seen);
             parts.remainders.add(remainder);
             parts.all.add(remainder);
             fill.places += WAYS as u64;
@@ -383,8 +411,8 @@ struct Parts {
     remainders: Count,
 }
 
-pub(super) fn mapped<T: Shared>(map: impl Fn(&str) -> Result<MapData>, name: &str) -> Result<Mapped<T>> {
-    Mapped::new(&map(name)?)
+pub(super) fn mapped<T: Shared>(map: &MapData, name: &str) -> Result<Mapped<T>> {
+    Mapped::new(map)
         .map_err(|error| Error::failed(format!("cannot read the map {name} of the guard")).caused_by(error))
 }
 

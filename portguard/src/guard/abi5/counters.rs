@@ -55,9 +55,15 @@ impl Cells {
     pub(in crate::guard) fn open(map: impl Fn(&str) -> Result<MapData>) -> Result<Self> {
         let [totals, buckets_v4, records_v4, buckets_v6, records_v6] = COUNTER_MAPS;
         Ok(Self {
-            totals: mapped(&map, totals)?,
-            v4: Table { buckets: mapped(&map, buckets_v4)?, records: mapped(&map, records_v4)? },
-            v6: Table { buckets: mapped(&map, buckets_v6)?, records: mapped(&map, records_v6)? },
+            totals: mapped(&map(totals)?, totals)?,
+            v4: Table {
+                buckets: mapped(&map(buckets_v4)?, buckets_v4)?,
+                records: mapped(&map(records_v4)?, records_v4)?,
+            },
+            v6: Table {
+                buckets: mapped(&map(buckets_v6)?, buckets_v6)?,
+                records: mapped(&map(records_v6)?, records_v6)?,
+            },
         })
     }
 
