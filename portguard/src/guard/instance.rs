@@ -11,9 +11,9 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use aya::Pod;
+use aya::include_bytes_aligned;
 use aya::maps::{Array, MapData};
 use aya::programs::{ProgramError, ProgramInfo, Xdp, loaded_programs};
-use aya::{EbpfLoader, include_bytes_aligned};
 use aya_obj::generated::BPF_F_MMAPABLE;
 use portguard_common::calls::UdpCalls;
 use portguard_common::cells::CellsLayout;
@@ -37,6 +37,7 @@ use crate::guard::counters::Counters;
 use crate::guard::earlier;
 use crate::guard::list_maps::open_mapped;
 use crate::guard::lists::Capacities;
+use crate::guard::loader;
 use crate::guard::mapped::Mapped;
 use crate::guard::sizes::Sizes;
 
@@ -189,7 +190,7 @@ impl Instance {
             Origin::New(..) | Origin::NewLists(..) => None,
             Origin::Maps(old) | Origin::NewCounters(old, _) => old.lookup.as_ref().map(in_words),
         };
-        let mut loader = EbpfLoader::new();
+        let mut loader = loader::new(directory);
         match in_force.as_deref() {
             Some(in_force) => give_lookup(&mut loader, in_force),
             None => new_array::<{ size_of::<Lookup>() / size_of::<u64>() }>(directory, names::LOOKUP)?,

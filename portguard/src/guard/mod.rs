@@ -28,6 +28,7 @@ mod instance;
 mod link;
 mod list_maps;
 mod lists;
+mod loader;
 mod mapped;
 mod mode;
 mod mounts;

@@ -23,6 +23,7 @@ mod last_good;
 mod links;
 mod list_changes;
 mod list_files;
+mod loading;
 mod modes;
 mod names;
 mod netlink;
