@@ -89,6 +89,9 @@ impl Rule {
 
 fn yaml(udp: &str, lists: &[(u32, &[Rule])]) -> String {
     let mut text = format!("udp: {udp}\nallow:\n");
+    if lists.iter().all(|(_, list)| list.is_empty()) {
+        return format!("udp: {udp}\nallow: []\n");
+    }
     for (width, list) in lists {
         for rule in *list {
             let plain = format!("  - {}/{}\n", address(rule.prefix.network, *width), rule.prefix.length);
