@@ -28,6 +28,16 @@ impl Step {
         write(testbed, "step.yaml", &[entries(Role::Allowed, &[&until])])
     }
 
+    /// Attaches a guard by the clock that is off. Returns the path of its list.
+    #[track_caller]
+    fn attach(&self, testbed: &Testbed, clock: &ShiftedClock) -> String {
+        let list = self.list(testbed);
+        let attach = ["attach", IFACE, "--allowlist", &list];
+        let told = Output::of(&mut clock.command(testbed.portguard(), &attach, self.off));
+        assert_eq!(told.code, 0, "{told:?}");
+        list
+    }
+
     /// Whether the client must be answered when the deadlines are right.
     fn is_right_to_answer(&self) -> bool {
         self.until > 0
@@ -127,10 +137,7 @@ fn a_change_that_is_taken_back_has_deadlines_by_the_clock_of_then() {
     let portguard = testbed.portguard();
     let _rpcbind = RpcServices::start(testbed.server.namespace()).expect("rpcbind");
     for step in STEPS {
-        let list = step.list(&testbed);
-        let told =
-            Output::of(&mut clock.command(portguard, &["attach", IFACE, "--allowlist", &list], step.off));
-        assert_eq!(told.code, 0, "{told:?}");
+        let list = step.attach(&testbed, &clock);
         // By the clock that is off, so that nothing corrects what will come back; its guardian has that clock, too.
         let trial = ["attach", IFACE, "--audit", "--confirm=600"];
         let told = Output::of(&mut clock.command(portguard, &trial, step.off));
@@ -154,10 +161,7 @@ fn a_reload_sets_deadlines_right_also_when_the_file_is_broken() {
     let testbed = Testbed::new(PORTGUARD);
     let portguard = testbed.portguard();
     for step in STEPS {
-        let list = step.list(&testbed);
-        let told =
-            Output::of(&mut clock.command(portguard, &["attach", IFACE, "--allowlist", &list], step.off));
-        assert_eq!(told.code, 0, "{told:?}");
+        step.attach(&testbed, &clock);
         testbed.lists.write_text("step.yaml", "allow: [");
         assert_off(&testbed);
         let told = portguard.run(&["reload"]);
@@ -175,10 +179,7 @@ fn a_service_that_starts_sets_deadlines_right() {
     let testbed = Testbed::new(PORTGUARD);
     let portguard = testbed.portguard();
     for step in STEPS {
-        let list = step.list(&testbed);
-        let told =
-            Output::of(&mut clock.command(portguard, &["attach", IFACE, "--allowlist", &list], step.off));
-        assert_eq!(told.code, 0, "{told:?}");
+        let list = step.attach(&testbed, &clock);
         assert_off(&testbed);
         let service = Service::start(portguard, &[IFACE, "--allowlist", &list]);
         assert!(service.said().contains("the clock was set"), "{}", service.said());
