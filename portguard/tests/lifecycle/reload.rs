@@ -136,10 +136,10 @@ fn prefixes_come_back_that_a_killed_loader_has_removed() {
     let to = |list| ["reload", IFACE, "--allow-empty", "--allowlist", list];
     let entries = || host.machine.entries_of(&portguard.status())[0];
     portguard.ok(&["attach", IFACE, "--allowlist", &long]);
-    // From the end, because the trie is changed last, until a kill has left some of them. The number of a call differs from run to run
-    // by those that wait, so all of them may miss the moment.
+    // From the end, because the trie is changed last, until a kill has left some of them: it does so before one call, some fifty from
+    // the end. The numbers of calls differ from run to run by those that wait, so a pass may miss it.
     let calls = system_calls(&mut portguard.command(to(&short)));
-    let mut calls = repeat_n(calls, 4).flat_map(Iterator::rev);
+    let mut calls = repeat_n(calls, 6).flat_map(|calls| calls.rev().take(150));
     loop {
         let call = calls.next().expect("a kill leaves some of the hosts in the trie");
         portguard.ok(&to(&long));
