@@ -22,8 +22,8 @@ use serde::Serialize;
 use crate::error::{Error, Result};
 use crate::guard::conditions;
 use crate::guard::constants::{Constants, Task, give_lookup, in_object, in_words};
-use crate::guard::instance::{LIST_MAPS, OBJECT, cannot_create, refused};
-use crate::guard::loader;
+use crate::guard::instance::LIST_MAPS;
+use crate::guard::loader::{OBJECT, cannot_create, new_loader, refused};
 use crate::guard::mapped::{Mapped, Memory};
 use crate::guard::test_frame;
 use crate::guard::{Guard, device};
@@ -85,7 +85,7 @@ impl Shadow {
         };
         let constants = Constants::new(task, sizes, seed);
         let in_force = instance.lookup.as_ref().map(in_words).unwrap_or_default();
-        let mut loader = loader::new(instance.directory());
+        let mut loader = new_loader(instance.directory());
         give_lookup(&mut loader, &in_force);
         // Maps without a path here are new, and end with the shadow.
         for name in LIST_MAPS.into_iter().filter(|name| *name != names::CONDITIONS) {

@@ -113,14 +113,34 @@ pub(crate) fn read_duration(text: &str) -> Result<Duration, Fault> {
 /// Reads the time until which an entry allows: a time with an offset from UTC (RFC 3339), or a day, at whose end in UTC the entry
 /// ends.
 pub(crate) fn read_until(text: &str) -> Result<Timestamp, Fault> {
+    read_time(text, Of::End)
+}
+
+/// Reads a moment: a time with an offset from UTC, or a day, which stands for its last second in UTC.
+pub(crate) fn read_moment(text: &str) -> Result<Timestamp, Fault> {
+    let is_day = matches!(date(text), Some((_, "")));
+    let time = read_time(text, Of::Moment)?;
+    Ok(if is_day { time - SignedDuration::from_secs(1) } else { time })
+}
+
+/// What a time is read for; the help of a fault depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Of {
+    /// The end of an entry.
+    End,
+    /// A moment that somebody asks about.
+    Moment,
+}
+
+fn read_time(text: &str, of: Of) -> Result<Timestamp, Fault> {
     let it = shown(text);
-    let Some((date, rest)) = date(text) else { return Err(no_time(text)) };
+    let Some((date, rest)) = date(text) else { return Err(no_time(text, of)) };
     let date = date.ok_or_else(|| fault(format!("`{it}`: there is no such day"), A_TIME))?;
     let time = if rest.is_empty() {
         let midnight = date.tomorrow().ok().map(|day| day.to_datetime(jiff::civil::Time::midnight()));
         midnight.and_then(|midnight| Offset::UTC.to_timestamp(midnight).ok())
     } else {
-        let rest = rest.strip_prefix(['T', 't', ' ']).ok_or_else(|| no_time(text))?;
+        let rest = rest.strip_prefix(['T', 't', ' ']).ok_or_else(|| no_time(text, of))?;
         let Some((time, nanoseconds, offset)) = time_of_day(rest) else {
             return Err(match digits(rest, 2).and_then(|(_, rest)| digits(rest.strip_prefix(':')?, 2)) {
                 Some((_, rest)) if !rest.starts_with(':') => {
@@ -129,7 +149,7 @@ pub(crate) fn read_until(text: &str) -> Result<Timestamp, Fault> {
                     let meant = shown(&format!("{}:00{offset}", &text[..at]));
                     fault(format!("`{it}` has no seconds"), format!("did you mean {meant}?"))
                 }
-                _ => no_time(text),
+                _ => no_time(text, of),
             });
         };
         let time = valid_time(date, time, nanoseconds)
@@ -150,40 +170,20 @@ pub(crate) fn read_until(text: &str) -> Result<Timestamp, Fault> {
     };
     let year = |time: &Timestamp| Offset::UTC.to_datetime(*time).year();
     time.filter(|time| YEARS.contains(&year(time))).ok_or_else(|| {
-        let help = format!(
-            "write a time from {} to {}; an entry without `until` does not end",
-            YEARS.start,
-            YEARS.end - 1
-        );
+        let more = if of == Of::End { "; an entry without `until` does not end" } else { "" };
+        let help = format!("write a time from {} to {}{more}", YEARS.start, YEARS.end - 1);
         fault(format!("`{it}` is out of range"), help)
     })
 }
 
-/// Reads a moment: a time with an offset from UTC, or a day, which stands for its last second in UTC.
-pub(crate) fn read_moment(text: &str) -> Result<Timestamp, Fault> {
-    let is_day = matches!(date(text), Some((_, "")));
-    match read_until(text) {
-        Ok(end) if is_day => Ok(end - SignedDuration::from_secs(1)),
-        Ok(time) => Ok(time),
-        // Its help is about lists.
-        Err(_) if read_duration(text).is_ok() => {
-            Err(fault(format!("`{}` is not a time", shown(text)), A_TIME))
-        }
-        Err(Fault { message, help }) => {
-            let help = help.split_once("; an entry").map_or(&*help, |(help, _)| help);
-            Err(fault(message, help))
-        }
-    }
-}
-
 /// The fault of a text that does not look like a time.
-fn no_time(text: &str) -> Fault {
+fn no_time(text: &str, of: Of) -> Fault {
     let help = match text.parse::<i64>() {
         // Seconds of Unix time, from 1973 on.
         Ok(unix @ 100_000_000..) => {
             Timestamp::from_second(unix).map(|time| format!("did you mean {time}?")).ok()
         }
-        _ if read_duration(text).is_ok() => Some(format!(
+        _ if of == Of::End && read_duration(text).is_ok() => Some(format!(
             "a list has the time at which the entry ends: `portguard allow PREFIX --for {text}` writes it"
         )),
         _ => None,
@@ -262,6 +262,18 @@ mod tests {
     /// What is wrong with a text.
     fn wrong<T: std::fmt::Debug>(read: Result<T, Fault>) -> String {
         read.expect_err("an error").to_string()
+    }
+
+    /// An entry that ends with a day allows at each moment of it.
+    #[test]
+    fn a_moment_that_is_a_day_is_within_the_day() {
+        assert_eq!(read_moment("2026-12-01").unwrap().to_string(), "2026-12-01T23:59:59Z");
+        assert!(read_moment("2026-12-01").unwrap() < read_until("2026-12-01").unwrap());
+        assert_eq!(read_moment("2026-12-01T18:00:00+02:00").unwrap().to_string(), "2026-12-01T16:00:00Z");
+        for text in ["2h", "1960-01-01", "noon"] {
+            let help = read_moment(text).unwrap_err().help;
+            assert!(help.starts_with("write a time") && !help.contains("entry"), "{text}: {help}");
+        }
     }
 
     #[test]
