@@ -25,11 +25,13 @@ impl<A: Address> Datapath<A> for Recorder {
     /// What was found, whether its source is on the list, and where the IP packet begins; `None`: not a common frame.
     type Outcome = Option<(Finding, bool, usize)>;
 
-    fn covers(&self, source: A) -> bool {
-        is_listed(source.ip())
+    type Covered = ();
+
+    fn look_up(&self, source: A) -> Option<()> {
+        is_listed(source.ip()).then_some(())
     }
 
-    fn refusal(&self, _source: A, _protocol: Protocol, _header_at: HeaderAt) -> Option<Denial> {
+    fn refusal(&self, (): (), _protocol: Protocol, _header_at: HeaderAt) -> Option<Denial> {
         None
     }
 

@@ -42,9 +42,20 @@ impl UdpCalls {
     }
 
     /// The one with this number.
-    #[inline(always)]
     pub fn from_number(number: u32) -> Option<Self> {
         Self::ALL.get(number as usize).copied()
+    }
+
+    /// The one with this number, as the program takes it. Fails closed: what is unknown permits nothing.
+    #[inline(always)]
+    pub const fn in_program(number: u32) -> Self {
+        const ALL: u32 = UdpCalls::All as u32;
+        const LOOKUPS: u32 = UdpCalls::Lookups as u32;
+        match number {
+            ALL => Self::All,
+            LOOKUPS => Self::Lookups,
+            _ => Self::None,
+        }
     }
 }
 

@@ -3,6 +3,8 @@
 //! The loader turns what the file says into what one guard needs: names of interfaces become one bit, and a time of day becomes a
 //! time since boot. Entries without conditions have no record. A program whose list has no conditions at all does not have this code.
 
+use core::num::NonZeroU32;
+
 use crate::calls::UdpCalls;
 use crate::layout::Shared;
 use crate::reason::Denial;
@@ -69,63 +71,59 @@ impl Conditions {
         }
     }
 
-    /// What they say of a packet before its content matters; `now` is asked only if the entry ends.
+    /// What it permits over UDP.
     #[inline(always)]
-    pub fn terms(&self, number: u32, now: impl FnOnce() -> u64) -> Terms {
+    pub const fn permitted(&self) -> UdpCalls {
+        UdpCalls::in_program(self.udp_calls)
+    }
+
+    /// Why a packet is denied, whatever it contains; `now` is asked only if the entry ends.
+    #[inline(always)]
+    pub fn denial(&self, now: impl FnOnce() -> u64) -> Option<Denial> {
         if self.is_elsewhere != 0 {
-            return Terms::denied(Denial::WrongInterface);
+            return Some(Denial::WrongInterface);
         }
         if self.deadline != NEVER && now() >= self.deadline {
-            return Terms::denied(Denial::Expired);
+            return Some(Denial::Expired);
         }
-        let rated = if self.rate == 0 { 0 } else { u64::from(number) + 1 };
-        Terms(u64::from(self.udp_calls & 0xff) << Terms::CALLS_SHIFT | rated << Terms::RATED_SHIFT)
+        None
     }
 }
 
-/// What the list says of a source that it covers, in one register: in bits 0 to 7 one more than the number of the [`Denial`], or 0; in
-/// bits 8 to 15 the [`UdpCalls`]; from bit 32 on one more than the number of the [`Conditions`] whose rate is to be asked, or 0.
+/// What the list says of a source that it covers, in one register: 1 if the entry that decides has no conditions, else two more than the
+/// place of its [`Conditions`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Terms(pub u64);
+#[repr(transparent)]
+pub struct Covered(NonZeroU32);
 
-impl Terms {
-    const CALLS_SHIFT: u32 = 8;
-    const RATED_SHIFT: u32 = 32;
+impl Covered {
+    /// The entry has no conditions.
+    pub const WITHOUT_CONDITIONS: Self = Self(NonZeroU32::MIN);
 
-    /// Its packets are denied, whatever they contain.
+    const FIRST_PLACE: NonZeroU32 = NonZeroU32::MIN.saturating_add(1);
+
+    /// The entry's conditions are at this place.
     #[inline(always)]
-    pub const fn denied(denial: Denial) -> Self {
-        Self(denial as u64 + 1)
+    pub const fn with_conditions(place: u32) -> Self {
+        Self(Self::FIRST_PLACE.saturating_add(place))
     }
 
-    /// These calls are permitted over UDP, and anything over TCP.
+    /// The place of the entry's conditions.
     #[inline(always)]
-    pub const fn permit(calls: UdpCalls) -> Self {
-        Self((calls as u64) << Self::CALLS_SHIFT)
+    pub const fn conditions(self) -> Option<u32> {
+        self.0.get().checked_sub(Self::FIRST_PLACE.get())
     }
 
-    /// Why its packets are denied, whatever they contain.
+    /// As the result of a call; 0 if the list does not cover the source.
     #[inline(always)]
-    pub fn denial(self) -> Option<Denial> {
-        (self.0 as u8).checked_sub(1).map(Denial::from_number)
+    pub fn word(covered: Option<Self>) -> u32 {
+        covered.map_or(0, |it| it.0.get())
     }
 
-    /// What is permitted over UDP. Fails closed: a number that is none of [`UdpCalls`] permits no calls.
+    /// What [`Self::word`] was made of.
     #[inline(always)]
-    pub const fn udp_calls(self) -> UdpCalls {
-        const ALL: u8 = UdpCalls::All as u8;
-        const LOOKUPS: u8 = UdpCalls::Lookups as u8;
-        match (self.0 >> Self::CALLS_SHIFT) as u8 {
-            ALL => UdpCalls::All,
-            LOOKUPS => UdpCalls::Lookups,
-            _ => UdpCalls::None,
-        }
-    }
-
-    /// The number of the conditions whose rate is to be asked.
-    #[inline(always)]
-    pub const fn rated(self) -> Option<u32> {
-        ((self.0 >> Self::RATED_SHIFT) as u32).checked_sub(1)
+    pub fn from_word(word: u32) -> Option<Self> {
+        NonZeroU32::new(word).map(Self)
     }
 }
 

@@ -173,12 +173,6 @@ impl<A: Indexed> DirectTable<A> {
 }
 
 impl<A: Indexed> DirectTable<A> {
-    /// Whether one of the ranges of a leaf of this index contains the address.
-    #[inline(always)]
-    fn is_in(&self, leaf: &A::Block, address: A) -> bool {
-        self.number_in(leaf, address).is_some()
-    }
-
     /// The number of the conditions beside the range of a leaf of this index that contains the address.
     #[inline(always)]
     fn number_in(&self, leaf: &A::Block, address: A) -> Option<u32> {
@@ -200,7 +194,7 @@ impl<A: Indexed> Blocks<A> for DirectTable<A> {
 pub mod form {
     /// The blocks are in the direct table, and not in the map.
     pub const DIRECT: u32 = 1;
-    /// The leaves have the numbers of conditions: see [`super::search_number`]. Without it, a range stands for all entries that cover it, and
+    /// The leaves have the numbers of conditions: see [`super::search`]. Without it, a range stands for all entries that cover it, and
     /// these have no conditions.
     pub const CONDITIONS: u32 = 2;
 }
@@ -401,29 +395,10 @@ pub fn hint<A: Indexed>(direct_table: &DirectTable<A>, address: A) -> u8 {
     direct_table.hints[first / 4 % direct_table.hints.len()] >> (first % 4 * 2) & 3
 }
 
-/// Whether the list covers an address for which the hint does not decide; `None` if the trie must decide.
-#[inline(always)]
-pub fn search<A: Indexed>(
-    direct_table: &DirectTable<A>,
-    blocks: &impl Blocks<A>,
-    address: A,
-) -> Option<bool> {
-    if direct_table.filter_bits != 0 {
-        let is_in = |leaf: &A::Block| direct_table.is_in(leaf, address).then_some(());
-        match prefilter::find(direct_table, blocks, address, is_in)? {
-            Found::Covered(()) => return Some(true),
-            Found::Denied => return Some(false),
-            Found::InTables => {}
-        }
-    }
-    walk::<A, { MAX_DEPTH + 1 }>(Node(direct_table.root), blocks, address)?
-        .covers(|leaf| direct_table.is_in(leaf, address))
-}
-
 /// The number of the conditions of the longest entry that covers an address for which the hint does not decide; `Some(None)` if none
 /// does, and `None` if the trie must decide.
 #[inline(always)]
-pub fn search_number<A: Indexed>(
+pub fn search<A: Indexed>(
     direct_table: &DirectTable<A>,
     blocks: &impl Blocks<A>,
     address: A,
@@ -435,30 +410,26 @@ pub fn search_number<A: Indexed>(
             Found::InTables => {}
         }
     }
-    match walk::<A, { MAX_DEPTH + 1 }>(Node(direct_table.root), blocks, address)? {
-        End::Leaf(leaf) => Some(direct_table.number_in(leaf, address)),
-        End::Node(Node::DENIED) => Some(None),
-        End::Node(Node::COVERED) => Some(Some(0)),
-        End::Node(_) => None,
-    }
+    walk::<A, { MAX_DEPTH + 1 }>(Node(direct_table.root), blocks, address)?
+        .number(|leaf| direct_table.number_in(leaf, address))
 }
 
 /// As [`search`], for an index whose blocks are in the direct table, and in at most three steps. Short lists seldom take as many.
-/// `is_in` tells whether a leaf contains the address. `None` also if three steps are not enough.
+/// `number_in` finds the number in a leaf. `None` also if three steps are not enough.
 #[inline(always)]
 pub fn search_nearby<A: Indexed>(
     direct_table: &DirectTable<A>,
     address: A,
-    is_in: impl Fn(&A::Block) -> bool,
-) -> Option<bool> {
+    number_in: impl Fn(&A::Block) -> Option<u32>,
+) -> Option<Option<u32>> {
     let RootTable { shift, mask, block, .. } = direct_table.root_table;
     if mask == 0 {
-        return walk::<A, 3>(Node(direct_table.root), direct_table, address)?.covers(is_in);
+        return walk::<A, 3>(Node(direct_table.root), direct_table, address)?.number(number_in);
     }
     let slot = address.half(false) >> (shift & 63) & mask;
     let block = direct_table.block((block as u32).wrapping_add((slot >> A::BLOCK_BITS) as u32))?;
     let node = *block.as_ref().get(slot as usize & ((1 << A::BLOCK_BITS) - 1))?;
-    walk::<A, 2>(Node(node), direct_table, address)?.covers(is_in)
+    walk::<A, 2>(Node(node), direct_table, address)?.number(number_in)
 }
 
 /// Whether the list covers no address in the region of `address`, by its prefilter.
@@ -478,14 +449,13 @@ enum End<'b, B> {
 }
 
 impl<B> End<'_, B> {
-    /// Whether the list covers the address that has led here, of which `is_in` says whether a leaf contains it; `None` if the trie must
-    /// decide.
+    /// As the result of [`search`] for the address that has led here; `number_in` finds the number in a leaf.
     #[inline(always)]
-    fn covers(&self, is_in: impl Fn(&B) -> bool) -> Option<bool> {
+    fn number(&self, number_in: impl Fn(&B) -> Option<u32>) -> Option<Option<u32>> {
         match self {
-            Self::Leaf(leaf) => Some(is_in(leaf)),
-            Self::Node(Node::DENIED) => Some(false),
-            Self::Node(Node::COVERED) => Some(true),
+            Self::Leaf(leaf) => Some(number_in(leaf)),
+            Self::Node(Node::DENIED) => Some(None),
+            Self::Node(Node::COVERED) => Some(Some(0)),
             Self::Node(_) => None,
         }
     }

@@ -57,9 +57,24 @@ pub struct Totals {
     pub requests: Requests,
     /// Denied packets that the log had no budget or no room for.
     pub not_logged: u64,
+    /// When the program has last asked for the time.
+    pub tick: Tick,
     /// Zero. It fills ten cache lines.
-    pub reserved: [u64; 9],
+    pub reserved: [u64; 7],
 }
+
+/// What the clock said at a tick of the kernel, for entries that end. It is no counter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Tick {
+    /// The number of the tick.
+    pub jiffies: u64,
+    /// Nanoseconds of `CLOCK_BOOTTIME`.
+    pub boot_time: u64,
+}
+
+// SAFETY: two integers of the same size; zeroes are a tick of before the program.
+unsafe impl Shared for Tick {}
 
 // SAFETY: integers of the same size that fill the 640 bytes (asserted below); zeroes are the empty value.
 unsafe impl Shared for Totals {}

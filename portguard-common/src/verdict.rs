@@ -151,12 +151,15 @@ pub trait Datapath<A: Address> {
     /// The result of acting on a verdict.
     type Outcome;
 
-    /// Whether an entry of the allowlist covers `source`.
-    fn covers(&self, source: A) -> bool;
+    /// What the allowlist says of a source that it covers.
+    type Covered;
+
+    /// Looks up a source in the allowlist; `None` if no entry covers it.
+    fn look_up(&self, source: A) -> Option<Self::Covered>;
 
     /// Why a source that the allowlist covers may not send this packet; `None` if it may: see [`crate::calls`] and
     /// [`crate::conditions`].
-    fn refusal(&self, source: A, protocol: Protocol, header_at: HeaderAt) -> Option<Denial>;
+    fn refusal(&self, covered: Self::Covered, protocol: Protocol, header_at: HeaderAt) -> Option<Denial>;
 
     /// Acts on a verdict. `link_header_len` is the number of bytes in front of the IP packet.
     fn finish(&self, verdict: Verdict<A>, link_header_len: usize) -> Self::Outcome;
@@ -195,13 +198,13 @@ fn finish<A: Address, K: Cursor, C: Datapath<A>, S: ChainStep>(
     match parsed {
         Ok(None) => finish(Verdict::Pass),
         Ok(Some(candidate)) => {
-            if !datapath.covers(candidate.source) {
+            let Some(covered) = datapath.look_up(candidate.source) else {
                 return finish(Verdict::Deny(candidate.denied(Denial::NotAllowed)));
-            }
-            let Candidate { source, protocol, declared_len, header_at, .. } = candidate;
+            };
+            let Candidate { protocol, declared_len, header_at, .. } = candidate;
             // Of a common frame it is known without the walk that has led there, which the compiler then forgets.
             let header_at = if S::FOLLOWS { header_at } else { HeaderAt::behind::<A>(packet.offset()) };
-            if let Some(denial) = datapath.refusal(source, protocol, header_at) {
+            if let Some(denial) = datapath.refusal(covered, protocol, header_at) {
                 return finish(Verdict::Deny(candidate.denied(denial)));
             }
             finish(Verdict::Allow { declared_len })

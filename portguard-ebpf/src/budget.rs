@@ -1,6 +1,27 @@
-//! A [`Budget`] in the element of a map: all CPUs read and write it.
+//! The budgets of rates, in the elements of a map: all CPUs read and write them.
 
-use portguard_common::conditions::{Budget, SharedBudget};
+use portguard_common::conditions::{self, Budget, SharedBudget};
+
+use crate::clock::{self, SECOND};
+use crate::maps::CONDITIONS;
+
+/// Takes one of the packets that the conditions at this place let pass in this second.
+#[inline(always)]
+pub(crate) fn takes_one(place: u32) -> bool {
+    portguard_takes_one(place) != 0
+}
+
+/// See [`takes_one`]. Returns 0 or 1.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn portguard_takes_one(place: u32) -> u32 {
+    let Some(conditions) = CONDITIONS.get_ptr_mut(place) else { return 0 };
+    // SAFETY: the map holds conditions, and the loader does not change those of a list in force but for their deadlines.
+    let rate = unsafe { (*conditions).rate };
+    // SAFETY: the conditions stay while the program runs.
+    let budget = unsafe { InMap::new(&raw mut (*conditions).budget) };
+    conditions::take(&budget, rate, (clock::now() / SECOND) as u32).into()
+}
 
 /// A budget that other CPUs change at the same time, so there is no reference to it.
 #[derive(Clone, Copy)]

@@ -35,14 +35,15 @@ struct Witness(OneBuffer);
 
 impl<A: Family> Datapath<A> for Witness {
     type Outcome = u32;
+    type Covered = ();
 
     #[inline(always)]
-    fn covers(&self, _source: A) -> bool {
-        false
+    fn look_up(&self, _source: A) -> Option<()> {
+        None
     }
 
     #[inline(always)]
-    fn refusal(&self, _source: A, _protocol: Protocol, _header_at: HeaderAt) -> Option<Denial> {
+    fn refusal(&self, (): (), _protocol: Protocol, _header_at: HeaderAt) -> Option<Denial> {
         None
     }
 

@@ -1,6 +1,7 @@
 //! Judges any frame: the way of all that [`crate::fast_path`] does not take. Counter first, then action.
 
 use portguard_common::calls::UdpCalls;
+use portguard_common::conditions::Covered;
 use portguard_common::cursor::Cursor;
 use portguard_common::reason::DropReason;
 use portguard_common::transport::Protocol;
@@ -10,7 +11,8 @@ use crate::accounting::Account;
 use crate::denied::Packet;
 use crate::family::Family;
 use crate::hook::{Hook, Part, Step};
-use crate::{list, maps};
+use crate::maps::{self, CONDITIONS};
+use crate::{budget, clock};
 
 /// Judges a packet; `frame` is a cursor at the first byte of a part of it. Returns the action.
 #[inline(always)]
@@ -49,15 +51,16 @@ impl<H: Hook> AnyFrame<H> {
 
 impl<H: Hook, A: Family> Datapath<A> for AnyFrame<H> {
     type Outcome = u32;
+    type Covered = Covered;
 
     #[inline(always)]
-    fn covers(&self, source: A) -> bool {
-        source.is_on_list()
+    fn look_up(&self, source: A) -> Option<Covered> {
+        source.look_up()
     }
 
     #[inline(always)]
-    fn refusal(&self, source: A, protocol: Protocol, header_at: HeaderAt) -> Option<Denial> {
-        refusal(self.hook, source, protocol, header_at, self.part)
+    fn refusal(&self, covered: Covered, protocol: Protocol, header_at: HeaderAt) -> Option<Denial> {
+        refusal(self.hook, covered, protocol, header_at, self.part)
     }
 
     #[inline(always)]
@@ -95,24 +98,26 @@ impl<H: Hook, A: Family> Datapath<A> for AnyFrame<H> {
 
 /// Why a listed source may not send this packet, of which the parser has read a part.
 #[inline(always)]
-pub(crate) fn refusal<H: Hook, A: Family>(
+pub(crate) fn refusal<H: Hook>(
     hook: H,
-    source: A,
+    covered: Covered,
     protocol: Protocol,
     header_at: HeaderAt,
     part: Part,
 ) -> Option<Denial> {
     // Constants first: the verifier then removes the rest.
-    if maps::has_conditions() {
-        let terms = source.terms();
-        let denial = terms.denial();
+    if maps::has_conditions()
+        && let Some(place) = covered.conditions()
+    {
+        // The loader leaves no entry without its conditions. Fail closed.
+        let Some(conditions) = CONDITIONS.get(place) else { return Some(Denial::NotAllowed) };
+        let denial = conditions.denial(clock::now);
         if denial.is_some() || protocol == Protocol::Tcp {
             return denial;
         }
         // The rate comes last: what is denied for another reason does not count.
-        return refusal_of_call(hook, terms.udp_calls(), header_at, part).or_else(|| {
-            terms.rated().and_then(|number| (!list::takes_one(number)).then_some(Denial::RateExceeded))
-        });
+        return refusal_of_call(hook, conditions.permitted(), header_at, part)
+            .or_else(|| (conditions.rate != 0 && !budget::takes_one(place)).then_some(Denial::RateExceeded));
     }
     let calls = maps::udp_calls();
     if calls == UdpCalls::All || protocol == Protocol::Tcp {

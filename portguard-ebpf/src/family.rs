@@ -2,7 +2,7 @@
 
 use portguard_common::address::{V4, V6, mapped};
 use portguard_common::cells::{Counted, Parts};
-use portguard_common::conditions::Terms;
+use portguard_common::conditions::Covered;
 use portguard_common::entry::{self, Entry};
 use portguard_common::lookup::{DirectTable, Indexed, Lookup};
 use portguard_common::policy::SLOTS;
@@ -26,10 +26,8 @@ pub(crate) trait Family: Counted + Indexed + entry::Family + 'static {
     fn words(self) -> [u64; 2];
     /// The address as one of IPv6.
     fn mapped(self) -> V6;
-    /// Whether the list in force covers the address, by a call of a BPF global function.
-    fn is_on_list(self) -> bool;
-    /// What the list in force says of the address, which it covers, by a call of a BPF global function.
-    fn terms(self) -> Terms;
+    /// Looks up the address in the list in force, by a call of a BPF global function.
+    fn look_up(self) -> Option<Covered>;
     /// Counts and logs a denied packet from this source, by a call of a BPF global function. Returns the action.
     fn denied(self, hook: impl Hook, packet: Packet) -> u32;
     /// The trie.
@@ -61,13 +59,8 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn is_on_list(self) -> bool {
-        list::portguard_covers_v4(self) != 0
-    }
-
-    #[inline(always)]
-    fn terms(self) -> Terms {
-        Terms(list::portguard_terms_v4(self))
+    fn look_up(self) -> Option<Covered> {
+        Covered::from_word(list::portguard_look_up_v4(self))
     }
 
     #[inline(always)]
@@ -121,15 +114,9 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn is_on_list(self) -> bool {
+    fn look_up(self) -> Option<Covered> {
         let [first, second] = self;
-        list::portguard_covers_v6(first, second) != 0
-    }
-
-    #[inline(always)]
-    fn terms(self) -> Terms {
-        let [first, second] = self;
-        Terms(list::portguard_terms_v6(first, second))
+        Covered::from_word(list::portguard_look_up_v6(first, second))
     }
 
     #[inline(always)]

@@ -1,6 +1,7 @@
 //! The path of common frames: all that decides is in the first buffer, after at most one VLAN tag, without IPv4 options or
 //! extension headers. It makes no calls, except into the trie of a long list. [`crate::datapath`] takes all other frames.
 
+use portguard_common::conditions::Covered;
 use portguard_common::ipv6::CommonFrames;
 use portguard_common::transport::Protocol;
 use portguard_common::verdict::{self, Datapath, Denial, HeaderAt, Verdict, ends_within};
@@ -21,15 +22,16 @@ struct FastPath<H>(H);
 
 impl<H: Hook, A: Family> Datapath<A> for FastPath<H> {
     type Outcome = u32;
+    type Covered = Covered;
 
     #[inline(always)]
-    fn covers(&self, source: A) -> bool {
-        list::covers_at_once(source)
+    fn look_up(&self, source: A) -> Option<Covered> {
+        list::look_up_at_once(source)
     }
 
     #[inline(always)]
-    fn refusal(&self, source: A, protocol: Protocol, header_at: HeaderAt) -> Option<Denial> {
-        datapath::refusal(self.0, source, protocol, header_at, Part::FirstBuffer)
+    fn refusal(&self, covered: Covered, protocol: Protocol, header_at: HeaderAt) -> Option<Denial> {
+        datapath::refusal(self.0, covered, protocol, header_at, Part::FirstBuffer)
     }
 
     #[inline(always)]

@@ -9,6 +9,7 @@ use portguard_common::drop_log::Event;
 
 use crate::accounting::Cells;
 use crate::budget::InMap;
+use crate::clock::SECOND;
 use crate::denied::Packet;
 use crate::family::Family;
 use crate::hook::Hook;
@@ -21,9 +22,6 @@ pub(crate) fn denied<A: Family>(hook: impl Hook, source: A, packet: Packet) {
         hook.log(source.words(), packet.pack() | u64::from(A::VERSION) << VERSION_SHIFT);
     }
 }
-
-/// In nanoseconds.
-const SECOND: u64 = 1_000_000_000;
 
 /// The position of the version of IP, above the bits of a packed [`Packet`].
 const VERSION_SHIFT: u32 = 56;

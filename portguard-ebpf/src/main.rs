@@ -6,8 +6,7 @@
 //! Invariants:
 //! - One exit: counter first, then action.
 //! - Only a CPU itself writes its cells, without atomics: XDP runs with softirqs off.
-//! - A packet is judged by one list: a look-up reads the slot in force once. With conditions there are two look-ups: if a reload comes
-//!   between them, the first list denies the packet, or the second one decides.
+//! - A packet is judged by one list: the look-up reads the slot in force once, and finds the conditions of the entry with it.
 //! - If a map has no element for a key (the loader prevents this), the packet is treated as denied: fail closed.
 #![no_std]
 #![no_main]
@@ -19,6 +18,7 @@
 
 mod accounting;
 mod budget;
+mod clock;
 mod connected;
 mod datapath;
 mod denied;

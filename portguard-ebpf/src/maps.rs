@@ -141,16 +141,9 @@ pub(crate) fn link_type() -> LinkType {
     if LINK_TYPE.load() == LinkType::Ethernet as u32 { LinkType::Ethernet } else { LinkType::RawIp }
 }
 
-/// Fails closed: a number that is none of [`UdpCalls`] permits no calls.
 #[inline(always)]
 pub(crate) fn udp_calls() -> UdpCalls {
-    const ALL: u32 = UdpCalls::All as u32;
-    const LOOKUPS: u32 = UdpCalls::Lookups as u32;
-    match UDP_CALLS.load() {
-        ALL => UdpCalls::All,
-        LOOKUPS => UdpCalls::Lookups,
-        _ => UdpCalls::None,
-    }
+    UdpCalls::in_program(UDP_CALLS.load())
 }
 
 #[inline(always)]

@@ -65,30 +65,41 @@ fn a_second_that_another_cpu_begins_meanwhile_denies_nothing() {
 fn conditions_are_asked_in_the_order_of_the_document() {
     let none = Conditions::none(UdpCalls::Lookups);
     let unasked = || -> u64 { unreachable!("an entry that does not end asks for no time") };
-    let terms = none.terms(7, unasked);
-    assert_eq!((terms.denial(), terms.udp_calls(), terms.rated()), (None, UdpCalls::Lookups, None));
-    assert_eq!(terms, Terms::permit(UdpCalls::Lookups));
+    assert_eq!(none.denial(unasked), None);
+    assert_eq!(none.permitted(), UdpCalls::Lookups);
 
-    let rated = Conditions { rate: 9, ..none }.terms(7, unasked);
-    assert_eq!((rated.denial(), rated.udp_calls(), rated.rated()), (None, UdpCalls::Lookups, Some(7)));
-
-    let ends = Conditions { deadline: 100, rate: 9, ..none };
-    assert_eq!(ends.terms(7, || 99), rated);
+    let ends = Conditions { deadline: 100, ..none };
+    assert_eq!(ends.denial(|| 99), None);
     for now in [100, u64::MAX] {
-        assert_eq!(ends.terms(7, || now), Terms::denied(Denial::Expired));
+        assert_eq!(ends.denial(|| now), Some(Denial::Expired));
     }
     let elsewhere = Conditions { is_elsewhere: 1, ..ends };
-    assert_eq!(elsewhere.terms(7, unasked).denial(), Some(Denial::WrongInterface));
+    assert_eq!(elsewhere.denial(unasked), Some(Denial::WrongInterface));
 }
 
 #[test]
-fn terms_say_what_they_were_made_of() {
-    for denial in Denial::ALL {
-        assert_eq!(Terms::denied(denial).denial(), Some(denial));
-    }
+fn calls_that_are_unknown_are_not_permitted() {
     for calls in UdpCalls::ALL {
-        let terms = Terms::permit(calls);
-        assert_eq!((terms.denial(), terms.udp_calls(), terms.rated()), (None, calls, None));
+        assert_eq!(Conditions::none(calls).permitted(), calls);
     }
-    assert_eq!(Terms(77 << 8).udp_calls(), UdpCalls::None, "what is unknown permits nothing");
+    for udp_calls in [3, 77, 256, u32::MAX] {
+        let unknown = Conditions { udp_calls, ..Conditions::none(UdpCalls::All) };
+        assert_eq!(unknown.permitted(), UdpCalls::None, "{udp_calls}");
+    }
+}
+
+#[test]
+fn what_a_list_says_of_a_source_fits_into_a_word() {
+    let without = Covered::WITHOUT_CONDITIONS;
+    assert_eq!(without.conditions(), None);
+    for place in [0, 1, 77, u32::MAX - 2] {
+        assert_eq!(Covered::with_conditions(place).conditions(), Some(place));
+    }
+    // No list has so many; it must not become an entry without conditions.
+    assert!(Covered::with_conditions(u32::MAX).conditions().is_some());
+    for covered in
+        [None, Some(without), Some(Covered::with_conditions(0)), Some(Covered::with_conditions(77))]
+    {
+        assert_eq!(Covered::from_word(Covered::word(covered)), covered);
+    }
 }

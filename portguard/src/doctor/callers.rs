@@ -58,8 +58,7 @@ fn may_call(guard: &Guard, address: IpAddr) -> Result<bool> {
     let Some(covering) = guard.covering(address)? else { return Ok(false) };
     let of_list = guard.list().map_or(UdpCalls::All, |list| list.udp_calls);
     let conditions = covering.conditions.unwrap_or(Conditions::none(of_list));
-    let terms = conditions.terms(0, guard::boot_now);
-    Ok(terms.denial().is_none() && terms.udp_calls() != UdpCalls::None)
+    Ok(conditions.denial(guard::boot_now).is_none() && conditions.permitted() != UdpCalls::None)
 }
 
 /// Those that the list of a guard lacks.

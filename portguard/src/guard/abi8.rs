@@ -70,6 +70,7 @@ mod tests {
     use std::mem::{offset_of, size_of};
 
     use portguard_common::rpc::{Procedure, Request};
+    use portguard_common::totals::Tick;
     use portguard_common::transport::Protocol;
 
     use super::*;
@@ -85,10 +86,10 @@ mod tests {
             not_logged: 7,
             reserved: [0; 25],
         };
-        let Totals { allowed, drops, would_drop, unattributed, requests, not_logged, reserved } =
+        let Totals { allowed, drops, would_drop, unattributed, requests, not_logged, tick, reserved } =
             old.current();
         assert_eq!((allowed, would_drop, unattributed), (old.allowed, old.would_drop, old.unattributed));
-        assert_eq!((drops, not_logged, reserved), (old.drops, 7, [0; 9]));
+        assert_eq!((drops, not_logged, tick, reserved), (old.drops, 7, Tick::default(), [0; 7]));
         for request in Request::all() {
             let known = request.procedure() as usize <= Procedure::NotRpc as usize;
             let expected = if known { 300 + request.index() as u64 } else { 0 };

@@ -1,7 +1,9 @@
 //! The conditions of the entries of a list, in the kernel: see [`portguard_common::conditions`].
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use portguard_common::calls::UdpCalls;
 use portguard_common::conditions::{Budget, Conditions, NEVER};
 use portguard_common::lookup::{Lookup, WithConditions};
 use portguard_common::policy::SLOTS;
@@ -34,6 +36,24 @@ pub(super) fn of_list(list: &Allowlist, interface: &Interface) -> Vec<Conditions
             }
         })
         .collect()
+}
+
+/// The numbers that the index has for the entries with these conditions, of a list that permits these calls over UDP: 0 for what restricts
+/// nothing here, else one more than the number of the first entry with the same conditions.
+///
+/// A flood in the names of many entries then reads few conditions, which stay in the caches. A rate is counted with the entry's own conditions,
+/// so that its number stays.
+pub(super) fn in_index(conditions: &[Conditions], udp_calls: UdpCalls) -> Vec<u32> {
+    let unrestricted = Conditions::none(udp_calls);
+    let mut first: HashMap<_, u32> = HashMap::new();
+    let numbers = (1..).zip(conditions).map(|(number, stated)| match stated {
+        stated if stated.are_stated_as(&unrestricted) => 0,
+        Conditions { rate: 0, until, udp_calls, is_elsewhere, .. } => {
+            *first.entry((*until, *udp_calls, *is_elsewhere)).or_insert(number)
+        }
+        _ => number,
+    });
+    numbers.collect()
 }
 
 /// Whether a name of an interface matches one of the patterns.
@@ -179,4 +199,22 @@ fn compare_deadlines(instance: &Instance, mut each: impl FnMut(&AtomicU64, u64))
         }
     }
     farthest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_with_the_same_conditions_share_a_number_unless_they_have_a_rate() {
+        let lookups = Conditions::none(UdpCalls::Lookups);
+        let ends = |until| Conditions { until, deadline: until / 2, ..lookups };
+        let rated = Conditions { rate: 9, ..lookups };
+        let elsewhere = Conditions { is_elsewhere: 1, ..lookups };
+        // The deadline is computed from the end, and does not count.
+        let same = Conditions { deadline: 7, ..ends(100) };
+        let conditions = [ends(100), rated, rated, lookups, same, elsewhere, ends(101), elsewhere, lookups];
+        assert_eq!(in_index(&conditions, UdpCalls::All), [1, 2, 3, 4, 1, 6, 7, 6, 4]);
+        assert_eq!(in_index(&conditions, UdpCalls::Lookups), [1, 2, 3, 0, 1, 6, 7, 6, 0]);
+    }
 }

@@ -57,13 +57,13 @@ struct Part<A: Listed> {
 }
 
 impl<A: Listed> Part<A> {
-    /// `conditional` is the number of entries of the list that have conditions.
-    fn of(mut entries: Entries<A::Wire>, conditional: u32) -> Self {
+    /// `in_index` has the numbers that the index is to have for the entries with the first numbers; the others have no conditions.
+    fn of(mut entries: Entries<A::Wire>, in_index: &[u32]) -> Self {
         entries.sort_unstable_by_key(|(wire, length, _)| (A::from_wire(*wire).upper_bits(), *length));
-        let index = if entries.iter().any(|(.., number)| *number < conditional) {
+        let index = if entries.iter().any(|(.., number)| (*number as usize) < in_index.len()) {
             Index::with_conditions(entries.iter().map(|(wire, length, number)| {
-                let conditions = if *number < conditional { number + 1 } else { 0 };
-                (A::from_wire(*wire), *length, conditions)
+                let number = in_index.get(*number as usize).copied().unwrap_or(0);
+                (A::from_wire(*wire), *length, number)
             }))
         } else {
             Index::of(entries.iter().map(|(wire, length, _)| (A::from_wire(*wire), *length)))
@@ -130,11 +130,11 @@ impl Content {
         record: ListRecord,
         udp_calls: UdpCalls,
     ) -> Self {
-        let conditional = conditions.len() as u32;
+        let in_index = conditions::in_index(&conditions, udp_calls);
         // On another CPU, if there is one.
         let (v4, v6) = thread::scope(|scope| {
-            let v4 = scope.spawn(|| Part::of(v4, conditional));
-            let v6 = Part::of(v6, conditional);
+            let v4 = scope.spawn(|| Part::of(v4, &in_index));
+            let v6 = Part::of(v6, &in_index);
             (v4.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), v6)
         });
         Self { v4, v6, conditions, record, udp_calls }

@@ -37,17 +37,17 @@ struct Judged<'f> {
     frame: Linear<'f>,
 }
 
-impl<A: Address> Datapath<A> for Judged<'_> {
+impl<'f, A: Address> Datapath<A> for Judged<'f> {
     type Outcome = Option<Found>;
 
-    fn covers(&self, source: A) -> bool {
-        let source = source.ip();
-        self.host.entries.iter().any(|entry| entry.prefix().contains(&source))
+    type Covered = &'f Entry;
+
+    fn look_up(&self, source: A) -> Option<&'f Entry> {
+        let covering = self.host.entries.iter().filter(|entry| entry.prefix().contains(&source.ip()));
+        covering.max_by_key(|entry| entry.prefix().prefix_len())
     }
 
-    fn refusal(&self, source: A, protocol: transport::Protocol, header_at: HeaderAt) -> Option<Denial> {
-        let covering = self.host.entries.iter().filter(|entry| entry.prefix().contains(&source.ip()));
-        let entry = covering.max_by_key(|entry| entry.prefix().prefix_len())?;
+    fn refusal(&self, entry: &Entry, protocol: transport::Protocol, header_at: HeaderAt) -> Option<Denial> {
         let conditions = entry.conditions().cloned().unwrap_or_default();
         if conditions.interfaces.is_some_and(|patterns| patterns.iter().all(|it| !it.matches(GUARDED))) {
             return Some(Denial::WrongInterface);

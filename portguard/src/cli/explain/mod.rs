@@ -102,9 +102,8 @@ struct Question {
 impl Question {
     /// Why a packet over this protocol is not allowed if these conditions decide, at a time since boot; `None` if it is.
     fn refusal(&self, conditions: &Conditions, protocol: Protocol, boot_now: u64) -> Option<Denial> {
-        let terms = conditions.terms(0, || boot_now);
-        let permits = || protocol == Protocol::Tcp || terms.udp_calls().permits(self.call);
-        terms.denial().or_else(|| (!permits()).then_some(Denial::CallNotAllowed))
+        let permits = || protocol == Protocol::Tcp || conditions.permitted().permits(self.call);
+        conditions.denial(|| boot_now).or_else(|| (!permits()).then_some(Denial::CallNotAllowed))
     }
 
     /// The protocols by what becomes of their packets: each ruling once.
