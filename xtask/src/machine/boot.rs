@@ -128,11 +128,17 @@ pub(crate) struct Boot {
 }
 
 impl Boot {
-    /// Boots, and returns what the machine printed.
-    pub(crate) fn run(&self, parts: &Parts, kernel: &Kernel) -> Result<String> {
+    /// Boots, and returns what the machine printed. `more` puts what else it has below its root.
+    pub(crate) fn run(
+        &self,
+        parts: &Parts,
+        kernel: &Kernel,
+        more: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<String> {
         let folder = &parts.folder;
         eprintln!("the boot \"{}\"", self.name);
         let root = self.furnish(parts, kernel)?;
+        more(&root)?;
         let initramfs = pack(&root, &folder.join("initramfs"))?;
         let arguments = ["-m", "2560", "-no-reboot"];
         let parameters = "panic=-1 rdinit=/lib/systemd/systemd";

@@ -178,15 +178,22 @@ pub(crate) fn complete(console: &str) -> Result<()> {
     Ok(())
 }
 
-/// Fails unless everything was tried, and held.
-pub(crate) fn judge(console: &str, name: &'static str) -> Result<Told> {
-    let after = |mark: &str| console.lines().find_map(|line| line.strip_prefix(mark));
+/// Fails unless everything was tried, and held. Returns the number of checks.
+pub(crate) fn held(console: &str) -> Result<usize> {
     complete(console)?;
     let failed: Vec<&str> = console.lines().filter_map(|line| line.strip_prefix("FAIL ")).collect();
     if !failed.is_empty() {
         bail!("failed: {}", failed.join("; "));
     }
     let checks = console.lines().filter(|line| line.starts_with("PASS ")).count();
+    ensure!(checks > 0, "the machine checked nothing");
+    Ok(checks)
+}
+
+/// As [`held`], of a machine with flows.
+pub(crate) fn judge(console: &str, name: &'static str) -> Result<Told> {
+    let after = |mark: &str| console.lines().find_map(|line| line.strip_prefix(mark));
+    let checks = held(console)?;
     let figures = after("FIGURES ").context("no figures")?;
     let figures: Vec<u64> = figures.split(' ').map(str::parse).collect::<Result<_, _>>()?;
     let [sent, allowed, denied] = figures[..] else { bail!("{figures:?} are no figures") };
@@ -209,6 +216,7 @@ mod tests {
         assert!(error("BEGIN x\nPASS a\nFIGURES 1 1 0\n").contains("did not come to the end"));
         assert_eq!(error("PASS a\nFAIL b\nFAIL c\nCOMPLETE\n"), "failed: b; c");
         assert_eq!(error("PASS a\nCOMPLETE\n"), "no figures");
+        assert_eq!(error("COMPLETE\n"), "the machine checked nothing");
         let told = judge("BEGIN x\nPASS a\nFIGURES 3 2 1\nCOMPLETE\n", "it").expect("it is complete");
         assert_eq!(told.machine, "x");
         assert_eq!(told.figures.numbers().last().map(|(_, lost)| *lost), Some(1));

@@ -1,16 +1,18 @@
 //! `cargo xtask nfs-test`: the kernel's NFS server and client behind guards, in virtual machines with Debian's packages and
 //! units, and with portguard's package: mounts, automounts, locks, quotas, NIS, notices of restarts, and what denied clients get.
-//! What it has seen goes into `docs/nfs.md`, whose examples of files are the files of the machines.
+//! The short form of `cargo xtask test`, with NFS-Ganesha and libnfs, runs on the same kernels. What the machines have seen goes into `docs/nfs.md`, whose examples of files are the files of the machines.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use portguard_testkit::document::Document;
 
 use crate::machine::{self, Boot, Installation, Parts};
-use crate::vm_test::Series;
+use crate::vm_test::{self, Programs, Series};
+use crate::workspace;
 
 /// Where everything is made, below the root of the workspace.
 const FOLDER: &str = "target/nfs-test";
@@ -19,7 +21,19 @@ const DOCUMENT: Document = Document("docs/nfs.md");
 /// The kernels, unless others are named: those of the releases of Debian that users have.
 const KERNELS: [&str; 2] = ["6.1", "6.12"];
 /// What the machine has beside an NFS server.
-const PACKAGES: [&str; 6] = ["autofs", "nftables", "quota", "yp-tools", "ypbind-mt", "ypserv"];
+const PACKAGES: [&str; 9] = [
+    "autofs",
+    "libnfs-utils",
+    "nfs-ganesha",
+    "nfs-ganesha-vfs",
+    "nftables",
+    "quota",
+    "yp-tools",
+    "ypbind-mt",
+    "ypserv",
+];
+/// The suite of the short form.
+const SUITE: &str = "lifecycle";
 /// The marks of what denied clients wait for, and of how late a lock comes.
 const SECTIONS: [Section; 2] = [
     Section { key: "denied", mark: "HANG ", head: "a denied client's command ends after, s", divisor: 1.0 },
@@ -40,6 +54,17 @@ const BOOT: Boot = Boot {
          198.51.100.0/24(rw,fsid=1,no_root_squash) 2001:db8:2::/64(rw,fsid=1,no_root_squash)\n",
     ),
     limit: Duration::from_secs(60 * 60),
+};
+
+/// The short form: the tests of the life cycle that are about NFS.
+const SHORT: Boot = Boot {
+    name: "short",
+    interface: "eth0",
+    script: include_str!("short.sh"),
+    files: &[],
+    modules: &["llc", "stp", "bridge"],
+    exports: None,
+    limit: Duration::from_secs(30 * 60),
 };
 
 /// Arguments of `cargo xtask nfs-test`.
@@ -91,10 +116,17 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let all =
         KERNELS.map(Series::named).into_iter().collect::<Result<Vec<_>, _>>().map_err(anyhow::Error::msg)?;
     let kernels = if args.kernels.is_empty() { &all } else { &args.kernels };
+    let programs = Programs::build(&BTreeSet::from([SUITE]), &workspace().join(vm_test::BUILD))?;
     let mut machines = Vec::new();
     for series in kernels {
-        let console = BOOT.run(&parts, &parts.kernel(*series)?)?;
-        let told = machine::judge(&console, "nfs").with_context(|| format!("Linux {}", series.name()))?;
+        let kernel = parts.kernel(*series)?;
+        let context = || format!("Linux {}", series.name());
+        let console = SHORT.run(&parts, &kernel, |root| programs.install(root))?;
+        machine::held(&console).with_context(context)?;
+        // It is for the short form, and would take the ports of the kernel's server.
+        let without = |root: &Path| machine::systemctl(root, &["mask", "nfs-ganesha.service"]);
+        let console = BOOT.run(&parts, &kernel, without)?;
+        let told = machine::judge(&console, "nfs").with_context(context)?;
         machines.push((series.name(), console, told.machine));
     }
     if !args.kernels.is_empty() {

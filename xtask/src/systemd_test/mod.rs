@@ -74,7 +74,7 @@ pub(crate) fn run() -> Result<()> {
     let kernel = parts.kernel(Series::named(KERNEL).map_err(anyhow::Error::msg)?)?;
     let mut consoles = String::new();
     for boot in &BOOTS {
-        let console = boot.run(&parts, &kernel)?;
+        let console = boot.run(&parts, &kernel, |_| Ok(()))?;
         machine::complete(&console).with_context(|| format!("the boot \"{}\"", boot.name))?;
         consoles += &console;
     }

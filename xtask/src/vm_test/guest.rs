@@ -47,7 +47,7 @@ enum Module {
 
 /// The tests, as programs that need nothing but a kernel.
 #[derive(Debug)]
-pub(super) struct Programs {
+pub(crate) struct Programs {
     /// The command line that they test: they run it by the path that it was built at.
     portguard: PathBuf,
     /// The test programs by name.
@@ -56,7 +56,7 @@ pub(super) struct Programs {
 
 impl Programs {
     /// Builds the command line and these test programs below `target_dir`.
-    pub(super) fn build(suites: &BTreeSet<&str>, target_dir: &Path) -> Result<Self> {
+    pub(crate) fn build(suites: &BTreeSet<&str>, target_dir: &Path) -> Result<Self> {
         let mut command = cargo();
         command.args(["test", "--no-run", "--locked", "--package=portguard", "--target", TARGET]);
         command.arg("--target-dir").arg(target_dir).arg("--message-format=json-render-diagnostics");
@@ -67,6 +67,12 @@ impl Programs {
         let executable = |name| built::executable(&built.stdout, name);
         let suites = suites.iter().map(|suite| Ok(((*suite).to_owned(), executable(suite)?)));
         Ok(Self { portguard: executable("portguard")?, suites: suites.collect::<Result<_>>()? })
+    }
+
+    /// Puts them below a root: the command line at the path where its tests look for it, and these into `/bin`.
+    pub(crate) fn install(&self, root: &Path) -> Result<()> {
+        install(&self.portguard, root, &self.portguard.display().to_string())?;
+        self.suites.iter().try_for_each(|(suite, path)| install(path, root, &format!("/bin/{suite}")))
     }
 
     /// Makes the file system, below `folder`, and packs it; `tests` are the suites with the names of their tests.
@@ -90,10 +96,7 @@ impl Programs {
         for tool in ["ip", "bpftool"].into_iter().chain(devices::TOOLS) {
             install_with_libraries(&program(tool)?, &root)?;
         }
-        install(&self.portguard, &root, &self.portguard.display().to_string())?;
-        for (suite, path) in &self.suites {
-            install(path, &root, &format!("/bin/{suite}"))?;
-        }
+        self.install(&root)?;
         for module in MODULES {
             let (Module::Needed(name) | Module::MaybeBuiltIn(name)) = module;
             match install_module(kernel, name, &root) {

@@ -24,8 +24,7 @@ use portguard_testkit::net::{CARDS, FAILOVER, Outcome, run_within};
 
 use self::debian::SERIES;
 pub(crate) use self::debian::{Apt, Kernel, Series, mirror, mirrors, output};
-use self::guest::Programs;
-pub(crate) use self::guest::{install_module, pack};
+pub(crate) use self::guest::{Programs, install_module, pack};
 use self::matrix::{CHECKS, Column, PROGRAM_SUITE, Scope};
 use self::verdict::Console;
 use crate::setup::{self, Purpose};
@@ -35,6 +34,8 @@ use crate::workspace;
 const DOCUMENT: &str = "docs/kernels.md";
 /// Where everything is made, below the root of the workspace.
 const FOLDER: &str = "target/vm-test";
+/// Where the tests for machines are built, below the root of the workspace.
+pub(crate) const BUILD: &str = "target/vm-test/build";
 /// How long a machine may run: several times as long as it takes where others want the CPU, too.
 const LIMIT: Duration = Duration::from_secs(40 * 60);
 
@@ -101,7 +102,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let apt = Apt::update(folder.join("apt"))?;
     let suites = suites(args.scope());
     let names: BTreeSet<&str> = suites.iter().map(|(suite, _)| *suite).collect();
-    let programs = Programs::build(&names, &folder.join("build"))?;
+    let programs = Programs::build(&names, &workspace().join(BUILD))?;
 
     let kernels = folder.join("kernels");
     let kernels: Vec<(Series, Kernel)> = series
