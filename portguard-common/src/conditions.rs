@@ -90,8 +90,8 @@ impl Conditions {
     }
 }
 
-/// What the list says of a source that it covers, in one register: 1 if the entry that decides has no conditions, else two more than the
-/// place of its [`Conditions`].
+/// What the list says of a source that it covers, in one register: 1 if the entry that decides restricts nothing, else two more than the
+/// place of its [`Conditions`] in the map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct Covered(NonZeroU32);

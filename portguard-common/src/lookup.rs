@@ -18,9 +18,10 @@
 //! Tables may skip bits that all their ranges have in common. The search for an address that differs in these bits still
 //! ends in a leaf that does not contain the address, or at [`Node::DENIED`], because leaves hold whole ranges.
 //!
-//! The index of a list whose entries have conditions has ranges by the entry that decides, and beside each range the *number of its
-//! conditions*: so these are found without the trie. The number is 0 for an entry that has none, and otherwise one more than the number of the
-//! entry ([`crate::entry`]), because entries with conditions have the first numbers.
+//! The index of a list whose entries have conditions has ranges by the conditions of the entry that decides, and beside each range the *number
+//! of the conditions*: so these are found without the trie. The number is 0 where nothing is restricted, and otherwise one more than the number
+//! of an entry ([`crate::entry`]) that has these conditions: of the entry that decides if it has a rate, else of the first one. Entries with
+//! conditions have the first numbers.
 //!
 //! Tables and leaves are stored in *blocks*, each of one or two cache lines ([`Indexed::Block`]). The blocks of a list of up
 //! to a few thousand entries are in the direct table. Those of a longer list are in a map of their own, and each access to one

@@ -57,13 +57,13 @@ pub struct Totals {
     pub requests: Requests,
     /// Denied packets that the log had no budget or no room for.
     pub not_logged: u64,
-    /// When the program has last asked for the time.
+    /// The last tick in which the program asked for the time.
     pub tick: Tick,
     /// Zero. It fills ten cache lines.
     pub reserved: [u64; 7],
 }
 
-/// What the clock said at a tick of the kernel, for entries that end. It is no counter.
+/// What the clock said in a tick of the kernel, for entries that end. It is no counter, and only the program uses it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Tick {
@@ -73,7 +73,7 @@ pub struct Tick {
     pub boot_time: u64,
 }
 
-// SAFETY: two integers of the same size; zeroes are a tick of before the program.
+// SAFETY: two integers of the same size; zeroes are no tick (jiffies begin near 2^32).
 unsafe impl Shared for Tick {}
 
 // SAFETY: integers of the same size that fill the 640 bytes (asserted below); zeroes are the empty value.

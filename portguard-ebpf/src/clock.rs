@@ -1,4 +1,4 @@
-//! The clock of deadlines and rates.
+//! The clock of deadlines and rates: `CLOCK_BOOTTIME`, in nanoseconds.
 
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_boot_ns};
 
@@ -7,27 +7,33 @@ use crate::accounting::Cells;
 /// A second in nanoseconds.
 pub(crate) const SECOND: u64 = 1_000_000_000;
 
-/// Nanoseconds of `CLOCK_BOOTTIME`, as of the last tick.
+/// The time, as of the first question in this tick of the kernel (1 to 10 ms).
 ///
-/// `bpf_ktime_get_boot_ns` reads the counter of the processor by a call, which takes longer than the rest of a look-up. So each CPU asks it
-/// once for each tick of the kernel (1 to 10 ms), and keeps the answer beside its counters; to read the number of the tick takes one
-/// instruction. Ticks do not go on while the machine is suspended: the time is then that of before until the next one.
+/// To ask for the time is a call that reads the counter of the processor, and takes longer than the rest of a look-up. To read the number of
+/// the tick takes one instruction. So each CPU keeps the answer for a tick beside its counters. While the machine is suspended there are no
+/// ticks: until the first one after it wakes, the time is that of before.
 #[inline(always)]
-pub(crate) fn now() -> u64 {
+pub(crate) fn at_tick() -> u64 {
     // SAFETY: the helper has no preconditions.
     let jiffies = unsafe { bpf_jiffies64() };
-    let Some(mut cells) = Cells::of_this_cpu() else { return asked() };
-    let tick = &mut cells.totals().tick;
-    if tick.jiffies != jiffies {
-        tick.boot_time = asked();
-        tick.jiffies = jiffies;
+    let Some(mut cells) = Cells::of_this_cpu() else { return now() };
+    let tick = &raw mut cells.totals().tick;
+    // The accesses are volatile, so that the compiler keeps their order: the time is stored first and loaded last. A program that another
+    // one interrupts (PREEMPT_RT) then finds a time that is not older than the number of the tick.
+    //
+    // SAFETY: the tick is in the cells of this CPU.
+    unsafe {
+        if (&raw const (*tick).jiffies).read_volatile() != jiffies {
+            (&raw mut (*tick).boot_time).write_volatile(now());
+            (&raw mut (*tick).jiffies).write_volatile(jiffies);
+        }
+        (&raw const (*tick).boot_time).read_volatile()
     }
-    tick.boot_time
 }
 
-/// Nanoseconds of `CLOCK_BOOTTIME`.
+/// The time.
 #[inline(always)]
-fn asked() -> u64 {
+pub(crate) fn now() -> u64 {
     // SAFETY: the helper has no preconditions.
     unsafe { bpf_ktime_get_boot_ns() }
 }

@@ -111,7 +111,7 @@ pub(crate) fn refusal<H: Hook>(
     {
         // The loader leaves no entry without its conditions. Fail closed.
         let Some(conditions) = CONDITIONS.get(place) else { return Some(Denial::NotAllowed) };
-        let denial = conditions.denial(clock::now);
+        let denial = conditions.denial(clock::at_tick);
         if denial.is_some() || protocol == Protocol::Tcp {
             return denial;
         }

@@ -6,7 +6,8 @@
 //! Invariants:
 //! - One exit: counter first, then action.
 //! - Only a CPU itself writes its cells, without atomics: XDP runs with softirqs off.
-//! - A packet is judged by one list: the look-up reads the slot in force once, and finds the conditions of the entry with it.
+//! - A packet is judged by one list: a look-up reads the slot in force once, and finds the conditions of the entry with it. What it leaves
+//!   undecided, the next look-up decides alone.
 //! - If a map has no element for a key (the loader prevents this), the packet is treated as denied: fail closed.
 #![no_std]
 #![no_main]

@@ -3,6 +3,7 @@
 //! It is never attached and never pinned. The kernel runs it on test frames (`BPF_PROG_TEST_RUN`), and its verdicts are
 //! those of the guard. It cannot change the guard's counters or source table, because it has maps of its own for these.
 
+use std::mem::offset_of;
 use std::net::IpAddr;
 
 use aya::Ebpf;
@@ -15,7 +16,7 @@ use portguard_common::listed;
 use portguard_common::names;
 use portguard_common::reason::{Denial, DropReason};
 use portguard_common::rpc::Procedure;
-use portguard_common::totals::{Count, Totals};
+use portguard_common::totals::{Count, Tick, Totals};
 use portguard_common::transport::Protocol;
 use serde::Serialize;
 
@@ -132,6 +133,12 @@ impl Shadow {
         // What a test frame takes of a rate, the next one still has.
         for (place, conditions) in &self.rated {
             self.conditions.write(*place, std::slice::from_ref(conditions));
+        }
+        // The program keeps the time for a tick, and the caller compares with the clock of now.
+        for cpu in 0..self.cells.len() {
+            let tick = self.cells.part::<Tick>(cpu, offset_of!(Totals, tick));
+            // SAFETY: the part is mapped, and the program does not run.
+            unsafe { tick.write_volatile(Tick::default()) };
         }
         let before = self.counted();
         let options = TestRunOptions { data_in: Some(&frame), ..TestRunOptions::default() };

@@ -14,13 +14,21 @@ const PATCHES: &str = "xtask/condition-mutants";
 type Test = (&'static str, &'static str, &'static str);
 
 /// The test that must catch each bug.
-const CAUGHT_BY: [(&str, Test); 6] = [
+const CAUGHT_BY: [(&str, Test); 8] = [
     (
         "a rate has one more",
         (
             "portguard",
             "--test=program",
             "conditions::an_entry_lets_pass_as_many_datagrams_in_a_second_as_its_rate",
+        ),
+    ),
+    (
+        "a tick is never over",
+        (
+            "portguard",
+            "--test=lifecycle",
+            "conditions::ends::an_entry_answers_its_clients_until_its_end_and_then_no_more_without_any_process",
         ),
     ),
     (
@@ -37,6 +45,10 @@ const CAUGHT_BY: [(&str, Test); 6] = [
     ),
     (
         "interfaces are ignored",
+        ("portguard", "--test=program", "conditions::the_longest_entry_decides_with_its_own_conditions"),
+    ),
+    (
+        "the conditions of the next entry decide",
         ("portguard", "--test=program", "conditions::the_longest_entry_decides_with_its_own_conditions"),
     ),
     (
