@@ -12,7 +12,7 @@ fail() {
 }
 # check NAME COMMAND...: the command must succeed.
 check() { local name=$1; shift; if "$@"; then pass "$name"; else fail "$name"; fi; }
-# within SECONDS COMMAND...: the command must succeed before so much time has passed.
+# within SECONDS COMMAND...: the command must succeed in one of five tries for each second. It is longer on a machine that is busy.
 within() { local n=$(($1 * 5)); shift; until "$@"; do n=$((n - 1)); [ $n -gt 0 ] || return 1; sleep 0.2; done; }
 not() { ! "$@"; }
 show() { systemctl show --value -p "$1" "${2:-portguard@$IFACE}"; }
