@@ -313,7 +313,8 @@ fn hosts_of_the_link_that_broadcast_over_ipv6_are_named_until_the_list_has_them(
     assert!(remedy.contains("fe80::9") && remedy.contains("portguard reload eth0"), "{remedy}");
     patient.run("cp $PORTGUARD_ALLOWLIST $PORTGUARD_ALLOWLIST.before");
     for entry in ["fe80::/10", "fe80::9"] {
-        patient.run("cp $PORTGUARD_ALLOWLIST.before $PORTGUARD_ALLOWLIST; portguard reload eth0");
+        patient
+            .run("cp $PORTGUARD_ALLOWLIST.before $PORTGUARD_ALLOWLIST; portguard reload eth0 --allow-empty");
         assert!(find(&patient.examine(), "guard.link_local", "eth0").is_some(), "it has asked");
         patient.run(&format!("echo '  - {entry}' >> $PORTGUARD_ALLOWLIST; portguard reload eth0"));
         assert!(find(&patient.examine(), "guard.link_local", "eth0").is_none(), "{entry} covers it");
