@@ -10,7 +10,7 @@ use portguard_common::verdict::{self, Datapath, Denial, Fault, HeaderAt, UNDECLA
 use crate::accounting::Account;
 use crate::denied::Packet;
 use crate::family::Family;
-use crate::hook::{Hook, Part, Step};
+use crate::hook::{Hook, Part, SCATTERED, Step};
 use crate::maps::{self, CONDITIONS};
 use crate::{budget, clock};
 
@@ -74,7 +74,7 @@ impl<H: Hook, A: Family> Datapath<A> for AnyFrame<H> {
             Verdict::Deny(denied) => {
                 let is_clear = denied.reason == Denial::NotAllowed && !denied.request.is_not_rpc();
                 if !is_clear && self.goes_on(link_header_len, denied.declared_len) {
-                    return self.hook.judge_scattered();
+                    return SCATTERED;
                 }
                 let packet = Packet::new(&denied, self.packet_len(link_header_len, denied.declared_len));
                 if maps::is_audit() && self.part == Part::FirstBuffer && denied.request.is_call_over_tcp() {
@@ -84,7 +84,7 @@ impl<H: Hook, A: Family> Datapath<A> for AnyFrame<H> {
             }
             Verdict::Reject(fault) => {
                 if fault == Fault::Truncated && self.goes_on(link_header_len, UNDECLARED) {
-                    return self.hook.judge_scattered();
+                    return SCATTERED;
                 }
                 let mut account = Account::open(self.packet_len(link_header_len, UNDECLARED));
                 account.dropped(DropReason::Fault(fault));

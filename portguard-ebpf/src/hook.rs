@@ -35,8 +35,8 @@ pub(crate) trait Hook: Copy {
     /// The index of the interface that received the packet.
     fn interface(self) -> u32;
 
-    /// Judges any packet. The headers of most are in the first buffer.
-    fn judge(self) -> u32;
+    /// Judges a packet by its first buffer, where the headers of most are. Returns the action, or [`SCATTERED`].
+    fn judge_first_buffer(self) -> u32;
 
     /// Judges a packet whose headers continue after its first buffer.
     fn judge_scattered(self) -> u32;
@@ -61,12 +61,25 @@ pub(crate) trait Hook: Copy {
     /// Remembers the source of a TCP segment that belongs to a connection: see [`crate::connected`].
     fn connected(self);
 
+    /// Judges any packet. It is here that all buffers are looked at, and not in the function that has looked at the first one: the stack of each
+    /// function adds up along a chain of calls, rounded up to 32 bytes by kernels such as 6.1, and 512 bytes are the most.
+    #[inline(always)]
+    fn judge(self) -> u32 {
+        match self.judge_first_buffer() {
+            SCATTERED if Self::HAS_BUFFERS => self.judge_scattered(),
+            action => action,
+        }
+    }
+
     /// Whether the packet continues after the first buffer.
     #[inline(always)]
     fn goes_on(self) -> bool {
         Self::HAS_BUFFERS && self.first_len() < self.len()
     }
 }
+
+/// No action of any hook: what decides about a packet is behind its first buffer.
+pub(crate) const SCATTERED: u32 = 0x100;
 
 /// The part of a packet that the parser reads.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -43,6 +43,7 @@ use crate::xdp::{Buffers, OneBuffer};
 
 /// The guard for interfaces whose packets come in one buffer.
 #[xdp]
+#[inline(always)]
 pub(crate) fn portguard(ctx: XdpContext) -> u32 {
     fast_path::judge(OneBuffer::new(ctx.ctx))
 }
@@ -50,6 +51,7 @@ pub(crate) fn portguard(ctx: XdpContext) -> u32 {
 /// The guard for interfaces whose packets may come in several buffers (jumbo frames, large receive offload): Linux 5.18
 /// and later.
 #[xdp(frags)]
+#[inline(always)]
 pub(crate) fn portguard_frags(ctx: XdpContext) -> u32 {
     fast_path::judge(Buffers::new(ctx.ctx))
 }

@@ -17,7 +17,7 @@ use portguard_common::ipv6::{self, Position};
 use portguard_common::verdict::HeaderAt;
 
 use crate::denied::{self, Packet};
-use crate::hook::{Hook, Part};
+use crate::hook::{Hook, Part, SCATTERED};
 use crate::packet::AllBuffers;
 use crate::{connected, datapath, log};
 
@@ -94,7 +94,7 @@ impl<const BUFFERS: bool> Hook for Xdp<BUFFERS> {
     }
 
     #[inline(always)]
-    fn judge(self) -> u32 {
+    fn judge_first_buffer(self) -> u32 {
         if BUFFERS { portguard_any(self.0) } else { portguard_any_in_one_buffer(self.0) }
     }
 
@@ -152,19 +152,19 @@ fn distance(start: usize, mut end: usize) -> u64 {
     end as u64
 }
 
-/// [`Hook::judge`] for packets in any number of buffers.
+/// [`Hook::judge_first_buffer`] for packets in any number of buffers.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn portguard_any(ctx: *mut xdp_md) -> u32 {
     let hook = Xdp::<true>(ctx);
     if hook.first_len() < LONGEST_HEADER as u64 && hook.goes_on() {
         // Some drivers leave the first buffer empty. It then does not even show whether the packet is IP.
-        return portguard_scattered(ctx);
+        return SCATTERED;
     }
     datapath::judge(hook, hook.first_buffer(), Part::FirstBuffer)
 }
 
-/// [`Hook::judge`] for packets in one buffer.
+/// [`Hook::judge_first_buffer`] for packets in one buffer.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn portguard_any_in_one_buffer(ctx: *mut xdp_md) -> u32 {

@@ -121,7 +121,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     for series in kernels {
         let kernel = parts.kernel(*series)?;
         let context = || format!("Linux {}", series.name());
-        let console = SHORT.run(&parts, &kernel, |root| programs.install(root))?;
+        let console = SHORT.run(&parts, &kernel, |root| {
+            programs.install(root)?;
+            // This tree may be below /tmp, which Debian empties at each boot.
+            machine::write(root, "etc/tmpfiles.d/tmp.conf", "", 0o644)
+        })?;
         machine::held(&console).with_context(context)?;
         // It is for the short form, and would take the ports of the kernel's server.
         let without = |root: &Path| machine::systemctl(root, &["mask", "nfs-ganesha.service"]);
