@@ -32,6 +32,9 @@ const PACKAGES: [&str; 9] = [
     "ypbind-mt",
     "ypserv",
 ];
+/// Keeps the units of NFS-Ganesha off.
+const GANESHA: [&str; 4] =
+    ["mask", "nfs-ganesha.service", "nfs-ganesha-config.service", "nfs-ganesha-lock.service"];
 /// The suite of the short form.
 const SUITE: &str = "lifecycle";
 /// The marks of what denied clients wait for, and of how late a lock comes.
@@ -127,8 +130,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             machine::write(root, "etc/tmpfiles.d/tmp.conf", "", 0o644)
         })?;
         machine::held(&console).with_context(context)?;
-        // It is for the short form, and would take the ports of the kernel's server.
-        let without = |root: &Path| machine::systemctl(root, &["mask", "nfs-ganesha.service"]);
+        // It is for the short form, and would take the place of the kernel's server, and of rpc.statd.
+        let without = |root: &Path| machine::systemctl(root, &GANESHA);
         let console = BOOT.run(&parts, &kernel, without)?;
         let told = machine::judge(&console, "nfs").with_context(context)?;
         machines.push((series.name(), console, told.machine));
