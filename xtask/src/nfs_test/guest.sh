@@ -191,7 +191,6 @@ systemctl stop portguard@eth0
 check "the guard is taken off" portguard detach eth0
 # What hangs further below when it is denied, works from the same addresses.
 check "without a guard, rpcinfo -p works" says mountd rpcinfo -p 198.51.100.1
-check "without a guard, rpcinfo -s works" says mountd rpcinfo -s 198.51.100.1
 check "without a guard, rpcinfo -T udp works" says "ready and waiting" rpcinfo -T udp 198.51.100.1 mountd 3
 check "without a guard, rpcinfo -T tcp works" says "ready and waiting" rpcinfo -T tcp 198.51.100.1 mountd 3
 check "without a guard, showmount works" says "^/srv " showmount -e 198.51.100.1
@@ -313,7 +312,6 @@ hangs "\`mount -t nfs -o vers=3\`" mount -t nfs -o vers=3,nolock 198.51.100.1:/s
 mkdir -p /mnt/denied6
 hangs "\`mount -t nfs -o vers=3\` over IPv6" mount -t nfs -o vers=3,nolock,proto=tcp6,mountproto=tcp6 "[2001:db8:2::1]:/srv" /mnt/denied6 & HANGS+=" $!"
 hangs "\`rpcinfo -p\`" rpcinfo -p 198.51.100.1 & HANGS+=" $!"
-hangs "\`rpcinfo -s\`" rpcinfo -s 198.51.100.1 & HANGS+=" $!"
 hangs "\`rpcinfo -T udp\`" rpcinfo -T udp 198.51.100.1 mountd 3 & HANGS+=" $!"
 hangs "\`rpcinfo -T tcp\`" rpcinfo -T tcp 198.51.100.1 mountd 3 & HANGS+=" $!"
 hangs "\`showmount -e\`" showmount -e 198.51.100.1 & HANGS+=" $!"
