@@ -97,7 +97,7 @@ impl Conditions {
 pub struct Covered(NonZeroU32);
 
 impl Covered {
-    /// The entry has no conditions.
+    /// The entry restricts nothing.
     pub const WITHOUT_CONDITIONS: Self = Self(NonZeroU32::MIN);
 
     const FIRST_PLACE: NonZeroU32 = NonZeroU32::MIN.saturating_add(1);

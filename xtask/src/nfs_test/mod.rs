@@ -1,6 +1,7 @@
 //! `cargo xtask nfs-test`: the kernel's NFS server and client behind guards, in virtual machines with Debian's packages and
 //! units, and with portguard's package: mounts, automounts, locks, quotas, NIS, notices of restarts, and what denied clients get.
-//! The short form of `cargo xtask test`, with NFS-Ganesha and libnfs, runs on the same kernels. What the machines have seen goes into `docs/nfs.md`, whose examples of files are the files of the machines.
+//! The short form of `cargo xtask test`, with NFS-Ganesha and libnfs, runs on the same kernels. What the machines have seen goes
+//! into `docs/nfs.md`, whose examples of files are the files of the machines.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
