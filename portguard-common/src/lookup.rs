@@ -176,7 +176,7 @@ impl<A: Indexed> DirectTable<A> {
 impl<A: Indexed> DirectTable<A> {
     /// The number of the conditions beside the range of a leaf of this index that contains the address.
     #[inline(always)]
-    fn number_in(&self, leaf: &A::Block, address: A) -> Option<u32> {
+    pub(crate) fn number_in(&self, leaf: &A::Block, address: A) -> Option<u32> {
         match self.form & form::CONDITIONS {
             0 => address.is_in(leaf).then_some(0),
             _ => address.number_in(leaf),
@@ -247,6 +247,16 @@ impl Node {
     #[inline(always)]
     const fn block(self) -> u32 {
         (self.0 >> 32) as u32
+    }
+
+    /// As the result of [`search`], for a node that is no reference.
+    #[inline(always)]
+    const fn decision(self) -> Option<Option<u32>> {
+        match self {
+            Self::DENIED => Some(None),
+            Self::COVERED => Some(Some(0)),
+            _ => None,
+        }
     }
 }
 
@@ -405,14 +415,16 @@ pub fn search<A: Indexed>(
     address: A,
 ) -> Option<Option<u32>> {
     if direct_table.filter_bits != 0 {
-        match prefilter::find(direct_table, blocks, address, |leaf| direct_table.number_in(leaf, address))? {
+        match prefilter::find(direct_table, blocks, address)? {
             Found::Covered(number) => return Some(Some(number)),
             Found::Denied => return Some(None),
             Found::InTables => {}
         }
     }
-    walk::<A, { MAX_DEPTH + 1 }>(Node(direct_table.root), blocks, address)?
-        .number(|leaf| direct_table.number_in(leaf, address))
+    match walk::<A, { MAX_DEPTH + 1 }>(Node(direct_table.root), blocks, address)? {
+        End::Leaf(leaf) => Some(direct_table.number_in(leaf, address)),
+        End::Node(node) => node.decision(),
+    }
 }
 
 /// As [`search`], for an index whose blocks are in the direct table, and in at most three steps. Short lists seldom take as many.
@@ -455,9 +467,7 @@ impl<B> End<'_, B> {
     fn number(&self, number_in: impl Fn(&B) -> Option<u32>) -> Option<Option<u32>> {
         match self {
             Self::Leaf(leaf) => Some(number_in(leaf)),
-            Self::Node(Node::DENIED) => Some(None),
-            Self::Node(Node::COVERED) => Some(Some(0)),
-            Self::Node(_) => None,
+            Self::Node(node) => node.decision(),
         }
     }
 }

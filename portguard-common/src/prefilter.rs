@@ -35,9 +35,9 @@ pub enum Storage {
 
 /// What a search in front of the tables has found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Found<T> {
-    /// The list covers the address; what the leaf says of it.
-    Covered(T),
+pub enum Found {
+    /// The list covers the address; the number of the conditions, from the leaf.
+    Covered(u32),
     /// The list does not cover the address.
     Denied,
     /// The tables decide.
@@ -112,14 +112,9 @@ impl Answer {
     }
 }
 
-/// Searches the hashed leaves by `look`, which says of a leaf what it has of the address; `None` if a block is missing.
+/// Searches the hashed leaves; `None` if a block is missing.
 #[inline(always)]
-pub fn find<A: Indexed, T>(
-    direct_table: &DirectTable<A>,
-    blocks: &impl Blocks<A>,
-    address: A,
-    look: impl Fn(&A::Block) -> Option<T>,
-) -> Option<Found<T>> {
+pub fn find<A: Indexed>(direct_table: &DirectTable<A>, blocks: &impl Blocks<A>, address: A) -> Option<Found> {
     let answer = Answer::of(direct_table, blocks, address)?;
     if answer.is_none() {
         return Some(Found::Denied);
@@ -128,15 +123,15 @@ pub fn find<A: Indexed, T>(
         blocks.block(direct_table.leaves.wrapping_add(leaf_of(number, direct_table.leaf_count)))
     };
     if answer.names(Storage::Region)
-        && let Some(found) = look(leaf(region(address))?)
+        && let Some(number) = direct_table.number_in(leaf(region(address))?, address)
     {
-        return Some(Found::Covered(found));
+        return Some(Found::Covered(number));
     }
     if A::SITE_BITS > A::REGION_BITS
         && answer.names(Storage::Site)
-        && let Some(found) = look(leaf(site(address))?)
+        && let Some(number) = direct_table.number_in(leaf(site(address))?, address)
     {
-        return Some(Found::Covered(found));
+        return Some(Found::Covered(number));
     }
     Some(if answer.names(Storage::Tables) { Found::InTables } else { Found::Denied })
 }
