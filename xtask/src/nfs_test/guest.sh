@@ -74,6 +74,8 @@ binds() {
   wait $binder
   return $found
 }
+# One that must succeed in one of three tries.
+tried_again() { "$@" || "$@" || "$@" || { portguard stats eth0; client rpcinfo -b 100004 2; return 1; }; }
 # Waits for a lock of POSIX on a file, tells when it came, and holds it for so many seconds.
 cat > /run/client/lock.pl << 'PERL'
 open(F, "+<", $ARGV[0]) or die "$ARGV[0]: $!";
@@ -345,6 +347,8 @@ within 30 grep -q listening /run/client/tcpdump
 sent() { nsenter --target $HOST --net --mount tcpdump -r /run/named.pcap -n "$@" 2> /dev/null | wc -l; }
 # As fast as it is kept off, further above.
 LIMIT=10 check "a denied client that names the ports mounts and reads" mounts 198.51.100.1 "$(named_ports)"
+# The last of it is what umount tells mountd.
+sleep 3
 to_mountd=$(sent dst port 20048)
 check "over the ports that it names" [ "$to_mountd" -gt 0 -a "$(sent dst port 2049)" -gt 0 ]
 nfs4() { client mount -t nfs -o vers=4.2 198.51.100.1:/srv /mnt/denied && client grep -q marker /mnt/denied/marker && client umount /mnt/denied; }
@@ -421,7 +425,8 @@ echo "domain test broadcast" > /etc/yp.conf
 check "with udp: lookups, NIS by broadcast finds no server" not binds
 printf 'udp: all\nallow:\n  - 192.0.2.0/24\n  - 2001:db8:1::/64\n' > $LIST
 check "a list with udp: all" systemctl reload portguard@eth0
-check "with udp: all, it does" binds
+# A ypbind hears only answers that come within its wait, and a machine that is emulated may be slower.
+check "with udp: all, it does" tried_again binds
 echo 'OPTIONS="-w"' > /etc/default/rpcbind
 systemctl restart rpcbind.service
 check "rpcbind without -r has the NIS server" nis_server
