@@ -154,20 +154,21 @@ pub trait SharedBudget {
     fn window(&self, number: usize) -> u64;
     /// Stores one of [`Budget::windows`].
     fn set_window(&self, number: usize, window: u64);
-    /// Adds one to [`Budget::total`], so that no other CPU's addition is lost.
-    fn add_one(&self);
+    /// Adds to [`Budget::total`], so that no other CPU's addition is lost.
+    fn add(&self, packets: u32);
 }
 
 /// The highest rate, in packets a second.
 pub const HIGHEST_RATE: u32 = 1_000_000;
 
-/// Takes one of the `rate` packets of the second with this number. Returns whether there was one.
+/// Takes so many of the `rate` packets of the second with this number: more than one if the kernel has merged them. Returns whether there
+/// were so many.
 ///
-/// Each CPU looks at the total before it adds to it. So in one second, at most `rate` packets are let pass, and one more for each further
-/// CPU; within any second that begins elsewhere, twice that. A CPU that is held up for a second between two of these
+/// Each CPU looks at the total before it adds to it. So in one second, at most `rate` packets are let pass, and for each further
+/// CPU one more, with all that is merged into it; within any second that begins elsewhere, twice that. A CPU that is held up for a second between two of these
 /// steps, as a virtual one can be, may let the second begin once more.
 #[inline(always)]
-pub fn take(budget: &impl SharedBudget, rate: u32, second: u32) -> bool {
+pub fn take(budget: &impl SharedBudget, rate: u32, second: u32, packets: u32) -> bool {
     // The total first: what is let pass in a new second comes after its beginning is stored. So a CPU that finds the old second has not
     // counted any of it, and cannot begin the new second too late.
     let total = budget.total() as u32;
@@ -180,10 +181,10 @@ pub fn take(budget: &impl SharedBudget, rate: u32, second: u32) -> bool {
         window as u32
     };
     // Another CPU may have begun the second after the total was read here: the difference is then below zero.
-    if total.wrapping_sub(begun) as i32 >= rate as i32 {
+    if total.wrapping_sub(begun) as i32 > rate as i32 - packets as i32 {
         return false;
     }
-    budget.add_one();
+    budget.add(packets);
     true
 }
 

@@ -25,10 +25,40 @@ pub enum LinkType {
     RawIp = 1,
 }
 
+/// What a frame begins with, as a hook hands it over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// An Ethernet header, behind which the kernel has taken off so many VLAN tags (`skb_vlan_untag` in `net/core/skbuff.c`).
+    Ethernet {
+        /// Their number.
+        tags_taken_off: usize,
+    },
+    /// An IP header, whose version tells the family.
+    Ip,
+    /// What the kernel has found in front of it (`skb->protocol`).
+    Told {
+        /// The protocol.
+        ethertype: EtherType,
+        /// How many VLAN tags the kernel has taken off.
+        tags_taken_off: usize,
+    },
+}
+
+impl From<LinkType> for Start {
+    /// As it was on the wire.
+    #[inline(always)]
+    fn from(link_type: LinkType) -> Self {
+        match link_type {
+            LinkType::Ethernet => Self::Ethernet { tags_taken_off: 0 },
+            LinkType::RawIp => Self::Ip,
+        }
+    }
+}
+
 /// An ethertype (IEEE 802 numbers): its two bytes on the wire, read as a native integer. A check then takes one load
 /// and one comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct EtherType(u16);
+pub struct EtherType(pub u16);
 
 const IPV4: EtherType = EtherType::of([0x08, 0x00]);
 const IPV6: EtherType = EtherType::of([0x86, 0xdd]);
@@ -82,12 +112,18 @@ pub enum Link<C> {
     TooManyTags(C),
 }
 
-/// Determines what the frame carries. `frame` is a cursor at its first byte. The frame may have up to `tags` VLAN tags.
+/// Determines what the frame carries. `frame` is a cursor at its first byte. The frame may have up to `tags` VLAN tags, with those that were
+/// taken off.
 #[inline(always)]
-pub fn parse<C: Cursor>(frame: C, link_type: LinkType, tags: usize) -> Link<C> {
-    match link_type {
-        LinkType::Ethernet => ethernet(frame, tags).unwrap_or(Link::CutShort),
-        LinkType::RawIp => match frame.peek().map(|byte| byte >> 4) {
+pub fn parse<C: Cursor>(frame: C, start: Start, tags: usize) -> Link<C> {
+    match start {
+        Start::Ethernet { tags_taken_off } => {
+            ethernet(frame, tags.saturating_sub(tags_taken_off)).unwrap_or(Link::CutShort)
+        }
+        Start::Told { ethertype, tags_taken_off } => {
+            tagged(frame, ethertype, tags.saturating_sub(tags_taken_off)).unwrap_or(Link::CutShort)
+        }
+        Start::Ip => match frame.peek().map(|byte| byte >> 4) {
             Some(4) => Link::Ipv4(frame),
             Some(6) => Link::Ipv6(frame),
             Some(_) => Link::Other,
@@ -96,9 +132,21 @@ pub fn parse<C: Cursor>(frame: C, link_type: LinkType, tags: usize) -> Link<C> {
     }
 }
 
+/// The ethertype of the Ethernet header at a cursor, if there is one.
+#[inline(always)]
+pub fn ethertype(mut cursor: impl Cursor) -> Option<EtherType> {
+    Some(EtherType::of(cursor.read::<EthernetHeader>()?.ethertype_be))
+}
+
 #[inline(always)]
 fn ethernet<C: Cursor>(mut cursor: C, tags: usize) -> Option<Link<C>> {
-    let mut ethertype = EtherType::of(cursor.read::<EthernetHeader>()?.ethertype_be);
+    let ethertype = EtherType::of(cursor.read::<EthernetHeader>()?.ethertype_be);
+    tagged(cursor, ethertype, tags)
+}
+
+/// What is behind up to `tags` VLAN tags; the first ethertype stands in front of the cursor.
+#[inline(always)]
+fn tagged<C: Cursor>(mut cursor: C, mut ethertype: EtherType, tags: usize) -> Option<Link<C>> {
     for _ in 0..tags {
         if !is_vlan(ethertype) {
             break;

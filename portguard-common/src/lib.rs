@@ -54,6 +54,8 @@ pub mod names {
     pub const PROGRAM: &str = "portguard";
     /// The guard, for packets in several buffers.
     pub const PROGRAM_FRAGS: &str = "portguard_frags";
+    /// The guard at tcx.
+    pub const PROGRAM_TCX: &str = "portguard_tcx";
     /// The program that reads the clocks of the kernel, `portguard_clock` in `portguard-ebpf/src/main.rs`.
     pub const CLOCK: &str = "portguard_clock";
     /// One [`crate::policy::Policy`]. The loader creates this map; it is not in the object file.

@@ -236,15 +236,15 @@ unsafe impl Shared for Record {}
 
 const _: () = assert!(size_of::<Record>() == 32 && align_of::<Record>() == 8);
 
-/// A denied packet.
+/// A denied packet, or several that the kernel has merged into one.
 #[derive(Clone, Copy, Debug)]
 pub struct Event<K> {
     /// Its source.
     pub source: K,
     /// The hash of the source, which selects one of several singles.
     pub hash: u64,
-    /// Its length in bytes, see [`Count::bytes`].
-    pub bytes: u64,
+    /// How many packets, and their bytes.
+    pub count: Count,
     /// The call that it contains.
     pub request: Request,
     /// The time at which it is counted.
@@ -281,7 +281,7 @@ impl Record {
     /// Counts a packet with the same request as the one before it.
     #[inline(always)]
     fn add<K>(&mut self, event: &Event<K>) {
-        self.count.add_packet(event.bytes);
+        self.count.add(event.count);
         self.last_seen = event.now;
     }
 
@@ -397,13 +397,13 @@ impl<K: Key> Bucket<K> {
         let way = way % WAYS;
         self.keys[way] = event.source;
         self.first_seen[way] = event.now;
-        self.states[way] = match u16::try_from(event.bytes) {
-            Ok(length) => {
+        self.states[way] = match u16::try_from(event.count.bytes) {
+            Ok(length) if event.count.packets == 1 => {
                 self.lengths[way] = length;
                 state::single(event.request)
             }
-            // The packet is too long for `lengths`, which is possible in a frame of several buffers only.
-            Err(_) => {
+            // A single has one packet, whose length `lengths` can hold. That of a frame of several buffers may be greater.
+            _ => {
                 let record = ways.record(way);
                 record.begin(Count::default(), event.request);
                 record.add(event);

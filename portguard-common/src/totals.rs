@@ -19,10 +19,10 @@ pub struct Count {
 unsafe impl Shared for Count {}
 
 impl Count {
-    /// Counts one packet.
+    /// One packet.
     #[inline(always)]
-    pub fn add_packet(&mut self, bytes: u64) {
-        self.add(Self { packets: 1, bytes });
+    pub const fn packet(bytes: u64) -> Self {
+        Self { packets: 1, bytes }
     }
 
     /// Adds another count. Counters wrap: 2^64 bytes take 46 years at 100 Gbit/s.

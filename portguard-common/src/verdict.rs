@@ -2,7 +2,7 @@
 
 use crate::address::{Address, V4, V6};
 use crate::cursor::Cursor;
-use crate::frame::{self, Link, LinkType};
+use crate::frame::{self, Link, Start};
 use crate::ipv6::{ChainStep, Position};
 pub use crate::reason::{Denial, Fault};
 use crate::rpc::Request;
@@ -33,7 +33,7 @@ pub(crate) struct Candidate<A, C> {
 ///
 /// Nobody takes it apart before it matters. Otherwise the compiler would keep the offset on the stack, and the verifiers of Linux 5.10 and
 /// 6.1 would forget the bound of the offset.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeaderAt(pub u64);
 
 impl HeaderAt {
@@ -74,9 +74,9 @@ impl<A, C: Cursor> Candidate<A, C> {
     /// The same as one that is denied, with what it asks for.
     #[inline(always)]
     fn denied(self, reason: Denial) -> Denied<A> {
-        let Self { source, destination, source_port_be, protocol, header, declared_len, .. } = self;
+        let Self { source, destination, source_port_be, protocol, header, declared_len, header_at } = self;
         let request = Request::of(header, protocol);
-        Denied { source, reason, destination, source_port_be, request, declared_len }
+        Denied { source, reason, destination, source_port_be, request, declared_len, header_at }
     }
 }
 
@@ -95,6 +95,8 @@ pub struct Denied<A> {
     pub request: Request,
     /// The length of the packet in bytes that its IP header declares; [`UNDECLARED`] if the header declares none.
     pub declared_len: usize,
+    /// Where its TCP or UDP header is.
+    pub header_at: HeaderAt,
 }
 
 /// The declared length of a packet whose IP header declares none: a jumbogram, or a packet that Linux has assembled.
@@ -130,8 +132,12 @@ pub enum Verdict<A> {
     Pass,
     /// For the guarded port, from a source on the allowlist: passes.
     Allow {
+        /// TCP or UDP.
+        protocol: Protocol,
         /// See [`Denied::declared_len`].
         declared_len: usize,
+        /// Where its TCP or UDP header is.
+        header_at: HeaderAt,
     },
     /// For the guarded port, from a source that may not send it: dropped.
     Deny(Denied<A>),
@@ -169,13 +175,13 @@ pub trait Datapath<A: Address> {
 ///
 /// `step` is [`ipv6::walk_on`] applied to the frame, or a call with the same result.
 #[inline(always)]
-pub fn judge<Outcome, C, S>(frame: impl Cursor, link_type: LinkType, datapath: &C, step: &S) -> Outcome
+pub fn judge<Outcome, C, S>(frame: impl Cursor, start: impl Into<Start>, datapath: &C, step: &S) -> Outcome
 where
     C: Datapath<V4, Outcome = Outcome> + Datapath<V6, Outcome = Outcome>,
     S: ChainStep,
 {
     let tags = if S::FOLLOWS { frame::MAX_VLAN_TAGS } else { frame::COMMON_VLAN_TAGS };
-    match frame::parse(frame, link_type, tags) {
+    match frame::parse(frame, start.into(), tags) {
         Link::Ipv4(packet) => finish::<_, _, _, S>(datapath, ipv4::parse(packet, step), packet),
         Link::Ipv6(packet) => finish::<_, _, _, S>(datapath, ipv6::parse(packet, step), packet),
         Link::CutShort | Link::TooManyTags(_) if !S::FOLLOWS => datapath.finish(Verdict::<V4>::Uncommon, 0),
@@ -207,7 +213,7 @@ fn finish<A: Address, K: Cursor, C: Datapath<A>, S: ChainStep>(
             if let Some(denial) = datapath.refusal(covered, protocol, header_at) {
                 return finish(Verdict::Deny(candidate.denied(denial)));
             }
-            finish(Verdict::Allow { declared_len })
+            finish(Verdict::Allow { protocol, declared_len, header_at })
         }
         // A fault may be none if the parser has seen the first buffer only, and another run of it decides that.
         Err(_) if !S::FOLLOWS => finish(Verdict::Uncommon),

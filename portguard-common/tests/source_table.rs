@@ -66,7 +66,7 @@ impl<K: Key + Eq + Ord + std::hash::Hash> Table<K> {
         let Packet { source, bytes, request, now } = *packet;
         let hash = source.hash(|index| self.seed[index]);
         let bucket = bucket(hash, self.bits);
-        let event = Event { source, hash, bytes, request, now };
+        let event = Event { source, hash, count: Count::packet(bytes), request, now };
         let (records, requests) = (&mut self.records[bucket], &mut self.requests[bucket]);
         self.buckets[bucket].count(&event, &mut WaysOf { records, requests });
     }
@@ -95,7 +95,7 @@ fn check<K: Key + Eq + Ord + std::hash::Hash>(mut table: Table<K>, stream: &[Pac
     for packet in stream {
         table.count(packet);
         exact.entry(packet.source).or_default().push(*packet);
-        total.add_packet(packet.bytes);
+        total.add(Count::packet(packet.bytes));
     }
     let (sources, remainder) = table.read();
     let mut sum = remainder;

@@ -7,7 +7,7 @@ use portguard_common::cells::CellsLayout;
 use portguard_common::reason::{Denial, DropReason};
 use portguard_common::rpc::{Request, Requests};
 use portguard_common::source_table::{Bucket, Event, Record, STAMP_SHIFT, Stamp, WAYS, Ways};
-use portguard_common::totals::Totals;
+use portguard_common::totals::{Count, Totals};
 
 use crate::family::Family;
 use crate::maps::{self, CELLS};
@@ -52,36 +52,36 @@ impl Cells {
     }
 }
 
-/// The account of this CPU, for one packet of `bytes`.
+/// The account of this CPU, for one packet, or for several that the kernel has merged.
 pub(crate) struct Account {
     cells: Option<Cells>,
-    bytes: u64,
+    count: Count,
 }
 
 impl Account {
     #[inline(always)]
-    pub(crate) fn open(bytes: u64) -> Self {
-        Self { cells: Cells::of_this_cpu(), bytes }
+    pub(crate) fn open(count: Count) -> Self {
+        Self { cells: Cells::of_this_cpu(), count }
     }
 
     #[inline(always)]
     pub(crate) fn allowed(&mut self) {
         if let Some(cells) = &mut self.cells {
-            cells.totals().allowed.add_packet(self.bytes);
+            cells.totals().allowed.add(self.count);
         }
     }
 
     #[inline(always)]
     pub(crate) fn dropped(&mut self, reason: DropReason) {
         if let Some(cells) = &mut self.cells {
-            cells.totals().drop_mut(reason).add_packet(self.bytes);
+            cells.totals().drop_mut(reason).add(self.count);
         }
     }
 
     #[inline(always)]
     pub(crate) fn let_through_in_audit_mode(&mut self) {
         if let Some(cells) = &mut self.cells {
-            cells.totals().would_drop.add_packet(self.bytes);
+            cells.totals().would_drop.add(self.count);
         }
     }
 
@@ -90,12 +90,12 @@ impl Account {
     pub(crate) fn denied<A: Family>(&mut self, source: A, request: Request, reason: Denial) {
         let Some(cells) = &mut self.cells else { return };
         let totals = cells.totals();
-        totals.drop_mut(DropReason::Denied(reason)).add_packet(self.bytes);
+        totals.drop_mut(DropReason::Denied(reason)).add(self.count);
         let requests = &mut totals.requests[request.index()];
-        *requests = requests.wrapping_add(1);
+        *requests = requests.wrapping_add(self.count.packets);
         let hash = source.hash(maps::seed);
         let bucket = CellsLayout::bucket_of(hash, maps::bucket_shift());
-        let event = Event { source, hash, bytes: self.bytes, request, now: now() };
+        let event = Event { source, hash, count: self.count, request, now: now() };
         // SAFETY: the bucket is below the number of buckets, and nobody else refers to it.
         let table = unsafe { cells.part::<Bucket<A>>(A::parts_offset().bucket::<A>(bucket)) };
         table.count(&event, &mut WaysOf { cells: *cells, bucket, family: PhantomData::<A> });

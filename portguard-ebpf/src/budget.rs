@@ -5,22 +5,22 @@ use portguard_common::conditions::{self, Budget, SharedBudget};
 use crate::clock::{self, SECOND};
 use crate::maps::CONDITIONS;
 
-/// Takes one of the packets that the conditions at this place let pass in this second.
+/// Takes so many of the packets that the conditions at this place let pass in this second.
 #[inline(always)]
-pub(crate) fn takes_one(place: u32) -> bool {
-    portguard_takes_one(place) != 0
+pub(crate) fn takes(place: u32, packets: u32) -> bool {
+    portguard_takes(place, packets) != 0
 }
 
-/// See [`takes_one`]. Returns 0 or 1.
+/// See [`takes`]. Returns 0 or 1.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) extern "C" fn portguard_takes_one(place: u32) -> u32 {
+pub(crate) extern "C" fn portguard_takes(place: u32, packets: u32) -> u32 {
     let Some(conditions) = CONDITIONS.get_ptr_mut(place) else { return 0 };
     // SAFETY: the map holds conditions, and the loader does not change those of a list in force but for their deadlines.
     let rate = unsafe { (*conditions).rate };
     // SAFETY: the conditions stay while the program runs.
     let budget = unsafe { InMap::new(&raw mut (*conditions).budget) };
-    conditions::take(&budget, rate, (clock::now() / SECOND) as u32).into()
+    conditions::take(&budget, rate, (clock::now() / SECOND) as u32, packets).into()
 }
 
 /// A budget that other CPUs change at the same time, so there is no reference to it.
@@ -62,13 +62,13 @@ impl SharedBudget for InMap {
 
     /// The form without a result is the one that Linux before 5.12 has (`BPF_XADD`).
     #[inline(always)]
-    fn add_one(&self) {
+    fn add(&self, packets: u32) {
         // SAFETY: the operation reads and writes the eight bytes of the total.
         unsafe {
             core::arch::asm!(
-                "lock *(u64 *)({at} + 0) += {one}",
+                "lock *(u64 *)({at} + 0) += {packets}",
                 at = in(reg) &raw mut (*self.0).total,
-                one = in(reg) 1_u64,
+                packets = in(reg) u64::from(packets),
                 options(nostack),
             );
         }

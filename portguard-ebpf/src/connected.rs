@@ -5,16 +5,16 @@ use core::ffi::c_void;
 use core::mem::size_of;
 use core::ptr;
 
-use aya_ebpf::bindings::{BPF_ANY, bpf_sock_tuple, xdp_md};
+use aya_ebpf::bindings::{BPF_ANY, bpf_sock_tuple};
 use aya_ebpf::helpers::generated::{bpf_sk_lookup_tcp, bpf_sk_release};
 use portguard_common::PORT;
+use portguard_common::cursor::Cursor;
 use portguard_common::transport::Protocol;
 use portguard_common::verdict::{self, Datapath, Denial, Denied, HeaderAt, Verdict};
 
 use crate::family::Family;
-use crate::hook::{Hook as _, Part, Step};
-use crate::maps::{self, CONNECTED};
-use crate::xdp::OneBuffer;
+use crate::hook::{Hook, Part, Step};
+use crate::maps::CONNECTED;
 
 /// `BPF_F_CURRENT_NETNS`: the network namespace of the interface.
 const CURRENT_NAMESPACE: u64 = u64::MAX;
@@ -22,18 +22,17 @@ const CURRENT_NAMESPACE: u64 = u64::MAX;
 /// `TCP_SYN_RECV`, `TCP_CLOSE`, `TCP_LISTEN`, `TCP_NEW_SYN_RECV`.
 const NOT_CONNECTED: [u32; 5] = [2, 3, 7, 10, 12];
 
-/// Remembers the source of the TCP segment in a frame, if it belongs to a connection. The headers must be in the first
-/// buffer. The result means nothing.
+/// Remembers the source of the TCP segment in a frame, if it belongs to a connection. `frame` is a cursor at the first byte of a part of it,
+/// which must have the headers. The result means nothing.
 #[inline(always)]
-pub(crate) fn witness(packet: OneBuffer) -> u32 {
-    let step = Step { hook: packet, part: Part::FirstBuffer };
-    verdict::judge(packet.first_buffer(), maps::link_type(), &Witness(packet), &step)
+pub(crate) fn witness(hook: impl Hook, frame: impl Cursor, part: Part) -> u32 {
+    verdict::judge(frame, hook.start(), &Witness(hook), &Step { hook, part })
 }
 
 /// Looks at each packet for the port.
-struct Witness(OneBuffer);
+struct Witness<H>(H);
 
-impl<A: Family> Datapath<A> for Witness {
+impl<H: Hook, A: Family> Datapath<A> for Witness<H> {
     type Outcome = u32;
     type Covered = ();
 
@@ -80,11 +79,10 @@ impl<A: Copy> Tuple<A> {
 
 /// Whether this host has a connection with these addresses and ports.
 #[inline(always)]
-fn is_connected<A: Copy>(ctx: *mut xdp_md, mut tuple: Tuple<A>) -> bool {
+fn is_connected<A: Copy>(ctx: *mut c_void, mut tuple: Tuple<A>) -> bool {
     let tuple = (&raw mut tuple).cast::<bpf_sock_tuple>();
     // SAFETY: the tuple has so many bytes, and the kernel reads no more.
-    let socket =
-        unsafe { bpf_sk_lookup_tcp(ctx.cast::<c_void>(), tuple, Tuple::<A>::LEN, CURRENT_NAMESPACE, 0) };
+    let socket = unsafe { bpf_sk_lookup_tcp(ctx, tuple, Tuple::<A>::LEN, CURRENT_NAMESPACE, 0) };
     if socket.is_null() {
         return false;
     }

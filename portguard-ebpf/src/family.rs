@@ -65,7 +65,7 @@ impl Family for V4 {
 
     #[inline(always)]
     fn denied(self, hook: impl Hook, packet: Packet) -> u32 {
-        hook.denied_v4(self, packet.pack())
+        hook.denied_v4(self, packet)
     }
 
     #[inline(always)]
@@ -121,7 +121,7 @@ impl Family for V6 {
 
     #[inline(always)]
     fn denied(self, hook: impl Hook, packet: Packet) -> u32 {
-        hook.denied_v6(self, packet.pack())
+        hook.denied_v6(self, packet)
     }
 
     #[inline(always)]

@@ -3,6 +3,7 @@
 
 use portguard_common::conditions::Covered;
 use portguard_common::ipv6::CommonFrames;
+use portguard_common::totals::Count;
 use portguard_common::transport::Protocol;
 use portguard_common::verdict::{self, Datapath, Denial, HeaderAt, Verdict, ends_within};
 
@@ -15,7 +16,10 @@ use crate::{datapath, list, maps};
 /// Judges a packet. Returns the action.
 #[inline(always)]
 pub(crate) fn judge<H: Hook>(hook: H) -> u32 {
-    verdict::judge(hook.first_buffer(), maps::link_type(), &FastPath(hook), &CommonFrames)
+    if hook.merged().is_some() || !hook.begins_with_buffer() {
+        return hook.judge();
+    }
+    verdict::judge(hook.first_buffer(), hook.start(), &FastPath(hook), &CommonFrames)
 }
 
 struct FastPath<H>(H);
@@ -40,15 +44,15 @@ impl<H: Hook, A: Family> Datapath<A> for FastPath<H> {
         let bytes = hook.first_len() - link_header_len as u64;
         match verdict {
             Verdict::Pass => H::PASS,
-            Verdict::Allow { declared_len } if ends_within(declared_len, bytes) => {
-                Account::open(bytes).allowed();
+            Verdict::Allow { declared_len, .. } if ends_within(declared_len, bytes) => {
+                Account::open(Count::packet(bytes)).allowed();
                 H::PASS
             }
             Verdict::Deny(denied) if ends_within(denied.declared_len, bytes) => {
                 if maps::is_audit() && denied.request.is_call_over_tcp() {
                     hook.connected();
                 }
-                let packet = Packet::new(&denied, bytes);
+                let packet = Packet::new(&denied, Count::packet(bytes));
                 match denied.reason {
                     // The packets of a flood: without a call.
                     Denial::NotAllowed => denied::finish(hook, denied.source, packet),

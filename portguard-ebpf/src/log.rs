@@ -19,7 +19,11 @@ use crate::maps::{self, LOG, LOG_BUDGET};
 #[inline(always)]
 pub(crate) fn denied<A: Family>(hook: impl Hook, source: A, packet: Packet) {
     if maps::log_rate() != 0 {
-        hook.log(source.words(), packet.pack() | u64::from(A::VERSION) << VERSION_SHIFT);
+        hook.log(
+            source.words(),
+            packet.pack() | u64::from(A::VERSION) << VERSION_SHIFT,
+            packet.count.packets,
+        );
     }
 }
 
@@ -27,15 +31,15 @@ pub(crate) fn denied<A: Family>(hook: impl Hook, source: A, packet: Packet) {
 const VERSION_SHIFT: u32 = 56;
 
 /// Writes an entry for a denied packet, or counts the packet as not logged. `source` is in the form of [`Event::source`];
-/// `packed` is a packed [`Packet`] with the version of IP.
+/// `packed` is a packed [`Packet`] with the version of IP, and stands for so many packets.
 #[inline(always)]
-pub(crate) fn write(hook: impl Hook, source: [u64; 2], packed: u64) {
-    let packet = Packet::unpack(packed);
+pub(crate) fn write(hook: impl Hook, source: [u64; 2], packed: u64, packets: u64) {
+    let packet = Packet::unpack(packed, packets);
     if !write_entry(hook, source, packet, (packed >> VERSION_SHIFT & 0xf) as u8)
         && let Some(mut cells) = Cells::of_this_cpu()
     {
         let totals = cells.totals();
-        totals.not_logged = totals.not_logged.wrapping_add(1);
+        totals.not_logged = totals.not_logged.wrapping_add(packets);
     }
 }
 
@@ -47,7 +51,7 @@ fn write_entry(hook: impl Hook, source: [u64; 2], packet: Packet, ip_version: u8
     let Some(log) = LOG_BUDGET.get_ptr_mut(0) else { return false };
     // SAFETY: the element of the map, whose record is aligned and begins with its budget. Nothing else accesses it.
     let budget = unsafe { InMap::new(log.cast()) };
-    if !take(&budget, maps::log_rate(), (at / SECOND) as u32) {
+    if !take(&budget, maps::log_rate(), (at / SECOND) as u32, 1) {
         return false;
     }
     let Some(mut entry) = LOG.reserve(0) else { return false };
@@ -55,7 +59,7 @@ fn write_entry(hook: impl Hook, source: [u64; 2], packet: Packet, ip_version: u8
         at,
         source,
         ifindex: hook.interface(),
-        bytes: packet.bytes as u32,
+        bytes: packet.count.bytes as u32,
         port_be: packet.source_port_be,
         ip_version,
         request: packet.request.index() as u8,

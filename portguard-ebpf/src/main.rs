@@ -1,11 +1,11 @@
-//! The kernel program of portguard: an XDP program that lets only sources on the allowlist reach port 111.
+//! The kernel programs of portguard, at XDP and at tcx: they let only sources on the allowlist reach port 111.
 //!
 //! This crate makes no policy. `portguard-common` parses and judges; this crate gives it the packet, the lists and the
 //! counters.
 //!
 //! Invariants:
 //! - One exit: counter first, then action.
-//! - Only a CPU itself writes its cells, without atomics: XDP runs with softirqs off.
+//! - Only a CPU itself writes its cells, without atomics: both hooks run with softirqs off.
 //! - A packet is judged by one list: a look-up reads the slot in force once, and finds the conditions of the entry with it. What it leaves
 //!   undecided, the next look-up decides alone.
 //! - If a map has no element for a key (the loader prevents this), the packet is treated as denied: fail closed.
@@ -30,15 +30,17 @@ mod list;
 mod log;
 mod maps;
 mod packet;
+mod tcx;
 mod xdp;
 
 use core::mem::size_of;
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns};
-use aya_ebpf::macros::xdp;
-use aya_ebpf::programs::XdpContext;
+use aya_ebpf::macros::{classifier, xdp};
+use aya_ebpf::programs::{TcContext, XdpContext};
 
+use crate::tcx::Tcx;
 use crate::xdp::{Buffers, OneBuffer};
 
 /// The guard for interfaces whose packets come in one buffer.
@@ -54,6 +56,13 @@ pub(crate) fn portguard(ctx: XdpContext) -> u32 {
 #[inline(always)]
 pub(crate) fn portguard_frags(ctx: XdpContext) -> u32 {
     fast_path::judge(Buffers::new(ctx.ctx))
+}
+
+/// The guard at tcx, on the way in: Linux 6.6 and later.
+#[classifier]
+#[inline(always)]
+pub(crate) fn portguard_tcx(ctx: TcContext) -> i32 {
+    fast_path::judge(Tcx::new(ctx.skb.skb)) as i32
 }
 
 /// Reads both clocks that the loader needs to interpret a stamp. It writes the jiffies, then the nanoseconds since boot

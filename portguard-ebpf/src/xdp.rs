@@ -10,8 +10,7 @@ use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::{bpf_xdp_get_buff_len, bpf_xdp_load_bytes};
 use portguard_common::address::{V4, V6};
-use portguard_common::calls;
-use portguard_common::cursor::{Cursor as _, Linear};
+use portguard_common::cursor::Linear;
 use portguard_common::frame::LONGEST_HEADER;
 use portguard_common::ipv6::{self, Position};
 use portguard_common::verdict::HeaderAt;
@@ -36,12 +35,6 @@ impl<const BUFFERS: bool> Xdp<BUFFERS> {
         Self(ctx)
     }
 
-    /// The context that the kernel has handed to the program.
-    #[inline(always)]
-    pub(crate) fn context(self) -> *mut xdp_md {
-        self.0
-    }
-
     #[inline(always)]
     fn data(self) -> usize {
         // SAFETY: the context is the kernel's.
@@ -59,6 +52,11 @@ impl<const BUFFERS: bool> Hook for Xdp<BUFFERS> {
     const PASS: u32 = XDP_PASS;
     const DROP: u32 = XDP_DROP;
     const HAS_BUFFERS: bool = BUFFERS;
+
+    #[inline(always)]
+    fn context(self) -> *mut c_void {
+        self.0.cast()
+    }
 
     #[inline(always)]
     fn first_buffer<'a>(self) -> Linear<'a> {
@@ -121,17 +119,17 @@ impl<const BUFFERS: bool> Hook for Xdp<BUFFERS> {
     }
 
     #[inline(always)]
-    fn denied_v4(self, source: V4, packed: u64) -> u32 {
-        portguard_denied_v4(self.0, source, packed)
+    fn denied_v4(self, source: V4, packet: Packet) -> u32 {
+        portguard_denied_v4(self.0, source, packet.pack())
     }
 
     #[inline(always)]
-    fn denied_v6(self, [first, second]: V6, packed: u64) -> u32 {
-        portguard_denied_v6(self.0, first, second, packed)
+    fn denied_v6(self, [first, second]: V6, packet: Packet) -> u32 {
+        portguard_denied_v6(self.0, first, second, packet.pack())
     }
 
     #[inline(always)]
-    fn log(self, [first, second]: [u64; 2], packed: u64) {
+    fn log(self, [first, second]: [u64; 2], packed: u64, _packets: u64) {
         portguard_log(self.0, first, second, packed);
     }
 
@@ -144,7 +142,7 @@ impl<const BUFFERS: bool> Hook for Xdp<BUFFERS> {
 /// `end - start`, of two pointers into a packet, in one instruction. The compiler does not look into it: otherwise it
 /// exchanges the order of several subtractions, and the verifier permits none but this one.
 #[inline(always)]
-fn distance(start: usize, mut end: usize) -> u64 {
+pub(crate) fn distance(start: usize, mut end: usize) -> u64 {
     // SAFETY: the instruction subtracts one register from another.
     unsafe {
         asm!("{end} -= {start}", end = inout(reg) end, start = in(reg) start, options(pure, nomem, nostack));
@@ -199,45 +197,35 @@ pub(crate) extern "C" fn portguard_scattered_step(ctx: *mut xdp_md, position: u6
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn portguard_is_lookup(ctx: *mut xdp_md, header_at: u64) -> u32 {
-    let header_at = HeaderAt(header_at);
-    if header_at.is_in_fragment() {
-        return 0;
-    }
-    let header = Xdp::<false>(ctx).first_buffer().at(header_at.offset());
-    header.is_some_and(calls::is_lookup).into()
+    datapath::is_lookup(Xdp::<false>(ctx).first_buffer(), HeaderAt(header_at))
 }
 
 /// [`Hook::is_lookup`] in any buffer. Returns 0 or 1.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn portguard_scattered_is_lookup(ctx: *mut xdp_md, header_at: u64) -> u32 {
-    let header_at = HeaderAt(header_at);
-    if header_at.is_in_fragment() {
-        return 0;
-    }
-    let header = AllBuffers::new(Xdp::<true>(ctx)).at(header_at.offset());
-    header.is_some_and(calls::is_lookup).into()
+    datapath::is_lookup(AllBuffers::new(Xdp::<true>(ctx)), HeaderAt(header_at))
 }
 
 /// [`Hook::denied_v4`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn portguard_denied_v4(ctx: *mut xdp_md, source: V4, packed: u64) -> u32 {
-    denied::finish(Xdp::<false>(ctx), source, Packet::unpack(packed))
+    denied::finish(Xdp::<false>(ctx), source, Packet::unpack(packed, 1))
 }
 
 /// [`Hook::denied_v6`]; the halves of the source are two arguments.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn portguard_denied_v6(ctx: *mut xdp_md, first: u64, second: u64, packed: u64) -> u32 {
-    denied::finish(Xdp::<false>(ctx), [first, second], Packet::unpack(packed))
+    denied::finish(Xdp::<false>(ctx), [first, second], Packet::unpack(packed, 1))
 }
 
 /// [`Hook::log`]. Returns 0.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn portguard_log(ctx: *mut xdp_md, first: u64, second: u64, packed: u64) -> u32 {
-    log::write(Xdp::<false>(ctx), [first, second], packed);
+    log::write(Xdp::<false>(ctx), [first, second], packed, 1);
     0
 }
 
@@ -245,5 +233,6 @@ pub(crate) extern "C" fn portguard_log(ctx: *mut xdp_md, first: u64, second: u64
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn portguard_connected(ctx: *mut xdp_md) -> u32 {
-    connected::witness(Xdp::<false>(ctx))
+    let hook = Xdp::<false>(ctx);
+    connected::witness(hook, hook.first_buffer(), Part::FirstBuffer)
 }

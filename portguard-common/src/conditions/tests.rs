@@ -21,13 +21,13 @@ impl SharedBudget for Alone {
         self.windows[number].set(window);
     }
 
-    fn add_one(&self) {
-        self.total.set(self.total.get() + 1);
+    fn add(&self, packets: u32) {
+        self.total.set(self.total.get() + u64::from(packets));
     }
 }
 
 fn taken(budget: &Alone, rate: u32, second: u32, attempts: usize) -> usize {
-    (0..attempts).filter(|_| take(budget, rate, second)).count()
+    (0..attempts).filter(|_| take(budget, rate, second, 1)).count()
 }
 
 #[test]
@@ -53,12 +53,24 @@ fn totals_beyond_32_bits_and_late_seconds_change_nothing() {
 }
 
 #[test]
+fn what_is_merged_is_taken_as_a_whole() {
+    let budget = Alone::default();
+    assert!(take(&budget, 5, 1, 3));
+    // One that is smaller may come after one that was too large.
+    assert!(!take(&budget, 5, 1, 3));
+    assert!(take(&budget, 5, 1, 2));
+    assert_eq!(taken(&budget, 5, 1, 10), 0);
+    assert!(!take(&budget, 5, 2, 6));
+    assert!(take(&budget, 5, 2, 5));
+}
+
+#[test]
 fn a_second_that_another_cpu_begins_meanwhile_denies_nothing() {
     let budget = Alone::default();
     assert_eq!(taken(&budget, 5, 1, 3), 3);
     // Another CPU has begun the second with a greater total than was read here.
     budget.windows[0].set(2 << 32 | 4);
-    assert!(take(&budget, 5, 2));
+    assert!(take(&budget, 5, 2, 1));
 }
 
 #[test]

@@ -70,7 +70,7 @@ impl<'f, A: Address> Datapath<A> for Judged<'f> {
 
     fn finish(&self, verdict: Verdict<A>, link_header_len: usize) -> Option<Found> {
         let declared_len = match verdict {
-            Verdict::Allow { declared_len } => declared_len,
+            Verdict::Allow { declared_len, .. } => declared_len,
             Verdict::Deny(denied) => denied.declared_len,
             _ => UNDECLARED,
         };

@@ -1,6 +1,6 @@
 //! How much work the verifier of this kernel has with each program.
 
-use aya::programs::{ProgramError, Xdp};
+use aya::programs::{Program, ProgramError};
 use aya::{EbpfLoader, include_bytes_aligned};
 use portguard_common::calls::UdpCalls;
 use portguard_common::names;
@@ -41,16 +41,19 @@ fn verified(name: &str, [audit, conditions]: [bool; 2], udp_calls: UdpCalls) -> 
         .override_global("HAS_CONDITIONS", &conditions, true)
         .override_global("UDP_CALLS", &udp_calls, true);
     let mut object = loader.load(OBJECT).expect("maps");
-    let program: &mut Xdp = object.program_mut(name).expect("a program").try_into().expect("an XDP program");
-    program.load()?;
-    Ok(program.info()?.verified_instruction_count().unwrap_or(0))
+    let info = match object.program_mut(name).expect("a program") {
+        Program::Xdp(program) => program.load().and_then(|()| program.info()),
+        Program::SchedClassifier(program) => program.load().and_then(|()| program.info()),
+        _ => unreachable!("an XDP program, or one for tcx"),
+    };
+    Ok(info?.verified_instruction_count().unwrap_or(0))
 }
 
 /// What it tells is for the matrix of `cargo xtask vm-test`.
 #[test]
 fn every_program_is_verified_with_room_to_spare() {
     let mut grown = Vec::new();
-    for name in [names::PROGRAM_FRAGS, names::PROGRAM, names::CLOCK] {
+    for name in [names::PROGRAM_FRAGS, names::PROGRAM, names::PROGRAM_TCX, names::CLOCK] {
         match verified(name, [false; 2], UdpCalls::All) {
             Ok(0) => println!("fact: {name} = taken, this kernel does not count"),
             Ok(count) => {
@@ -84,7 +87,8 @@ fn every_program_is_verified_in_audit_mode_and_with_conditions_too() {
         let plain = verified(names::PROGRAM, constants, calls).unwrap_or_else(|error| panic!("{error}"));
         let [audit, conditions] = constants;
         let what = format!("audit mode {audit}, conditions {conditions}, udp {}", calls.key());
-        println!("{what}: {frags} and {plain} instructions");
-        assert!(frags < ENOUGH && plain < ENOUGH, "{what}: {frags}, {plain}");
+        let tcx = verified(names::PROGRAM_TCX, constants, calls).unwrap_or_else(|error| panic!("{error}"));
+        println!("{what}: {frags}, {plain} and {tcx} instructions");
+        assert!(frags < ENOUGH && plain < ENOUGH && tcx < ENOUGH, "{what}: {frags}, {plain}, {tcx}");
     }
 }

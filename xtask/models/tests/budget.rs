@@ -27,14 +27,14 @@ impl SharedBudget for Modelled {
         self.windows[number].store(window, Ordering::Release);
     }
 
-    fn add_one(&self) {
-        self.total.fetch_add(1, Ordering::AcqRel);
+    fn add(&self, packets: u32) {
+        self.total.fetch_add(packets.into(), Ordering::AcqRel);
     }
 }
 
 /// How many of these attempts, each in a second, were let pass in one of these seconds.
 fn taken(budget: &Modelled, rate: u32, seconds: &[u32], counted: u32) -> u32 {
-    seconds.iter().map(|second| u32::from(take(budget, rate, *second) && *second == counted)).sum()
+    seconds.iter().map(|second| u32::from(take(budget, rate, *second, 1) && *second == counted)).sum()
 }
 
 /// The fewest and the most packets that two CPUs together let pass in the second 2, over all interleavings.
@@ -98,8 +98,8 @@ impl SharedBudget for OfThisMachine {
         self.windows[number].store(window, SeqCst);
     }
 
-    fn add_one(&self) {
-        self.total.fetch_add(1, SeqCst);
+    fn add(&self, packets: u32) {
+        self.total.fetch_add(packets.into(), SeqCst);
     }
 }
 
@@ -109,7 +109,7 @@ fn a_flood_on_several_cpus_takes_what_there_is_in_each_second() {
     const RATE: u32 = 100;
     let budget = OfThisMachine::default();
     for second in 1..=20 {
-        let flood = || (0..5_000).filter(|_| take(&budget, RATE, second)).count() as u32;
+        let flood = || (0..5_000).filter(|_| take(&budget, RATE, second, 1)).count() as u32;
         let sum: u32 = std::thread::scope(|scope| {
             let cpus: Vec<_> = (0..CPUS).map(|_| scope.spawn(flood)).collect();
             cpus.into_iter().map(|cpu| cpu.join().expect("no panic")).sum()
