@@ -21,6 +21,8 @@ pub enum Kind {
     NotThere,
     /// A capability is missing.
     NotPermitted,
+    /// An interface cannot be guarded at a hook, and perhaps at another one.
+    HookRefused,
     /// The command failed, and guards on top of the interface were detached for a moment without a result.
     LiftedInVain,
 }
@@ -29,7 +31,7 @@ impl Kind {
     /// The exit code of the process, as documented for users.
     pub fn exit_code(self) -> u8 {
         match self {
-            Self::Failed | Self::LiftedInVain => 1,
+            Self::Failed | Self::HookRefused | Self::LiftedInVain => 1,
             Self::Usage => 2,
             Self::InvalidAllowlist => 3,
             Self::NotThere => 4,

@@ -19,7 +19,8 @@ use portguard::cli::stats::SortKey;
 use portguard::cli::{explain, report, stats, status};
 use portguard::control::OrderDescription;
 use portguard::family::Family;
-use portguard::guard::{Decision, Fill, ListInfo, SetId, Snapshot, Source, Sums, Waits};
+use portguard::guard::{Decision, Fill, Hook, ListInfo, SetId, Snapshot, Source, Sums, Waits};
+use portguard::interface::XdpMode;
 use portguard::ops::services;
 use portguard::rpcbind::amplification::{Answers, Size};
 use portguard::rpcbind::{NoReply, Question};
@@ -99,10 +100,13 @@ fn quiet() -> Snapshot {
     }
 }
 
+/// Where the guards of the tests are.
+const NATIVE: Hook = Hook::Xdp(XdpMode::Native);
+
 fn document(snapshot: Snapshot, sort: SortKey, top: Option<usize>) -> stats::document::Document {
     stats::document::Document::new(
         NOW,
-        vec![stats::document::Interface::new("eth0".into(), "native", true, snapshot, sort, top)],
+        vec![stats::document::Interface::new("eth0".into(), NATIVE, true, snapshot, sort, top)],
     )
 }
 
@@ -120,7 +124,14 @@ fn counters_as_text_cut_off() {
 fn counters_in_audit_mode_and_nothing_to_tell() {
     let audit = Snapshot { would_drop: snapshot().refused(), ..snapshot() };
     let interfaces = [("eth0", false, audit), ("wlan0", true, quiet())].map(|(name, enforcing, snapshot)| {
-        stats::document::Interface::new(name.into(), "generic", enforcing, snapshot, SortKey::Bytes, Some(0))
+        stats::document::Interface::new(
+            name.into(),
+            Hook::Xdp(XdpMode::Generic),
+            enforcing,
+            snapshot,
+            SortKey::Bytes,
+            Some(0),
+        )
     });
     assert_snapshot!(stats::text::text(&stats::document::Document::new(NOW, interfaces.to_vec())));
 }
@@ -143,7 +154,7 @@ fn guard(enforcing: bool, origin: Origin, file: status::document::File) -> statu
     status::document::Guard {
         interface: "eth0".into(),
         ifindex: 2,
-        mode: "native",
+        hook: NATIVE,
         enforcing,
         generation: 6,
         pinned: "/sys/fs/bpf/portguard/4026531840/2/link".into(),
@@ -170,6 +181,7 @@ fn guard(enforcing: bool, origin: Origin, file: status::document::File) -> statu
         },
         order: OrderDescription {
             allowlist: "/etc/portguard/allowlist.yaml".into(),
+            hook: Some("xdp".into()),
             mode: Some("native".into()),
             audit: !enforcing,
             sources: Some(16_384),
@@ -470,7 +482,7 @@ fn metrics() -> metrics::Metrics {
     let v4 = Fill { taken: 30_000, places: 32_768 };
     let v6 = Fill { taken: 1, places: 32_768 };
     let guard = metrics::Guard {
-        mode: "generic",
+        hook: Hook::Xdp(XdpMode::Generic),
         enforcing: false,
         as_ordered: true,
         list: Some((list, status::document::File::Broken { problem: "line 3: no prefix".into() })),

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use insta::assert_snapshot;
-use portguard::guard::{SetId, Snapshot, Source};
+use portguard::guard::{Hook, SetId, Snapshot, Source};
+use portguard::interface::XdpMode;
 use portguard::top::keys;
 use portguard::top::model::{Model, Order, Poll, Reading};
 use portguard::top::rate::Rate;
@@ -69,7 +70,7 @@ fn snapshot(second: u64, allowed: u64, unattributed: u64, sources: &[Source]) ->
 }
 
 fn poll_of(interface: &str, snapshot: Snapshot) -> Poll {
-    let found = Ok(Reading { mode: "native", enforcing: true, snapshot });
+    let found = Ok(Reading { hook: Hook::Xdp(XdpMode::Native), enforcing: true, snapshot });
     Poll { interface: interface.to_owned(), found }
 }
 
@@ -225,7 +226,7 @@ fn several_interfaces_in_audit_mode_gone_and_there() {
         let sources = [source(V6, 20 * second, 9, 0)];
         let mut audit = snapshot(second, 5, 0, &sources);
         audit.would_drop = audit.all_denied();
-        let audit = Reading { mode: "generic", enforcing: false, snapshot: audit };
+        let audit = Reading { hook: Hook::Xdp(XdpMode::Generic), enforcing: false, snapshot: audit };
         let gone = Poll { interface: "eth1".to_owned(), found: Err("eth1: no guard is attached".to_owned()) };
         let polls = vec![
             Poll { interface: "wan0".to_owned(), found: Ok(audit) },

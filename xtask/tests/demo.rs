@@ -21,7 +21,7 @@ case "$*" in
     reasons="{\"not_allowed\":$none,\"call_not_allowed\":$none,\"wrong_interface\":$none,\"expired\":$none,
       \"rate_exceeded\":$none,\"truncated\":$none,\"malformed\":$none,\"too_many_headers\":$none}"
     calls="{\"udp\":$procedures,\"tcp_best_effort\":$procedures}"
-    echo "{\"schema\":1,\"taken_at\":\"2026-11-23T05:12:31Z\",\"interfaces\":[{\"interface\":\"eth0\",\"mode\":\"native\",
+    echo "{\"schema\":1,\"taken_at\":\"2026-11-23T05:12:31Z\",\"interfaces\":[{\"interface\":\"eth0\",\"hook\":\"xdp\",\"mode\":\"native\",
       \"enforcing\":true,\"since\":\"2026-11-23T04:00:00Z\",
       \"totals\":{\"allowed\":$none,\"dropped\":$none,\"would_drop\":$none,\"by_reason\":$reasons,\"calls\":$calls,
         \"not_logged\":0},

@@ -7,12 +7,16 @@ use portguard_common::rpc::Procedure;
 use portguard_common::transport::Protocol;
 
 use crate::allowlist::read_moment;
-use crate::guard::{ModeChoice, Named, Trial, calls};
+use crate::error::{Error, Kind, Result};
+use crate::guard::{HookChoice, ModeChoice, Named, Trial, calls};
 
 /// What `attach` and `run` name of the order of a guard.
 #[derive(Debug, Args)]
 pub struct GuardOptions {
-    /// How the kernel runs the guard [default: auto]
+    /// Where the kernel runs the guard [default: auto]
+    #[arg(long, value_enum)]
+    pub hook: Option<HookName>,
+    /// How XDP runs it [default: auto]
     #[arg(long, value_enum)]
     pub mode: Option<ModeChoice>,
     /// Drop nothing; count the packets that would be dropped
@@ -27,9 +31,53 @@ pub struct GuardOptions {
     pub sources: Option<u32>,
 }
 
-impl From<&GuardOptions> for Named {
-    fn from(&GuardOptions { mode, audit, enforce, sources }: &GuardOptions) -> Self {
-        Self { mode, audit: (audit || enforce).then_some(audit), sources, log: None }
+impl GuardOptions {
+    /// Which hook and mode it names.
+    ///
+    /// # Errors
+    /// There is no such mode at that hook.
+    pub fn hook(&self) -> Result<Option<HookChoice>> {
+        let &Self { hook, mode, .. } = self;
+        if hook.is_none() && mode.is_none() {
+            return Ok(None);
+        }
+        let choice = HookChoice::of_keys(hook.map(HookName::key), mode.map(ModeChoice::key));
+        choice.map(Some).ok_or_else(|| {
+            let hook = hook.map_or("auto", HookName::key);
+            Error::new(Kind::Usage, format!("--hook {hook} has no --mode"))
+                .because("native and generic are the modes of XDP")
+                .remedy("Leave one of the two out.")
+        })
+    }
+
+    /// What it names of the order of a guard.
+    ///
+    /// # Errors
+    /// See [`Self::hook`].
+    pub fn named(&self) -> Result<Named> {
+        let &Self { audit, enforce, sources, .. } = self;
+        Ok(Named { hook: self.hook()?, audit: (audit || enforce).then_some(audit), sources, log: None })
+    }
+}
+
+/// A hook, as it is named on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum HookName {
+    /// XDP; where that cannot be had, tcx
+    Auto,
+    /// In the driver, or at the entrance of the network stack
+    Xdp,
+    /// Behind XDP, in front of the network stack: beside the XDP program of another, and on devices without XDP (Linux 6.6)
+    Tcx,
+}
+
+impl HookName {
+    fn key(self) -> &'static str {
+        match self {
+            Self::Auto => HookChoice::Auto.key(),
+            Self::Xdp => HookChoice::Xdp(ModeChoice::Auto).key(),
+            Self::Tcx => HookChoice::Tcx.key(),
+        }
     }
 }
 

@@ -111,6 +111,9 @@ pub struct OrderDescription {
     /// The path of the allowlist.
     #[serde(with = "path")]
     pub allowlist: PathBuf,
+    /// The hook, if it was named: `auto`, `xdp`, `tcx`.
+    #[serde(default)]
+    pub hook: Option<String>,
     /// The mode, if it was named: `auto`, `native`, `generic`.
     pub mode: Option<String>,
     /// Whether the guards run in audit mode.

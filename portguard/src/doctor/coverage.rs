@@ -37,9 +37,7 @@ pub(super) fn examine(
     guards: &Guards,
     exposure: &Exposure<'_>,
 ) -> Vec<Finding> {
-    let refusal = |interface: &Interface| {
-        guard::require_guardable(interface).err().or_else(|| guard::foreign(interface))
-    };
+    let refusal = |interface: &Interface| guard::require_attachable(interface).err();
     let (on, remedy) =
         (|interface: &Interface| guards.on(interface), |interface: &Interface| guards.remedy(interface));
     let reach = |interface: &Interface, lowers: &[&Interface]| exposure.of(interface, lowers);
@@ -276,8 +274,8 @@ mod tests {
     use super::*;
     use crate::doctor::Status;
 
-    /// `ARPHRD_IPGRE`.
-    const GRE: u16 = 778;
+    /// `ARPHRD_TUNNEL`.
+    const TUNNEL: u16 = 768;
 
     fn interface(index: u32, kind: Option<&str>, controller: Option<u32>, lower: Option<u32>) -> Interface {
         let (name, kind) = (format!("if{index}"), kind.map(str::to_owned));
@@ -426,10 +424,10 @@ mod tests {
 
     #[test]
     fn what_cannot_be_guarded_is_named() {
-        let gre = Interface { hardware_type: GRE, ..interface(2, Some("gre"), None, None) };
-        let (status, found) = said(&[gre], &[], true);
+        let vti = Interface { hardware_type: TUNNEL, ..interface(2, Some("vti"), None, None) };
+        let (status, found) = said(&[vti], &[], true);
         assert_eq!(status, Status::Failure);
-        assert!(found.contains("link type 778 (gre)"), "{found}");
+        assert!(found.contains("link type 768 (vti)"), "{found}");
         // With a guard on it, too.
         let ipvlan = interface(2, Some("ipvlan"), None, None);
         let (status, found) = said(&[ipvlan], &[2], true);

@@ -12,7 +12,7 @@ use nix::sys::socket::SockProtocol;
 use super::guards::{Guarded, Guards};
 use super::remedy::RemedyKind;
 use super::{Finding, facts, routes};
-use crate::guard;
+use crate::guard::{self, Hook};
 use crate::interface::{self, Interface, XdpMode};
 use crate::netlink::{self, Attributes, Failure, malformed, u16_at, u32_at};
 
@@ -36,10 +36,11 @@ pub(super) fn examine(
     guards: &Guards,
     filtered: Result<BTreeSet<u32>, Failure>,
 ) -> Vec<Finding> {
-    let on = |interface: &Interface| guards.on(interface);
+    let (on, hook) =
+        (|interface: &Interface| guards.on(interface), |interface: &Interface| guards.hook(interface));
     let mut findings = Vec::new();
     match filtered {
-        Ok(filtered) => findings.extend(redirects(all, &on, &filtered)),
+        Ok(filtered) => findings.extend(redirects(all, &on, &hook, &filtered)),
         Err(failure) => findings.push(unknown(REDIRECT, "filters for arriving packets", &failure)),
     }
     findings.extend(mpls(all));
@@ -58,16 +59,18 @@ fn unknown(id: &'static str, what: &str, failure: &Failure) -> Finding {
     )
 }
 
-/// What may be redirected to a guarded interface, and pass its guard unseen.
+/// What may be redirected to a guarded interface, and pass its guard unseen. A guard at tcx sees it: what is redirected to an interface comes by
+/// there.
 fn redirects(
     all: &[Interface],
     on: &dyn Fn(&Interface) -> Guarded,
+    hook: &dyn Fn(&Interface) -> Option<Hook>,
     filtered: &BTreeSet<u32>,
 ) -> Vec<Finding> {
-    let is_enforcing = |it: &&Interface| on(it) == Guarded::Enforcing;
+    let is_enforcing = |it: &&Interface| on(it) == Guarded::Enforcing && hook(it) != Some(Hook::Tcx);
     let mut findings = Vec::new();
     for it in all.iter().filter(is_enforcing) {
-        let native = it.xdp.iter().any(|xdp| xdp.mode == XdpMode::Native);
+        let native = hook(it) == Some(Hook::Xdp(XdpMode::Native));
         let redirected = match (it.kind.as_deref(), native) {
             (Some("veth"), true) => "bpf_redirect_peer",
             (Some("veth"), false) => "bpf_redirect, mirred",
@@ -105,7 +108,7 @@ fn redirects(
     findings
 }
 
-/// The interfaces with programs or rules that look at what comes in behind XDP, by index: filters of tc, or programs on tcx.
+/// The interfaces with programs or rules of others that look at what comes in behind XDP, by index: filters of tc, or programs on tcx.
 pub(super) fn filtered(all: &[Interface]) -> Result<BTreeSet<u32>, Failure> {
     let request = vec![0; TC_HEADER_LEN];
     let qdiscs = netlink::dump(SockProtocol::NetlinkRoute, libc::RTM_GETQDISC, &request, libc::RTM_NEWQDISC)?;
@@ -117,8 +120,7 @@ pub(super) fn filtered(all: &[Interface]) -> Result<BTreeSet<u32>, Failure> {
             interfaces.insert(interface);
         }
     }
-    let on_tcx = all.iter().filter(|it| guard::count_on_tcx(it).is_ok_and(|count| count > 0));
-    interfaces.extend(on_tcx.map(|it| it.index));
+    interfaces.extend(all.iter().filter(|it| guard::has_others_on_tcx(it)).map(|it| it.index));
     Ok(interfaces)
 }
 
@@ -230,11 +232,12 @@ mod tests {
             Interface { index: 5, name: "open0".to_owned(), ..Interface::example() },
             Interface { index: 6, name: "down0".to_owned(), up: false, ..Interface::example() },
         ];
+        let at_xdp = |it: &Interface| it.xdp.first().map(|xdp| Hook::Xdp(xdp.mode));
         let told = |guarded: &[u32], filtered: &[u32]| -> Vec<String> {
             let on = |it: &Interface| {
                 if guarded.contains(&it.index) { Guarded::Enforcing } else { Guarded::No }
             };
-            let findings = redirects(&all, &on, &filtered.iter().copied().collect());
+            let findings = redirects(&all, &on, &at_xdp, &filtered.iter().copied().collect());
             findings.into_iter().map(|it| format!("{} {}", it.subject.unwrap(), it.found)).collect()
         };
         let on_all_others = |it: &Interface| if it.index == 6 { Guarded::No } else { Guarded::Enforcing };
@@ -242,10 +245,11 @@ mod tests {
         let [native, generic, filters] = &told(&[3, 4], &[3, 5, 6])[..] else { panic!() };
         let audited = |it: &Interface| if it.index == 5 { Guarded::Audit } else { on_all_others(it) };
         assert!(
-            redirects(&all, &audited, &BTreeSet::from([5]))
+            redirects(&all, &audited, &at_xdp, &BTreeSet::from([5]))
                 .iter()
                 .all(|it| it.subject.as_deref() != Some("open0"))
         );
+        assert!(redirects(&all, &on_all_others, &|_| Some(Hook::Tcx), &BTreeSet::from([6])).is_empty());
         assert!(native.starts_with("v3 ") && native.contains("(bpf_redirect_peer)"), "{native}");
         assert!(generic.starts_with("v4 ") && generic.contains("mirred"), "{generic}");
         assert!(filters.starts_with("open0 "), "{filters}");

@@ -9,8 +9,8 @@ use super::remedy::{self, Remedy, RemedyKind};
 use crate::allowlist::OnDisk;
 use crate::control::Description;
 use crate::error::{Error, Result};
-use crate::guard::{self, Guard, PinRoot};
-use crate::interface::{self, Interface, XdpMode};
+use crate::guard::{self, Guard, Hook, PinRoot};
+use crate::interface::{self, Interface};
 use crate::ops::services::{Services, Unguarded, UnguardedState};
 use crate::printable::quoted;
 
@@ -35,7 +35,9 @@ struct Seen {
 struct Facts {
     ifindex: u32,
     interface: String,
-    mode: XdpMode,
+    hook: Hook,
+    /// The programs of others that run in front of it.
+    in_front: Vec<u32>,
     enforcing: bool,
     list: String,
     file: OnDisk,
@@ -104,6 +106,12 @@ impl Guards {
         }
     }
 
+    /// Where the guard of an interface runs, if it has one.
+    pub(super) fn hook(&self, interface: &Interface) -> Option<Hook> {
+        let seen = self.0.as_ref().ok()?;
+        seen.guards.iter().find(|guard| guard.ifindex == interface.index).map(|guard| guard.hook)
+    }
+
     /// What makes the guard of an interface drop, if that is known: it depends on who keeps the guard, and on what it was
     /// ordered to do before.
     pub(super) fn remedy(&self, interface: &Interface) -> Option<Remedy> {
@@ -157,7 +165,8 @@ fn gather() -> Result<Seen> {
         seen.guards.push(Facts {
             ifindex: guard.interface().index,
             interface: guard.interface().name.clone(),
-            mode: guard.mode(),
+            hook: guard.hook(),
+            in_front: guard.programs_in_front()?,
             enforcing: guard.is_enforcing(),
             list: list.as_ref().map(|list| list.path.display().to_string()).unwrap_or_default(),
             udp_calls: list.as_ref().map_or(UdpCalls::All, |list| list.udp_calls),
@@ -191,6 +200,7 @@ fn judge(seen: &Seen) -> Vec<Finding> {
     let mut findings = Vec::new();
     for guard in &seen.guards {
         findings.push(judge_guard(guard).about(&guard.interface));
+        findings.extend(judge_position(guard).map(|finding| finding.about(&guard.interface)));
         findings.extend(judge_order(guard).map(|finding| finding.about(&guard.interface)));
         findings.push(judge_list(guard).about(&guard.interface));
         let entries = guard.entries.judge(&guard.interface, &guard.list, guard.udp_calls);
@@ -230,11 +240,11 @@ fn judge(seen: &Seen) -> Vec<Finding> {
 
 fn judge_guard(guard: &Facts) -> Finding {
     const ID: &str = "guard";
-    let mode = guard.mode.key();
+    let hook = guard.hook;
     if guard.enforcing {
-        Finding::ok(ID, format!("enforcing, {mode} mode"))
+        Finding::ok(ID, format!("enforcing, {hook}"))
     } else {
-        Finding::warning(ID, format!("audit only, {mode} mode: nothing is dropped"), remedy_of_audit(guard))
+        Finding::warning(ID, format!("audit only, {hook}: nothing is dropped"), remedy_of_audit(guard))
     }
 }
 
@@ -244,6 +254,26 @@ fn remedy_of_audit(guard: &Facts) -> Remedy {
         Some(owner) if owner.audit => remedy::of_ordered_audit(owner),
         Some(owner) => remedy::of_difference(&guard.interface, owner, &guard.differences),
     }
+}
+
+/// Whether the programs of others see packets before a guard at tcx does: they can redirect them past it.
+fn judge_position(guard: &Facts) -> Option<Finding> {
+    if guard.in_front.is_empty() {
+        return None;
+    }
+    let programs: Vec<String> = guard.in_front.iter().map(u32::to_string).collect();
+    let (of, run) = if programs.len() == 1 { ("program", "runs") } else { ("programs", "run") };
+    let found =
+        format!("{of} {} {run} in front of it at tcx, and can redirect packets past it", programs.join(", "));
+    let interface = quoted(&guard.interface);
+    let remedy = RemedyKind::ToTheFront.text(match &guard.owner {
+        None => format!("portguard attach {interface}"),
+        Some(owner) => format!(
+            "{} puts it in front at most three times an hour. Find out who attaches the other: bpftool net show dev {interface}",
+            owner.name
+        ),
+    });
+    Some(Finding::warning("guard.position", found, remedy))
 }
 
 /// Whether a guard does what the service that keeps it is ordered to do.
@@ -296,13 +326,15 @@ fn judge_list(guard: &Facts) -> Finding {
 mod tests {
     use super::*;
     use crate::doctor::Status;
+    use crate::interface::XdpMode;
 
     fn facts(enforcing: bool, file: OnDisk) -> Facts {
         let list = "/etc/portguard/allowlist.yaml".into();
         Facts {
             ifindex: 2,
             interface: "eth0".into(),
-            mode: XdpMode::Native,
+            hook: Hook::Xdp(XdpMode::Native),
+            in_front: vec![],
             enforcing,
             list,
             file,
@@ -362,7 +394,9 @@ mod tests {
             for remedy in
                 findings.iter().filter_map(|finding| finding.remedy.as_ref().map(|remedy| &remedy.text))
             {
-                assert!(!remedy.contains("portguard attach"), "it is refused there: {remedy}");
+                // It is refused as long as the service runs.
+                let is_possible = !remedy.contains("portguard attach") || remedy.contains("stop the service");
+                assert!(is_possible, "{remedy}");
                 assert!(remedy.contains("PLACE") || remedy.contains("journalctl"), "{remedy}");
             }
         }

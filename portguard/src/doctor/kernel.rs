@@ -18,6 +18,8 @@ const JIT: &str = "/proc/sys/net/core/bpf_jit_enable";
 const OLDEST: (u32, u32) = (5, 10);
 /// The first with support for packets in several buffers.
 pub(super) const SEVERAL_BUFFERS: (u32, u32) = (5, 18);
+/// The first with tcx.
+pub(super) const TCX: (u32, u32) = (6, 6);
 /// What a guard cannot do without, as `Kconfig` calls it.
 const NEEDED: [&str; 4] = ["CONFIG_BPF_SYSCALL", "CONFIG_BPF_JIT", "CONFIG_INET", "CONFIG_NET"];
 /// A configuration has a few hundred kilobytes.

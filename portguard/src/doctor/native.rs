@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::guards::{Guarded, Guards};
+use super::guards::Guards;
 use super::remedy::RemedyKind;
 use super::xdp::{self, Features};
 use super::{Finding, kernel};
-use crate::guard::{self, Lacking, Obstacle};
+use crate::guard::{self, Hook, Lacking, Obstacle};
 use crate::interface::{Driver, HV_NETVSC, Interface, XdpMode};
 
 const ID: &str = "native";
@@ -42,8 +42,7 @@ pub(super) fn examine(all: &[Interface], guards: &Guards) -> Vec<Finding> {
     findings.extend(guardable.map(|it| {
         let driver = Driver::of(&it.name);
         let features = features.get(&it.index).copied();
-        judge(it, &driver, features, host, matches!(guards.on(it), Guarded::Enforcing | Guarded::Audit))
-            .about(&it.name)
+        judge(it, &driver, features, host, guards.hook(it)).about(&it.name)
     }));
     findings
 }
@@ -53,18 +52,27 @@ fn judge(
     driver: &Driver,
     features: Option<Features>,
     host: Host,
-    guarded: bool,
+    hook: Option<Hook>,
 ) -> Finding {
     let name = &interface.name;
     let kind = interface.kind.as_deref();
-    if guarded && interface.xdp.iter().any(|xdp| xdp.mode == XdpMode::Native) {
+    if hook == Some(Hook::Tcx) {
+        return Finding::ok(ID, "the guard runs at tcx, behind the driver");
+    }
+    if guard::needs_tcx(interface) {
+        return Finding::ok(
+            ID,
+            "its packets cannot be read at XDP: the guard runs at tcx, behind the driver",
+        );
+    }
+    if hook == Some(Hook::Xdp(XdpMode::Native)) {
         let ports = match kind {
             Some("bond") => "; ports whose drivers have no native mode cannot join the bond",
             _ => "",
         };
         return Finding::ok(ID, format!("the guard runs in the driver{}{ports}", of(driver)));
     }
-    if !guarded && !interface.xdp.is_empty() {
+    if hook.is_none() && !interface.xdp.is_empty() {
         return Finding::ok(ID, "not checked: an XDP program is on it that is not known to be a guard");
     }
     if let Some(obstacle) = obstacle(interface, driver, features, host) {
@@ -193,7 +201,7 @@ mod tests {
             (1500, driver("virtio_net", 8, 8), all, NEW, None),
             (1500, driver("virtio_net", 8, 16), None, OLD, None),
         ] {
-            let finding = judge(&card(mtu, None), &driver, features, host, false);
+            let finding = judge(&card(mtu, None), &driver, features, host, None);
             let told = format!("{} {}", finding.found, finding.remedy.map(|it| it.text).unwrap_or_default());
             assert_eq!(finding.status == Status::Warning, expected.is_some(), "{driver:?}");
             assert!(told.contains(expected.unwrap_or_default()), "{told}");
@@ -204,16 +212,17 @@ mod tests {
     fn a_guard_in_generic_mode_is_told_what_keeps_it_there() {
         let generic = AttachedXdp { mode: XdpMode::Generic, program_id: 7 };
         let card = Interface { xdp: vec![generic], ..card(9000, None) };
-        let judge = |guarded| judge(&card, &driver("ixgbe", 8, 8), None, OLD, guarded);
-        assert_eq!(judge(true).status, Status::Warning);
-        let foreign = judge(false);
+        let judge = |hook| judge(&card, &driver("ixgbe", 8, 8), None, OLD, hook);
+        assert_eq!(judge(Some(Hook::Xdp(XdpMode::Generic))).status, Status::Warning);
+        assert_eq!(judge(Some(Hook::Tcx)).status, Status::Ok);
+        let foreign = judge(None);
         assert_eq!(foreign.status, Status::Ok);
         assert!(foreign.found.contains("not checked"), "{}", foreign.found);
     }
 
     #[test]
     fn generic_mode_is_said_where_there_is_no_other() {
-        let found = |kind, features| judge(&card(1500, kind), &Driver::default(), features, NEW, false).found;
+        let found = |kind, features| judge(&card(1500, kind), &Driver::default(), features, NEW, None).found;
         assert!(found(Some("bridge"), None).contains("generic mode is used"));
         assert!(found(Some("veth"), None).contains("bulk TCP"));
         let none = Some(Features { native: false, several_buffers: false });

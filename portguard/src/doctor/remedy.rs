@@ -5,6 +5,7 @@ use portguard_common::listed;
 use serde::Serialize;
 
 use super::guards::Owner;
+use super::kernel;
 use crate::allowlist::Allowlist;
 use crate::guard::{LastOrder, default_sources};
 use crate::ops::default_allowlist;
@@ -51,6 +52,8 @@ listed! {
         AttachAgain = "attach_again",
         /// The same, once the interface is there again.
         AttachCreated = "attach_created",
+        /// Put the guard in front of the programs of others.
+        ToTheFront = "to_the_front",
         /// Put the list in force.
         Reload = "reload",
         /// See what is wrong with the list.
@@ -110,6 +113,8 @@ listed! {
         BlockPorts = "block_ports",
         /// Ask rpcbind.
         Probe = "probe",
+        /// Write the addresses of the list for systemd.
+        MakeDropIn = "make_drop_in",
         /// Update rpcbind.
         Update = "update",
         // What could not be found out.
@@ -187,9 +192,14 @@ pub(super) fn of_difference(interface: &str, owner: &Owner, differences: &[Strin
     let log = &owner.log;
     if differences.iter().any(|difference| difference.starts_with("mode ")) {
         let (interface, place) = (quoted(interface), &owner.place);
+        let (command, then) = match kernel::version() {
+            Some(version) if version >= kernel::TCX => {
+                (format!("portguard attach {interface} --hook tcx"), "")
+            }
+            _ => (format!("portguard detach {interface}"), "; in between the port is open"),
+        };
         return RemedyKind::OrderMode.text(format!(
-            "A guard keeps its mode. Order the mode that it has: {place}. Or stop the service, run portguard detach \
-             {interface}, and start the service; in between the port is open."
+            "A guard keeps its mode. Order the mode that it has: {place}. Or stop the service, run {command}, and start the service{then}."
         ));
     }
     RemedyKind::AwaitPoll.text(format!(

@@ -11,25 +11,43 @@ use std::ptr;
 
 use aya::Pod;
 use aya_obj::generated::{
-    BPF_F_QUERY_EFFECTIVE, bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info, bpf_link_type, bpf_map_type,
+    BPF_F_BEFORE, BPF_F_QUERY_EFFECTIVE, XDP_FLAGS_DRV_MODE, XDP_FLAGS_HW_MODE, XDP_FLAGS_SKB_MODE,
+    bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info, bpf_link_type, bpf_map_type,
 };
 
-/// The kernel's information about an XDP link.
+use crate::guard::hook::Hook;
+use crate::interface::XdpMode;
+
+/// The kernel's information about a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LinkInfo {
+    /// The hook that it is at.
+    pub kind: LinkKind,
     /// The number of the program that the link runs.
     pub program_id: u32,
     /// The index of the interface; `None` after the interface has gone, and the link was detached with it.
     pub ifindex: Option<u32>,
 }
 
-/// Attaches a program to an interface; closing the last reference to the link detaches it.
-/// `flags`: one of `XDP_FLAGS_*_MODE`.
-pub(super) fn link_create(program: BorrowedFd<'_>, ifindex: u32, flags: u32) -> io::Result<OwnedFd> {
+/// The hook of a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LinkKind {
+    Xdp,
+    Tcx,
+}
+
+/// Attaches a program to an interface; closing the last reference to the link detaches it. At tcx, it is the first of all programs.
+pub(super) fn link_create(program: BorrowedFd<'_>, ifindex: u32, hook: Hook) -> io::Result<OwnedFd> {
     let mut attr = empty_attr();
     attr.link_create.__bindgen_anon_1.prog_fd = program.as_raw_fd() as u32;
     attr.link_create.__bindgen_anon_2.target_ifindex = ifindex;
-    attr.link_create.attach_type = bpf_attach_type::BPF_XDP as u32;
+    let (kind, flags) = match hook {
+        Hook::Xdp(XdpMode::Native) => (bpf_attach_type::BPF_XDP, XDP_FLAGS_DRV_MODE),
+        Hook::Xdp(XdpMode::Generic) => (bpf_attach_type::BPF_XDP, XDP_FLAGS_SKB_MODE),
+        Hook::Xdp(XdpMode::Offload) => (bpf_attach_type::BPF_XDP, XDP_FLAGS_HW_MODE),
+        Hook::Tcx => (bpf_attach_type::BPF_TCX_INGRESS, BPF_F_BEFORE),
+    };
+    attr.link_create.attach_type = kind as u32;
     attr.link_create.flags = flags;
     let fd = call(bpf_cmd::BPF_LINK_CREATE, &mut attr)?;
     // SAFETY: the call has returned a new descriptor that nobody else owns.
@@ -60,12 +78,21 @@ pub(super) fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     attr.info.info_len = size_of::<bpf_link_info>() as u32;
     attr.info.info = (&raw mut info) as u64;
     call(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
-    if info.type_ != bpf_link_type::BPF_LINK_TYPE_XDP as u32 {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is a link, but not one of XDP"));
-    }
-    // SAFETY: for a link of XDP the kernel fills this arm, and any integer is valid there.
-    let ifindex = unsafe { info.__bindgen_anon_1.xdp.ifindex };
-    Ok(LinkInfo { program_id: info.prog_id, ifindex: (ifindex != 0).then_some(ifindex) })
+    const XDP: u32 = bpf_link_type::BPF_LINK_TYPE_XDP as u32;
+    const TCX: u32 = bpf_link_type::BPF_LINK_TYPE_TCX as u32;
+    let (kind, ifindex) = match info.type_ {
+        // SAFETY: for a link of XDP the kernel fills this arm, and any integer is valid there.
+        XDP => (LinkKind::Xdp, unsafe { info.__bindgen_anon_1.xdp.ifindex }),
+        // SAFETY: the same for a link of tcx.
+        TCX => (LinkKind::Tcx, unsafe { info.__bindgen_anon_1.tcx.ifindex }),
+        _ => {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "it is a link, but not one of XDP or tcx",
+            ));
+        }
+    };
+    Ok(LinkInfo { kind, program_id: info.prog_id, ifindex: (ifindex != 0).then_some(ifindex) })
 }
 
 /// Makes an array of maps with one slot, for maps like `inner`.
@@ -170,14 +197,29 @@ pub(super) fn get(path: &Path) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// The number of programs that the kernel runs on received packets of an interface after XDP (tcx, Linux 6.6 and later).
-pub(super) fn count_on_tcx(ifindex: u32) -> io::Result<u32> {
-    match count(ifindex, bpf_attach_type::BPF_TCX_INGRESS, 0) {
-        // The kernel has no tcx.
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(0),
-        count => count,
+/// The numbers of the programs that the kernel runs on received packets of an interface after XDP (tcx), in their order; `None` if the
+/// kernel has no tcx (before Linux 6.6).
+pub(super) fn programs_on_tcx(ifindex: u32) -> io::Result<Option<Vec<u32>>> {
+    let mut programs = [0_u32; MOST_ON_TCX];
+    let mut attr = empty_attr();
+    attr.query.__bindgen_anon_1.target_ifindex = ifindex;
+    attr.query.attach_type = bpf_attach_type::BPF_TCX_INGRESS as u32;
+    attr.query.prog_ids = programs.as_mut_ptr() as u64;
+    attr.query.__bindgen_anon_2.prog_cnt = MOST_ON_TCX as u32;
+    match call(bpf_cmd::BPF_PROG_QUERY, &mut attr) {
+        Ok(_) => {}
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return Ok(None),
+        // Nothing was ever attached there.
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(Some(Vec::new())),
+        Err(error) => return Err(error),
     }
+    // SAFETY: the kernel has filled in the number, and any integer is valid there.
+    let count = unsafe { attr.query.__bindgen_anon_2.prog_cnt } as usize;
+    Ok(Some(programs[..count.min(MOST_ON_TCX)].to_vec()))
 }
+
+/// The most programs at one hook (`BPF_MPROG_MAX` in `include/linux/bpf_mprog.h`).
+const MOST_ON_TCX: usize = 64;
 
 /// The number of programs that the kernel runs on packets for the sockets of a control group: its own, and those of the groups
 /// that it is in.

@@ -23,7 +23,7 @@ use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::geteuid;
 
 use crate::error::{Error, Kind, Result};
-use crate::guard::mounts;
+use crate::guard::{link, mounts};
 
 /// The mount point of the BPF file system.
 pub const BPFFS: &str = "/sys/fs/bpf";
@@ -149,7 +149,12 @@ impl PinRoot {
             let directory = File::open(&self.root).map_err(|error| Error::failed(&what).caused_by(error))?;
             let holder = match Flock::lock(directory, argument) {
                 // Other processes may have removed the directory and made a new one since it was opened.
-                Ok(lock) if is_at(&lock, &self.root) => return Ok(Lock(lock)),
+                Ok(lock) if is_at(&lock, &self.root) => {
+                    if access == Access::Change {
+                        link::detach_abandoned(self);
+                    }
+                    return Ok(Lock(lock));
+                }
                 Ok(_) => continue,
                 Err((directory, Errno::EWOULDBLOCK)) => holder_of(&directory),
                 Err((_, errno)) => return Err(Error::failed(&what).caused_by(io::Error::from(errno))),

@@ -10,6 +10,7 @@ use portguard_common::names;
 use portguard_common::policy::SLOTS;
 use portguard_common::source_table::Seed;
 
+use crate::guard::hook::HookKind;
 use crate::guard::lists::Capacities;
 use crate::guard::mapped::Mapped;
 use crate::guard::sizes::Sizes;
@@ -32,6 +33,8 @@ pub(super) struct Constants {
 /// The part of a program's order that is constant in the program, and not in its maps.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Task {
+    /// The hook that it is for.
+    pub hook: HookKind,
     /// The first header of the frames of its interface.
     pub link_type: LinkType,
     /// Whether it runs in audit mode.
@@ -47,7 +50,7 @@ pub(super) struct Task {
 impl Constants {
     /// The constants for a task, and for counters with these sizes and this seed.
     pub(super) fn new(task: Task, sizes: Sizes, seed: Seed) -> Self {
-        let Task { link_type, audit, log_rate, udp_calls, has_conditions } = task;
+        let Task { hook: _, link_type, audit, log_rate, udp_calls, has_conditions } = task;
         let layout = CellsLayout::new(sizes.bucket_bits());
         let CellsLayout { v4, v6, bucket_bits } = layout;
         Self {

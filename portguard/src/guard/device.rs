@@ -1,10 +1,11 @@
-//! Which devices can be guarded: those whose packets pass XDP in a form that portguard can read. On any other device, a
+//! Which devices can be guarded, and at which hook: those whose packets pass it in a form that portguard can read. On any other device, a
 //! guard would be attached and the port would be open. `docs/attach-points.md` has the same table, and the test of each
 //! row.
 
 use portguard_common::frame::LinkType;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
+use crate::guard::hook::HookKind;
 use crate::interface::{Details, Interface};
 
 /// `ARPHRD_*`, `include/uapi/linux/if_arp.h`.
@@ -69,8 +70,21 @@ const IPVLAN: &str = "in mode l3s its packets do not pass XDP, and its mode can 
 const BELOW: &str = "Guard the interface under it: a guard there judges all packets that arrive for both.";
 const ABOVE: &str = "Guard the interfaces on which its packets arrive.";
 
-/// The first header of the frames of an interface; an error if a guard would be attached and the port open.
-pub(super) fn link_type(interface: &Interface) -> Result<LinkType> {
+/// The kinds of tunnels without Ethernet whose packets were tested at tcx, where each has its IP header, whatever is in front of it.
+const TUNNELS: [&str; 4] = ["gre", "ip6gre", "ip6tnl", "sit"];
+
+/// The first header of the frames of an interface at a hook; an error if a guard would be attached and the port open.
+pub(super) fn link_type(interface: &Interface, hook: HookKind) -> Result<LinkType> {
+    let is_tunnel = interface.kind.as_deref().is_some_and(|kind| TUNNELS.contains(&kind));
+    match hook {
+        HookKind::Tcx if is_tunnel => Ok(LinkType::RawIp),
+        HookKind::Xdp | HookKind::Tcx => {
+            link_type_at_xdp(interface).map_err(|error| error.of_kind(Kind::HookRefused))
+        }
+    }
+}
+
+fn link_type_at_xdp(interface: &Interface) -> Result<LinkType> {
     let Interface { name, hardware_type, kind, .. } = interface;
     if interface.loopback {
         return Err(Error::failed(format!("{name}: the loopback interface is not guarded"))
@@ -115,11 +129,6 @@ fn cannot(interface: &Interface, why: &str) -> Error {
         .because(format!("{why}; the guard would pass every packet"))
 }
 
-/// Fails with the reason if a guard on the interface would be attached and the port open.
-pub fn require_guardable(interface: &Interface) -> Result<()> {
-    link_type(interface).map(drop)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -158,7 +167,7 @@ mod tests {
             (Some("quantum"), ARPHRD_ETHER, Details::None, None),
             (Some("quantum"), ARPHRD_NONE, Details::None, None),
         ] {
-            let told = link_type(&device(kind, hardware_type, details));
+            let told = link_type(&device(kind, hardware_type, details), HookKind::Xdp);
             assert_eq!(told.as_ref().ok(), expected.as_ref(), "{kind:?} {hardware_type}: {told:?}");
             if let Err(error) = told {
                 assert!(error.why().is_some() && error.advice().is_some(), "{error}");

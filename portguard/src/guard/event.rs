@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::error::Error;
 use crate::guard::counters::{Counters, SetId, Snapshot};
+use crate::guard::hook::Hook;
 use crate::guard::instance::{Instance, InstanceName};
 
 /// An event during the change of a guard.
@@ -16,6 +17,13 @@ pub enum Event {
         entries: usize,
         /// The number of entries of the list.
         of: usize,
+    },
+    /// The program does not run in the best mode, or at the best hook, and none was named.
+    FellBack {
+        /// Where it runs.
+        hook: Hook,
+        /// Why it does not run elsewhere.
+        why: Error,
     },
     /// The list has no complete index, so look-ups are slower. The error is the cause.
     WithoutIndex(Error),

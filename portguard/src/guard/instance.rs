@@ -316,8 +316,13 @@ pub(super) fn program_name(id: u32) -> Option<String> {
         .and_then(|info| info.name_as_str().map(str::to_owned))
 }
 
+/// Whether a program is the program of a guard, of any version, by its name.
+pub(super) fn is_of_guard(id: u32) -> bool {
+    program_name(id).is_some_and(|name| is_name_of_guard(&name))
+}
+
 /// Whether a program with this name is the program of a guard, of any version.
-pub(super) fn is_name_of_guard(name: &str) -> bool {
+fn is_name_of_guard(name: &str) -> bool {
     name.starts_with("portguard")
 }
 

@@ -8,20 +8,24 @@ use std::thread;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::guard::bpf::{self, LinkInfo};
+use crate::guard::bpf::{self, LinkInfo, LinkKind};
 use crate::guard::bpffs::PinRoot;
 use crate::guard::event::{self, EndReason, Event};
-use crate::interface::{self, AttachedXdp, Interface};
+use crate::guard::hook::Hook;
+use crate::guard::mode::Attachment;
+use crate::interface::{self, Interface};
 
 /// The file name of the pin.
 pub(crate) const LINK_PIN: &str = "link";
+/// That of a link which is to take the place of the other one.
+const NEW_LINK_PIN: &str = "link-new";
 
 /// How often link and interface are compared until they agree. Another portguard may replace the program of the link
 /// between the two calls that read them.
 const ATTEMPTS: u32 = 10;
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// A link on its interface: both the link and the interface name the same program.
+/// A link on its interface: both the link and the hook of the interface name the same program.
 #[derive(Debug)]
 pub(super) struct PinnedLink {
     /// The interface, as it was when the link was looked up.
@@ -30,8 +34,10 @@ pub(super) struct PinnedLink {
     pub directory: PathBuf,
     /// The file descriptor of the link.
     pub link: OwnedFd,
-    /// The program that it runs, and the mode.
-    pub program: AttachedXdp,
+    /// The program that it runs.
+    pub program_id: u32,
+    /// Where it runs.
+    pub hook: Hook,
 }
 
 /// The state of the pin of a link.
@@ -67,6 +73,25 @@ impl PinnedLink {
             .remedy("That guard remains active there. To take it OFF, remove the pin; or move the interface back."))
     }
 
+    /// Pins the link of an attachment in the place of this one, in one step. This one stays attached; if that fails, or the process is killed
+    /// before it, the other one goes.
+    pub(super) fn replaced_by(
+        &self,
+        interface: &Interface,
+        attachment: Attachment,
+        program_id: u32,
+    ) -> Result<Self> {
+        let [new, pin] = [NEW_LINK_PIN, LINK_PIN].map(|name| self.directory.join(name));
+        let failed = |error| Error::failed(format!("cannot pin {}", pin.display())).caused_by(error);
+        bpf::pin(attachment.link.as_fd(), &new).map_err(failed)?;
+        fs::rename(&new, &pin).map_err(failed).inspect_err(|_| {
+            // The first error is the one to report; who takes the lock next tries again.
+            let _ = remove_new(&self.directory);
+        })?;
+        let Attachment { link, hook, .. } = attachment;
+        Ok(Self { interface: interface.clone(), directory: self.directory.clone(), link, program_id, hook })
+    }
+
     /// Detaches the program from the interface. The pins remain.
     pub(crate) fn detach(&self) -> Result<()> {
         bpf::link_detach(self.link.as_fd()).map_err(|error| {
@@ -87,14 +112,19 @@ fn find_link(pin_root: &PinRoot, interface: &Interface) -> Result<Found> {
     let mut interface = interface.clone();
     for attempt in 1.. {
         let (link, info) = match open(&directory)? {
-            Pin::Nothing | Pin::Defunct => return Ok(Found::Nothing),
             Pin::Live(link, info) => (link, info),
+            // Another portguard may have put a link in its place just now, and detached this one.
+            Pin::Defunct if attempt == 1 => continue,
+            Pin::Nothing | Pin::Defunct => return Ok(Found::Nothing),
         };
-        let program = interface.xdp.iter().find(|xdp| xdp.program_id == info.program_id);
-        if let Some(&program) = program
-            && info.ifindex == Some(interface.index)
-        {
-            return Ok(Found::Here(PinnedLink { interface, directory, link, program }));
+        if let Some(hook) = hook_of(&info, &interface)? {
+            return Ok(Found::Here(PinnedLink {
+                interface,
+                directory,
+                link,
+                program_id: info.program_id,
+                hook,
+            }));
         }
         if attempt == ATTEMPTS {
             return Ok(Found::Elsewhere(info));
@@ -108,23 +138,47 @@ fn find_link(pin_root: &PinRoot, interface: &Interface) -> Result<Found> {
     Ok(Found::Nothing)
 }
 
-/// The link of an interface that was moved here from another network namespace, perhaps with another index. The link
+/// The link of an interface that was moved here from another network namespace, perhaps with another index. A link
 /// moves with the interface, but its pin remains in the old directory.
 fn moved(pin_root: &PinRoot, interface: &Interface) -> Result<Option<PinnedLink>> {
-    if interface.xdp.is_empty() {
+    if interface.xdp.is_empty() && programs_on_tcx(interface).is_ok_and(|programs| programs.is_empty()) {
         return Ok(None);
     }
     for directory in pin_root.all_interfaces()? {
         // Readers take no lock: a pin that was removed in the meantime belonged to another interface.
         let Ok(Pin::Live(link, info)) = open(&directory) else { continue };
-        let program = interface.xdp.iter().find(|xdp| xdp.program_id == info.program_id);
-        if let Some(&program) = program
-            && info.ifindex == Some(interface.index)
-        {
-            return Ok(Some(PinnedLink { interface: interface.clone(), directory, link, program }));
+        if let Some(hook) = hook_of(&info, interface)? {
+            let (interface, program_id) = (interface.clone(), info.program_id);
+            return Ok(Some(PinnedLink { interface, directory, link, program_id, hook }));
         }
     }
     Ok(None)
+}
+
+/// The hook at which the program of a link is on an interface, if it is.
+fn hook_of(info: &LinkInfo, interface: &Interface) -> Result<Option<Hook>> {
+    if info.ifindex != Some(interface.index) {
+        return Ok(None);
+    }
+    Ok(match info.kind {
+        LinkKind::Xdp => {
+            let program = interface.xdp.iter().find(|xdp| xdp.program_id == info.program_id);
+            program.map(|program| Hook::Xdp(program.mode))
+        }
+        LinkKind::Tcx => programs_on_tcx(interface)?.contains(&info.program_id).then_some(Hook::Tcx),
+    })
+}
+
+/// The numbers of the programs that are at tcx of an interface; none if the interface has gone.
+pub(super) fn programs_on_tcx(interface: &Interface) -> Result<Vec<u32>> {
+    match bpf::programs_on_tcx(interface.index) {
+        Ok(programs) => Ok(programs.unwrap_or_default()),
+        Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(Vec::new()),
+        Err(error) => {
+            let what = format!("{}: cannot list its programs at tcx", interface.name);
+            Err(Error::failed(what).caused_by(error))
+        }
+    }
 }
 
 fn open(directory: &Path) -> Result<Pin> {
@@ -143,7 +197,9 @@ fn open(directory: &Path) -> Result<Pin> {
 pub(super) fn remains(pin_root: &PinRoot) -> Result<Vec<u32>> {
     let mut remains = Vec::new();
     for index in pin_root.interfaces()? {
-        if !matches!(open(&pin_root.interface(index)?)?, Pin::Live(..)) {
+        let directory = pin_root.interface(index)?;
+        // Another portguard may have put a link in its place just now, and detached this one.
+        if !matches!(open(&directory)?, Pin::Live(..)) && !matches!(open(&directory)?, Pin::Live(..)) {
             remains.push(index);
         }
     }
@@ -161,6 +217,26 @@ pub(crate) fn sweep(pin_root: &PinRoot, tell: &mut dyn FnMut(Event)) -> Result<(
     }
     pin_root.remove_empty_namespaces();
     Ok(())
+}
+
+/// Detaches links that were to take the place of another one, in every network namespace: their loaders were killed. The caller holds the
+/// lock for changes. What remains here is told by the next change that needs the place.
+pub(super) fn detach_abandoned(pin_root: &PinRoot) {
+    for directory in pin_root.all_interfaces().unwrap_or_default() {
+        let _ = remove_new(&directory);
+    }
+}
+
+/// Detaches a link that was to take the place of the one in the directory of an interface, if there is one.
+fn remove_new(directory: &Path) -> Result<()> {
+    let pin = directory.join(NEW_LINK_PIN);
+    if !pin.exists() {
+        return Ok(());
+    }
+    // Another process may have it open. What cannot be detached goes with its pin.
+    let _ = bpf::get(&pin).and_then(|link| bpf::link_detach(link.as_fd()));
+    fs::remove_file(&pin)
+        .map_err(|error| Error::failed(format!("cannot remove {}", pin.display())).caused_by(error))
 }
 
 /// Removes a directory and all pins in it, if it exists.

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::thread;
 
 use aya::maps::{Array, MapData};
-use aya::programs::{ProgramError, Xdp};
-use aya::{EbpfLoader, Pod, include_bytes_aligned};
+use aya::programs::{Program, ProgramError, Xdp};
+use aya::{Ebpf, EbpfLoader, Pod, include_bytes_aligned};
 use aya_obj::generated::BPF_F_MMAPABLE;
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::chroot;
@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::guard::cells;
 use crate::guard::connected::{self, MAX_CONNECTED};
 use crate::guard::constants::{Constants, Task, give_lookup, give_room, in_object, in_words};
+use crate::guard::hook::HookKind;
 use crate::guard::instance::{
     COUNTER_MAPS, LIST_MAPS, LOG_MAPS, Origin, PROGRAM_PIN, cannot_pin, open_counters, pin_again,
 };
@@ -101,17 +102,19 @@ pub(super) fn load(directory: &Path, task: Task, origin: Origin<'_>) -> Result<(
     let mut object = loader.load(OBJECT).map_err(|error| cannot_create().caused_by(error))?;
 
     let mut load_program = |name: &str| -> Result<(), ProgramError> {
-        let program: &mut Xdp = object
-            .program_mut(name)
-            .ok_or_else(|| ProgramError::InvalidName { name: name.to_owned() })?
-            .try_into()?;
-        program.load()?;
-        let pin = if name == names::CLOCK { names::CLOCK } else { PROGRAM_PIN };
-        program.pin(directory.join(pin)).map_err(|error| ProgramError::IOError(std::io::Error::other(error)))
+        let pin = directory.join(if name == names::CLOCK { names::CLOCK } else { PROGRAM_PIN });
+        let pinned = match program(&mut object, name)? {
+            Program::SchedClassifier(program) => program.load().map(|()| program.pin(pin)),
+            program => {
+                let program: &mut Xdp = program.try_into()?;
+                program.load().map(|()| program.pin(pin))
+            }
+        };
+        pinned?.map_err(|error| ProgramError::IOError(std::io::Error::other(error)))
     };
-    match load_program(names::PROGRAM_FRAGS) {
-        Err(error) if is_unknown_flag(&error) => load_program(names::PROGRAM),
-        result => result,
+    match (task.hook, load_program(first_program(task.hook))) {
+        (HookKind::Xdp, Err(error)) if is_unknown_flag(&error) => load_program(names::PROGRAM),
+        (_, result) => result,
     }
     .map_err(refused)?;
     load_program(names::CLOCK).map_err(refused)?;
@@ -125,6 +128,19 @@ pub(super) fn load(directory: &Path, task: Task, origin: Origin<'_>) -> Result<(
     }
     new_array::<{ size_of::<Epoch>() / size_of::<u64>() }>(directory, names::EPOCH)?;
     open_counters(ABI_VERSION, directory, directory)?.begin(seed)
+}
+
+/// The program that is loaded for a hook. Kernels before 5.18 refuse that for XDP, and take [`names::PROGRAM`].
+fn first_program(hook: HookKind) -> &'static str {
+    match hook {
+        HookKind::Xdp => names::PROGRAM_FRAGS,
+        HookKind::Tcx => names::PROGRAM_TCX,
+    }
+}
+
+/// A program of the object.
+pub(super) fn program<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut Program, ProgramError> {
+    object.program_mut(name).ok_or_else(|| ProgramError::InvalidName { name: name.to_owned() })
 }
 
 /// Makes and pins an array with one element of so many words.

@@ -22,6 +22,7 @@ mod earlier;
 mod entries;
 mod event;
 mod grace;
+mod hook;
 mod in_force;
 mod indexes;
 mod instance;
@@ -38,6 +39,7 @@ mod renew;
 mod reset;
 mod shadow;
 mod sizes;
+mod tcx;
 mod test_frame;
 mod trial;
 mod tries;
@@ -55,9 +57,9 @@ use portguard_common::conditions::Conditions;
 
 use crate::allowlist::{self, Allowlist};
 use crate::error::{Error, Kind, Result};
-use crate::interface::{self, Interface, XdpMode};
+use crate::interface::{self, Interface};
 
-pub use attach::{Attached, attach, foreign};
+pub use attach::{Attached, attach};
 pub use bpffs::{
     Access, BPFFS, Claim, Lock, Patience, PinRoot, is_cut_off, is_mounted as is_bpffs_mounted,
     network_namespace,
@@ -68,9 +70,9 @@ pub use clock::{Uptime, unix_now};
 pub use confirm::{Confirmation, Trial, Waits};
 pub use counters::{Fill, SetId, Snapshot, Sums};
 pub use denied_source::{Asked, Source};
-pub use device::require_guardable;
 pub use drop_log::{DropLog, LoggedDrop};
 pub use event::{EndReason, Ended, Event};
+pub use hook::{Hook, HookChoice};
 pub use in_force::{Covering, ListInfo};
 pub use instance::{Identity, Instance};
 pub use mode::{Lacking, ModeChoice, Obstacle};
@@ -79,6 +81,7 @@ pub use order::{LastOrder, LogLimit, Named, Order};
 pub use privileges::require as require_privileges;
 pub use reset::Reset;
 pub use shadow::{Decision, Ruling, Shadow};
+pub use tcx::{needs_tcx, require_attachable, require_guardable};
 pub use trial::{Due, Restored, next_deadline, restore};
 pub use uppers::PutBack;
 
@@ -105,13 +108,13 @@ impl Guard {
     pub fn find(pin_root: &PinRoot, interface: &Interface) -> Result<Option<Self>> {
         loop {
             let Some(pinned) = PinnedLink::find(pin_root, interface)? else { return Ok(None) };
-            let program = pinned.program.program_id;
+            let program = pinned.program_id;
             match Self::open(pinned) {
                 Ok(guard) => return Ok(Some(guard)),
                 // Readers take no lock: another portguard may have replaced or removed the instance in the meantime.
                 Err(error) => match PinnedLink::find(pin_root, interface)? {
                     None => return Ok(None),
-                    Some(again) if again.program.program_id == program => return Err(error),
+                    Some(again) if again.program_id == program => return Err(error),
                     Some(_) => {}
                 },
             }
@@ -120,12 +123,12 @@ impl Guard {
 
     fn open(pinned: PinnedLink) -> Result<Self> {
         let name = &pinned.interface.name;
-        let Some(live) = instance::live(&pinned.directory, pinned.program.program_id)? else {
+        let Some(live) = instance::live(&pinned.directory, pinned.program_id)? else {
             return Err(Error::failed(format!("{name}: the pins of the guard are damaged"))
                 .because(format!(
                     "no instance in {} has program {}, which the link runs",
                     pinned.directory.display(),
-                    pinned.program.program_id
+                    pinned.program_id
                 ))
                 .remedy(format!(
                     "The port is still guarded. To start again: portguard detach {name} (this opens the port), then \
@@ -176,9 +179,21 @@ impl Guard {
         &self.pinned.interface
     }
 
-    /// The mode in which the program runs.
-    pub fn mode(&self) -> XdpMode {
-        self.pinned.program.mode
+    /// Where the program runs.
+    pub fn hook(&self) -> Hook {
+        self.pinned.hook
+    }
+
+    /// The numbers of the programs of others that run in front of it at tcx: nothing can keep it the first. There are none at XDP.
+    pub fn programs_in_front(&self) -> Result<Vec<u32>> {
+        if self.hook() != Hook::Tcx {
+            return Ok(Vec::new());
+        }
+        let mut programs = link::programs_on_tcx(self.interface())?;
+        // Readers take no lock: another portguard may have replaced its own program meanwhile.
+        let place = programs.iter().position(|id| *id == self.pinned.program_id).unwrap_or_default();
+        programs.truncate(place);
+        Ok(programs)
     }
 
     /// Whether denied packets are dropped; false in audit mode.
@@ -193,7 +208,7 @@ impl Guard {
 
     /// The order of the guard.
     pub fn order(&self) -> Result<Order> {
-        Order::of(&self.instance, self.mode())
+        Order::of(&self.instance, self.hook())
     }
 
     /// The kernel's identification of the program.
@@ -219,6 +234,15 @@ impl Guard {
     /// The prefixes of the list in force, read back from the kernel, in order.
     pub fn prefixes(&self) -> Result<Vec<IpNet>> {
         in_force::prefixes(&self.pinned.directory, &self.instance)
+    }
+
+    /// Those of them that have not ended.
+    pub fn prefixes_now(&self) -> Result<Vec<IpNet>> {
+        let conditions = in_force::conditions_of_entries(&self.pinned.directory, &self.instance)?;
+        let now = boot_now();
+        let mut prefixes = self.prefixes()?;
+        prefixes.retain(|prefix| conditions.get(prefix).is_none_or(|conditions| now < conditions.deadline));
+        Ok(prefixes)
     }
 
     /// The prefixes of a list that have other conditions than in the list in force, in order.
@@ -371,7 +395,7 @@ pub fn detach(pin_root: Option<&PinRoot>, name: &str, tell: &mut dyn FnMut(Event
 /// Detaches a guard, and removes its pins. The caller holds the lock.
 fn take_off(pinned: &PinnedLink, tell: &mut dyn FnMut(Event)) -> Result<()> {
     // Damaged or unknown maps must not prevent that a guard is detached.
-    let live = instance::live(&pinned.directory, pinned.program.program_id).ok().flatten();
+    let live = instance::live(&pinned.directory, pinned.program_id).ok().flatten();
     let live = live.filter(|name| name.is_readable());
     let live = live.and_then(|name| Instance::open(&pinned.directory, name).ok());
     let grace = live.as_ref().and_then(|_| GracePeriod::prepare().ok());
@@ -396,14 +420,21 @@ pub fn is_kept(pin_root: &PinRoot, interface: &Interface) -> Result<bool> {
     pinned.map_or(Ok(false), |pinned| bpffs::is_claimed(&pinned.directory))
 }
 
-/// The number of programs that the kernel runs on received packets of an interface after XDP (tcx).
-pub fn count_on_tcx(interface: &Interface) -> std::io::Result<u32> {
-    bpf::count_on_tcx(interface.index)
+/// Whether programs that are not those of a guard are at tcx of an interface.
+pub fn has_others_on_tcx(interface: &Interface) -> bool {
+    let programs = bpf::programs_on_tcx(interface.index).ok().flatten().unwrap_or_default();
+    programs.into_iter().any(|id| !instance::is_of_guard(id))
 }
 
 /// The number of programs that the kernel runs on packets for the sockets of a control group.
 pub fn count_on_group(group: BorrowedFd<'_>) -> std::io::Result<u32> {
     bpf::count_on_group(group)
+}
+
+/// The numbers of the programs that are on an interface, at either hook.
+pub fn programs_on(interface: &Interface) -> Vec<u32> {
+    let at_tcx = link::programs_on_tcx(interface).unwrap_or_default();
+    interface.xdp.iter().map(|xdp| xdp.program_id).chain(at_tcx).collect()
 }
 
 /// Whether a guard is on an interface.
@@ -470,8 +501,15 @@ pub fn sweep(pin_root: &PinRoot, tell: &mut dyn FnMut(Event)) -> Result<()> {
 fn guarded(pin_root: Option<&PinRoot>) -> Result<Vec<Interface>> {
     let Some(pin_root) = pin_root else { return Ok(Vec::new()) };
     let indexes = pin_root.interfaces()?;
+    // Without a guard of another namespace, none has come from there.
+    let others = pin_root.all_interfaces()?.len() > indexes.len();
+    let may_come_from_elsewhere = |interface: &Interface| {
+        !interface.xdp.is_empty() || link::programs_on_tcx(interface).is_ok_and(|it| !it.is_empty())
+    };
     let mut interfaces = interface::all()?;
-    interfaces.retain(|interface| indexes.contains(&interface.index) || !interface.xdp.is_empty());
+    interfaces.retain(|interface| {
+        indexes.contains(&interface.index) || (others && may_come_from_elsewhere(interface))
+    });
     Ok(interfaces)
 }
 

@@ -4,11 +4,11 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use aya::util::KernelVersion;
-use aya_obj::generated::{XDP_FLAGS_DRV_MODE, XDP_FLAGS_HW_MODE, XDP_FLAGS_SKB_MODE};
 use portguard_common::names;
 
 use crate::error::{Error, Kind, Result};
 use crate::guard::bpf;
+use crate::guard::hook::{Hook, HookChoice};
 use crate::guard::instance::Identity;
 use crate::interface::{self, BondMode, Details, Driver, HV_NETVSC, Interface, XdpMode};
 
@@ -117,17 +117,17 @@ impl Obstacle {
 pub(super) struct Attachment {
     /// The link. If it is closed before it is pinned, the program is detached.
     pub link: OwnedFd,
-    /// The mode in which the program runs.
-    pub mode: XdpMode,
+    /// Where the program runs.
+    pub hook: Hook,
     /// Why it does not run in a better mode; `None` if a mode was named, or the best one is in use.
     pub fallback: Option<Error>,
 }
 
 /// Fails for a mode that portguard supports on no interface.
-pub(super) fn require_possible(interface: &Interface, choice: ModeChoice) -> Result<()> {
+pub(super) fn require_possible(interface: &Interface, choice: HookChoice) -> Result<()> {
     match choice {
-        ModeChoice::Offload => Err(no_offload(interface)),
-        ModeChoice::Auto | ModeChoice::Native | ModeChoice::Generic => Ok(()),
+        HookChoice::Xdp(ModeChoice::Offload) => Err(no_offload(interface)),
+        _ => Ok(()),
     }
 }
 
@@ -147,20 +147,20 @@ pub(super) fn attach(
     choice: ModeChoice,
 ) -> Result<Attachment> {
     let try_mode = |mode: XdpMode| {
-        bpf::link_create(program.as_fd(), interface.index, flags(mode))
+        bpf::link_create(program.as_fd(), interface.index, Hook::Xdp(mode))
             .map_err(|error| refusal(interface, mode, identity, error))
     };
-    let attached = |mode| move |link| Attachment { link, mode, fallback: None };
+    let attached = |mode| move |link| Attachment { link, hook: Hook::Xdp(mode), fallback: None };
     match choice {
         ModeChoice::Native => try_mode(XdpMode::Native).map(attached(XdpMode::Native)),
         ModeChoice::Generic => try_mode(XdpMode::Generic).map(attached(XdpMode::Generic)),
         ModeChoice::Offload => Err(no_offload(interface)),
         ModeChoice::Auto => match why_not_native(interface).map_or_else(|| try_mode(XdpMode::Native), Err) {
-            Ok(link) => Ok(Attachment { link, mode: XdpMode::Native, fallback: None }),
+            Ok(link) => Ok(attached(XdpMode::Native)(link)),
             Err(refusal) if refusal.kind() == Kind::NotPermitted => Err(refusal),
             Err(refusal) => {
                 let link = try_mode(XdpMode::Generic)?;
-                Ok(Attachment { link, mode: XdpMode::Generic, fallback: Some(refusal) })
+                Ok(Attachment { fallback: Some(refusal), ..attached(XdpMode::Generic)(link) })
             }
         },
     }
@@ -187,19 +187,11 @@ fn why_not_native(interface: &Interface) -> Option<Error> {
     })
 }
 
-pub(super) fn flags(mode: XdpMode) -> u32 {
-    match mode {
-        XdpMode::Native => XDP_FLAGS_DRV_MODE,
-        XdpMode::Generic => XDP_FLAGS_SKB_MODE,
-        XdpMode::Offload => XDP_FLAGS_HW_MODE,
-    }
-}
-
 /// The error for a refusal of the kernel. The kernel returns only a number; the cause and the advice are derived from
 /// that number and from the interface.
 fn refusal(interface: &Interface, mode: XdpMode, identity: &Identity, error: io::Error) -> Error {
     let Interface { name, mtu, kind, .. } = interface;
-    let refused = Error::failed(format!("{name}: {} XDP refused", mode.key()));
+    let refused = Error::new(Kind::HookRefused, format!("{name}: {} XDP refused", mode.key()));
     let generic = "use --mode generic";
     let one_buffer = identity.name != names::PROGRAM_FRAGS;
     match (mode, error.raw_os_error()) {
@@ -292,7 +284,7 @@ fn sentence(words: &str) -> String {
     characters.next().map(|first| first.to_uppercase().chain(characters).collect()).unwrap_or_default()
 }
 
-fn kernel_version() -> String {
+pub(super) fn kernel_version() -> String {
     KernelVersion::current().map_or_else(
         |_| "of unknown version".to_owned(),
         |version| {

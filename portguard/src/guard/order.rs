@@ -7,12 +7,11 @@ use std::path::{Path, PathBuf};
 use portguard_common::drop_log::Rate;
 
 use crate::error::Result;
-use crate::guard::ModeChoice;
 use crate::guard::abi8;
+use crate::guard::hook::{Hook, HookChoice};
 use crate::guard::in_force;
 use crate::guard::instance::Instance;
 use crate::guard::sizes::Sizes;
-use crate::interface::XdpMode;
 use crate::printable::printable;
 
 /// The limit of the drop log.
@@ -56,8 +55,8 @@ impl fmt::Display for LogLimit {
 /// means the default for a new guard.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Named {
-    /// The mode of the program.
-    pub mode: Option<ModeChoice>,
+    /// Where the program runs.
+    pub hook: Option<HookChoice>,
     /// Whether the guard runs in audit mode.
     pub audit: Option<bool>,
     /// The number of sources that each CPU remembers, of each address family.
@@ -71,8 +70,8 @@ pub struct Named {
 pub struct Order {
     /// The file of its list.
     pub list: PathBuf,
-    /// The mode of its program.
-    pub mode: XdpMode,
+    /// Where its program runs.
+    pub hook: Hook,
     /// Whether it runs in audit mode.
     pub audit: bool,
     /// The number of sources that each CPU remembers, of each address family.
@@ -81,7 +80,7 @@ pub struct Order {
     pub log: LogLimit,
 }
 
-/// The order of a guard whose link is gone. It has no mode, because only the link had it.
+/// The order of a guard whose link is gone. It has no hook, because only the link had it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastOrder {
     /// The file of the list.
@@ -104,12 +103,12 @@ impl LastOrder {
 }
 
 impl Order {
-    /// The order of an instance, whose program runs in this mode.
-    pub(super) fn of(instance: &Instance, mode: XdpMode) -> Result<Self> {
+    /// The order of an instance, whose program runs there.
+    pub(super) fn of(instance: &Instance, hook: Hook) -> Result<Self> {
         let sizes = instance.counters.own.sizes()?;
         Ok(Self {
             list: in_force::list(instance).map(|list| list.path).unwrap_or_default(),
-            mode,
+            hook,
             audit: instance.is_audit(),
             sources: sizes.sources(),
             log: LogLimit::of(instance.policy.read(0).log_rate, instance.abi(), sizes.cpus()),
@@ -129,8 +128,10 @@ impl Order {
         if self.audit != new.audit {
             change("", &state(self.audit), &state(new.audit));
         }
-        if self.mode != new.mode {
-            change("mode ", &self.mode.key(), &new.mode.key());
+        match (self.hook, new.hook) {
+            (before, after) if before == after => {}
+            (Hook::Xdp(before), Hook::Xdp(after)) => change("mode ", &before.key(), &after.key()),
+            (before, after) => change("hook ", &before.key(), &after.key()),
         }
         if self.sources != new.sources {
             change("sources ", &self.sources, &new.sources);
@@ -144,29 +145,21 @@ impl Order {
     /// The parts of this order that differ from the parts that a user has named, in the form of [`Order::changes_to`],
     /// with the named part last.
     pub fn differences_from(&self, list: &Path, named: Named) -> Vec<String> {
-        let Named { mode, audit, sources, log } = named;
-        self.changes_to(&Self {
+        let Named { hook, audit, sources, log } = named;
+        let mut differences = self.changes_to(&Self {
             list: list.to_owned(),
-            mode: mode.and_then(mode_in_force).unwrap_or(self.mode),
+            hook: self.hook,
             audit: audit.unwrap_or(self.audit),
             sources: sources.map_or(self.sources, Sizes::sources_for),
             log: log.unwrap_or(self.log),
-        })
+        });
+        differences.extend(hook.and_then(|choice| choice.difference_of(self.hook)).map(|it| it.to_string()));
+        differences
     }
 }
 
 fn state(audit: bool) -> &'static str {
     if audit { "audit" } else { "enforcing" }
-}
-
-/// The mode that a choice stands for; `None` if it permits several modes.
-pub(super) fn mode_in_force(choice: ModeChoice) -> Option<XdpMode> {
-    match choice {
-        ModeChoice::Auto => None,
-        ModeChoice::Native => Some(XdpMode::Native),
-        ModeChoice::Generic => Some(XdpMode::Generic),
-        ModeChoice::Offload => Some(XdpMode::Offload),
-    }
 }
 
 /// The sizes for this number of sources; `now` if it has them already, or if no number is named.
@@ -182,6 +175,8 @@ mod tests {
     use portguard_common::ABI_VERSION;
 
     use super::*;
+    use crate::guard::ModeChoice;
+    use crate::interface::XdpMode;
 
     #[test]
     fn whatever_limit_is_ordered_is_the_one_in_force() {
@@ -207,7 +202,7 @@ mod tests {
     fn each_part_that_differs_is_one_line() {
         let order = Order {
             list: "/a".into(),
-            mode: XdpMode::Native,
+            hook: Hook::Xdp(XdpMode::Native),
             audit: true,
             sources: 16_384,
             log: LogLimit::Off,
@@ -215,7 +210,7 @@ mod tests {
         assert_eq!(order.changes_to(&order), Vec::<String>::new());
         let other = Order {
             list: "/b".into(),
-            mode: XdpMode::Generic,
+            hook: Hook::Xdp(XdpMode::Generic),
             audit: false,
             sources: 512,
             log: LogLimit::PerSecond(10),
@@ -230,7 +225,12 @@ mod tests {
                 "log off -> 10/s"
             ]
         );
-        let named = Named { mode: Some(ModeChoice::Auto), sources: Some(400), ..Named::default() };
+        let at_tcx = Order { hook: Hook::Tcx, ..order.clone() };
+        assert_eq!(order.changes_to(&at_tcx), ["hook xdp -> tcx"]);
+        let named = Named { hook: Some(HookChoice::Auto), sources: Some(400), ..Named::default() };
         assert_eq!(order.differences_from(Path::new("/a"), named), ["sources 16384 -> 512"]);
+        let generic = HookChoice::Xdp(ModeChoice::Generic);
+        let named = Named { hook: Some(generic), ..Named::default() };
+        assert_eq!(order.differences_from(Path::new("/a"), named), ["mode native -> generic"]);
     }
 }

@@ -10,21 +10,28 @@
 //! | ABI | new ones, filled from the tries in force | new ones; the old ones remain beside them |
 
 use std::os::fd::AsFd as _;
+use std::thread;
+use std::time::Duration;
 
 use portguard_common::confirm::PENDING;
 
 use crate::allowlist::Allowlist;
 use crate::error::{Error, Result};
-use crate::guard::ModeChoice;
 use crate::guard::attach::{set_attached_at, set_log_rate};
 use crate::guard::constants::Task;
 use crate::guard::event::{EndReason, Event, tell_ends};
 use crate::guard::grace::GracePeriod;
+use crate::guard::hook::{Difference, HookChoice, HookKind};
 use crate::guard::instance::{self, Instance, InstanceName, Origin};
+use crate::guard::link::PinnedLink;
 use crate::guard::lists::{self, Content, Filled, Remains};
 use crate::guard::order::{self, LogLimit, Named};
 use crate::guard::sizes::Sizes;
-use crate::guard::{Guard, bpf, clock, confirm, device, earlier, mode};
+use crate::guard::{Guard, ModeChoice, attach, bpf, clock, confirm, device, earlier, mode, tcx};
+use crate::interface;
+
+/// More than a packet takes from XDP to tcx: a card that merges packets and a queue for another CPU hold it for a few ticks at most.
+const FROM_XDP_TO_TCX: Duration = Duration::from_millis(200);
 
 impl Guard {
     /// Renews the guard. It changes the named parts of the order; the other parts remain. Without a list, the list in
@@ -63,9 +70,10 @@ impl Guard {
         allow_empty: bool,
     ) -> Result<()> {
         self.require_settled()?;
-        if let Some(choice) = named.mode {
+        if let Some(choice) = named.hook {
             mode::require_possible(self.interface(), choice)?;
             self.require_mode(choice)?;
+            self.require_hook(choice)?;
         }
         list.map_or(Ok(()), |list| self.require_replaceable(list, allow_empty))
     }
@@ -106,7 +114,7 @@ impl Guard {
             filled.map_or(Ok(()), |filled| lists::switch(instance, &filled))
         };
         switch(&self.instance, first).inspect_err(|_| self.abandon(&new))?;
-        let (guard, old) = self.replace(new)?;
+        let (guard, old) = self.replace(new, named, tell)?;
         switch(&guard.instance, then)?;
         set_log_rate(&guard.instance.policy, task.log_rate);
         instance::remove(old.directory())?;
@@ -122,7 +130,7 @@ impl Guard {
     ) -> Result<Self> {
         let new =
             self.prepare(content, named, Origin::NewLists(&self.instance, content.capacities()?), tell)?;
-        let (guard, old) = self.replace(new)?;
+        let (guard, old) = self.replace(new, named, tell)?;
         guard.retire(&old)?;
         Ok(guard)
     }
@@ -136,7 +144,7 @@ impl Guard {
         tell: &mut dyn FnMut(Event),
     ) -> Result<Self> {
         let new = self.prepare(content, named, Origin::New(sizes, content.capacities()?), tell)?;
-        let (guard, old) = self.replace(new)?;
+        let (guard, old) = self.replace(new, named, tell)?;
         guard.retire(&old)?;
         Ok(guard)
     }
@@ -205,7 +213,7 @@ impl Guard {
         let sizes = self.instance.counters.own.sizes()?;
         let new = self.load_beside_counters(task, Origin::NewCounters(&self.instance, sizes))?;
         let grace = GracePeriod::prepare().inspect_err(|_| self.abandon(&new))?;
-        let (guard, old) = self.replace(new)?;
+        let (guard, old) = self.replace(new, Named::default(), tell)?;
         grace.wait();
         // If this fails, the next change of the guard removes the old instance.
         let _ = instance::remove(old.directory());
@@ -226,21 +234,36 @@ impl Guard {
             .remedy(format!("Upgrade it first, in place and without a gap: portguard attach {name}")))
     }
 
-    /// Fails unless the guard runs in this mode.
-    fn require_mode(&self, choice: ModeChoice) -> Result<()> {
-        let mode = self.mode();
-        let other = order::mode_in_force(choice).filter(|other| *other != mode);
-        let Some(other) = other else { return Ok(()) };
+    /// Fails if the guard runs in another mode than a user wants: the kernel lets no native and no generic program be active at once.
+    fn require_mode(&self, choice: HookChoice) -> Result<()> {
+        let difference = choice.difference_of(self.hook()).filter(|it| it.what == Difference::MODE);
+        let Some(Difference { what, now, wanted }) = difference else { return Ok(()) };
         let name = &self.interface().name;
-        let (mode, other) = (mode.key(), other.key());
-        Err(Error::failed(format!("{name}: cannot change the mode from {mode} to {other}"))
-            .because("a guard that is attached keeps its mode")
-            .remedy(format!("Run portguard detach {name} and attach again; in between the port is open.")))
+        Err(Error::failed(format!("{name}: cannot change the {what} from {now} to {wanted}"))
+            .because("the kernel has no native and no generic program on at once")
+            .remedy(if tcx::require_possible(self.interface()).is_ok() {
+                format!("Change by way of tcx, and the port is never open: portguard attach {name} --hook tcx, and then portguard attach {name} --mode {wanted}")
+            } else {
+                format!("Run portguard detach {name} and attach again; in between the port is open.")
+            }))
+    }
+
+    /// Fails if the guard cannot be moved to a hook. The kernel may refuse it all the same.
+    fn require_hook(&self, choice: HookChoice) -> Result<()> {
+        match (choice.kind(), self.hook().kind()) {
+            (Some(HookKind::Tcx), HookKind::Xdp) => tcx::require_possible(self.interface()).map(drop),
+            (Some(HookKind::Xdp), HookKind::Tcx) => {
+                device::link_type(self.interface(), HookKind::Xdp)?;
+                attach::as_it_is_now(self.interface())?.as_ref().and_then(attach::foreign).map_or(Ok(()), Err)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The task of the new program.
-    fn task(&self, named: Named) -> Result<Task> {
-        let link_type = device::link_type(self.interface())?;
+    pub(super) fn task(&self, named: Named) -> Result<Task> {
+        let hook = named.hook.and_then(HookChoice::kind).unwrap_or(self.hook().kind());
+        let link_type = device::link_type(self.interface(), hook)?;
         let sizes = self.instance.counters.own.sizes()?;
         let log = match named.log {
             Some(log) => log,
@@ -248,7 +271,7 @@ impl Guard {
         };
         let (audit, log_rate) = (named.audit.unwrap_or(self.instance.is_audit()), log.rate());
         let (udp_calls, has_conditions) = (self.instance.udp_calls(), self.instance.has_conditions());
-        Ok(Task { link_type, audit, log_rate, udp_calls, has_conditions })
+        Ok(Task { hook, link_type, audit, log_rate, udp_calls, has_conditions })
     }
 
     /// Removes the leftovers of killed loaders beside the live instance.
@@ -292,16 +315,70 @@ impl Guard {
         self.load(task, origin).inspect_err(|_| self.forget_earlier())
     }
 
-    /// Makes the link run the program of a new instance, in one step. Returns the guard with the new instance, and the
-    /// old instance.
-    pub(super) fn replace(self, new: Instance) -> Result<(Self, Instance)> {
+    /// Puts the program of a new instance in the place of the one that runs. Returns the guard with the new instance, and the old
+    /// instance.
+    ///
+    /// It is one step, in which the link gets another program. With another hook, and if programs of others run in front of the one at
+    /// tcx, it takes another link: that is on before the old one goes, and meanwhile packets may be judged, and counted, by both.
+    pub(super) fn replace(
+        self,
+        new: Instance,
+        named: Named,
+        tell: &mut dyn FnMut(Event),
+    ) -> Result<(Self, Instance)> {
+        let name = &self.interface().name;
+        if self.needs_another_link(named).inspect_err(|_| self.abandon(&new))? {
+            return self.move_to(new, named, tell);
+        }
         if let Err(error) = bpf::link_update(self.pinned.link.as_fd(), new.program().as_fd()) {
             self.abandon(&new);
-            let what = format!("{}: cannot replace the program", self.interface().name);
+            let what = format!("{name}: cannot replace the program");
             return Err(Error::failed(what).caused_by(error).remedy("The guard keeps its program."));
         }
         let Self { pinned, instance: old } = self;
         Ok((Self { pinned, instance: new }, old))
+    }
+
+    /// Whether the guard is to run at another hook, or in front of programs that are in front of it.
+    fn needs_another_link(&self, named: Named) -> Result<bool> {
+        Ok(self.task(named)?.hook != self.hook().kind() || !self.programs_in_front()?.is_empty())
+    }
+
+    /// Attaches a new instance by a link of its own, which takes the place of the old one.
+    ///
+    /// On the way to XDP, the old link stays on for a while: a packet that had passed XDP before the new link was there has not yet arrived
+    /// at tcx. On the way to tcx there is no such packet.
+    fn move_to(self, new: Instance, named: Named, tell: &mut dyn FnMut(Event)) -> Result<(Self, Instance)> {
+        let mut attach = || -> Result<PinnedLink> {
+            let fresh = interface::all()?.into_iter().find(|fresh| fresh.index == self.interface().index);
+            let interface = fresh.as_ref().unwrap_or(self.interface());
+            let mut attachment = match self.task(named)?.hook {
+                HookKind::Tcx => tcx::attach(interface, new.program())?,
+                HookKind::Xdp => {
+                    if let Some(error) = attach::foreign(interface) {
+                        return Err(error);
+                    }
+                    let mode = named.hook.and_then(HookChoice::mode).unwrap_or(ModeChoice::Auto);
+                    mode::attach(interface, new.program(), new.identity(), mode)?
+                }
+            };
+            let fallback = attachment.fallback.take();
+            let pinned = self.pinned.replaced_by(interface, attachment, new.identity().id)?;
+            if let Some(why) = fallback {
+                tell(Event::FellBack { hook: pinned.hook, why });
+            }
+            Ok(pinned)
+        };
+        let pinned = attach().inspect_err(|_| self.abandon(&new))?;
+        if self.hook().kind() == HookKind::Tcx && pinned.hook.kind() == HookKind::Xdp {
+            if let Ok(grace) = GracePeriod::prepare() {
+                grace.wait();
+            }
+            thread::sleep(FROM_XDP_TO_TCX);
+        }
+        // The new one judges everything from here on.
+        let _ = self.pinned.detach();
+        Ok((Self { pinned, instance: new }, self.instance))
     }
 
     /// Removes an instance that never became live. Its own errors are ignored, because the caller reports the first one.

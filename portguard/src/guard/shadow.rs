@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use aya::Ebpf;
 use aya::maps::{Map, MapData};
-use aya::programs::{ProgramError, TestRun as _, TestRunOptions, Xdp};
+use aya::programs::{Program, ProgramError, TestRun as _, TestRunOptions, Xdp};
 use portguard_common::conditions::Conditions;
 use portguard_common::drop_log::Rate;
 use portguard_common::frame::LinkType;
@@ -23,15 +23,22 @@ use serde::Serialize;
 use crate::error::{Error, Result};
 use crate::guard::conditions;
 use crate::guard::constants::{Constants, Task, give_lookup, in_object, in_words};
+use crate::guard::hook::HookKind;
 use crate::guard::instance::LIST_MAPS;
-use crate::guard::loader::{OBJECT, cannot_create, new_loader, refused};
+use crate::guard::loader::{self, OBJECT, cannot_create, new_loader, refused};
 use crate::guard::mapped::{Mapped, Memory};
 use crate::guard::test_frame;
 use crate::guard::{Guard, device};
 
-/// `enum xdp_action`, `include/uapi/linux/bpf.h`.
-const XDP_DROP: u32 = 1;
-const XDP_PASS: u32 = 2;
+/// The actions of a hook: that a packet passes, and that it is dropped (`enum xdp_action` and `enum tcx_action_base` of
+/// `include/uapi/linux/bpf.h`).
+const fn actions(hook: HookKind) -> [u32; 2] {
+    match hook {
+        HookKind::Xdp => [2, 1],
+        // To the next program.
+        HookKind::Tcx => [u32::MAX, 2],
+    }
+}
 
 /// A program with the verdicts of a guard.
 #[derive(Debug)]
@@ -43,6 +50,8 @@ pub struct Shadow {
     conditions: Mapped<Conditions>,
     /// The conditions that have a rate, as the guard has them, with their places.
     rated: Vec<(u32, Conditions)>,
+    hook: HookKind,
+    /// What its test frames begin with.
     link: LinkType,
 }
 
@@ -74,10 +83,12 @@ impl Shadow {
     /// meantime.
     pub(super) fn of(guard: &Guard, at: Option<u64>) -> Result<Self> {
         let instance = &guard.instance;
-        let link = device::link_type(guard.interface())?;
+        let hook = guard.hook().kind();
+        let link = device::link_type(guard.interface(), hook)?;
         let sizes = instance.counters.own.sizes()?.smallest();
         let seed = instance.counters.own.seed();
         let task = Task {
+            hook,
             link_type: link,
             audit: instance.is_audit(),
             log_rate: Rate::OFF,
@@ -97,11 +108,14 @@ impl Shadow {
         let conditions = conditions::copy(instance, at);
         loader.map_max_entries(names::CONDITIONS, conditions.len().max(1) as u32);
         let mut object = loader.load(OBJECT).map_err(|error| cannot_create().caused_by(error))?;
-        let name = match guard.program().name.as_str() {
-            names::PROGRAM => names::PROGRAM,
-            _ => names::PROGRAM_FRAGS,
+        let name = match (hook, guard.program().name.as_str()) {
+            (HookKind::Tcx, _) => names::PROGRAM_TCX,
+            (HookKind::Xdp, names::PROGRAM) => names::PROGRAM,
+            (HookKind::Xdp, _) => names::PROGRAM_FRAGS,
         };
         let tag = load(&mut object, name).map_err(refused)?;
+        // To a program of tcx, the kernel hands test frames as a card with Ethernet does.
+        let link = if hook == HookKind::Tcx { LinkType::Ethernet } else { link };
         let memory_of = |name: &str| {
             let map = object.map(name).and_then(data);
             map.ok_or_else(|| broken().because(format!("it has no map {name}")))
@@ -110,7 +124,7 @@ impl Shadow {
         let memory = Mapped::new(memory_of(names::CONDITIONS)?).map_err(|error| broken().caused_by(error))?;
         memory.write(0, &conditions);
         let rated = (0..).zip(conditions).filter(|(_, conditions)| conditions.rate > 0).collect();
-        Ok(Self { object, name, tag, cells, conditions: memory, rated, link })
+        Ok(Self { object, name, tag, cells, conditions: memory, rated, hook, link })
     }
 
     /// The hash of its instructions. It is that of the guard's program, unless another build of portguard attached the
@@ -124,11 +138,6 @@ impl Shadow {
     /// # Errors
     /// The kernel does not run the program, or its action does not agree with its counters.
     pub fn judge(&self, source: IpAddr, protocol: Protocol, call: Procedure) -> Result<Ruling> {
-        let program: &Xdp = self
-            .object
-            .program(self.name)
-            .and_then(|program| program.try_into().ok())
-            .ok_or_else(|| broken().because("it has no program"))?;
         let frame = test_frame::frame(self.link, source, protocol, call);
         // What a test frame takes of a rate, the next one still has.
         for (place, conditions) in &self.rated {
@@ -142,7 +151,12 @@ impl Shadow {
         }
         let before = self.counted();
         let options = TestRunOptions { data_in: Some(&frame), ..TestRunOptions::default() };
-        let action = program.test_run(options).map_err(|error| broken().caused_by(error))?.return_value;
+        let run = match self.object.program(self.name) {
+            Some(Program::Xdp(program)) => program.test_run(options),
+            Some(Program::SchedClassifier(program)) => program.test_run(options),
+            _ => return Err(broken().because("it has no program")),
+        };
+        let action = run.map_err(|error| broken().caused_by(error))?.return_value;
         let after = self.counted();
         let packets = |after: Count, before: Count| after.packets.wrapping_sub(before.packets);
         let mut faults = before.faults();
@@ -160,15 +174,16 @@ impl Shadow {
             packets(after.drops[number], before.drops[number]) == 1
         });
         let denials: Vec<Denial> = denials.collect();
-        match (action, counted, &denials[..]) {
-            (XDP_PASS, (1, 0, true), []) => Ok(Ruling { decision: Decision::Allowed, reason: None }),
-            (XDP_DROP, (0, 0, true), [reason]) => {
+        let [passes, drops] = actions(self.hook).map(|it| it == action);
+        match ((passes, drops), counted, &denials[..]) {
+            ((true, _), (1, 0, true), []) => Ok(Ruling { decision: Decision::Allowed, reason: None }),
+            ((_, true), (0, 0, true), [reason]) => {
                 Ok(Ruling { decision: Decision::Dropped, reason: Some(*reason) })
             }
-            (XDP_PASS, (0, 1, true), [reason]) => {
+            ((true, _), (0, 1, true), [reason]) => {
                 Ok(Ruling { decision: Decision::WouldDrop, reason: Some(*reason) })
             }
-            (action, (allowed, would_drop, faults), denials) => Err(broken().because(format!(
+            (_, (allowed, would_drop, faults), denials) => Err(broken().because(format!(
                 "it contradicts itself: for {} from {source} it returns {action}, and counts {allowed} allowed, \
                  {would_drop} that would be dropped, {denials:?} denied, and faults: {}",
                 protocol.name(),
@@ -189,12 +204,14 @@ impl Shadow {
 
 /// Loads a program of the object; returns its tag.
 fn load(object: &mut Ebpf, name: &str) -> Result<u64, ProgramError> {
-    let program: &mut Xdp = object
-        .program_mut(name)
-        .ok_or_else(|| ProgramError::InvalidName { name: name.to_owned() })?
-        .try_into()?;
-    program.load()?;
-    Ok(program.info()?.tag())
+    let info = match loader::program(object, name)? {
+        Program::SchedClassifier(program) => program.load().and_then(|()| program.info()),
+        program => {
+            let program: &mut Xdp = program.try_into()?;
+            program.load().and_then(|()| program.info())
+        }
+    };
+    Ok(info?.tag())
 }
 
 fn data(map: &Map) -> Option<&MapData> {

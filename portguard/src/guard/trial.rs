@@ -64,6 +64,12 @@ impl Guard {
         tell: &mut dyn FnMut(Event),
     ) -> Result<Self> {
         self.require_renewable(list, named, allow_empty)?;
+        if self.task(named)?.hook != self.hook().kind() {
+            let name = &self.interface().name;
+            return Err(Error::failed(format!("{name}: a change of the hook cannot be on trial"))
+                .because("it takes another link, and the one of before is not kept")
+                .remedy("Leave out --confirm, or --hook."));
+        }
         let interface = self.pinned.directory.clone();
         let old_sizes = self.instance.counters.own.sizes()?;
         let sizes = order::sizes_for(named.sources, old_sizes)?;
@@ -78,7 +84,7 @@ impl Guard {
         let record = confirm::exchange(trial, [&self.instance, &new], [hash(&self.instance), hash(&new)]);
         let former = confirm::read(&interface)?;
         confirm::write(&interface, &record).inspect_err(|_| self.abandon(&new))?;
-        let replaced = self.replace(new).inspect_err(|_| {
+        let replaced = self.replace(new, named, tell).inspect_err(|_| {
             // The first error is the one to report.
             let _ = match &former {
                 Some(former) => confirm::write(&interface, former),
@@ -200,7 +206,7 @@ fn waiting(pin_root: &PinRoot) -> Result<Vec<(PinnedLink, Pending, Option<Instan
         let Some(record) = confirm::read(&pinned.directory)?.filter(|record| record.state == PENDING) else {
             continue;
         };
-        let live = instance::live(&pinned.directory, pinned.program.program_id)?;
+        let live = instance::live(&pinned.directory, pinned.program_id)?;
         waiting.push((pinned, record, live));
     }
     Ok(waiting)

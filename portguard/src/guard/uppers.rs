@@ -6,11 +6,11 @@
 use std::fs;
 use std::os::fd::AsFd as _;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
+use crate::guard::bpf;
 use crate::guard::bpffs::PinRoot;
 use crate::guard::instance::{self, Instance};
 use crate::guard::link::{LINK_PIN, PinnedLink};
-use crate::guard::{bpf, mode};
 use crate::interface::{self, Interface};
 
 /// Guards that are detached for a moment, the lowest last.
@@ -31,6 +31,17 @@ pub struct PutBack {
     pub on: Vec<String>,
     /// The errors for guards that remain detached.
     pub failed: Vec<Error>,
+}
+
+impl PutBack {
+    /// The error of a guard below them that could not be attached, for this reason.
+    pub(super) fn failure(self, error: Error) -> Error {
+        if self.on.is_empty() && self.failed.is_empty() {
+            return error;
+        }
+        // A guard that was taken off and remains off is worse than the first error.
+        self.failed.into_iter().next().unwrap_or(error).of_kind(Kind::LiftedInVain)
+    }
 }
 
 impl Lifted {
@@ -75,8 +86,7 @@ impl Lifted {
 }
 
 fn attach_again(pinned: &PinnedLink, instance: &Instance) -> std::io::Result<()> {
-    let flags = mode::flags(pinned.program.mode);
-    let link = bpf::link_create(instance.program().as_fd(), pinned.interface.index, flags)?;
+    let link = bpf::link_create(instance.program().as_fd(), pinned.interface.index, pinned.hook)?;
     let pin = pinned.directory.join(LINK_PIN);
     // The pin of the link that was detached.
     fs::remove_file(&pin)?;
@@ -96,8 +106,10 @@ fn collect(
         if known {
             continue;
         }
-        let Some(pinned) = PinnedLink::find(pin_root, upper)? else { return Ok(false) };
-        let live = instance::live(&pinned.directory, pinned.program.program_id)?;
+        // A guard at tcx prevents nothing, so it is a program of another owner that does.
+        let at_xdp = PinnedLink::find(pin_root, upper)?.filter(|pinned| pinned.hook.mode().is_some());
+        let Some(pinned) = at_xdp else { return Ok(false) };
+        let live = instance::live(&pinned.directory, pinned.program_id)?;
         // This portguard could not attach a guard again that it cannot read.
         let Some(live) = live.filter(|live| live.is_readable()) else { return Ok(false) };
         let instance = Instance::open(&pinned.directory, live)?;

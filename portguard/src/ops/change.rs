@@ -54,14 +54,10 @@ pub(crate) fn put_on(
         return Ok(true);
     }
     let Some(list) = list else { return Ok(false) };
-    let Attached { mode, fallback, uppers } =
+    let Attached { hook, uppers } =
         guard::attach(pin_root, interface, list, named, trial, lifts, &mut |event| {
             messages.take(name, event);
         })?;
-    if let Some(refusal) = fallback {
-        messages.note(refusal.to_string());
-        messages.note(format!("{name}: generic mode instead; it costs more per packet"));
-    }
     for upper in uppers.on {
         messages
             .note(format!("{upper}: its guard was off for a moment, while {name}, below it, got a guard"));
@@ -69,7 +65,7 @@ pub(crate) fn put_on(
     uppers.failed.into_iter().for_each(|error| messages.error(error));
     let state = state(!named.audit.unwrap_or(false));
     let entries = entries(list.entries().len());
-    messages.data(format!("{name}: attached in {} mode, {state}, {entries}\n", mode.key()));
+    messages.data(format!("{name}: attached {}, {state}, {entries}\n", hook.place()));
     if trial.is_some() {
         tell_waiting(&Guard::by_name(Some(pin_root), name)?, name, messages)?;
     }

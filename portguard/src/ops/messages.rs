@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::allowlist::{Diagnostics, Style};
 use crate::control::{self, Outcome, Severity};
 use crate::error::{Error, Kind};
-use crate::guard::{EndReason, Ended, Event};
+use crate::guard::{EndReason, Ended, Event, Hook};
 use crate::history;
 use crate::printable::lines;
 
@@ -123,6 +123,15 @@ impl Messages {
                 let progress = self.progress.get_or_insert_with(|| self.console.progress());
                 progress.show(interface, entries, of);
             }
+            Event::FellBack { hook, why } => {
+                self.note(why.to_string());
+                self.note(match hook {
+                    Hook::Xdp(_) => format!("{interface}: {hook} instead; it costs more per packet"),
+                    Hook::Tcx => format!(
+                        "{interface}: {hook} instead, behind XDP; it costs more per packet, and sees what XDP lets pass"
+                    ),
+                });
+            }
             Event::WithoutIndex(error) => self.note(format!("{interface}: {error}")),
             Event::Ended(ended) => self.keep_in_history(Some(interface), &ended),
             Event::Unreadable(error) => {
@@ -138,8 +147,8 @@ impl Messages {
             Event::Unreadable(error) => {
                 self.warning(format!("the last figures of a guard that is gone are lost: {error}"));
             }
-            // No list is filled.
-            Event::Filled { .. } | Event::WithoutIndex(_) => {}
+            // No list is filled, and nothing is attached.
+            Event::Filled { .. } | Event::WithoutIndex(_) | Event::FellBack { .. } => {}
         }
     }
 

@@ -89,8 +89,7 @@ impl Reconciler {
             require_possible(name)?;
         }
         let targets = unique(interfaces).into_iter().cloned();
-        let targets =
-            targets.map(|name| Target { name, state: State::Waiting, lifted_in_vain: None }).collect();
+        let targets = targets.map(Target::new).collect();
         order.allowlist = absolute(&order.allowlist);
         let pin_root = PinRoot::make(|text| console.note(text))?;
         let (claims, reloads) = (Claims::new(), Reloads::new());
@@ -177,10 +176,7 @@ impl Reconciler {
             let (pin_root, order, claims) = (&self.pin_root, &self.order, &mut self.claims);
             let mut keeping = Keeping { pin_root, order, claims, source: &source, lifts: true, messages };
             match keeping.keep(interface, &target.name) {
-                Ok(()) => {
-                    let differs = keeping.still_differs(interface);
-                    target.state = State::Kept { ifindex: interface.index, differs };
-                }
+                Ok(()) => target.state = keeping.kept(interface, None),
                 Err(error) => {
                     if let Some(earlier) = first.replace(error) {
                         messages.error(earlier);
@@ -346,7 +342,7 @@ impl Reconciler {
                             "{}: the interface is gone, or has another name; waiting for it to come back",
                             target.name
                         ));
-                        target.state = State::Waiting;
+                        target.is_gone();
                         gone = true;
                     }
                 }
@@ -401,15 +397,18 @@ impl Reconciler {
     fn release(&mut self, number: usize, interface: &Interface, messages: &mut Messages) -> Interface {
         let mut interface = interface.clone();
         let Some(target) = self.targets.get_mut(number) else { return interface };
-        let was_kept = matches!(target.state, State::Kept { ifindex, .. } if ifindex == interface.index);
-        if !was_kept || !matches!(Guard::find(&self.pin_root, &interface), Ok(None)) {
+        let others = match &target.state {
+            State::Kept { ifindex, others, .. } if *ifindex == interface.index => others.clone(),
+            _ => return interface,
+        };
+        if !matches!(Guard::find(&self.pin_root, &interface), Ok(None)) {
             return interface;
         }
         messages.warning(format!("{}: the guard was taken off", target.name));
         target.state = State::Waiting;
         self.claims.remove(&interface.index);
         for _ in 0..RELEASE_ATTEMPTS {
-            if interface.xdp.is_empty() {
+            if guard::programs_on(&interface).iter().all(|id| others.contains(id)) {
                 break;
             }
             thread::sleep(RELEASE_PAUSE);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use portguard_common::totals::Count;
 
-use crate::guard::{SetId, Snapshot, Source};
+use crate::guard::{Hook, SetId, Snapshot, Source};
 use crate::top::filter::Filter;
 use crate::top::rate::{History, Rate, growth, span_since_reset};
 
@@ -26,8 +26,8 @@ pub struct Poll {
 /// The counters of a guard.
 #[derive(Debug, Clone)]
 pub struct Reading {
-    /// `native`, `generic` or `offload`.
-    pub mode: &'static str,
+    /// Where it runs.
+    pub hook: Hook,
     /// Whether it drops, or only counts.
     pub enforcing: bool,
     /// What its counters hold.

@@ -32,5 +32,5 @@ pub fn poll(names: &[String]) -> Result<Vec<Poll>> {
 }
 
 fn read(guard: &Guard) -> Result<Reading> {
-    Ok(Reading { mode: guard.mode().key(), enforcing: guard.is_enforcing(), snapshot: guard.counters()? })
+    Ok(Reading { hook: guard.hook(), enforcing: guard.is_enforcing(), snapshot: guard.counters()? })
 }

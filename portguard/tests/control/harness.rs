@@ -54,6 +54,7 @@ pub(crate) fn description(pid: u32, interfaces: &[(&str, Option<u32>)]) -> Descr
         version: "0.1.0".to_owned(),
         order: OrderDescription {
             allowlist: PathBuf::from("/etc/portguard/allowlist.yaml"),
+            hook: Some("xdp".to_owned()),
             mode: Some("auto".to_owned()),
             audit: true,
             sources: Some(16_384),

@@ -64,7 +64,7 @@ fn the_form_of_the_lines_is_fixed_and_unknown_fields_are_ignored() {
         json!({
             "protocol": 1, "reply": "description", "pid": 11, "unit": "portguard@eth0.service", "namespace": NAMESPACE,
             "version": "0.1.0",
-            "order": {"allowlist": "/etc/portguard/allowlist.yaml", "mode": "auto", "audit": true, "sources": 16384,
+            "order": {"allowlist": "/etc/portguard/allowlist.yaml", "hook": "xdp", "mode": "auto", "audit": true, "sources": 16384,
                 "log_rate": null},
             "interfaces": [{"name": "eth0", "ifindex": 2, "state": "guarded", "open": false, "why": null}],
         })

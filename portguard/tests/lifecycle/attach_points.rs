@@ -2,14 +2,12 @@
 //! has the table; these are its rows, as far as this kernel has the devices.
 
 use std::net::UdpSocket;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::time::Duration;
 
-use nix::libc;
 use nix::sys::signal::Signal;
 use portguard_testkit::net::{End, Namespace, Veth, run};
 
-use crate::support::{BEFORE_THE_LOOK, PORTGUARD, SILENCE, Service, SingleHost, detach_link};
+use crate::support::{BEFORE_THE_LOOK, Foreign, PORTGUARD, SILENCE, Service, SingleHost, detach_link};
 
 const OUTSIDE: &str = "198.51.100.1";
 
@@ -198,17 +196,21 @@ fn several_interfaces_are_attached_lowest_first_and_what_is_in_the_way_is_named(
     // Somebody else's program is left alone.
     run(site.single.machine.command(host, "xdp-filter").args(["load", "--mode", "skb", "mv0"]))
         .expect("xdp-filter");
-    for mode in ["auto", "native", "generic"] {
+    let because = "mv0, which is on top of it, has an XDP program already";
+    for mode in ["native", "generic"] {
         let refused = portguard.fails(1, &["attach", "eth0", "--mode", mode, "--allowlist", &list]);
-        assert!(refused.contains("mv0, which is on top of it, has an XDP program already"), "{refused}");
+        assert!(refused.contains(because), "{refused}");
     }
+    let attached = portguard.run(&["attach", "eth0", "--allowlist", &list]);
+    assert!(attached.stderr.contains(because) && attached.stdout.contains("attached at tcx"), "{attached:?}");
+    portguard.ok(&["detach", "eth0"]);
     run(site.single.machine.command(host, "xdp-filter").args(["unload", "mv0"])).expect("xdp-filter");
 
     // In another network namespace it cannot be named.
     let container = Namespace::new("container").expect("a namespace");
     host.ip(&format!("link set mv0 netns {}", container.name())).expect("a container");
     site.single.machine.portguard(&container).ok(&["attach", "mv0", "--allowlist", &list]);
-    let refused = portguard.fails(1, &["attach", "eth0", "--allowlist", &list]);
+    let refused = portguard.fails(1, &["attach", "eth0", "--hook", "xdp", "--allowlist", &list]);
     assert!(refused.contains("other network namespaces"), "{refused}");
 }
 
@@ -221,60 +223,18 @@ enum Redirect {
     Peer,
 }
 
-/// `bpf(2)`, with attributes as the command has them.
-fn bpf(command: libc::c_long, attributes: &[u64]) -> std::io::Result<OwnedFd> {
-    // SAFETY: the attributes are as long as the kernel is told, and what they point to is alive.
-    let result =
-        unsafe { libc::syscall(libc::SYS_bpf, command, attributes.as_ptr(), size_of_val(attributes)) };
-    let descriptor = i32::try_from(result).expect("a descriptor, or an error");
-    if descriptor < 0 {
-        return Err(std::io::Error::last_os_error());
-    }
-    // SAFETY: the commands that are used return a new descriptor, which nobody else owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
-}
-
-/// Loads a program for tc that redirects everything into the other end of a cable: `bpf_redirect_peer(ifindex, 0)`.
-fn load_redirect_peer(ifindex: u32) -> std::io::Result<OwnedFd> {
-    const PROG_LOAD: libc::c_long = 5;
-    const SCHED_CLS: u32 = 3;
-    const REDIRECT_PEER: i32 = 155;
-    // `struct bpf_insn`: code, registers, offset, immediate.
-    let instruction = |code: u8, register: u8, immediate: i32| {
-        let mut bytes = vec![code, register, 0, 0];
-        bytes.extend(immediate.to_ne_bytes());
-        bytes
-    };
-    let program = [
-        instruction(0xb7, 1, ifindex.cast_signed()),
-        instruction(0xb7, 2, 0),
-        instruction(0x85, 0, REDIRECT_PEER),
-        instruction(0x95, 0, 0),
-    ]
-    .concat();
-    let (count, licence) = (program.len() as u64 / 8, c"GPL");
-    let head = u64::from(SCHED_CLS) | count << 32;
-    bpf(PROG_LOAD, &[head, program.as_ptr() as u64, licence.as_ptr() as u64, 0, 0, 0])
-}
-
-/// Lets a program run on what comes in on an interface of the network namespace of this thread, until the link is dropped.
-fn attach_to_tcx(program: &OwnedFd, ifindex: u32) -> std::io::Result<OwnedFd> {
-    const LINK_CREATE: libc::c_long = 28;
-    const TCX_INGRESS: u64 = 46;
-    let program = program.as_raw_fd().cast_unsigned();
-    bpf(LINK_CREATE, &[u64::from(program) | u64::from(ifindex) << 32, TCX_INGRESS, 0, 0])
-}
-
 /// What a program on the other end's host redirects into a cable comes past a guard in one of the modes: native mode does not
 /// see what is put into its end, generic mode not what was redirected before (`skb_is_redirected` in `net/core/dev.c`). Where
 /// the packets come in, a guard sees them.
 #[test]
 fn what_is_redirected_into_a_cable_passes_a_guard_in_one_of_the_modes() {
-    for (redirect, mode, passes) in [
-        (Redirect::Mirred, "native", false),
-        (Redirect::Mirred, "generic", true),
-        (Redirect::Peer, "native", true),
-        (Redirect::Peer, "generic", false),
+    for (redirect, place, passes) in [
+        (Redirect::Mirred, ["--mode", "native"], false),
+        (Redirect::Mirred, ["--mode", "generic"], true),
+        (Redirect::Mirred, ["--hook", "tcx"], false),
+        (Redirect::Peer, ["--mode", "native"], true),
+        (Redirect::Peer, ["--mode", "generic"], false),
+        (Redirect::Peer, ["--hook", "tcx"], false),
     ] {
         let (single, router, outside) = (
             SingleHost::bare(PORTGUARD),
@@ -292,9 +252,8 @@ fn what_is_redirected_into_a_cable_passes_a_guard_in_one_of_the_modes() {
         for (from, to) in [("in0", "out0"), ("out0", "in0")] {
             tc(&format!("qdisc add dev {from} clsact"));
             if redirect == Redirect::Peer && from == "out0" {
-                let program = load_redirect_peer(router.ifindex(to).expect("its index")).expect("a program");
-                let ifindex = router.ifindex(from).expect("its index");
-                links.push(router.run(|| attach_to_tcx(&program, ifindex)).expect("tcx (Linux 6.6)"));
+                let [from, to] = [from, to].map(|name| router.ifindex(name).expect("its index"));
+                links.push(Foreign::redirecting_to_peer(to).attach_first(&router, from));
                 continue;
             }
             let all = "protocol all u32 match u32 0 0";
@@ -305,14 +264,15 @@ fn what_is_redirected_into_a_cable_passes_a_guard_in_one_of_the_modes() {
         let site = Site { single, outside };
         let host = &site.single.namespace;
         assert!(site.reaches(host, HOST), "without a guard");
-        site.single.portguard().ok(&["attach", "eth0", "--mode", mode, "--allowlist", &site.single.list()]);
-        assert_eq!(site.reaches(host, HOST), passes, "{redirect:?}, {mode}");
+        let list = site.single.list();
+        site.single.portguard().ok(&[&["attach", "eth0", "--allowlist", &list], &place[..]].concat());
+        assert_eq!(site.reaches(host, HOST), passes, "{redirect:?}, {place:?}");
         let told = site.single.portguard().run(&["doctor", "--json"]).stdout;
-        assert!(told.contains("redirects into it"), "{told}");
+        assert_eq!(told.contains("redirects into it"), place[0] == "--mode", "{told}");
         // On the router's side a guard sees all.
         let on_router = site.single.machine.portguard(&router);
         on_router.ok(&["attach", "out0", "--allowlist", &site.single.list()]);
-        assert!(!site.reaches(host, HOST), "{redirect:?}, {mode}, with a guard where they come in");
+        assert!(!site.reaches(host, HOST), "{redirect:?}, {place:?}, with a guard where they come in");
     }
 }
 
@@ -325,8 +285,7 @@ fn doctor_names_interfaces_whose_tcx_programs_may_redirect_past_a_guard() {
     let doctor = || single.portguard().run(&["doctor"]).stdout;
     assert!(!doctor().contains("it has filters for arriving packets"));
     let [peer, eth1] = ["peer0", "eth1"].map(|name| single.namespace.ifindex(name).expect("its index"));
-    let program = load_redirect_peer(peer).expect("a program");
-    let link = single.namespace.run(|| attach_to_tcx(&program, eth1)).expect("tcx (Linux 6.6)");
+    let link = Foreign::redirecting_to_peer(peer).attach_first(&single.namespace, eth1);
     let told = doctor();
     assert!(
         told.contains("it has filters for arriving packets") && told.contains("bpftool net show dev eth1"),
@@ -395,7 +354,7 @@ fn a_service_does_not_open_a_guard_in_vain_at_each_look() {
     let portguard = site.single.portguard();
     let list = site.single.list();
     let container = Namespace::new("container").expect("a namespace");
-    let mut service = Service::start(portguard, &["mv0", "eth0", "--allowlist", &list]);
+    let mut service = Service::start(portguard, &["mv0", "eth0", "--hook", "xdp", "--allowlist", &list]);
     let line = format!("link add link eth0 name mv1 netns {} type macvlan mode bridge", container.name());
     host.ip(&line).expect("a macvlan in a container");
     site.single.machine.portguard(&container).ok(&["attach", "mv1", "--allowlist", &list]);

@@ -11,7 +11,7 @@ use portguard_common::calls::UdpCalls;
 use portguard_common::rpc::Procedure;
 use portguard_testkit::documents::explain::Document;
 use portguard_testkit::net::frame::{Packet, Tag};
-use portguard_testkit::net::{Capture, Forger, Host, Replies, RpcServices, rpc, run, wait_until};
+use portguard_testkit::net::{Capture, Count, Forger, Host, Replies, RpcServices, rpc, run, wait_until};
 use portguard_testkit::testbed::flow;
 
 use crate::support::{ALLOWED, IFACE, Output, PATIENCE, PORTGUARD, Role, SERVER, SILENCE, Testbed, port_111};
@@ -145,8 +145,10 @@ fn forged_calls_in_the_name_of_a_listed_client_bring_it_nothing() {
     let portguard = testbed.portguard();
     let mut services = RpcServices::start_with(testbed.server.namespace(), &["-r"]).expect("rpcbind");
     services.start_statd().expect("rpc.statd");
-    for mode in ["native", "generic"] {
-        portguard.ok(&["attach", IFACE, "--allowlist", &list(&testbed, UdpCalls::All), "--mode", mode]);
+    for place in [["--mode", "native"], ["--mode", "generic"], ["--hook", "tcx"]] {
+        let [_, mode] = place;
+        let all = list(&testbed, UdpCalls::All);
+        portguard.ok(&[&["attach", IFACE, "--allowlist", &all], &place[..]].concat());
         for family in [0, 1] {
             for &form in Form::of(family) {
                 let mut attack = Attack::new(&testbed, family);
@@ -188,8 +190,17 @@ fn datagrams_that_the_kernel_has_merged_bring_no_other_call_in() {
     let portguard = testbed.portguard();
     let _rpcbind = RpcServices::start(testbed.server.namespace()).expect("rpcbind");
     let merged = [null(), rpc::dump_call().to_vec()].concat();
-    for (calls, brings) in [(UdpCalls::All, true), (UdpCalls::Lookups, false)] {
-        portguard.ok(&["attach", IFACE, "--allowlist", &list(&testbed, calls), "--mode", "generic"]);
+    // Generic XDP sees one packet, and tcx how many it stands for.
+    let generic = (["--mode", "generic"], 1);
+    let tcx = (["--hook", "tcx"], 2);
+    for ((place, packets), calls, brings) in [
+        (generic, UdpCalls::All, true),
+        (generic, UdpCalls::Lookups, false),
+        (tcx, UdpCalls::All, true),
+        (tcx, UdpCalls::Lookups, false),
+    ] {
+        portguard.ok(&[&["attach", IFACE, "--allowlist", &list(&testbed, calls)], &place[..]].concat());
+        let mut counted = Count::default();
         for (server, client) in SERVER.into_iter().zip(ALLOWED) {
             let mut wire =
                 Capture::start(testbed.switch.namespace(), Role::Allowed.name()).expect("a capture");
@@ -201,6 +212,12 @@ fn datagrams_that_the_kernel_has_merged_bring_no_other_call_in() {
             let replies = wire.replies(server).expect("a capture without gaps");
             assert_eq!(replies.datagrams > 1, brings, "{calls:?}: {replies:?}");
             assert!(brings || replies == Replies::default(), "{calls:?}: {replies:?}");
+            let headers = if server.is_ipv4() { 28 } else { 48 };
+            counted.packets += packets;
+            counted.bytes += merged.len() as u64 + packets * headers;
+            let totals = portguard.stats_of(counted.packets).totals;
+            let seen = if brings { totals.allowed } else { totals.by_reason.of("call_not_allowed") };
+            assert_eq!(seen, counted, "{place:?}, {calls:?}");
         }
         portguard.ok(&["detach", IFACE]);
     }

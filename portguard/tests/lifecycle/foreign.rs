@@ -22,7 +22,10 @@ fn a_foreign_program_is_named_and_left_alone() {
             .expect("xdp-filter");
         let foreign = program_on(&host.namespace, IFACE).expect("the foreign program");
 
-        for more in [&[][..], &["--mode", "generic"], &["--mode", "native"], &["--audit"]] {
+        let at_xdp = ["--hook", "xdp"];
+        for more in
+            [&at_xdp[..], &["--mode", "generic"], &["--mode", "native"], &["--hook", "xdp", "--audit"]]
+        {
             let told = portguard.fails(1, &[&["attach", IFACE, "--allowlist", &list], more].concat());
             assert!(told.contains("eth0: another XDP program is attached already"), "{told}");
             assert!(told.contains(&format!("program {foreign}, xdpfilt")), "{told}");

@@ -41,6 +41,7 @@ mod stats;
 mod status;
 mod suggest;
 mod support;
+mod tcx;
 mod top;
 mod torture;
 mod upgrade;

@@ -114,7 +114,8 @@ impl<'a> Prometheus<'a> {
 }
 
 fn start(portguard: Portguard<'_>, list: &str) -> Service {
-    let arguments = [IFACE, SPARE, "--allowlist", list, "--sources", "256", "--metrics", "0.0.0.0"];
+    let arguments =
+        [IFACE, SPARE, "--allowlist", list, "--sources", "256", "--hook", "xdp", "--metrics", "0.0.0.0"];
     Service::start(portguard, &arguments)
 }
 

@@ -22,7 +22,7 @@ pub(super) fn evidence_about(
     let covered = Covered::by(&list.iter().map(|prefix| prefix.parse().unwrap()).collect::<Vec<_>>());
     let interface = report::document::Interface::new(
         "eth0".into(),
-        "native",
+        super::NATIVE,
         enforcing,
         snapshot,
         &covered,

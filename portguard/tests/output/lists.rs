@@ -46,7 +46,7 @@ fn page(Snapshot { faults, requests, denied, unattributed, .. }: Snapshot) -> St
     let totals = Totals { requests, ..Totals::default() }.with_faults(faults);
     let none = Fill::default();
     let guard = metrics::Guard {
-        mode: "native",
+        hook: super::NATIVE,
         enforcing: true,
         as_ordered: true,
         list: None,

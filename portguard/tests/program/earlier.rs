@@ -11,7 +11,7 @@ use portguard_testkit::figures::Figures;
 use portguard_testkit::oracle::{self, Generator};
 
 use crate::frames::{ALLOWLIST, Link};
-use crate::kernel::{Kernel, Moved};
+use crate::kernel::{Kernel, Moved, without_tcx};
 
 /// Frames in an ordinary test run.
 const FEW: u64 = 50_000;
@@ -21,6 +21,7 @@ const BATCH: u64 = 250_000;
 #[test]
 fn an_earlier_program_and_this_one_judge_and_count_the_same() {
     let (seed, frames) = (oracle::seed(), oracle::frames(FEW));
+    let _alone = without_tcx();
     let earlier = env::var_os("PORTGUARD_EARLIER").expect("PORTGUARD_EARLIER: cargo xtask test sets it");
     let mut generator = Generator::wild(seed);
     let (mut tried, mut denied) = (0, 0);

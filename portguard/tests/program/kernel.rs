@@ -3,13 +3,14 @@
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread;
 use std::time::Duration;
 
-use aya::programs::{ProgramError, TestRun as _, TestRunOptions, Xdp};
+use aya::programs::{ProgramError, ProgramInfo, SchedClassifier, TestRun as _, TestRunOptions, Xdp};
 use aya_obj::programs::XdpAttachType;
 use nix::time::{ClockId, clock_gettime};
-use portguard::guard::{Guard, PinRoot, Snapshot};
+use portguard::guard::{Guard, Hook, PinRoot, Snapshot};
 use portguard_common::reason::{Denial, DropReason, Fault};
 use portguard_common::{ABI_VERSION, names};
 use portguard_testkit::lists::Lists;
@@ -17,9 +18,6 @@ use portguard_testkit::net::Namespace;
 use portguard_testkit::portguard::Portguard;
 
 use crate::frames::{Expect, Link, Protocol};
-
-const XDP_DROP: u32 = 1;
-const XDP_PASS: u32 = 2;
 
 /// The shortest frame that every kernel runs a program on (`ETH_HLEN`).
 pub(crate) const SHORTEST: usize = 14;
@@ -37,11 +35,21 @@ const LIST: &str = "allowlist.yaml";
 /// `cargo xtask vm-test` takes a test that fails with this for one that cannot be made on that kernel.
 const NOT_SUPPORTED: &str = "not supported by this kernel";
 
+/// The guards of these tests share a BPF file system, and a portguard without tcx fails while one of them is at tcx.
+static TCX: RwLock<()> = RwLock::new(());
+
+/// Keeps guards at tcx away for as long as the value lives.
+pub(crate) fn without_tcx() -> RwLockWriteGuard<'static, ()> {
+    TCX.write().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// A guard on an interface that nothing is connected to.
 pub(crate) struct Kernel {
     namespace: Namespace,
     lists: Lists,
     program: PathBuf,
+    /// If the guard is at tcx. It goes last, when the guard has gone with its interface.
+    _at_tcx: Option<RwLockReadGuard<'static, ()>>,
 }
 
 /// What the kernel made of a frame.
@@ -88,7 +96,9 @@ impl Kernel {
             Link::RawIp => "tuntap add dev guarded mode tun",
         };
         namespace.ip(interface).unwrap();
-        let kernel = Self { namespace, lists: Lists::new(), program: program.to_owned() };
+        let at_tcx = arguments.contains(&"tcx");
+        let _at_tcx = at_tcx.then(|| TCX.read().unwrap_or_else(PoisonError::into_inner));
+        let kernel = Self { namespace, lists: Lists::new(), program: program.to_owned(), _at_tcx };
         let list = kernel.lists.write_text(LIST, allowlist);
         kernel.portguard().ok(&[&["attach", "guarded", "--allowlist", &list], arguments].concat());
         kernel
@@ -123,26 +133,19 @@ impl Kernel {
     ) {
         self.namespace.run(|| {
             let guard = self.guard();
-            let program = program(&guard);
+            let program = Program::of(&guard);
             if let Some(case) = cases.first() {
                 assert_can_ask(&program, frame(case), first_len);
             }
             let mut before = guard.counters().unwrap();
             for case in cases {
                 let frame = frame(case);
-                let context = first_len.map(context);
-                let options = TestRunOptions {
-                    data_in: Some(frame),
-                    ctx_in: context.as_ref().map(<[u8; 24]>::as_slice),
-                    ..TestRunOptions::default()
-                };
-                let action = program.test_run(options).unwrap().return_value;
-                assert!([XDP_DROP, XDP_PASS].contains(&action), "action {action}");
+                let passed = program.passes(frame, first_len).unwrap();
                 let after = guard.counters().unwrap();
                 let mut moved = moved(&before, &after);
                 // What a packet asks for is not in the table of frames.
                 moved.retain(|(counter, _)| !matches!(counter, Moved::Request(_)));
-                check(case, Outcome { passed: action == XDP_PASS, moved });
+                check(case, Outcome { passed, moved });
                 before = after;
             }
         });
@@ -152,17 +155,9 @@ impl Kernel {
     pub(crate) fn judge_all(&self, frames: &[&Vec<u8>]) -> (Vec<bool>, Vec<(Moved, i128)>) {
         self.namespace.run(|| {
             let guard = self.guard();
-            let program = program(&guard);
+            let program = Program::of(&guard);
             let before = guard.counters().unwrap();
-            let passed = frames
-                .iter()
-                .map(|frame| {
-                    let options = TestRunOptions { data_in: Some(frame), ..TestRunOptions::default() };
-                    let action = program.test_run(options).unwrap().return_value;
-                    assert!([XDP_DROP, XDP_PASS].contains(&action), "action {action}");
-                    action == XDP_PASS
-                })
-                .collect();
+            let passed = frames.iter().map(|frame| program.passes(frame, None).unwrap()).collect();
             let after = guard.counters().unwrap();
             // Who was denied is in the source tables, and how many in a figure of its own, which earlier ABIs lack.
             if guard.abi_version() == ABI_VERSION {
@@ -189,10 +184,7 @@ impl Kernel {
 
     /// Whether the kernel runs the program on such a frame.
     pub(crate) fn takes(&self, frame: &[u8]) -> bool {
-        self.namespace.run(|| {
-            let options = TestRunOptions { data_in: Some(frame), ..TestRunOptions::default() };
-            program(&self.guard()).test_run(options).is_ok()
-        })
+        self.namespace.run(|| Program::of(&self.guard()).passes(frame, None).is_ok())
     }
 
     fn guard(&self) -> Guard {
@@ -209,19 +201,13 @@ impl Drop for Kernel {
 }
 
 /// Makes sure that the kernel can be asked about such frames at all: by its own answer to the first of them.
-fn assert_can_ask(program: &Xdp, frame: &[u8], first_len: Option<u32>) {
-    let context = first_len.map(context);
-    let options = TestRunOptions {
-        data_in: Some(frame),
-        ctx_in: context.as_ref().map(<[u8; 24]>::as_slice),
-        ..TestRunOptions::default()
-    };
-    let lacking = match program.test_run(options) {
+fn assert_can_ask(program: &Program, frame: &[u8], first_len: Option<u32>) {
+    let lacking = match program.passes(frame, first_len) {
         // Linux 5.10 answers EMSGSIZE to a frame that is too long.
         Err(ProgramError::SyscallError(error))
             if matches!(error.io_error.raw_os_error(), Some(libc::EINVAL | libc::EMSGSIZE)) =>
         {
-            let takes_several_buffers = program.info().unwrap().name_as_str() == Some(names::PROGRAM_FRAGS);
+            let takes_several_buffers = program.info().name_as_str() == Some(names::PROGRAM_FRAGS);
             match first_len {
                 Some(_) => {
                     "BPF_PROG_TEST_RUN with a first buffer of a given length (`data_end` in the context)"
@@ -244,10 +230,47 @@ fn context(first_len: u32) -> [u8; 24] {
     context
 }
 
-fn program(guard: &Guard) -> Xdp {
-    let instances = fs::read_dir(guard.pin().parent().unwrap()).unwrap();
-    let instance = instances.map(Result::unwrap).find(|entry| entry.file_type().unwrap().is_dir()).unwrap();
-    Xdp::from_pin(instance.path().join("program"), XdpAttachType::Interface).unwrap()
+/// The program of a guard.
+enum Program {
+    Xdp(Xdp),
+    Tcx(SchedClassifier),
+}
+
+impl Program {
+    fn of(guard: &Guard) -> Self {
+        let instances = fs::read_dir(guard.pin().parent().unwrap()).unwrap();
+        let instance =
+            instances.map(Result::unwrap).find(|entry| entry.file_type().unwrap().is_dir()).unwrap();
+        let pin = instance.path().join("program");
+        match guard.hook() {
+            Hook::Xdp(_) => Self::Xdp(Xdp::from_pin(pin, XdpAttachType::Interface).unwrap()),
+            Hook::Tcx => Self::Tcx(SchedClassifier::from_pin(pin).unwrap()),
+        }
+    }
+
+    fn info(&self) -> ProgramInfo {
+        match self {
+            Self::Xdp(program) => program.info().unwrap(),
+            Self::Tcx(program) => program.info().unwrap(),
+        }
+    }
+
+    /// Whether a frame passes; `first_len` as in [`Kernel::judge`].
+    fn passes(&self, frame: &[u8], first_len: Option<u32>) -> Result<bool, ProgramError> {
+        let context = first_len.map(context);
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            ctx_in: context.as_ref().map(<[u8; 24]>::as_slice),
+            ..TestRunOptions::default()
+        };
+        // `enum xdp_action`, and `enum tcx_action_base`.
+        let (action, [pass, drop]) = match self {
+            Self::Xdp(program) => (program.test_run(options)?.return_value, [2, 1]),
+            Self::Tcx(program) => (program.test_run(options)?.return_value, [u32::MAX, 2]),
+        };
+        assert!([pass, drop].contains(&action), "action {action}");
+        Ok(action == pass)
+    }
 }
 
 impl Outcome {

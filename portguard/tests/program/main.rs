@@ -11,7 +11,7 @@ mod lookups;
 mod parsers;
 mod verifier;
 
-use frames::{ALLOWLIST, Case, Link, ethernet_cases, raw_ip_cases};
+use frames::{ALLOWLIST, Case, Expect, Link, ethernet_cases, raw_ip_cases};
 use host::Host;
 use kernel::{Kernel, ONE_BUFFER, Outcome, SHORTEST};
 use portguard_testkit::figures::Figures;
@@ -29,7 +29,7 @@ fn check_host(link: Link, allowlist: &str, cases: &[Case]) {
         let (verdict, bytes) = host.verdict(link, &case.frame);
         if verdict != case.expect {
             wrong.push(format!("{}: {verdict:?} instead of {:?}", case.name, case.expect));
-        } else if verdict != frames::Expect::Pass && bytes != case.bytes {
+        } else if verdict != Expect::Pass && bytes != case.bytes {
             wrong.push(format!("{}: {bytes} bytes instead of {}", case.name, case.bytes));
         }
     }
@@ -44,11 +44,26 @@ fn by_size(cases: Vec<Case>) -> (Vec<Case>, Vec<Case>) {
 }
 
 fn check_kernel(link: Link, allowlist: &str, cases: &[Case], first_len: Option<u32>, audit: bool) {
-    let kernel = Kernel::new(link, allowlist, if audit { &["--audit"] } else { &[] });
+    check_kernel_with(link, allowlist, cases, first_len, if audit { &["--audit"] } else { &[] });
+}
+
+/// The same, of a guard that was attached with these options.
+fn check_kernel_with(
+    link: Link,
+    allowlist: &str,
+    cases: &[Case],
+    first_len: Option<u32>,
+    arguments: &[&str],
+) {
+    let kernel = Kernel::new(link, allowlist, arguments);
+    let audit = arguments.contains(&"--audit");
     let fits = |case: &&Case| first_len.is_none_or(|first_len| case.frame.len() > first_len as usize);
-    // Where the kernel runs programs on runts (Linux 5.10 does), they are judged like any frame.
-    let (judged, refused): (Vec<_>, Vec<_>) =
-        cases.iter().filter(fits).partition(|case| case.frame.len() >= SHORTEST || kernel.takes(&case.frame));
+    // Where the kernel runs programs on runts (Linux 5.10 does), they are judged like any frame. Programs for tcx it runs on no packet
+    // without a whole IP header.
+    let is_taken = |case: &&Case| {
+        (case.frame.len() >= SHORTEST && !arguments.contains(&"tcx")) || kernel.takes(&case.frame)
+    };
+    let (judged, refused): (Vec<_>, Vec<_>) = cases.iter().filter(fits).partition(is_taken);
     let mut wrong = Vec::new();
     kernel.judge(
         &judged,
@@ -100,6 +115,46 @@ fn the_kernel_judges_and_counts_raw_ip_frames_as_the_table_says() {
 #[test]
 fn in_audit_mode_everything_passes_and_is_counted_the_same() {
     check_kernel(Link::Ethernet, ALLOWLIST, &by_size(ethernet_cases()).0, None, true);
+}
+
+/// The name of the option for the other hook.
+const AT_TCX: [&str; 2] = ["--hook", "tcx"];
+
+#[test]
+fn at_tcx_frames_are_judged_and_counted_as_at_xdp() {
+    let small = by_size(ethernet_cases()).0;
+    check_kernel_with(Link::Ethernet, ALLOWLIST, &small, None, &AT_TCX);
+    check_kernel_with(Link::Ethernet, ALLOWLIST, &small, None, &[&AT_TCX[..], &["--audit"]].concat());
+}
+
+/// Test frames for tcx begin with an Ethernet header on every device. As on tunnels, nobody tells the program of what is in front of the packet,
+/// so the length that the packet declares is counted; what declares none, or a wrong one, counts with all.
+#[test]
+fn at_tcx_packets_without_an_ethernet_header_are_judged_from_their_ip_header_on() {
+    const ETHERNET: [u8; 12] = [2; 12];
+    let mut cases = by_size(raw_ip_cases()).0;
+    for case in &mut cases {
+        let version = case.frame.first().map(|first| first >> 4);
+        let is_ipv6 = version == Some(6);
+        let word =
+            |at| case.frame.get(at..at + 2).map(|word| u64::from(u16::from_be_bytes([word[0], word[1]])));
+        let declared =
+            if is_ipv6 { word(4).filter(|length| *length > 0).map(|length| length + 40) } else { word(2) };
+        let all = case.bytes + 14;
+        case.bytes = match (case.expect, declared) {
+            (Expect::Allowed | Expect::Denied(..), Some(declared)) if (1..=all).contains(&declared) => {
+                declared
+            }
+            _ => all,
+        };
+        let ethertype: [u8; 2] = match version {
+            None | Some(4) => [0x08, 0x00],
+            Some(6) => [0x86, 0xdd],
+            Some(_) => [0x12, 0x34],
+        };
+        case.frame.splice(..0, [&ETHERNET[..], &ethertype].concat());
+    }
+    check_kernel_with(Link::RawIp, ALLOWLIST, &cases, None, &AT_TCX);
 }
 
 /// Drivers with large buffers of several pages may leave the first one short, or empty (mlx5 does at MTU 9000).

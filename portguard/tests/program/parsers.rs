@@ -13,7 +13,7 @@ use portguard_testkit::oracle::{self, Finding, Generator, is_listed};
 
 use crate::frames::{ALLOWLIST, Expect, Link, Protocol};
 use crate::host::Host;
-use crate::kernel::{Kernel, Moved, ONE_BUFFER, Outcome, Unit};
+use crate::kernel::{Kernel, Moved, ONE_BUFFER, Outcome, SHORTEST, Unit};
 
 /// Frames in an ordinary test run.
 const FEW: u64 = 50_000;
@@ -34,9 +34,28 @@ struct Tally {
     lookups: u64,
 }
 
+/// The hook that frames are judged at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hook {
+    Xdp,
+    Tcx,
+}
+
+impl Hook {
+    /// Whether the kernel runs a program there on such a frame. At tcx it wants the whole IP header (`bpf_prog_test_run_skb`).
+    fn runs_on(self, frame: &[u8]) -> bool {
+        let needed = match frame.get(12..14) {
+            Some([8, 0]) => 14 + 20,
+            Some([0x86, 0xdd]) => 14 + 40,
+            _ => SHORTEST,
+        };
+        self == Self::Xdp || frame.len() >= needed
+    }
+}
+
 #[test]
 fn oracle_host_and_kernel_agree_on_random_frames() {
-    let tally = agree(ALLOWLIST, Generator::wild);
+    let tally = agree(ALLOWLIST, Generator::wild, Hook::Xdp);
     let figures = Figures::of("parsers")
         .with("frames", tally.frames)
         .with("for port 111", tally.for_the_port)
@@ -51,7 +70,7 @@ fn oracle_host_and_kernel_agree_on_random_frames() {
 
 #[test]
 fn oracle_host_and_kernel_agree_on_random_calls() {
-    let tally = agree(&format!("udp: lookups\n{ALLOWLIST}"), Generator::calls);
+    let tally = agree(&format!("udp: lookups\n{ALLOWLIST}"), Generator::calls, Hook::Xdp);
     let figures = Figures::of("calls")
         .with("frames", tally.frames)
         .with("for port 111", tally.for_the_port)
@@ -61,8 +80,16 @@ fn oracle_host_and_kernel_agree_on_random_calls() {
     assert!(100 * tally.lookups / tally.frames >= 2, "{figures}");
 }
 
+/// At tcx, the same frames have the same verdicts and counters.
+#[test]
+fn at_tcx_oracle_host_and_kernel_agree_on_random_frames_and_calls() {
+    let frames = agree(ALLOWLIST, Generator::wild, Hook::Tcx);
+    let calls = agree(&format!("udp: lookups\n{ALLOWLIST}"), Generator::calls, Hook::Tcx);
+    assert!(10 * frames.for_the_port >= frames.frames && 50 * calls.lookups >= calls.frames);
+}
+
 /// Judges random frames by the list, and fails where the three disagree.
-fn agree(allowlist: &str, generator: fn(u64) -> Generator) -> Tally {
+fn agree(allowlist: &str, generator: fn(u64) -> Generator, hook: Hook) -> Tally {
     let (seed, frames) = (oracle::seed(), oracle::frames(FEW));
     let host = Host::new(allowlist);
     let mut generator = generator(seed);
@@ -76,7 +103,7 @@ fn agree(allowlist: &str, generator: fn(u64) -> Generator) -> Tally {
         for frame in &batch {
             wrong.extend(against_oracle(&host, frame, &mut tally));
         }
-        disagreements(&host, allowlist, &batch.iter().collect::<Vec<_>>(), &mut wrong);
+        disagreements(&host, allowlist, hook, &batch.iter().collect::<Vec<_>>(), &mut wrong);
         assert!(
             wrong.is_empty(),
             "PORTGUARD_SEED={seed}: {} disagreements, the first of them:\n{}",
@@ -130,14 +157,16 @@ fn against_oracle(host: &Host, frame: &[u8], tally: &mut Tally) -> Option<String
 
 /// Holds the loaded program against the host build. The counters are compared for all frames at once; if they differ,
 /// for ever smaller parts, until the frames are found.
-fn disagreements(host: &Host, allowlist: &str, frames: &[&Vec<u8>], wrong: &mut Vec<String>) {
+fn disagreements(host: &Host, allowlist: &str, hook: Hook, frames: &[&Vec<u8>], wrong: &mut Vec<String>) {
     if wrong.len() > 20 {
         return;
     }
     // A new guard each time: its counters are at zero, and no source has made way for another.
-    let kernel = Kernel::new(Link::Ethernet, allowlist, &[]);
+    let arguments: &[&str] = if hook == Hook::Tcx { &["--hook", "tcx"] } else { &[] };
+    let kernel = Kernel::new(Link::Ethernet, allowlist, arguments);
     let longest = kernel.longest();
-    let frames: Vec<&Vec<u8>> = frames.iter().copied().filter(|frame| frame.len() <= longest).collect();
+    let is_run = |frame: &&&Vec<u8>| frame.len() <= longest && hook.runs_on(frame);
+    let frames: Vec<&Vec<u8>> = frames.iter().filter(is_run).copied().collect();
     let (passed, moved) = kernel.judge_all(&frames);
     let mut expected: BTreeMap<Moved, i128> = BTreeMap::new();
     let mut verdicts_agree = true;
@@ -161,8 +190,8 @@ fn disagreements(host: &Host, allowlist: &str, frames: &[&Vec<u8>], wrong: &mut 
             _ => {
                 let before = wrong.len();
                 let (left, right) = frames.split_at(frames.len() / 2);
-                disagreements(host, allowlist, left, wrong);
-                disagreements(host, allowlist, right, wrong);
+                disagreements(host, allowlist, hook, left, wrong);
+                disagreements(host, allowlist, hook, right, wrong);
                 if wrong.len() == before {
                     wrong.push(format!(
                         "{} frames together, but neither half of them: {difference}",

@@ -1,6 +1,7 @@
 //! No number, time or address is cut off so that it reads as another one, whatever the size of the screen.
 
-use portguard::guard::Source;
+use portguard::guard::{Hook, Source};
+use portguard::interface::XdpMode;
 use portguard::top::model::{Model, Poll, Reading};
 use portguard::top::view_state::ViewState;
 
@@ -21,7 +22,8 @@ pub(super) fn extremes(enforcing: bool) -> Model {
         let mut long = snapshot(second, 9_876_543_210 + second, 98_765_432_109 + 9 * second, &sources);
         long.would_drop = count(31_415_926_535);
         let audit = snapshot(second, second, 1, &[source(SOURCES[1], 65 * second, 59, 0)]);
-        let found = |enforcing, snapshot| Ok(Reading { mode: "generic", enforcing, snapshot });
+        let found =
+            |enforcing, snapshot| Ok(Reading { hook: Hook::Xdp(XdpMode::Generic), enforcing, snapshot });
         let why = "gone0: the guard was taken off 1234567 seconds ago, by process 987654321";
         let polls = vec![
             Poll { interface: "enp0s31f6np0.40".to_owned(), found: found(enforcing, long) },

@@ -8,7 +8,7 @@ use crate::cli::confirm::question::{OnTrial, ask};
 use crate::cli::options::{GuardOptions, TrialOptions};
 use crate::cli::print::{finish, print_before};
 use crate::error::{Error, Kind, Result};
-use crate::guard::{self, Guard, PinRoot, Trial};
+use crate::guard::{self, Guard, Named, PinRoot, Trial};
 use crate::interface;
 use crate::ops::change::{Wanted, put_on};
 use crate::ops::guardian::Guardian;
@@ -22,7 +22,7 @@ use crate::term;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "If an interface has a guard, attach renews it in place, without a gap. The guard keeps \
-        its list, its mode and every other setting that no option names. attach reads the list again."
+        its list, its hook, its mode and every other setting that no option names. attach reads the list again."
 )]
 pub struct Args {
     /// The interfaces to guard
@@ -64,6 +64,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode> {
 
 /// Returns the changes that wait for their confirmation.
 fn attach(args: &Args, messages: &mut Messages) -> Result<(PinRoot, Vec<OnTrial>)> {
+    let named = args.guard.named()?;
     let mut lists = Lists::default();
     if let Some(path) = &args.allowlist {
         lists.load(path, messages)?;
@@ -98,7 +99,7 @@ fn attach(args: &Args, messages: &mut Messages) -> Result<(PinRoot, Vec<OnTrial>
             owned_since.push(name);
             continue;
         }
-        match attach_to(args, &pin_root, name, &lists, trial, messages) {
+        match attach_to(args, named, &pin_root, name, &lists, trial, messages) {
             // What is on trial is no good list yet.
             Ok(_) if trial.is_some() => on_trial.extend(OnTrial::on(&pin_root, name)),
             Ok(path) if !in_force.contains(&path) => in_force.push(path),
@@ -129,6 +130,7 @@ fn is_owned(pin_root: &PinRoot, name: &str) -> Result<bool> {
 /// Returns the file of the list that is in force then.
 fn attach_to(
     args: &Args,
+    named: Named,
     pin_root: &PinRoot,
     name: &str,
     lists: &Lists,
@@ -141,8 +143,7 @@ fn attach_to(
     if trial.is_none() && args.allowlist.is_none() {
         list = unless_rejected(pin_root, &interface, name, list, messages)?;
     }
-    let wanted =
-        Wanted { list, named: (&args.guard).into(), allow_empty: args.allow_empty, trial, lifts: true };
+    let wanted = Wanted { list, named, allow_empty: args.allow_empty, trial, lifts: true };
     if !put_on(pin_root, &interface, name, wanted, messages)? {
         return Err(Error::failed(format!("{name}: the interface changed while portguard read its list"))
             .remedy("Nothing was attached to it. Run the command again."));

@@ -9,7 +9,7 @@ use super::covered::Covered;
 use crate::cli::stats::document::{COUNTED_AS, CountedAs, Packets, SourceRow};
 use crate::family::Family;
 use crate::guard::calls::{self, Calls};
-use crate::guard::{PerDenial, Snapshot, Source};
+use crate::guard::{Hook, PerDenial, Snapshot, Source};
 use crate::rpcbind::amplification::{Answers, Range};
 use crate::time;
 
@@ -83,8 +83,9 @@ pub struct Stated {
 pub struct Interface {
     /// The name of its interface now.
     pub interface: String,
-    /// `native`, `generic` or `offload`.
-    pub mode: &'static str,
+    /// Where it runs: `hook`, and `mode` if that is XDP.
+    #[serde(flatten)]
+    pub hook: Hook,
     /// Whether it drops now, or only counts.
     pub enforcing: bool,
     /// Since when it counts.
@@ -217,7 +218,7 @@ impl Interface {
     /// `covered`.
     pub fn new(
         interface: String,
-        mode: &'static str,
+        hook: Hook,
         enforcing: bool,
         mut snapshot: Snapshot,
         covered: &Covered,
@@ -239,7 +240,7 @@ impl Interface {
         };
         Self {
             interface,
-            mode,
+            hook,
             enforcing,
             since: time::seconds(snapshot.since),
             totals: Totals {

@@ -71,8 +71,8 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode> {
         taken_at = snapshot.taken_at;
         let covered = Covered::by(&guard.prefixes()?);
         let name = guard.interface().name.clone();
-        let (mode, enforcing) = (guard.mode().key(), guard.is_enforcing());
-        interfaces.push(document::Interface::new(name, mode, enforcing, snapshot, &covered, &answers, top));
+        let (hook, enforcing) = (guard.hook(), guard.is_enforcing());
+        interfaces.push(document::Interface::new(name, hook, enforcing, snapshot, &covered, &answers, top));
         Ok(())
     });
     let document = Document::new(taken_at, host.trim().to_owned(), &answers, interfaces);

@@ -64,7 +64,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let log = if args.log_drops { LogLimit::PerSecond(args.log_rate) } else { LogLimit::Off };
     let order = ServiceOrder {
         allowlist: args.allowlist.clone().unwrap_or_else(default_allowlist),
-        mode: args.guard.mode,
+        hook: args.guard.hook()?,
         audit: args.guard.audit,
         sources: args.guard.sources,
         log,

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::SortKey;
 use crate::guard::calls::Calls;
-use crate::guard::{ByReason, Snapshot, Source};
+use crate::guard::{ByReason, Hook, Snapshot, Source};
 use crate::time;
 
 /// The document of `stats --json`. Fields may be added; no field is renamed or removed.
@@ -28,8 +28,9 @@ pub struct Document {
 pub struct Interface {
     /// The name of its interface now.
     pub interface: String,
-    /// `native`, `generic` or `offload`.
-    pub mode: &'static str,
+    /// Where it runs: `hook`, and `mode` if that is XDP.
+    #[serde(flatten)]
+    pub hook: Hook,
     /// Whether it drops, or only counts.
     pub enforcing: bool,
     /// Since when it counts; RFC 3339.
@@ -160,7 +161,7 @@ impl Interface {
     /// The counters of a guard, with at most `top` sources.
     pub fn new(
         interface: String,
-        mode: &'static str,
+        hook: Hook,
         enforcing: bool,
         mut snapshot: Snapshot,
         sort: SortKey,
@@ -184,7 +185,7 @@ impl Interface {
         }
         Self {
             interface,
-            mode,
+            hook,
             enforcing,
             since: time::seconds(snapshot.since),
             totals: Totals {

@@ -76,8 +76,8 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode> {
     let (mut interfaces, mut resets) = (Vec::new(), Vec::new());
     for guard in guards {
         let mut read = |guard: Guard| {
-            let (name, mode, enforcing) =
-                (guard.interface().name.clone(), guard.mode().key(), guard.is_enforcing());
+            let (name, hook, enforcing) =
+                (guard.interface().name.clone(), guard.hook(), guard.is_enforcing());
             let snapshot = if args.reset {
                 let reset = Reset::begin(guard, &mut |event| messages.take(&name, event))?;
                 let held = reset.held.clone();
@@ -93,7 +93,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode> {
                 guard.counters()?
             };
             taken_at = snapshot.taken_at;
-            interfaces.push(document::Interface::new(name, mode, enforcing, snapshot, args.sort, top));
+            interfaces.push(document::Interface::new(name, hook, enforcing, snapshot, args.sort, top));
             Ok(())
         };
         if let Err(error) = guard.and_then(&mut read) {

@@ -19,9 +19,9 @@ pub fn text(document: &Document) -> String {
 }
 
 fn interface_text(interface: &Interface) -> String {
-    let Interface { totals, mode, since, .. } = interface;
+    let Interface { totals, hook, since, .. } = interface;
     let state = state(interface.enforcing);
-    let mut text = format!("{}: {state}, {mode} mode, counting since {since}\n", interface.interface);
+    let mut text = format!("{}: {state}, {hook}, counting since {since}\n", interface.interface);
 
     let mut table = with_numbers(["", "packets", "bytes"]);
     let mut row = |name: &str, Packets { packets, bytes }: Packets| {

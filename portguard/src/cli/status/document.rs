@@ -7,7 +7,7 @@ use serde::Serialize;
 pub use crate::allowlist::OnDisk as File;
 use crate::allowlist::Origin;
 use crate::control::OrderDescription;
-use crate::guard::Waits;
+use crate::guard::{Hook, Waits};
 use crate::ops::services::{ServiceState, Unguarded};
 use crate::printable::serialize_path;
 
@@ -36,8 +36,9 @@ pub struct Guard {
     pub interface: String,
     /// The index of its interface.
     pub ifindex: u32,
-    /// `native`, `generic` or `offload`.
-    pub mode: &'static str,
+    /// Where it runs: `hook`, and `mode` if that is XDP.
+    #[serde(flatten)]
+    pub hook: Hook,
     /// Whether it drops, or only counts.
     pub enforcing: bool,
     /// How many lists it has had.

@@ -87,7 +87,7 @@ fn describe(guard: &Guard, services: &Services) -> Result<document::Guard> {
     Ok(document::Guard {
         interface: name.clone(),
         ifindex: guard.interface().index,
-        mode: guard.mode().key(),
+        hook: guard.hook(),
         enforcing: guard.is_enforcing(),
         generation: list.generation,
         pinned: guard.pin(),

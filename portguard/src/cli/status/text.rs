@@ -27,9 +27,9 @@ pub fn text(document: &Document) -> String {
 }
 
 fn write(text: &mut String, guard: &Guard) -> std::fmt::Result {
-    let Guard { interface, mode, generation, attached_at, allowlist, program, service, .. } = guard;
+    let Guard { interface, hook, generation, attached_at, allowlist, program, service, .. } = guard;
     let state = state(guard.enforcing);
-    writeln!(text, "{interface}: {state}, {mode} mode, since {attached_at}")?;
+    writeln!(text, "{interface}: {state}, {hook}, since {attached_at}")?;
     let path = allowlist.path.display();
     match &allowlist.file {
         File::Unchanged => writeln!(text, "  allowlist  {path}, unchanged on disk")?,

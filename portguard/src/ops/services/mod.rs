@@ -9,7 +9,7 @@ pub use self::state::{Owner, ServiceState, Unguarded, UnguardedState, line};
 use crate::control::client::{self, Service};
 use crate::control::{Description, OrderDescription};
 use crate::error::{Error, Result};
-use crate::guard::{self, Guard, LogLimit, ModeChoice, Named, Order, PinRoot};
+use crate::guard::{self, Guard, HookChoice, LogLimit, Named, Order, PinRoot};
 use crate::interface::Interface;
 
 /// The reason if the link of a guard that was attached by hand is gone, and its pins remain.
@@ -122,10 +122,11 @@ fn has_guard(pin_root: Option<&PinRoot>, interface: &Interface) -> Result<bool> 
 
 /// The parts of an order in force that differ from the order of a service, a line for each part.
 fn differences(ordered: &OrderDescription, in_force: &Order) -> Vec<String> {
-    let OrderDescription { allowlist, mode, audit, sources, log_rate } = ordered;
+    let OrderDescription { allowlist, hook, mode, audit, sources, log_rate } = ordered;
     let named = Named {
-        // A service of another version may have a mode that this version does not know.
-        mode: mode.as_ref().and_then(|word| ModeChoice::of_key(word)),
+        // A service of another version may have a hook or a mode that this version does not know.
+        hook: HookChoice::of_keys(hook.as_deref(), mode.as_deref())
+            .filter(|_| hook.is_some() || mode.is_some()),
         audit: Some(*audit),
         sources: *sources,
         log: Some(log_rate.map_or(LogLimit::Off, LogLimit::PerSecond)),
@@ -134,10 +135,11 @@ fn differences(ordered: &OrderDescription, in_force: &Order) -> Vec<String> {
 }
 
 impl From<Order> for OrderDescription {
-    fn from(Order { list, mode, audit, sources, log }: Order) -> Self {
+    fn from(Order { list, hook, audit, sources, log }: Order) -> Self {
         Self {
             allowlist: list,
-            mode: Some(mode.key().to_owned()),
+            hook: Some(hook.key().to_owned()),
+            mode: hook.mode().map(|mode| mode.key().to_owned()),
             audit,
             sources: Some(sources),
             log_rate: match log {

@@ -14,7 +14,8 @@ use prometheus_client::registry::Registry;
 
 use crate::allowlist::OnDisk;
 use crate::family::Family;
-use crate::guard::{ListInfo, Sums};
+use crate::guard::{Hook, ListInfo, Sums};
+use crate::interface::XdpMode;
 
 /// The values of all metrics at one moment.
 #[derive(Debug, Clone)]
@@ -61,8 +62,8 @@ pub enum State {
 /// A guard that is on its interface.
 #[derive(Debug, Clone)]
 pub struct Guard {
-    /// `native`, `generic` or `offload`.
-    pub mode: &'static str,
+    /// Where it runs.
+    pub hook: Hook,
     /// Whether it drops; false in audit mode.
     pub enforcing: bool,
     /// Whether it is as the service is ordered.
@@ -163,8 +164,11 @@ impl Metrics {
         )?;
         page.gauge(
             "portguard_guard_info",
-            "The mode of the guard: where it runs.",
-            self.guards().map(|(name, guard)| ([("interface", name), ("mode", guard.mode)], 1.0)),
+            "Where the guard runs: its hook, and the mode of XDP.",
+            self.guards().map(|(name, guard)| {
+                let mode = guard.hook.mode().map_or("", XdpMode::key);
+                ([("interface", name), ("hook", guard.hook.key()), ("mode", mode)], 1.0)
+            }),
         )
     }
 

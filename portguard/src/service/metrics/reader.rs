@@ -10,6 +10,7 @@ use crate::guard::{self, Guard, ListInfo, PinRoot, unix_now};
 use crate::interface::{self, Interface};
 use crate::service::ServiceOrder;
 use crate::service::metrics::page::{self, Metrics, State};
+use crate::service::order::Differences;
 use crate::service::reloads::Reloads;
 
 /// The age of the last change from which the content of a file is cached, in nanoseconds. A younger file may change
@@ -72,9 +73,9 @@ impl Reader {
                         (list, file)
                     });
                     State::Guarded(Some(Box::new(page::Guard {
-                        mode: guard.mode().key(),
+                        hook: guard.hook(),
                         enforcing: guard.is_enforcing(),
-                        as_ordered: differences.is_empty(),
+                        as_ordered: differences.text().is_none(),
                         list,
                         deadline_drift: guard.deadline_drift(),
                         sums: guard.sums(),
@@ -93,11 +94,11 @@ impl Reader {
             Seen::Away => Health::Waiting,
             Seen::Open => Health::Open,
             Seen::Unreadable(error) => Health::NotAsOrdered(error.to_string()),
-            Seen::Guarded { differences, .. } if !differences.is_empty() => {
-                Health::NotAsOrdered(differences.join(", "))
-            }
-            Seen::Guarded { guard, .. } if guard.is_enforcing() => Health::Enforcing,
-            Seen::Guarded { .. } => Health::Audit,
+            Seen::Guarded { guard, differences } => match differences.text() {
+                Some(text) => Health::NotAsOrdered(text),
+                None if guard.is_enforcing() => Health::Enforcing,
+                None => Health::Audit,
+            },
         };
         Ok(self.interfaces.iter().map(|name| (name.clone(), health(name))).collect())
     }
@@ -112,7 +113,7 @@ enum Seen {
     /// The interface has a guard that cannot be read.
     Unreadable(Error),
     /// The interface has a guard, with these differences from its order.
-    Guarded { guard: Box<Guard>, differences: Vec<String> },
+    Guarded { guard: Box<Guard>, differences: Differences },
 }
 
 impl Seen {

@@ -4,7 +4,7 @@ use super::Reconciler;
 use super::target::{State, Target};
 use crate::control::{Description, Kept, OrderDescription};
 use crate::error::Result;
-use crate::guard::{self, Guard, LogLimit, PinRoot};
+use crate::guard::{self, Guard, HookChoice, LogLimit, PinRoot};
 use crate::interface;
 use crate::ops::trial;
 use crate::service::ServiceOrder;
@@ -12,10 +12,11 @@ use crate::service::ServiceOrder;
 impl Reconciler {
     /// The description of the service for commands.
     pub(in crate::service) fn description(&self) -> Result<Description> {
-        let &ServiceOrder { ref allowlist, mode, audit, sources, log } = &self.order;
+        let &ServiceOrder { ref allowlist, hook, audit, sources, log } = &self.order;
         let order = OrderDescription {
             allowlist: allowlist.clone(),
-            mode: mode.map(|mode| mode.key().to_owned()),
+            hook: hook.map(|hook| hook.key().to_owned()),
+            mode: hook.and_then(HookChoice::mode).map(|mode| mode.key().to_owned()),
             audit,
             sources,
             log_rate: match log {
@@ -26,8 +27,8 @@ impl Reconciler {
         let kept = |target: &Target| {
             let (ifindex, state) = match &target.state {
                 State::Waiting => (None, "waiting for the interface"),
-                State::Kept { ifindex, differs: None } => (Some(*ifindex), "as ordered"),
-                State::Kept { ifindex, differs: Some(_) } => (Some(*ifindex), "not as ordered"),
+                State::Kept { ifindex, differs: None, .. } => (Some(*ifindex), "as ordered"),
+                State::Kept { ifindex, differs: Some(_), .. } => (Some(*ifindex), "not as ordered"),
                 State::Open(_) => (None, "not guarded"),
                 State::NotOurs(_) => (None, "kept by another service"),
             };

@@ -13,6 +13,7 @@ use crate::ops::change::{Wanted, put_on};
 use crate::ops::{Messages, trial};
 use crate::printable::quoted;
 use crate::service::ServiceOrder;
+use crate::service::order::Differences;
 
 /// The longest name that an interface can have (`ALTIFNAMSIZ`, with its NUL).
 const NAME_LEN: usize = 128;
@@ -38,21 +39,33 @@ pub(super) struct Target {
     pub(super) name: String,
     pub(super) state: State,
     /// When guards on top of it were last detached for a moment without a result.
-    pub(super) lifted_in_vain: Option<Instant>,
+    lifted_in_vain: Option<Instant>,
+    /// When its guard was put in front of others at tcx, in the last hour.
+    put_first: Vec<Instant>,
 }
 
 /// The time before guards on top of an interface may be detached again, after they were detached without a result. A
 /// program on top of it in another network namespace may be gone by then.
 const LIFT_AGAIN: Duration = Duration::from_secs(600);
 
+/// How often in an hour a guard is put in front of the programs that others have put in front of it at tcx. Whoever keeps doing that keeps its
+/// own program there, too.
+const MOST_PUT_FIRST: usize = 3;
+const HOUR: Duration = Duration::from_secs(3600);
+
 /// The state of the interface.
 #[derive(Debug)]
 pub(super) enum State {
     /// The interface does not exist.
     Waiting,
-    /// The interface has its guard, which this service keeps. `differs` has the differences from the order that cannot be
-    /// restored.
-    Kept { ifindex: u32, differs: Option<String> },
+    /// The interface has its guard, which this service keeps.
+    Kept {
+        ifindex: u32,
+        /// The differences from the order that cannot be restored.
+        differs: Option<String>,
+        /// The programs of others that were on the interface then: if these change, the differences may be restored.
+        others: Vec<u32>,
+    },
     /// The interface exists, and cannot be guarded, for this reason.
     Open(String),
     /// The interface has a guard that this service cannot keep, for this reason: another service keeps it.
@@ -82,6 +95,23 @@ pub(super) struct Unusable {
 }
 
 impl Target {
+    /// The interface with a name.
+    pub(super) fn new(name: String) -> Self {
+        Self { name, state: State::Waiting, lifted_in_vain: None, put_first: Vec::new() }
+    }
+
+    /// There is no such interface any more.
+    pub(super) fn is_gone(&mut self) {
+        self.state = State::Waiting;
+        self.put_first.clear();
+    }
+
+    /// Whether its guard may be put in front of others at tcx now.
+    fn may_put_first(&mut self) -> bool {
+        self.put_first.retain(|at| at.elapsed() < HOUR);
+        self.put_first.len() < MOST_PUT_FIRST
+    }
+
     /// Whether there is nothing to do: the guard is attached, this service keeps it, and it is as ordered, or differs
     /// only in parts that could not be restored before.
     pub(super) fn is_in_order(
@@ -90,7 +120,8 @@ impl Target {
         order: &ServiceOrder,
         interface: &Interface,
     ) -> bool {
-        let State::Kept { ifindex, differs } = &mut self.state else { return false };
+        let may_put_first = self.may_put_first();
+        let State::Kept { ifindex, differs, others } = &mut self.state else { return false };
         if *ifindex != interface.index {
             return false;
         }
@@ -99,28 +130,44 @@ impl Target {
             Ok(Some(guard)) if is_waiting(&guard).unwrap_or(true) => return true,
             guard => guard,
         };
-        match guard.map(|guard| guard.map(|guard| order.differences(&guard))) {
-            Ok(Some(Ok(differences))) if differences.is_empty() => {
-                *differs = None;
-                true
-            }
-            Ok(Some(Ok(differences))) => differs.as_ref() == Some(&differences.join(", ")),
-            // Its pins may be damaged; the guard may be attached or not.
-            Ok(Some(Err(_)) | None) | Err(_) => false,
-        }
+        // Its pins may be damaged; the guard may be attached or not.
+        let Ok(Some(guard)) = guard else { return false };
+        let Ok(differences) = order.differences(&guard) else { return false };
+        let Some(text) = differences.text() else {
+            *differs = None;
+            return true;
+        };
+        let can_be_restored =
+            *others != others_on(interface, &guard) || (differences.is_behind && may_put_first);
+        differs.as_deref() == Some(&text) && !can_be_restored
     }
 
     /// Guards the interface as ordered.
     pub(super) fn restore(&mut self, keeping: &mut Keeping<'_>, interface: &Interface) {
         let ifindex = interface.index;
         let (was_kept, told) = match std::mem::replace(&mut self.state, State::Waiting) {
-            State::Kept { ifindex: before, differs } if before == ifindex => (true, differs),
+            State::Kept { ifindex: before, differs, .. } if before == ifindex => (true, differs),
             State::Open(why) | State::NotOurs(why) => (false, Some(why)),
             State::Kept { .. } | State::Waiting => (false, None),
         };
+        let differences = keeping.differences(interface);
+        if was_kept && differences.is_position_only() && !self.may_put_first() {
+            let text = differences.text();
+            if text != told {
+                keeping.messages.warning(format!(
+                    "{}: programs are put in front of the guard again and again; it stays behind them for now",
+                    self.name
+                ));
+            }
+            self.state = keeping.kept(interface, None);
+            return;
+        }
+        if differences.is_behind {
+            self.put_first.push(Instant::now());
+        }
         if was_kept
             && told.is_none()
-            && let Some(differences) = keeping.still_differs(interface)
+            && let Some(differences) = differences.text()
         {
             let text = format!("{}: not as ordered, and restored: {differences}", self.name);
             keeping.messages.warning(text);
@@ -135,7 +182,7 @@ impl Target {
             Err(_) => {}
         }
         self.state = match kept {
-            Ok(()) => State::Kept { ifindex, differs: keeping.still_differs(interface) },
+            Ok(()) => keeping.kept(interface, None),
             // The interface has gone again.
             Err(error) if error.kind() == Kind::NotThere => State::Waiting,
             Err(error) => self.not_restored(keeping, interface, error, told.as_deref()),
@@ -163,17 +210,16 @@ impl Target {
                 }
                 return State::NotOurs(text);
             }
-            let restored = keeping.guard_in_its_mode(interface, &self.name);
+            let restored = keeping.guard_at_its_hook(interface, &self.name);
             if is_new {
                 let what = if restored {
-                    "keeps its mode; everything else is as ordered"
+                    "keeps its hook and its mode; everything else is as ordered"
                 } else {
                     "remains as it is"
                 };
                 keeping.messages.warning(format!("{}: the existing guard {what}", self.name));
             }
-            let differs = keeping.still_differs(interface).or(Some(text));
-            return State::Kept { ifindex: interface.index, differs };
+            return keeping.kept(interface, Some(text));
         }
         if is_new {
             keeping.messages.warning(format!("{}: NOT GUARDED, port 111 is open", self.name));
@@ -256,16 +302,16 @@ impl Keeping<'_> {
         put_on(self.pin_root, interface, name, wanted, self.messages)
     }
 
-    /// Restores all parts of the order except the mode, if the mode prevents the whole order. A guard keeps its mode as
+    /// Restores all parts of the order except hook and mode, if these prevent the whole order. A guard keeps them as
     /// long as it is attached, and it could remain in audit mode otherwise. Returns true if other parts differed and
     /// are restored.
-    fn guard_in_its_mode(&mut self, interface: &Interface, name: &str) -> bool {
-        let order = ServiceOrder { mode: None, ..self.order.clone() };
+    fn guard_at_its_hook(&mut self, interface: &Interface, name: &str) -> bool {
+        let order = ServiceOrder { hook: None, ..self.order.clone() };
         let differs = |pin_root: &PinRoot| {
             let guard = Guard::find(pin_root, interface).ok().flatten();
-            guard.is_some_and(|guard| order.differences(&guard).is_ok_and(|it| !it.is_empty()))
+            guard.is_some_and(|guard| order.differences(&guard).is_ok_and(|it| it.text().is_some()))
         };
-        if self.order.mode.is_none() || !differs(self.pin_root) {
+        if self.order.hook.is_none() || !differs(self.pin_root) {
             return false;
         }
         let mut rest = Keeping {
@@ -279,14 +325,32 @@ impl Keeping<'_> {
         rest.guard(interface, name).is_ok()
     }
 
-    /// The parts of the order that are not in force. It is `None` while a change waits for its confirmation, because
-    /// nothing is restored until then.
-    pub(super) fn still_differs(&self, interface: &Interface) -> Option<String> {
-        let guard = Guard::find(self.pin_root, interface).ok().flatten()?;
-        let guard = Some(guard).filter(|guard| is_waiting(guard).is_ok_and(|waits| !waits))?;
-        let differences = self.order.differences(&guard).ok().filter(|it| !it.is_empty())?;
-        Some(differences.join(", "))
+    /// The state of an interface that has its guard; `failure` is why that is not as ordered, if it is not known what differs.
+    pub(super) fn kept(&self, interface: &Interface, failure: Option<String>) -> State {
+        let fresh = interface::all().unwrap_or_default().into_iter().find(|it| it.index == interface.index);
+        let interface = fresh.as_ref().unwrap_or(interface);
+        let guard = Guard::find(self.pin_root, interface).ok().flatten();
+        State::Kept {
+            ifindex: interface.index,
+            differs: self.differences(interface).text().or(failure),
+            others: guard.map(|guard| others_on(interface, &guard)).unwrap_or_default(),
+        }
     }
+
+    /// The parts of the order that are not in force. There are none while a change waits for its confirmation, because
+    /// nothing is restored until then.
+    fn differences(&self, interface: &Interface) -> Differences {
+        let guard = Guard::find(self.pin_root, interface).ok().flatten();
+        let settled = guard.filter(|guard| is_waiting(guard).is_ok_and(|waits| !waits));
+        settled.and_then(|guard| self.order.differences(&guard).ok()).unwrap_or_default()
+    }
+}
+
+/// The programs of others on the interface of a guard, at either hook.
+fn others_on(interface: &Interface, guard: &Guard) -> Vec<u32> {
+    let mut programs = guard::programs_on(interface);
+    programs.retain(|id| *id != guard.program().id);
+    programs
 }
 
 /// The error if the list of the service must not replace the list of a guard: a list that loses all entries of a family

@@ -90,12 +90,12 @@ fn interface(frame: &mut Frame<'_>, area: Rect, watched: &Watched, rows: u16, pa
     let reading = &guarded.reading;
     let (short, style) =
         if reading.enforcing { ("enforcing", Style::new()) } else { ("audit only", palette.trouble()) };
-    let (mode, since) = (reading.mode, time::seconds(reading.snapshot.since));
+    let (hook, since) = (reading.hook, time::seconds(reading.snapshot.since));
     let room = area.width.saturating_sub(u16::try_from(name.width()).unwrap_or(u16::MAX));
     let long = state(reading.enforcing);
     let texts = [
-        format!("{long}, {mode} mode, since {since} "),
-        format!("{long}, {mode} mode "),
+        format!("{long}, {hook}, since {since} "),
+        format!("{long}, {hook} "),
         format!("{long} "),
         format!("{short} "),
     ];

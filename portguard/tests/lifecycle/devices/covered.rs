@@ -13,6 +13,7 @@ use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use portguard_testkit::net::{Namespace, run};
 
 use super::{DEVICE, Pair, netkit};
+use crate::support::has_tcx;
 use crate::support::{ALLOWED, DENIED, PATIENCE, SILENCE};
 
 /// The end of the cable is the device.
@@ -388,4 +389,25 @@ fn macvtap() {
     let stats = pair.portguard().stats();
     assert_eq!((stats.totals.allowed.packets, stats.totals.dropped.packets), (2, 2));
     println!("fact: device macvtap = {}", stats.mode);
+}
+
+/// They have no Ethernet header: a guard on them is at tcx, where the kernel has that.
+#[test]
+#[ignore = "needs all of Debian's drivers; cargo xtask vm-test has them, and runs it"]
+fn tunnels_without_ethernet() {
+    let between = "local 10.9.0.NEAR remote 10.9.0.FAR";
+    let between_v6 = "local fd09:0::NEAR remote fd09:0::FAR";
+    for (kind, more) in [
+        ("gre", between),
+        ("sit", &format!("mode any {between}")),
+        ("ip6tnl", &format!("mode any {between_v6}")),
+        ("ip6gre", between_v6),
+    ] {
+        Pair::both(&format!("link add dev0 type {kind} {more}")).assert_covered_at_tcx(kind);
+    }
+    // Without a peer, a header of the link is the outer one: `ipgre_header_ops`.
+    if has_tcx() {
+        let pair = Pair::both("link add dev0 type gre local 10.9.0.NEAR remote 239.1.1.1 ttl 4 dev eth0");
+        pair.assert_covered_at_tcx("gre (multicast)");
+    }
 }

@@ -10,8 +10,8 @@ use nix::sys::socket::{setsockopt, sockopt};
 use portguard_testkit::net::{End, Namespace, Veth, run};
 
 use crate::support::{
-    ALLOWED, DENIED, PATIENCE, PORTGUARD, Portguard, SERVER, SILENCE, SingleHost, Stats, Until, port_111,
-    program_on,
+    ALLOWED, DENIED, PATIENCE, PORTGUARD, Portguard, SERVER, SILENCE, SingleHost, Stats, Until, has_tcx,
+    port_111, program_on,
 };
 
 /// The device that is tried, on either host.
@@ -207,20 +207,48 @@ impl Pair {
     pub(super) fn assert_covered(&self, kind: &str) {
         self.address();
         let stats = self.assert_covered_by(DEVICE, &[]);
-        println!("fact: device {kind} = {}", stats.mode);
+        let at_tcx_too = has_tcx() && stats.hook == "xdp";
+        if at_tcx_too {
+            self.portguard().ok(&["attach", DEVICE, "--hook", "tcx"]);
+            self.portguard().ok(&["stats", DEVICE, "--reset"]);
+            let sent = self.serve(|| self.assert_answers(false, "guarded at tcx"));
+            self.assert_counted(sent);
+        }
+        println!("fact: device {kind} = {}{}", where_it_is(&stats), if at_tcx_too { " and tcx" } else { "" });
+    }
+
+    /// Asserts the same of a kind that takes tcx, or that a guard is refused where the kernel has none.
+    #[track_caller]
+    pub(super) fn assert_covered_at_tcx(&self, kind: &str) {
+        if !has_tcx() {
+            return self.assert_refused(kind, DEVICE, "is not known to portguard");
+        }
+        let at_xdp = ["attach", DEVICE, "--hook", "xdp", "--allowlist", &self.list()];
+        let told = self.portguard().fails(1, &at_xdp);
+        assert!(told.contains("is not known to portguard"), "{kind}: {told}");
+        self.assert_covered(kind);
+        assert_eq!(self.portguard().status_of(DEVICE).hook, "tcx");
     }
 
     /// Asserts that a guard on an interface is refused by name, and tells so for docs/attach-points.md.
     #[track_caller]
     pub(super) fn assert_refused(&self, kind: &str, interface: &str, reason: &str) {
-        for mode in ["auto", "native", "generic"] {
-            let arguments = ["attach", interface, "--mode", mode, "--allowlist", &self.list()];
+        for more in
+            [&[][..], &["--hook", "xdp"], &["--hook", "tcx"], &["--mode", "native"], &["--mode", "generic"]]
+        {
+            let list = self.list();
+            let arguments = [&["attach", interface, "--allowlist", &list], more].concat();
             let told = self.portguard().fails(1, &arguments);
             assert!(told.contains(interface) && told.contains(reason), "{kind}: {told}");
         }
         assert_eq!(program_on(&self.near.namespace, interface), None, "{kind}");
         println!("fact: device {kind} = refused");
     }
+}
+
+/// The mode of XDP, or the other hook.
+fn where_it_is(stats: &Stats) -> &str {
+    if stats.mode.is_empty() { &stats.hook } else { &stats.mode }
 }
 
 /// A socket at port 111, of both families.

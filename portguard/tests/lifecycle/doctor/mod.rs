@@ -128,7 +128,8 @@ const HARMS: &[(&str, Harm, &[Problem])] = &[
             "coverage",
             "eth1",
             "warning",
-            &["not guarded, and cannot be: another XDP program", "xdpfilt", "xdpgeneric off"],
+            // By tcx, beside that program.
+            &["not guarded", "portguard attach eth1"],
         )],
     ),
     (

@@ -101,13 +101,6 @@ const CASES: &[Case] = &[
         said: "",
     },
     Case {
-        kind: RemedyKind::RemoveProgram,
-        about: ("coverage", "eth1"),
-        harm: "portguard attach eth0; xdp-filter load --mode skb --features udp eth1",
-        printed: &["ip link set dev eth1 xdpgeneric off"],
-        said: "portguard attach eth1",
-    },
-    Case {
         kind: RemedyKind::GuardElsewhere,
         about: ("coverage", "ifb7"),
         harm: "portguard attach eth0; ip link add ifb7 type ifb; ip link set ifb7 up",
@@ -237,8 +230,11 @@ const ELSEWHERE: &[(RemedyKind, &str)] = &[
     (RemedyKind::MplsOff, "doctor/detours.rs: this kernel has no MPLS"),
     (RemedyKind::Isolate, "doctor/coverage.rs: this kernel has no ipvlan"),
     (RemedyKind::AllowLinkLocal, "below"),
+    (RemedyKind::ToTheFront, "lifecycle/tcx.rs"),
+    (RemedyKind::RemoveProgram, "a kernel before 6.6, without tcx"),
     (RemedyKind::AllowServer, "xtask nfs-test: this kernel has no NFS"),
     (RemedyKind::EnableUnit, "xtask systemd-test: there is no systemd here"),
+    (RemedyKind::MakeDropIn, "xtask systemd-test: there is no systemd here"),
     (RemedyKind::SocketAddresses, "doctor/rpcbind.rs: there is no systemd here"),
     (RemedyKind::Update, "doctor/rpcinfo.rs: the archive has nothing newer"),
 ];
@@ -266,7 +262,8 @@ fn without_rights_doctor_asks_for_them_and_sees_more_with_them() {
 #[test]
 fn what_a_service_cannot_guard_is_guarded_once_the_cause_is_removed() {
     let patient = Patient::unguarded();
-    let service = Service::start(patient.portguard(), &["eth0", "eth1", "--allowlist", &patient.list]);
+    let service =
+        Service::start(patient.portguard(), &["eth0", "eth1", "--hook", "xdp", "--allowlist", &patient.list]);
     // Somebody else is faster than the service.
     pause(&patient.host.machine, &service);
     detach_link(&patient.host.machine, patient.portguard(), "eth1");

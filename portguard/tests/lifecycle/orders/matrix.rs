@@ -181,7 +181,8 @@ fn try_each(first: Line, renewals: &[Line]) -> Tried {
         } else {
             tried.refused += 1;
             assert_eq!((output.code, &*output.stdout), (1, ""), "{what}: {output:?}");
-            assert!(output.stderr.contains("portguard detach eth0"), "{what}: {output:?}");
+            let ways = ["portguard detach eth0", "portguard attach eth0 --hook tcx"];
+            assert!(ways.iter().any(|way| output.stderr.contains(way)), "{what}: {output:?}");
             let sources = before.sources.unwrap_or(default_sources);
             assert_unchanged(&guarded.machine, &status, sources, &portguard.status(), &what);
         }

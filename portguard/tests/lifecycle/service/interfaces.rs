@@ -153,7 +153,7 @@ fn an_interface_that_comes_with_another_program_is_told_of_and_guarded_when_that
     other.portguard().ok(&["attach", "eth1", "--allowlist", &other.list()]);
     other.namespace.ip(&format!("link set eth1 netns {}", host.namespace.name())).expect("moving");
     service.until_said("warning: eth1: NOT GUARDED, port 111 is open");
-    assert_eq!(service.said().matches("another XDP program is attached already").count(), 1);
+    assert_eq!(service.said().matches("another portguard's guard is attached already").count(), 1);
     // That machine is gone, but for its cable.
     let SingleHost { machine, namespace: _cable, .. } = other;
     drop(machine);

@@ -64,7 +64,7 @@ fn assert_same(samples: &BTreeMap<String, f64>, portguard: Portguard<'_>) {
     let truth = |name: &str| of(name, "") != 0.0;
     assert!(truth("guard_attached") && truth("interface_present"));
     assert_eq!(truth("guard_enforcing"), status.enforcing);
-    assert_eq!(of("guard_info", &format!(",mode=\"{}\"", status.mode)), 1.0);
+    assert_eq!(of("guard_info", &format!(",hook=\"{}\",mode=\"{}\"", status.hook, status.mode)), 1.0);
     let list = &status.allowlist;
     assert_eq!(of("allowlist_generation", "") as u64, status.generation);
     assert_eq!(of("allowlist_prefixes", ",family=\"ipv4\"") as u32, list.prefixes_v4);

@@ -11,6 +11,14 @@ pub(crate) fn is_long() -> bool {
     env::var(LONG).is_ok_and(|form| form == "long")
 }
 
+/// What asks for guards at tcx.
+const HOOK: &str = "PORTGUARD_TORTURE_HOOK";
+
+/// Whether guards are to be at tcx, behind the XDP program of another.
+pub(crate) fn is_at_tcx() -> bool {
+    env::var(HOOK).is_ok_and(|hook| hook == "tcx")
+}
+
 /// The calls to kill at: all of them, or so many that are spread over them, with more of the later ones, where things
 /// happen.
 pub(crate) fn chosen(calls: Range<u64>, sample: u64) -> Vec<u64> {

@@ -4,6 +4,7 @@ mod behind;
 mod cable;
 mod config_map;
 mod earlier;
+mod foreign;
 mod form;
 mod http;
 mod shifted_clock;
@@ -13,7 +14,8 @@ pub(crate) use behind::{Typed, behind_its_back, detach_link, pause, typed};
 pub(crate) use cable::Cable;
 pub(crate) use config_map::ConfigMap;
 pub(crate) use earlier::{ABI_4, ABI_6, ABI_8, attach_abi, attach_abi4, attach_earlier};
-pub(crate) use form::{chosen, is_long};
+pub(crate) use foreign::{Foreign, has_tcx, programs_at_tcx};
+pub(crate) use form::{chosen, is_at_tcx, is_long};
 pub(crate) use http::{ask, connect, samples};
 pub(crate) use portguard_testkit::documents::{Calls, OrderStatus, Stats, Status};
 pub(crate) use portguard_testkit::lists::Lists;
@@ -28,7 +30,7 @@ pub(crate) use portguard_testkit::testbed::{
 pub(crate) use portguard_testkit::traffic::{Traffic, TrafficTotals, burst, port_111, under_traffic};
 pub(crate) use portguard_testkit::until::Until;
 pub(crate) use shifted_clock::ShiftedClock;
-pub(crate) use traced::{Traced, run_to, system_calls, system_calls_until};
+pub(crate) use traced::{Traced, run_to, run_to_rename, system_calls, system_calls_until};
 
 use std::time::Duration;
 

@@ -10,8 +10,8 @@ use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use portguard_testkit::figures::Figures;
 
-use super::{account, assert_guarded};
-use crate::support::{IFACE, Output, PORTGUARD, Service, Testbed, Traffic, is_long};
+use super::{account, assert_guarded, testbed};
+use crate::support::{IFACE, Output, Service, Testbed, Traffic, is_long};
 
 /// What befalls the file of the list, each by its name.
 fn spoil(testbed: &Testbed, fault: &str) {
@@ -70,7 +70,7 @@ fn as_in_the_unit(command: &Command) -> Command {
 #[test]
 fn whatever_befalls_the_file_the_list_in_force_stays() {
     let rounds = if is_long() { 10 } else { 1 };
-    let testbed = Testbed::new(PORTGUARD);
+    let testbed = testbed();
     let portguard = testbed.portguard();
     let list = testbed.list();
     portguard.ok(&["attach", IFACE, "--allowlist", &list]);
@@ -122,7 +122,7 @@ fn whatever_befalls_the_file_the_list_in_force_stays() {
 #[test]
 fn a_full_disk_does_not_stop_the_guard() {
     let rounds: u64 = if is_long() { 100 } else { 3 };
-    let testbed = Testbed::new(PORTGUARD);
+    let testbed = testbed();
     testbed.attach();
     let portguard = testbed.portguard();
     let state = testbed.machine.state().to_owned();
@@ -151,7 +151,7 @@ fn a_full_disk_does_not_stop_the_guard() {
 #[test]
 fn portguards_that_race_wait_for_one_another() {
     let rounds = if is_long() { 25 } else { 2 };
-    let testbed = Testbed::new(PORTGUARD);
+    let testbed = testbed();
     testbed.attach();
     let portguard = testbed.portguard();
     let list = testbed.list();

@@ -6,10 +6,8 @@ use std::time::Duration;
 
 use portguard_testkit::figures::Figures;
 
-use super::{SAMPLE, TIDY, account, assert_guarded};
-use crate::support::{
-    IFACE, PORTGUARD, Testbed, Traced, Traffic, chosen, is_long, program_on, run_to, system_calls,
-};
+use super::{SAMPLE, TIDY, account, assert_guarded, guard_on, testbed};
+use crate::support::{IFACE, Testbed, Traced, Traffic, chosen, is_long, run_to, system_calls};
 
 /// Kills a command at each of its calls, on a guarded interface. Returns how often.
 fn kill_everywhere(testbed: &Testbed, arguments: &[&str]) -> u64 {
@@ -40,7 +38,7 @@ fn kill_everywhere(testbed: &Testbed, arguments: &[&str]) -> u64 {
 
 #[test]
 fn a_loader_that_is_killed_at_any_call_of_an_upgrade_or_a_reload_leaves_the_guard_whole() {
-    let testbed = Testbed::new(PORTGUARD);
+    let testbed = testbed();
     testbed.attach();
     let list = testbed.list();
     let mut counted = (0, 0, 0);
@@ -73,7 +71,7 @@ fn a_loader_that_is_killed_at_any_call_of_an_upgrade_or_a_reload_leaves_the_guar
 
 #[test]
 fn a_loader_that_is_killed_at_any_call_of_an_attachment_leaves_a_guard_or_none() {
-    let testbed = Testbed::new(PORTGUARD);
+    let testbed = testbed();
     let portguard = testbed.portguard();
     let list = testbed.list();
     let arguments = ["attach", IFACE, "--allowlist", &list];
@@ -87,7 +85,7 @@ fn a_loader_that_is_killed_at_any_call_of_an_attachment_leaves_a_guard_or_none()
         let traced = run_to(&mut portguard.command(arguments), call);
         let guards = portguard.all_status();
         let there: Vec<u32> = guards.iter().map(|status| status.program.id).collect();
-        assert_eq!(there, Vec::from_iter(program_on(testbed.server.namespace(), IFACE)), "at call {call}");
+        assert_eq!(there, Vec::from_iter(guard_on(&testbed)), "at call {call}");
         if guards.is_empty() {
             none += 1;
         } else {

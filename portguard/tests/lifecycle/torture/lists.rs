@@ -4,8 +4,8 @@ use std::thread;
 
 use portguard_testkit::figures::Figures;
 
-use super::{account, assert_guarded};
-use crate::support::{PORTGUARD, Testbed, Traffic, is_long};
+use super::{account, assert_guarded, testbed};
+use crate::support::{Testbed, Traffic, is_long};
 
 /// Prefixes beside those that the flows need.
 const SIZES: [u32; 6] = [0, 1, 10, 1_000, 10_000, 100_000];
@@ -24,7 +24,7 @@ fn list(testbed: &Testbed, size: u32) -> String {
 #[test]
 fn lists_are_switched_without_a_gap_whatever_their_size() {
     let switches: usize = if is_long() { 1000 } else { 14 };
-    let testbed = Testbed::new(PORTGUARD);
+    let testbed = testbed();
     testbed.attach();
     let portguard = testbed.portguard();
     let lists = SIZES.map(|size| list(&testbed, size));

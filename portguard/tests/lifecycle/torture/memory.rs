@@ -10,8 +10,8 @@ use std::time::Duration;
 use portguard_testkit::figures::Figures;
 use portguard_testkit::net::{Outcome, run_within};
 
-use super::{account, assert_guarded};
-use crate::support::{IFACE, Output, PORTGUARD, Testbed, Traffic, is_long};
+use super::{account, assert_guarded, testbed};
+use crate::support::{IFACE, Output, Testbed, Traffic, is_long};
 
 /// Runs a command under another one, on the server.
 fn under(testbed: &Testbed, wrapper: &[&str], arguments: &[&str]) -> Output {
@@ -106,7 +106,7 @@ fn fail_everywhere(testbed: &Testbed, arguments: &[&str], error: &str, stride: u
 /// The list was filled then, and takes memory until somebody lets go of it.
 #[test]
 fn a_renewal_whose_program_is_refused_lets_go_of_its_list() {
-    let testbed = Testbed::new(PORTGUARD);
+    let testbed = testbed();
     testbed.attach();
     let list = testbed.list();
     let attach = ["attach", IFACE, "--allowlist", &list];
@@ -132,7 +132,7 @@ fn a_renewal_whose_program_is_refused_lets_go_of_its_list() {
 #[test]
 fn want_of_memory_at_any_call_leaves_the_guard_as_it_is() {
     let stride = if is_long() { 1 } else { 5 };
-    let testbed = Testbed::new(PORTGUARD);
+    let testbed = testbed();
     testbed.attach();
     let portguard = testbed.portguard();
     let list = testbed.list();
@@ -159,7 +159,7 @@ fn want_of_memory_at_any_call_leaves_the_guard_as_it_is() {
 
 #[test]
 fn a_loader_with_too_few_descriptors_leaves_the_guard_as_it_is() {
-    let testbed = Testbed::new(PORTGUARD);
+    let testbed = testbed();
     testbed.attach();
     let portguard = testbed.portguard();
     let list = testbed.list();
@@ -189,7 +189,7 @@ fn a_loader_with_too_few_descriptors_leaves_the_guard_as_it_is() {
 #[test]
 fn a_loader_whose_memory_is_limited_leaves_the_guard_as_it_is() {
     const LIMIT: Duration = Duration::from_secs(120);
-    let testbed = Testbed::new(PORTGUARD);
+    let testbed = testbed();
     testbed.attach();
     let portguard = testbed.portguard();
     let own = ["192.0.2.0/24", "2001:db8::/48"].map(str::to_owned);

@@ -8,10 +8,10 @@ use std::thread;
 
 use portguard_testkit::figures::Figures;
 
-use super::{SAMPLE, TIDY, assert_attached};
+use super::{SAMPLE, TIDY, assert_attached, testbed};
 use crate::support::{
-    DENIED, IFACE, PORTGUARD, Role, Status, Testbed, Traced, Traffic, TrafficTotals, burst, chosen, is_long,
-    run_to, system_calls,
+    DENIED, IFACE, Role, Status, Testbed, Traced, Traffic, TrafficTotals, burst, chosen, is_long, run_to,
+    system_calls,
 };
 
 /// How many datagrams of each family a source that is not on the list sends at once.
@@ -161,7 +161,7 @@ struct Left {
 #[test]
 fn from_audit_to_enforcing_and_back_nothing_is_lost_and_nothing_leaks() {
     let switches = if is_long() { 200 } else { 8 };
-    let testbed = Testbed::new(PORTGUARD);
+    let testbed = testbed();
     let mut play = Play::new(&testbed);
     let mut left = Left::default();
     let exchanged = thread::scope(|scope| {

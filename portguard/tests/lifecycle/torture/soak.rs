@@ -12,7 +12,8 @@ use portguard_testkit::figures::Figures;
 use portguard_testkit::net::frame::Packet;
 use portguard_testkit::net::{Forger, wait_until};
 
-use crate::support::{ALLOWED, IFACE, PATIENCE, PORTGUARD, Role, SERVER, Service, Testbed, flow, lost_by};
+use super::testbed;
+use crate::support::{ALLOWED, IFACE, PATIENCE, Role, SERVER, Service, Testbed, flow, lost_by};
 
 /// How long it takes in `cargo xtask soak`, in seconds.
 const SECONDS: &str = "PORTGUARD_SOAK";
@@ -69,7 +70,7 @@ fn maps(testbed: &Testbed) -> BTreeMap<String, u64> {
 #[test]
 fn a_long_flood_with_reloads_leaves_everything_flat_and_every_sum_exact() {
     let seconds = env::var(SECONDS).map_or(3, |seconds| seconds.parse().expect("a number of seconds"));
-    let testbed = Testbed::new(PORTGUARD);
+    let testbed = testbed();
     let portguard = testbed.portguard();
     let list = testbed.list();
     let mut service = Service::start(portguard, &[IFACE, "--allowlist", &list]);

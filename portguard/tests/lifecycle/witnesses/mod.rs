@@ -123,7 +123,7 @@ fn they_agree_with_the_wire_about_interfaces_without_a_guard() {
     let (testbed, _) = testbed();
     let server = testbed.server.namespace();
     rename(&testbed, IFACE, "later0");
-    let mut service = serve(&testbed, &[IFACE]);
+    let mut service = serve(&testbed, &[IFACE, "--hook", "xdp"]);
     assert_agree(&testbed, Some(&service), Expected::without_guard(Condition::Waiting));
 
     // It comes with the program of somebody else.

@@ -5,7 +5,7 @@ use nix::sys::signal::Signal;
 use super::testimony::{Condition, Expected, assert_agree, findings};
 use super::{rename, serve, testbed};
 use crate::orders::{DEFAULT_LIST, write_default_list};
-use crate::support::{IFACE, OrderStatus, Output, PORTGUARD, Testbed, Typed, detach_link, typed};
+use crate::support::{IFACE, OrderStatus, Output, PORTGUARD, Testbed, Typed, detach_link, has_tcx, typed};
 
 const ENFORCING: Expected = Expected { condition: Condition::Enforcing, as_ordered: None };
 const AUDIT: Expected = Expected { condition: Condition::Audit, as_ordered: None };
@@ -113,11 +113,11 @@ fn a_mode_that_cannot_be_restored_takes_a_new_guard() {
     rename(&testbed, "later0", IFACE);
     service.until_said("eth0: cannot change the mode from generic to native");
     let line = remedy(&testbed, &["guard.order"]);
-    let detach = "portguard detach eth0";
-    assert!(line.contains(&format!("stop the service, run {detach}, and start the service")), "{line}");
+    let command = if has_tcx() { "portguard attach eth0 --hook tcx" } else { "portguard detach eth0" };
+    assert!(line.contains(&format!("stop the service, run {command}, and start the service")), "{line}");
     service.signal(Signal::SIGTERM);
     assert!(service.ended().success());
-    type_it(&testbed, detach);
+    type_it(&testbed, command);
     let service = serve(&testbed, &arguments);
     assert_agree(&testbed, Some(&service), Expected { as_ordered: Some(true), ..ENFORCING });
     assert_eq!(portguard.status().mode, "native");

@@ -13,14 +13,19 @@ mod status;
 pub mod suggest;
 
 use anyhow::{Context as _, Result, ensure};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 
 pub use stats::{ByProcedure, ByReason, Calls, NotShown, Source, Stats, Totals};
 pub use status::{
     AllowlistStatus, ConfirmationStatus, FileStatus, OrderStatus, Owner, ProgramStatus, ServiceStatus,
     Status, Unguarded,
 };
+
+/// A text, or an empty one for `null`.
+fn or_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Ok(Option::<String>::deserialize(deserializer)?.unwrap_or_default())
+}
 
 /// The version of all documents.
 const SCHEMA: u32 = 1;

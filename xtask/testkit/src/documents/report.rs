@@ -5,7 +5,7 @@ use std::ops::Add;
 
 use serde::Deserialize;
 
-use super::Calls;
+use super::{Calls, or_empty};
 use crate::net::{Count, sum};
 use crate::portguard::Portguard;
 
@@ -77,6 +77,9 @@ impl Add for Range {
 #[serde(deny_unknown_fields)]
 pub struct Interface {
     pub interface: String,
+    pub hook: String,
+    /// Empty at tcx, which has none.
+    #[serde(deserialize_with = "or_empty")]
     pub mode: String,
     pub enforcing: bool,
     pub since: String,

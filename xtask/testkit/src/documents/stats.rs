@@ -7,6 +7,7 @@ use portguard_common::reason::{Denial, DropReason};
 use portguard_common::rpc::{self, Procedure};
 use serde::Deserialize;
 
+use super::or_empty;
 use crate::net::{Count, sum};
 
 /// The counters of a guard, as `stats --json` tells of them.
@@ -14,6 +15,9 @@ use crate::net::{Count, sum};
 #[serde(deny_unknown_fields)]
 pub struct Stats {
     pub interface: String,
+    pub hook: String,
+    /// Empty at tcx, which has none.
+    #[serde(deserialize_with = "or_empty")]
     pub mode: String,
     pub enforcing: bool,
     pub since: String,

@@ -2,12 +2,17 @@
 
 use serde::Deserialize;
 
+use super::or_empty;
+
 /// A guard, as `status --json` tells of it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Status {
     pub interface: String,
     pub ifindex: u32,
+    pub hook: String,
+    /// Empty at tcx, which has none.
+    #[serde(deserialize_with = "or_empty")]
     pub mode: String,
     pub enforcing: bool,
     pub generation: u64,
@@ -25,6 +30,9 @@ pub struct Status {
 #[serde(deny_unknown_fields)]
 pub struct OrderStatus {
     pub allowlist: String,
+    pub hook: String,
+    /// Empty at tcx, which has none.
+    #[serde(deserialize_with = "or_empty")]
     pub mode: String,
     pub audit: bool,
     pub sources: u32,

@@ -33,5 +33,5 @@ pub use process::{Completed, Outcome, Process, run, run_within, wait_until};
 pub use services::RpcServices;
 pub use switch::{Host, NETWORKS, Switch};
 pub use terminal::{Size, Terminal};
-pub use tun::Tun;
+pub use tun::{Datagrams, Layout, Tun, Virtual};
 pub use veth::{End, Veth};
