@@ -26,6 +26,7 @@ mod routes;
 mod routing;
 mod rpcbind;
 mod rpcinfo;
+mod second_net;
 mod services;
 mod units;
 mod xdp;
@@ -68,6 +69,7 @@ pub fn examine() -> Vec<Finding> {
         }
     }
     findings.extend(of_rpcbind);
+    findings.extend(second_net::examine());
     findings.extend(rpcinfo::examine());
     findings
 }

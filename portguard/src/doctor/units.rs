@@ -32,7 +32,7 @@ pub(super) struct Units {
 }
 
 #[derive(Debug, Clone, Default)]
-struct Unit {
+pub(super) struct Unit {
     name: String,
     allow: Vec<IpNet>,
     deny: Vec<IpNet>,
@@ -96,7 +96,7 @@ impl Unit {
     }
 
     /// One that systemd calls so.
-    fn named(name: String) -> Self {
+    pub(super) fn named(name: String) -> Self {
         let mut unit = Self { name, ..Self::default() };
         let mut next = Some(unit.name.clone());
         // The lists of its slices are added to its own.
@@ -109,6 +109,13 @@ impl Unit {
             next = unit.add(&text);
         }
         unit
+    }
+
+    /// Whom it lets through, if it is ordered to deny all others; `None` if it is not.
+    pub(super) fn allowed_of_all(self) -> Option<Vec<IpNet>> {
+        let denies_all =
+            [false, true].into_iter().all(|ipv6| Atom::names_strangers(&self.deny, ipv6) == Some(true));
+        denies_all.then_some(self.allow)
     }
 
     /// Takes over what `systemctl show` prints, and returns the slice that the unit is in.

@@ -18,3 +18,4 @@ pub mod proposal;
 pub mod rmtab;
 pub mod securenets;
 pub mod sources;
+pub mod systemd;

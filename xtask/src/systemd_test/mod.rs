@@ -1,7 +1,7 @@
 //! `cargo xtask systemd-test`: the units under a real systemd, which is the first process of a virtual machine with
 //! Debian's packages. It boots several times: with an interface that is there from the beginning, where the service is
 //! started, reloaded, killed, stuck and stopped while an allowed and a denied flow run; and with interfaces that come
-//! later.
+//! later; and with systemd's filter of addresses behind the guard.
 //!
 //! The file system of the machine is in memory.
 
@@ -19,7 +19,7 @@ const FOLDER: &str = "target/systemd-test";
 /// How long a machine may run.
 const LIMIT: Duration = Duration::from_secs(25 * 60);
 /// The boots.
-const BOOTS: [Boot; 3] = [
+const BOOTS: [Boot; 4] = [
     Boot {
         name: "there",
         interface: "eth0",
@@ -53,6 +53,33 @@ const BOOTS: [Boot; 3] = [
         exports: None,
         limit: LIMIT,
     },
+    Boot {
+        name: "second-net",
+        interface: "eth0",
+        script: include_str!("second_net.sh"),
+        files: &[],
+        modules: &[
+            "inet_diag",
+            "tcp_diag",
+            "udp_diag",
+            "tunnel4",
+            "ip_tunnel",
+            "ipip",
+            "macvlan",
+            "libcrc32c",
+            "crc32c_generic",
+            "nfnetlink",
+            "nf_tables",
+            "nf_defrag_ipv4",
+            "nf_defrag_ipv6",
+            "nf_conntrack",
+            "nf_nat",
+            "nft_chain_nat",
+            "nft_redir",
+        ],
+        exports: None,
+        limit: LIMIT,
+    },
 ];
 /// Makes the interface when the service is ready, and before the guard is checked.
 const RACE_UNIT: &str = "\
@@ -70,7 +97,7 @@ WantedBy=multi-user.target
 
 /// Boots the machine, reads what it tells, and writes it down.
 pub(crate) fn run() -> Result<()> {
-    let parts = Parts::make("systemd-test", FOLDER, &[], Installation::copied)?;
+    let parts = Parts::make("systemd-test", FOLDER, &["nftables"], Installation::copied)?;
     let kernel = parts.kernel(Series::named(KERNEL).map_err(anyhow::Error::msg)?)?;
     let mut consoles = String::new();
     for boot in &BOOTS {

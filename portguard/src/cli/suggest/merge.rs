@@ -24,14 +24,27 @@ use crate::term::{self, Stderr};
 pub(super) fn list(named: Option<&Path>) -> Result<Allowlist> {
     let here = ListHere::find(named, "suggest --merge")?;
     refuse_own_file(&here.path)?;
-    let Checked { allowlist, warnings } = Allowlist::load(&here.path)?;
-    Stderr.show(&Message::ListWarnings(warnings));
+    let allowlist = read(&here)?;
     if here.differs_from(allowlist.sha256()) {
         let path = printable(&here.path.to_string_lossy());
         term::note(&format!(
             "{path} is not the list in force: it was changed. The entries are added to the file."
         ));
     }
+    Ok(allowlist)
+}
+
+/// The list that a command reads, found as [`list`] finds it.
+///
+/// # Errors
+/// The guards have several lists, or the process may not see them; the list is invalid.
+pub(super) fn load(command: &str, named: Option<&Path>) -> Result<Allowlist> {
+    read(&ListHere::find(named, command)?)
+}
+
+fn read(here: &ListHere) -> Result<Allowlist> {
+    let Checked { allowlist, warnings } = Allowlist::load(&here.path)?;
+    Stderr.show(&Message::ListWarnings(warnings));
     Ok(allowlist)
 }
 

@@ -9,6 +9,10 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::ArgGroup;
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
+use jiff::Timestamp;
+
 use self::document::{Document, Merge};
 use crate::allowlist::Checked;
 use crate::cli::print::{print, print_json};
@@ -19,11 +23,13 @@ use crate::sockets::connected_peers;
 use crate::suggest::files::Files;
 use crate::suggest::proposal::Proposal;
 use crate::suggest::sources::{self, Peer};
+use crate::suggest::systemd::{self, Unit};
 use crate::suggest::{from, names};
 use crate::term;
 
 /// Arguments of `suggest`.
 #[derive(Debug, clap::Args)]
+#[command(group = ArgGroup::new("of_list").args(["merge", "systemd"]))]
 #[command(after_help = "suggest reads /etc/exports and /etc/exports.d, the networks of the interfaces, the \
         clients of the NFS server, of statd, of rpcbind in /etc/hosts.allow and of NIS, the NFSv3 servers of this \
         host, and the peers of connections to port 111. Who asks on interfaces in audit mode is proposed \
@@ -38,9 +44,12 @@ pub struct Args {
     /// Print the list that is in force, each byte of it, with the entries that are new behind its own
     #[arg(long)]
     pub merge: bool,
-    /// The list that --merge adds to [default: that of the guards of this network namespace; without any guard,
+    /// Print a drop-in for a unit of rpcbind, by which systemd lets in whom the list lets in: a second net, behind tunnels and NAT
+    #[arg(long, value_name = "UNIT", value_parser = unit(), conflicts_with_all = ["from", "link_local", "json"])]
+    pub systemd: Option<Unit>,
+    /// The list that --merge adds to, or that --systemd is made from [default: that of the guards of this network namespace; without any guard,
     /// $PORTGUARD_ALLOWLIST or /etc/portguard/allowlist.yaml]
-    #[arg(long, value_name = "PATH", requires = "merge")]
+    #[arg(long, value_name = "PATH", requires = "of_list")]
     pub allowlist: Option<PathBuf>,
     /// Read addresses from a file (`-` is standard input), instead of what this host knows; may be given several times
     #[arg(long, value_name = "FILE")]
@@ -56,11 +65,22 @@ pub struct Args {
     pub json: bool,
 }
 
+/// The names of the units.
+fn unit() -> impl clap::builder::TypedValueParser<Value = Unit> {
+    PossibleValuesParser::new(Unit::ALL.map(Unit::name))
+        .try_map(|name| Unit::of_name(&name).ok_or("no such unit"))
+}
+
 /// Prints a list of who may need port 111. What cannot be found out is said, and the rest is proposed all the same.
 ///
 /// # Errors
 /// The list cannot be printed; a named file cannot be read, or the list cannot be added to.
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode> {
+    if let Some(unit) = args.systemd {
+        let list = merge::load("suggest --systemd", args.allowlist.as_deref())?;
+        print(out, &systemd::drop_in(&list, unit, Timestamp::now()))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     // Before anything that takes time.
     let list = args.merge.then(|| merge::list(args.allowlist.as_deref())).transpose()?;
     let proposal = if args.from.is_empty() { of_this_host(args) } else { of_files(&args.from)? };

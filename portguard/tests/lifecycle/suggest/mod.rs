@@ -3,6 +3,7 @@
 mod exportfs;
 mod from;
 mod merge;
+mod systemd;
 
 use std::fs::{self, Permissions};
 use std::net::IpAddr;
