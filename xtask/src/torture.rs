@@ -17,11 +17,19 @@ const UPGRADES: &str = "upgrades";
 /// The part that lets another tool detach the link of a guard.
 const UNLOAD: &str = "unload";
 
+/// What asks for guards at tcx.
+const HOOK: &str = "PORTGUARD_TORTURE_HOOK";
+/// The parts that are about XDP alone: guards of an earlier portguard, another tool for XDP, links that go with their interface.
+const OF_XDP_ALONE: [&str; 3] = [UPGRADES, UNLOAD, "interfaces"];
+
 /// Arguments of `cargo xtask torture`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct TortureArgs {
     /// Only what one module of portguard/tests/lifecycle/torture tries, such as `kills`
     part: Option<String>,
+    /// With guards at tcx, behind the XDP program of another, and without what is about XDP alone; writes no document
+    #[arg(long)]
+    tcx: bool,
 }
 
 /// Arguments of `cargo xtask soak`.
@@ -30,6 +38,9 @@ pub(crate) struct SoakArgs {
     /// How long
     #[arg(long, default_value_t = 600)]
     seconds: u64,
+    /// With the guard at tcx, behind the XDP program of another; writes no document
+    #[arg(long)]
+    tcx: bool,
 }
 
 /// Tortures, and writes `docs/reliability.md`: the figures of each test as soon as it is through.
@@ -46,6 +57,10 @@ pub(crate) fn torture(args: &TortureArgs) -> Result<()> {
     if args.part.as_deref().is_none_or(|part| part == UNLOAD) {
         command.env(unload::VARIABLE, unload::xdp_loader()?);
     }
+    if args.tcx {
+        command.env(HOOK, "tcx").args(OF_XDP_ALONE.map(|part| format!("--skip=torture::{part}::")));
+        return run(&mut command, |_| Ok(()));
+    }
     run(&mut command, |figures| {
         let key = TORTURE.into_iter().find(|key| *key == figures.test());
         let key = key.with_context(|| format!("no key for the figures of {}", figures.test()))?;
@@ -57,6 +72,9 @@ pub(crate) fn torture(args: &TortureArgs) -> Result<()> {
 pub(crate) fn soak(args: &SoakArgs) -> Result<()> {
     let mut command = tests("torture::soak::");
     command.env("PORTGUARD_SOAK", args.seconds.to_string());
+    if args.tcx {
+        return run(command.env(HOOK, "tcx"), |_| Ok(()));
+    }
     run(&mut command, |figures| DOCUMENT.write(SOAK, &rows(figures)))
 }
 

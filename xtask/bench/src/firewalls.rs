@@ -63,9 +63,9 @@ impl<'a> InstalledFirewall<'a> {
             Firewall::Bare | Firewall::BareGeneric => own("bare_drop", firewall, setting, namespace)?,
             Firewall::LpmLru | Firewall::LpmLruGeneric => own("lpm_lru", firewall, setting, namespace)?,
             Firewall::Portguard | Firewall::PortguardGeneric => {
-                let arguments = ["--mode", mode];
-                Kind::Portguard(Guard::attach(setting.portguard, namespace, setting.lists, &arguments)?)
+                portguard(setting, namespace, ["--mode", mode])?
             }
+            Firewall::PortguardTcx => portguard(setting, namespace, ["--hook", "tcx"])?,
             Firewall::XdpFilter => Kind::XdpFilter(XdpFilter::load(namespace, &["--mode", "native"])?),
             Firewall::XdpFilterUdp => {
                 Kind::XdpFilter(XdpFilter::load(namespace, &["--mode", "native", "--features", "udp"])?)
@@ -111,6 +111,11 @@ impl<'a> InstalledFirewall<'a> {
         };
         Ok(Some(count))
     }
+}
+
+/// Attaches portguard.
+fn portguard<'a>(setting: &Setting<'a>, namespace: &'a Namespace, place: [&str; 2]) -> Result<Kind<'a>> {
+    Ok(Kind::Portguard(Guard::attach(setting.portguard, namespace, setting.lists, &place)?))
 }
 
 /// Attaches a program of the bench.

@@ -276,6 +276,8 @@ pub(super) enum Firewall {
     LpmLruGeneric,
     /// xdp-filter with all features in generic mode.
     XdpFilterGeneric,
+    /// portguard at tcx.
+    PortguardTcx,
     /// iptables in the raw table, with an ipset.
     Iptables,
     /// nftables at ingress, with an interval set.
@@ -286,7 +288,7 @@ pub(super) enum Firewall {
 
 impl Firewall {
     /// All, the one that the others are compared with first.
-    pub(super) const ALL: [Self; 12] = [
+    pub(super) const ALL: [Self; 13] = [
         Self::Bare,
         Self::Portguard,
         Self::LpmLru,
@@ -296,6 +298,7 @@ impl Firewall {
         Self::PortguardGeneric,
         Self::LpmLruGeneric,
         Self::XdpFilterGeneric,
+        Self::PortguardTcx,
         Self::Iptables,
         Self::Nft,
         Self::NftPerSource,
@@ -322,6 +325,7 @@ impl fmt::Display for Firewall {
             Self::PortguardGeneric => "portguard, generic",
             Self::LpmLruGeneric => "LPM + LRU, generic",
             Self::XdpFilterGeneric => "xdp-filter, generic",
+            Self::PortguardTcx => "portguard, tcx",
             Self::Iptables => "iptables raw + ipset",
             Self::Nft => "nft, netdev ingress",
             Self::NftPerSource => "nft, netdev ingress, per source",
