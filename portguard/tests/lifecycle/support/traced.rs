@@ -1,9 +1,13 @@
 //! A process that is killed at a system call of its own, not at a moment of chance.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::os::unix::process::CommandExt as _;
+use std::panic;
 use std::process::{Command, Stdio};
+use std::thread;
 
+use nix::errno::Errno;
 use nix::sys::ptrace;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -93,42 +97,68 @@ fn changes_something((number, argument): (i64, u64)) -> bool {
     }
 }
 
-/// Runs a command until it is about to make a system call at which it is to be killed; `is_last` gets the number of those that it has made, and
-/// the call.
+/// Runs a command until it is about to make a system call at which it is to be killed; `is_last` gets the number of those that all its threads
+/// have made, and the call.
+fn trace(command: &mut Command, is_last: impl Fn(u64, (i64, u64)) -> bool + Send) -> Trace {
+    // By a thread that has no other children: it waits for whichever of its own stops.
+    thread::scope(|scope| scope.spawn(|| trace_here(command, is_last)).join())
+        .unwrap_or_else(|panic| panic::resume_unwind(panic))
+}
+
 #[expect(clippy::zombie_processes, reason = "it is waited for as a tracer does")]
-fn trace(command: &mut Command, is_last: impl Fn(u64, (i64, u64)) -> bool) -> Trace {
+fn trace_here(command: &mut Command, is_last: impl Fn(u64, (i64, u64)) -> bool) -> Trace {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     // SAFETY: the hook runs between fork and exec and makes one system call: it neither allocates nor locks.
     unsafe {
         command.pre_exec(|| ptrace::traceme().map_err(std::io::Error::from));
     }
     let mut child = command.spawn().expect("starting");
-    let pid = Pid::from_raw(child.id().try_into().expect("a process id"));
-    let wait = || waitpid(pid, Some(WaitPidFlag::__WALL)).expect("a traced process");
-    assert_eq!(wait(), WaitStatus::Stopped(pid, Signal::SIGTRAP), "it stops when it has been executed");
-    ptrace::setoptions(pid, ptrace::Options::PTRACE_O_TRACESYSGOOD | ptrace::Options::PTRACE_O_EXITKILL)
-        .expect("tracing");
-    let (mut made, mut entering, mut pass_on) = (0, true, None);
-    let mut first_change = None;
+    let main = Pid::from_raw(child.id().try_into().expect("a process id"));
+    let flags = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD;
+    let wait = || waitpid(None, Some(flags)).expect("a traced process");
+    assert_eq!(wait(), WaitStatus::Stopped(main, Signal::SIGTRAP), "it stops when it has been executed");
+    let options = ptrace::Options::PTRACE_O_TRACESYSGOOD
+        | ptrace::Options::PTRACE_O_TRACECLONE
+        | ptrace::Options::PTRACE_O_EXITKILL;
+    ptrace::setoptions(main, options).expect("tracing");
+    // A thread goes on to the entry of its next call, or to the end of it.
+    let go_on = |thread, signal| match ptrace::syscall(thread, signal) {
+        // It ends with the others.
+        Ok(()) | Err(Errno::ESRCH) => {}
+        Err(error) => panic!("going on: {error}"),
+    };
+    let (mut made, mut first_change) = (0, None);
+    // Whether each thread is at the entry of a call when it stops for one.
+    let mut entering = BTreeMap::from([(main, true)]);
+    go_on(main, None);
     loop {
-        ptrace::syscall(pid, pass_on.take()).expect("going on");
         match wait() {
-            WaitStatus::PtraceSyscall(_) if entering && is_last(made, entered(pid)) => {
-                child.kill().expect("killing");
-                assert!(matches!(wait(), WaitStatus::Signaled(_, Signal::SIGKILL, _)));
-                return Trace { end: Traced::Killed, made, first_change };
-            }
-            WaitStatus::PtraceSyscall(_) => {
-                if entering && first_change.is_none() && changes_something(entered(pid)) {
-                    first_change = Some(made);
+            WaitStatus::PtraceSyscall(thread) => {
+                let enters = entering.entry(thread).or_insert(true);
+                if *enters {
+                    let call = entered(thread);
+                    if is_last(made, call) {
+                        child.kill().expect("killing");
+                        while !matches!(wait(), WaitStatus::Signaled(it, Signal::SIGKILL, _) if it == main) {}
+                        return Trace { end: Traced::Killed, made, first_change };
+                    }
+                    first_change = first_change.or(changes_something(call).then_some(made));
+                    made += 1;
                 }
-                made += u64::from(entering);
-                entering = !entering;
+                *enters = !*enters;
+                go_on(thread, None);
             }
-            WaitStatus::Stopped(_, signal) => pass_on = Some(signal),
-            WaitStatus::Exited(_, code) => {
+            // A new thread begins with this.
+            WaitStatus::Stopped(thread, Signal::SIGSTOP) if !entering.contains_key(&thread) => {
+                entering.insert(thread, true);
+                go_on(thread, None);
+            }
+            WaitStatus::Stopped(thread, signal) => go_on(thread, Some(signal)),
+            WaitStatus::PtraceEvent(thread, ..) => go_on(thread, None),
+            WaitStatus::Exited(it, code) if it == main => {
                 return Trace { end: Traced::Ended(code), made, first_change };
             }
+            WaitStatus::Exited(..) => {}
             other => panic!("{other:?}"),
         }
     }
