@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use aya::programs::{ProgramError, ProgramInfo, SchedClassifier, TestRun as _, TestRunOptions, Xdp};
+use aya::util::KernelVersion;
 use aya_obj::programs::XdpAttachType;
 use nix::time::{ClockId, clock_gettime};
 use portguard::guard::{Guard, Hook, PinRoot, Snapshot};
@@ -37,6 +38,11 @@ const NOT_SUPPORTED: &str = "not supported by this kernel";
 
 /// The guards of these tests share a BPF file system, and a portguard without tcx fails while one of them is at tcx.
 static TCX: RwLock<()> = RwLock::new(());
+
+/// Whether this kernel has tcx.
+pub(crate) fn has_tcx() -> bool {
+    KernelVersion::current().expect("a version") >= KernelVersion::new(6, 6, 0)
+}
 
 /// Keeps guards at tcx away for as long as the value lives.
 pub(crate) fn without_tcx() -> RwLockWriteGuard<'static, ()> {
@@ -97,6 +103,9 @@ impl Kernel {
         };
         namespace.ip(interface).unwrap();
         let at_tcx = arguments.contains(&"tcx");
+        if at_tcx && !has_tcx() {
+            panic!("{NOT_SUPPORTED}: tcx comes with Linux 6.6");
+        }
         let _at_tcx = at_tcx.then(|| TCX.read().unwrap_or_else(PoisonError::into_inner));
         let kernel = Self { namespace, lists: Lists::new(), program: program.to_owned(), _at_tcx };
         let list = kernel.lists.write_text(LIST, allowlist);

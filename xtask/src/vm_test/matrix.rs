@@ -17,7 +17,7 @@ pub(super) struct Check {
 }
 
 /// The lines of the matrix.
-pub(super) const CHECKS: [Check; 31] = [
+pub(super) const CHECKS: [Check; 32] = [
     Check {
         what: "the table of frames, host build",
         suite: PROGRAM_SUITE,
@@ -197,6 +197,15 @@ pub(super) const CHECKS: [Check; 31] = [
         tests: &["devices::refused::ipvlan_is_covered_by_what_is_under_it"],
     },
     Check {
+        what: "at tcx, frames and packets are judged and counted as at XDP",
+        suite: PROGRAM_SUITE,
+        tests: &[
+            "at_tcx_frames_are_judged_and_counted_as_at_xdp",
+            "at_tcx_packets_without_an_ethernet_header_are_judged_from_their_ip_header_on",
+            "parsers::at_tcx_oracle_host_and_kernel_agree_on_random_frames_and_calls",
+        ],
+    },
+    Check {
         what: "the verifier takes every program",
         suite: PROGRAM_SUITE,
         tests: &[
@@ -210,10 +219,11 @@ pub(super) const CHECKS: [Check; 31] = [
 pub(super) const PROGRAM_SUITE: &str = "program";
 
 /// The facts that the tests tell, and what they are.
-const FACTS: [(&str, &str); 4] = [
+const FACTS: [(&str, &str); 5] = [
     ("program", "the program that `attach` takes"),
     ("portguard_frags", "instructions verified: `portguard_frags`"),
     ("portguard", "instructions verified: `portguard`"),
+    ("portguard_tcx", "instructions verified: `portguard_tcx`"),
     ("portguard_clock", "instructions verified: `portguard_clock`"),
 ];
 
