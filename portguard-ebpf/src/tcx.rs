@@ -81,9 +81,9 @@ impl Tcx {
         unsafe { bpf_skb_pull_data(self.0, len) == 0 }
     }
 
-    /// Counts a packet that cannot be read: nobody knows what it is for. Returns the action.
+    /// Counts and drops a packet that cannot be read: it may be for the port. Returns the action.
     #[inline(always)]
-    fn is_unreadable(self) -> u32 {
+    fn drop_unreadable(self) -> u32 {
         let mut account = Account::open(Count::packet(self.len()));
         account.dropped(DropReason::Fault(Fault::Truncated));
         datapath::refuse::<Self>(account)
@@ -172,7 +172,7 @@ impl Hook for Tcx {
     fn judge_scattered(self) -> u32 {
         match portguard_tcx_scattered(self.0, 0) {
             SCATTERED if self.pull() => portguard_tcx_scattered(self.0, 1),
-            SCATTERED => self.is_unreadable(),
+            SCATTERED => self.drop_unreadable(),
             action => action,
         }
     }

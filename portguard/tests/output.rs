@@ -102,6 +102,7 @@ fn quiet() -> Snapshot {
 
 /// Where the guards of the tests are.
 const NATIVE: Hook = Hook::Xdp(XdpMode::Native);
+const GENERIC: Hook = Hook::Xdp(XdpMode::Generic);
 
 fn document(snapshot: Snapshot, sort: SortKey, top: Option<usize>) -> stats::document::Document {
     stats::document::Document::new(
@@ -124,14 +125,7 @@ fn counters_as_text_cut_off() {
 fn counters_in_audit_mode_and_nothing_to_tell() {
     let audit = Snapshot { would_drop: snapshot().refused(), ..snapshot() };
     let interfaces = [("eth0", false, audit), ("wlan0", true, quiet())].map(|(name, enforcing, snapshot)| {
-        stats::document::Interface::new(
-            name.into(),
-            Hook::Xdp(XdpMode::Generic),
-            enforcing,
-            snapshot,
-            SortKey::Bytes,
-            Some(0),
-        )
+        stats::document::Interface::new(name.into(), GENERIC, enforcing, snapshot, SortKey::Bytes, Some(0))
     });
     assert_snapshot!(stats::text::text(&stats::document::Document::new(NOW, interfaces.to_vec())));
 }
@@ -482,7 +476,7 @@ fn metrics() -> metrics::Metrics {
     let v4 = Fill { taken: 30_000, places: 32_768 };
     let v6 = Fill { taken: 1, places: 32_768 };
     let guard = metrics::Guard {
-        hook: Hook::Xdp(XdpMode::Generic),
+        hook: GENERIC,
         enforcing: false,
         as_ordered: true,
         list: Some((list, status::document::File::Broken { problem: "line 3: no prefix".into() })),

@@ -41,6 +41,7 @@ pub(crate) use self::lint::oddity;
 pub(crate) use self::load::absolute;
 pub use self::on_disk::OnDisk;
 use self::parse::Content;
+pub use self::prefix::is_covered;
 pub(crate) use self::prefix::read as read_prefix;
 pub use self::stamp::FileStamp;
 use self::text::{Source, Span};

@@ -1,5 +1,6 @@
-//! Parses the text of one prefix into an address and a length, or into an error with a suggestion.
+//! Parses the text of one prefix into an address and a length, or into an error with a suggestion; which prefixes cover others.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -394,4 +395,8 @@ fn ipv4(address: &str, length: Option<&str>) -> Option<Blunder> {
     } else {
         Some(Blunder::AddressLeadingZeros { meant })
     }
+}
+/// Whether one of these prefixes is this one, or around it.
+pub fn is_covered(prefix: IpNet, by: &HashSet<IpNet>) -> bool {
+    std::iter::successors(Some(prefix), IpNet::supernet).any(|around| by.contains(&around))
 }

@@ -59,8 +59,8 @@ fn unknown(id: &'static str, what: &str, failure: &Failure) -> Finding {
     )
 }
 
-/// What may be redirected to a guarded interface, and pass its guard unseen. A guard at tcx sees it: what is redirected to an interface comes by
-/// there.
+/// What may be redirected to a guarded interface without being judged there. A guard at tcx judges it: tcx runs on what is redirected to an
+/// interface, too.
 fn redirects(
     all: &[Interface],
     on: &dyn Fn(&Interface) -> Guarded,

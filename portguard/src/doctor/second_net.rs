@@ -1,5 +1,6 @@
 //! Whether systemd lets through to rpcbind whom the lists of the guards let through: the drop-ins of `portguard suggest --systemd`, or others.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use ipnet::IpNet;
@@ -8,7 +9,7 @@ use super::init::Init;
 use super::remedy::RemedyKind;
 use super::units;
 use super::{Finding, Remedy};
-use crate::allowlist::short;
+use crate::allowlist::{is_covered, short};
 use crate::error::Result;
 use crate::guard::{self, Guard, PinRoot};
 use crate::interface;
@@ -69,10 +70,11 @@ fn judge(unit: Unit, allowed: &[IpNet], listed: &[IpNet], own: &[IpNet]) -> Find
     let name = unit.name();
     let loopback = LOOPBACK.map(|it| it.parse().expect("a prefix"));
     let (allowed, listed) = (IpNet::aggregate(&allowed.to_vec()), IpNet::aggregate(&listed.to_vec()));
-    let outside = |of: &[IpNet], around: &[IpNet]| -> Vec<IpNet> {
-        of.iter().filter(|it| !around.iter().any(|other| other.contains(*it))).copied().collect()
+    let outside = |of: &[IpNet], around: &[&[IpNet]]| -> Vec<IpNet> {
+        let around: HashSet<IpNet> = around.concat().into_iter().collect();
+        of.iter().copied().filter(|it| !is_covered(*it, &around)).collect()
     };
-    let missing = outside(&listed, &allowed);
+    let missing = outside(&listed, &[&allowed]);
     if !missing.is_empty() {
         let found = format!(
             "IPAddressAllow= of {name} lacks {} of the allowlist, which get no answer: {}",
@@ -81,7 +83,7 @@ fn judge(unit: Unit, allowed: &[IpNet], listed: &[IpNet], own: &[IpNet]) -> Find
         );
         return Finding::warning(ID, found, remedy(unit));
     }
-    let more = outside(&allowed, &[&listed[..], &loopback, own].concat());
+    let more = outside(&allowed, &[&listed, &loopback, own]);
     if !more.is_empty() {
         let found = format!(
             "IPAddressAllow= of {name} has {} that the allowlist has not: {}",

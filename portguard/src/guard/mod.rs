@@ -81,7 +81,7 @@ pub use order::{LastOrder, LogLimit, Named, Order};
 pub use privileges::require as require_privileges;
 pub use reset::Reset;
 pub use shadow::{Decision, Ruling, Shadow};
-pub use tcx::{needs_tcx, require_attachable, require_guardable};
+pub use tcx::{has_others_on_tcx, needs_tcx, programs_on, require_attachable, require_guardable};
 pub use trial::{Due, Restored, next_deadline, restore};
 pub use uppers::PutBack;
 
@@ -182,18 +182,6 @@ impl Guard {
     /// Where the program runs.
     pub fn hook(&self) -> Hook {
         self.pinned.hook
-    }
-
-    /// The numbers of the programs of others that run in front of it at tcx: nothing can keep it the first. There are none at XDP.
-    pub fn programs_in_front(&self) -> Result<Vec<u32>> {
-        if self.hook() != Hook::Tcx {
-            return Ok(Vec::new());
-        }
-        let mut programs = link::programs_on_tcx(self.interface())?;
-        // Readers take no lock: another portguard may have replaced its own program meanwhile.
-        let place = programs.iter().position(|id| *id == self.pinned.program_id).unwrap_or_default();
-        programs.truncate(place);
-        Ok(programs)
     }
 
     /// Whether denied packets are dropped; false in audit mode.
@@ -420,21 +408,9 @@ pub fn is_kept(pin_root: &PinRoot, interface: &Interface) -> Result<bool> {
     pinned.map_or(Ok(false), |pinned| bpffs::is_claimed(&pinned.directory))
 }
 
-/// Whether programs that are not those of a guard are at tcx of an interface.
-pub fn has_others_on_tcx(interface: &Interface) -> bool {
-    let programs = bpf::programs_on_tcx(interface.index).ok().flatten().unwrap_or_default();
-    programs.into_iter().any(|id| !instance::is_of_guard(id))
-}
-
 /// The number of programs that the kernel runs on packets for the sockets of a control group.
 pub fn count_on_group(group: BorrowedFd<'_>) -> std::io::Result<u32> {
     bpf::count_on_group(group)
-}
-
-/// The numbers of the programs that are on an interface, at either hook.
-pub fn programs_on(interface: &Interface) -> Vec<u32> {
-    let at_tcx = link::programs_on_tcx(interface).unwrap_or_default();
-    interface.xdp.iter().map(|xdp| xdp.program_id).chain(at_tcx).collect()
 }
 
 /// Whether a guard is on an interface.

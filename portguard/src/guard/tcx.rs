@@ -1,4 +1,4 @@
-//! Attaches a program at tcx, and explains why the kernel refuses.
+//! Attaches a program at tcx, and explains why the kernel refuses; which programs are there.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -8,10 +8,9 @@ use portguard_common::frame::LinkType;
 
 use crate::error::{Error, Kind, Result};
 use crate::guard::attach::{foreign, require_no_other_guard};
-use crate::guard::bpf;
-use crate::guard::device;
 use crate::guard::hook::{Hook, HookKind};
 use crate::guard::mode::{Attachment, kernel_version};
+use crate::guard::{Guard, bpf, device, instance, link};
 use crate::interface::Interface;
 
 /// The first header of the packets of an interface at tcx; an error if the kernel has no tcx, or if a guard there would leave the port open.
@@ -57,6 +56,32 @@ pub fn require_attachable(interface: &Interface) -> Result<()> {
     };
     require_no_other_guard(interface)?;
     at_xdp.or_else(|refusal| require_possible(interface).map(drop).map_err(|_| refusal))
+}
+
+/// Whether programs that are not those of a guard are at tcx of an interface.
+pub fn has_others_on_tcx(interface: &Interface) -> bool {
+    let programs = bpf::programs_on_tcx(interface.index).ok().flatten().unwrap_or_default();
+    programs.into_iter().any(|id| !instance::is_of_guard(id))
+}
+
+/// The numbers of the programs that are on an interface, at either hook.
+pub fn programs_on(interface: &Interface) -> Vec<u32> {
+    let at_tcx = link::programs_on_tcx(interface).unwrap_or_default();
+    interface.xdp.iter().map(|xdp| xdp.program_id).chain(at_tcx).collect()
+}
+
+impl Guard {
+    /// The numbers of the programs of others that run in front of it at tcx: nothing can keep it the first. There are none at XDP.
+    pub fn programs_in_front(&self) -> Result<Vec<u32>> {
+        if self.hook() != Hook::Tcx {
+            return Ok(Vec::new());
+        }
+        let mut programs = link::programs_on_tcx(self.interface())?;
+        // Readers take no lock: another portguard may have replaced its own program meanwhile.
+        let place = programs.iter().position(|id| *id == self.pinned.program_id).unwrap_or_default();
+        programs.truncate(place);
+        Ok(programs)
+    }
 }
 
 /// Attaches a program in front of all programs that are at tcx of an interface.

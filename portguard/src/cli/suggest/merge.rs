@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use nix::sys::stat::{fstat, stat};
 
 use super::text::new_entry;
-use crate::allowlist::{Addition, Allowlist, Checked, Entry, last_good, short};
+use crate::allowlist::{Addition, Allowlist, Checked, Entry, is_covered, last_good, short};
 use crate::cli::print::{print, unwritten};
 use crate::error::{Error, Kind, Result};
 use crate::ops::list_here::ListHere;
@@ -77,16 +77,7 @@ fn refuse_own_file(path: &Path) -> Result<()> {
 /// What of a proposal a list does not have: entries, and sources that are not proven.
 pub fn new_in(proposal: &Proposal, list: &Allowlist) -> (Vec<Proposed>, Vec<Proposed>) {
     let listed: HashSet<IpNet> = list.entries().iter().map(Entry::prefix).collect();
-    let is_new = |proposed: &&Proposed| {
-        let mut around = Some(proposed.prefix);
-        while let Some(prefix) = around {
-            if listed.contains(&prefix) {
-                return false;
-            }
-            around = prefix.supernet();
-        }
-        true
-    };
+    let is_new = |proposed: &&Proposed| !is_covered(proposed.prefix, &listed);
     let text = String::from_utf8_lossy(list.text());
     let entries = proposal.entries.iter().filter(is_new).cloned().collect();
     let is_open = |proposed: &&Proposed| is_new(proposed) && !is_in_a_comment(&text, proposed.prefix);

@@ -43,7 +43,7 @@ fn a_guard_moves_from_one_hook_to_the_other_and_back() {
     assert!(told.contains("a change of the hook cannot be on trial"), "{told}");
 }
 
-/// What is taken instead of the best is said, also on a move.
+/// A fall-back is reported, also on a move.
 #[test]
 fn a_guard_that_moves_to_generic_mode_for_want_of_a_better_one_says_so() {
     let host = SingleHost::new(PORTGUARD);
